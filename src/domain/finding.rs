@@ -1,0 +1,84 @@
+//! Findings: what was seen, coded, with its evidence.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::domain::code::Code;
+use crate::domain::picture::ImageRef;
+use crate::domain::urgency::Urgency;
+
+/// Whether the finding is there (PS3.16 CID 240).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    Present,
+    Absent,
+    Undetermined,
+}
+
+/// PS3.16 CID 244.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Laterality {
+    Right,
+    Left,
+    Bilateral,
+    Unilateral,
+}
+
+/// PS3.16 CID 3716.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Mild,
+    Moderate,
+    Severe,
+}
+
+/// A rectangle on one frame. Pixel coordinates as in SCOORD (PS3.3 C.18.6): origin at the
+/// top-left corner of the top-left pixel, x to Columns, y to Rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Region {
+    pub image: ImageRef,
+    pub x0: f64,
+    pub y0: f64,
+    pub x1: f64,
+    pub y1: f64,
+}
+
+/// A number with its concept and unit (UCUM).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    pub concept: Code,
+    pub value: f64,
+    /// UCUM code, e.g. `mm`.
+    pub unit: String,
+}
+
+/// Something that was looked for or seen. Codes come from our table, never from a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `F1`, `F2`, … within its assessment; the Tracking Identifier.
+    pub id: String,
+    /// Tracking Unique Identifier, derived from study, algorithm and finding.
+    pub tracking_uid: String,
+    /// Our key, a row of `finding-codes.csv`, or a text finding's own slug.
+    pub key: String,
+    /// The coded finding; scheme `99PRELIM` where the table has no row.
+    pub concept: Code,
+    pub presence: Presence,
+    pub site: Option<Code>,
+    pub laterality: Option<Laterality>,
+    pub severity: Option<Severity>,
+    /// Probability that it is present, 0 to 1, as the model said it (after calibration).
+    pub probability: Option<f64>,
+    /// What the model said, one or two sentences, control characters removed.
+    pub description: String,
+    pub measurements: Vec<Measurement>,
+    pub regions: Vec<Region>,
+    /// Images on which it rests; never empty for a finding that is present.
+    pub evidence: Vec<ImageRef>,
+    pub differential: Vec<String>,
+    pub recommendation: String,
+    pub urgency: Urgency,
+}

@@ -1,0 +1,13 @@
+//! The words: parsed once, then trusted. No I/O, no async.
+
+pub mod ae_title;
+pub mod assessment;
+pub mod clock;
+pub mod code;
+pub mod finding;
+pub mod picture;
+pub mod profile;
+pub mod secret;
+pub mod study;
+pub mod uid;
+pub mod urgency;

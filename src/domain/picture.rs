@@ -1,0 +1,107 @@
+//! Pictures: what of a study is shown to a model, and where each came from.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::domain::uid::SeriesUid;
+use crate::domain::uid::SopClassUid;
+use crate::domain::uid::SopInstanceUid;
+
+/// One frame of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ImageRef {
+    pub sop_class_uid: SopClassUid,
+    pub sop_instance_uid: SopInstanceUid,
+    pub series_uid: SeriesUid,
+    /// Frame number from 1 when the instance has several frames.
+    pub frame: Option<u32>,
+}
+
+/// A named display window (PS3.3 C.11.2.1.2), in modality units (HU for CT).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    pub name: String,
+    pub center: f64,
+    pub width: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PictureFormat {
+    #[default]
+    Jpeg,
+    Png,
+}
+
+/// Which pictures to make of a study, within which budget.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PicturePlan {
+    /// Modalities whose instances are pictured, e.g. `["CT"]`. Empty: all with pixels.
+    pub modalities: Vec<String>,
+    /// Slices or frames chosen of a series with many, spread evenly over its extent.
+    pub slices_max: u32,
+    /// Pictures in all.
+    pub pictures_max: u32,
+    /// One picture for each window and slice. Empty: the object's own VOI LUT or window.
+    pub windows: Vec<Window>,
+    pub format: PictureFormat,
+    /// Longest edge in pixels, at most 2048.
+    pub edge_max_px: u32,
+    /// Encoded size of one picture, at most 5 MB.
+    pub bytes_max: u64,
+}
+
+impl Default for PicturePlan {
+    fn default() -> PicturePlan {
+        PicturePlan {
+            modalities: Vec::new(),
+            slices_max: 8,
+            pictures_max: 12,
+            windows: Vec::new(),
+            format: PictureFormat::Jpeg,
+            edge_max_px: 1024,
+            bytes_max: 1_000_000,
+        }
+    }
+}
+
+/// Which pixels may leave the building.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PixelRule {
+    /// As they are: the picture stays here, or its kind carries no burned-in text.
+    Keep,
+    /// Only what lies inside the ultrasound regions of the header; the rest is black.
+    OnlyUltrasoundRegions,
+}
+
+/// Where a picture came from. Everything that an answer about "picture 7" needs to become a
+/// region on an instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PictureRef {
+    /// From 1, in the order in which the pictures are shown.
+    pub number: u32,
+    pub image: ImageRef,
+    /// Name of the window, `default` for the object's own.
+    pub window: String,
+    /// Size of the picture.
+    pub width_px: u32,
+    pub height_px: u32,
+    /// Size of the frame that it shows in full; a picture is never a cut-out.
+    pub source_columns: u32,
+    pub source_rows: u32,
+    /// File name in the result folder: `picture-07.jpg`.
+    pub file: String,
+    /// SHA-256 of the encoded picture, hexadecimal.
+    pub digest: String,
+}
+
+/// A picture with its encoded bytes (JPEG or PNG).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture {
+    pub reference: PictureRef,
+    pub media_type: &'static str,
+    pub bytes: Vec<u8>,
+}

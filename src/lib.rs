@@ -1,0 +1,33 @@
+//! Prelim: a DICOM network node that writes the preliminary report.
+//!
+//! The map. A module may name those below it, never its neighbours or those above:
+//! `tests/it/layers.rs` holds the table.
+#![allow(dead_code)] // TEMPORARY while the rooms are being built
+
+pub mod cli;
+
+mod app;
+
+mod config;
+
+mod telemetry;
+mod web;
+
+mod pipeline;
+mod receive;
+
+mod worker;
+
+mod alert;
+mod analysis;
+mod assemble;
+mod deid;
+mod deliver;
+mod imaging;
+mod report;
+mod sr;
+mod store;
+
+mod dicom;
+
+mod domain;

@@ -1,0 +1,5 @@
+//! The program: the exit code, nothing else.
+
+fn main() -> std::process::ExitCode {
+    prelim::cli::main()
+}

@@ -1,0 +1,233 @@
+//! Events: what the ledger holds and everything else is a view of.
+//!
+//! One commit is one record: its events are applied together or not at all. Identities of
+//! patients do not stand here, only UIDs, AE titles and addresses.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::domain::uid::SeriesUid;
+use crate::domain::uid::SopClassUid;
+use crate::domain::uid::SopInstanceUid;
+use crate::domain::uid::StudyUid;
+use crate::domain::uid::TransferSyntaxUid;
+use crate::domain::urgency::Urgency;
+
+/// One accepted instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub study_uid: StudyUid,
+    pub series_uid: SeriesUid,
+    pub sop_instance_uid: SopInstanceUid,
+    pub sop_class_uid: SopClassUid,
+    pub transfer_syntax_uid: TransferSyntaxUid,
+    /// Path of the Part 10 file, relative to the data folder.
+    pub object: String,
+    /// Size of the Part 10 file.
+    pub size_bytes: u64,
+    /// SHA-256 of the data set as received (without preamble and file meta), hexadecimal.
+    pub digest: String,
+    pub from: Source,
+    pub received_at: Timestamp,
+}
+
+/// Who sent something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub calling_ae: String,
+    pub called_ae: String,
+    /// Address and port of the peer, or `http` for an upload.
+    pub address: String,
+    /// Number of the association in this node's life, as in the log.
+    pub association: String,
+}
+
+/// States of a study revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StudyState {
+    Receiving,
+    Ready,
+    Analysing,
+    Judged,
+    Composed,
+    Delivered,
+    /// By rule: nothing to read (dose report, presentation state, localizer only).
+    Held,
+    /// A person must look.
+    NeedsReview,
+    /// Permanent, with its cause.
+    Failed,
+    /// A later revision stands in its place.
+    Superseded,
+}
+
+/// What a job does. The order of the steps of a study's way is the order here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum JobKind {
+    Plan,
+    Picture,
+    Analyse,
+    Judge,
+    Compose,
+    /// One artefact (file name in the result folder) to one destination (name in the configuration).
+    Deliver {
+        artefact: String,
+        destination: String,
+    },
+    /// One alert e-mail to one recipient list.
+    Alert {
+        alert: String,
+        channel: String,
+    },
+}
+
+/// A durable unit of work. Its id says what it is: enqueuing the same id twice is one job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// `<study>/<revision>/<step>[/<artefact>/<destination>]`.
+    pub id: String,
+    pub kind: JobKind,
+    pub study_uid: StudyUid,
+    pub revision: u32,
+    /// Not before this time.
+    pub due: Timestamp,
+    /// Lower first among jobs that are due; alerts before deliveries before analysis of others.
+    pub priority: u8,
+}
+
+/// How a try of a job ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum JobOutcome {
+    Done,
+    /// Try again at `due`; the cause holds no patient data.
+    Retry {
+        due: Timestamp,
+        cause: String,
+    },
+    /// Given up: a dead letter, shown until a person retries or dismisses it.
+    Dead {
+        cause: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Event {
+    /// A new instance, or another version of one (`object` differs): see `repeats`.
+    InstanceStored {
+        receipt: Receipt,
+    },
+    /// An instance that was there already. `same_bytes` false: the first is kept, this one is
+    /// not, and an operator is told.
+    InstanceRepeated {
+        sop_instance_uid: SopInstanceUid,
+        digest: String,
+        same_bytes: bool,
+        from: Source,
+        at: Timestamp,
+    },
+    /// The study takes instances for this revision from now on.
+    RevisionOpened {
+        study_uid: StudyUid,
+        revision: u32,
+        at: Timestamp,
+    },
+    /// `instances` of the study belong to this revision and those before; no more are taken for it.
+    RevisionClosed {
+        study_uid: StudyUid,
+        revision: u32,
+        instances: u32,
+        reason: String,
+        at: Timestamp,
+    },
+    StateChanged {
+        study_uid: StudyUid,
+        revision: u32,
+        to: StudyState,
+        reason: String,
+        at: Timestamp,
+    },
+    /// What the study is, once its headers are parsed: for lists. No identity of the patient.
+    StudyDescribed {
+        study_uid: StudyUid,
+        revision: u32,
+        modality: String,
+        examination: String,
+        at: Timestamp,
+    },
+    /// The reading is done.
+    Assessed {
+        study_uid: StudyUid,
+        revision: u32,
+        outcome: String,
+        urgency: Urgency,
+        findings: Vec<String>,
+        at: Timestamp,
+    },
+    JobEnqueued {
+        job: Job,
+    },
+    /// A worker took it; counts as a try, also when the node dies in it.
+    JobStarted {
+        id: String,
+        at: Timestamp,
+    },
+    JobEnded {
+        id: String,
+        outcome: JobOutcome,
+        at: Timestamp,
+    },
+    /// An operator's word on a dead letter: try again now.
+    JobRetried {
+        id: String,
+        at: Timestamp,
+    },
+    /// A file in the result folder.
+    ArtefactWritten {
+        study_uid: StudyUid,
+        revision: u32,
+        file: String,
+        media_type: String,
+        size_bytes: u64,
+        digest: String,
+        at: Timestamp,
+    },
+    /// A destination has it; `detail` is its own word (status, queue id).
+    Delivered {
+        study_uid: StudyUid,
+        revision: u32,
+        artefact: String,
+        destination: String,
+        detail: String,
+        at: Timestamp,
+    },
+    /// Someone has to hear of this. `key` makes it one alert for study and finding.
+    AlertRaised {
+        study_uid: StudyUid,
+        revision: u32,
+        alert: String,
+        urgency: Urgency,
+        findings: Vec<String>,
+        recipients: Vec<String>,
+        at: Timestamp,
+    },
+    AlertSent {
+        study_uid: StudyUid,
+        revision: u32,
+        alert: String,
+        channel: String,
+        detail: String,
+        at: Timestamp,
+    },
+    /// A person or program looked at patient data.
+    Accessed {
+        study_uid: Option<StudyUid>,
+        what: String,
+        by: String,
+        at: Timestamp,
+    },
+}

@@ -1,0 +1,3 @@
+//! What survives a power cut.
+
+pub mod event;
