@@ -1,1 +1,3 @@
 //! (room dicom)
+
+pub mod charset;

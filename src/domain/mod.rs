@@ -7,6 +7,8 @@ pub mod code;
 pub mod finding;
 pub mod picture;
 pub mod profile;
+#[cfg(test)]
+pub mod sample;
 pub mod secret;
 pub mod study;
 pub mod uid;
