@@ -1,1 +1,56 @@
-//! (room pipeline)
+//! The whole way of a study: who runs the steps, and what each step is.
+
+pub mod intake;
+pub mod job;
+pub mod runner;
+pub mod steps;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Steps that run at the same time. Decoding and inference are bounded by `worker.processes`;
+    /// a step that waits for a gateway or a PACS holds one of these.
+    pub steps_at_once: usize,
+    /// Tries of a step that fails for a passing reason (gateway busy, worker killed) before a
+    /// person must look. Deliveries and alerts have their own, longer schedule.
+    pub tries_max: u32,
+    /// For crash tests only: the program ends without warning in the named step, as
+    /// `<step>:before` or `<step>:after` its commit. Empty in real use.
+    pub crash_at: String,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { steps_at_once: 8, tries_max: 5, crash_at: String::new() }
+    }
+}
+
+impl Config {
+    /// Adds one line to `problems` for each value that cannot work.
+    pub fn check(&self, at: &str, problems: &mut Vec<String>) {
+        let n = self.steps_at_once;
+        if !(1..=256).contains(&n) {
+            let why = "none would stop every study, too many starve the receiver";
+            problems.push(format!("{at}.steps_at_once = {n}: use 1 to 256 (default 8); {why}"));
+        }
+        let n = self.tries_max;
+        if !(1..=50).contains(&n) {
+            let why = "a study must end in front of a person";
+            problems.push(format!("{at}.tries_max = {n}: use 1 to 50 (default 5); {why}"));
+        }
+        let crash = self.crash_at.split_once(':');
+        let known = |step: &str| job::STEP_NAMES.contains(&step);
+        if !self.crash_at.is_empty()
+            && !crash.is_some_and(|(step, when)| known(step) && ["before", "after"].contains(&when))
+        {
+            let steps = job::STEP_NAMES.join(", ");
+            problems.push(format!(
+                "{at}.crash_at = '{}': leave it empty; tests use <step>:before or <step>:after with one of {steps}",
+                self.crash_at.escape_default()
+            ));
+        }
+    }
+}

@@ -1,0 +1,37 @@
+# Shared by the scripts of this folder: says what is missing, installs it, can be run again.
+
+say() { printf '\033[1m== %s\033[0m\n' "$*"; }
+
+# need_apt PACKAGE...: installs those Debian or Ubuntu packages that are missing.
+need_apt() {
+    local missing=()
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return 0
+    say "installing Debian packages: ${missing[*]}"
+    local sudo=""
+    [ "$(id -u)" -eq 0 ] || sudo="sudo"
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get update -q >/dev/null
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# need_cargo: a Rust toolchain that is new enough, or a line that says how to get one.
+need_cargo() {
+    command -v cargo >/dev/null && return 0
+    [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env" && command -v cargo >/dev/null && return 0
+    echo "error: no Rust toolchain: install rustc 1.94 or newer with cargo" >&2
+    exit 2
+}
+
+# need_venv REQUIREMENTS: the Python virtual environment .venv with exactly these packages.
+need_venv() {
+    local stamp=".venv/requirements.sha256" sum
+    sum=$(sha256sum "$1" | cut -d ' ' -f 1)
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$sum" ] && return 0
+    say "making the Python environment .venv from $1"
+    rm -rf .venv
+    python3 -m venv .venv
+    .venv/bin/pip install -q --disable-pip-version-check -r "$1"
+    echo "$sum" >"$stamp"
+}

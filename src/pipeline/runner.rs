@@ -1,0 +1,183 @@
+//! Claims jobs and runs them; closes studies whose last image is there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::assemble;
+use crate::assemble::Arrivals;
+use crate::assemble::Verdict;
+use crate::domain::uid::StudyUid;
+use crate::pipeline::job;
+use crate::pipeline::steps;
+use crate::pipeline::steps::Kit;
+use crate::store::StoreError;
+use crate::store::event::Event;
+use crate::store::event::JobKind;
+use crate::store::event::JobOutcome;
+use crate::store::event::StudyState;
+
+/// Longest pause between two looks at the queue and the open studies.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// A claim is given up by a node that died; a living one ends its steps well before.
+const LEASE: Duration = Duration::from_secs(3600);
+
+/// Starts the assembler and the runners; they end soon after `stop`, in the middle of nothing:
+/// a step that was cut off is claimed again by the next start.
+pub fn start(kit: Arc<Kit>, stop: CancellationToken, tasks: &TaskTracker) {
+    tasks.spawn(assemble_until_stopped(Arc::clone(&kit), stop.clone()));
+    for _ in 0..kit.pipeline.steps_at_once {
+        tasks.spawn(run_until_stopped(Arc::clone(&kit), stop.clone()));
+    }
+}
+
+async fn assemble_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
+    let mut changed = kit.store.changed();
+    while !stop.is_cancelled() {
+        let wait = match close_complete_studies(&kit).await {
+            Ok(next) => next.map_or(LOOK_AGAIN, |at| until(kit.clock.now(), at)).min(LOOK_AGAIN),
+            Err(error) => {
+                tracing::error!(%error, "studies cannot be closed now");
+                LOOK_AGAIN * 4
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait.max(Duration::from_millis(20))) => (),
+            gone = changed.changed() => if gone.is_err() { return },
+        }
+    }
+}
+
+fn until(now: Timestamp, at: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default()
+}
+
+/// Closes what is complete; returns when the next one will be.
+async fn close_complete_studies(kit: &Kit) -> Result<Option<Timestamp>, StoreError> {
+    let mut next: Option<Timestamp> = None;
+    for open in kit.store.open_revisions()? {
+        let arrivals =
+            Arrivals { first_at: open.first_received_at, last_at: open.last_received_at };
+        match assemble::judge(arrivals, &kit.assemble, kit.clock.now()) {
+            Verdict::Wait { until } => next = Some(next.map_or(until, |n| n.min(until))),
+            Verdict::Complete { reason } => {
+                close(kit, &open.study_uid, open.revision, open.instances, reason).await?;
+            }
+        }
+    }
+    Ok(next)
+}
+
+/// Takes no more instances for this revision and begins its reading. Doing it twice is
+/// harmless: the job's id is the same.
+pub async fn close(
+    kit: &Kit,
+    study_uid: &StudyUid,
+    revision: u32,
+    instances: u32,
+    reason: String,
+) -> Result<(), StoreError> {
+    let at = kit.clock.now();
+    let study = study_uid.clone();
+    tracing::info!(study_uid = %study, revision, instances, reason, "study complete");
+    kit.store
+        .commit(vec![
+            Event::RevisionClosed {
+                study_uid: study.clone(),
+                revision,
+                instances,
+                reason: reason.clone(),
+                at,
+            },
+            Event::StateChanged { study_uid: study, revision, to: StudyState::Ready, reason, at },
+            Event::JobEnqueued { job: job::job(JobKind::Plan, study_uid, revision, at) },
+        ])
+        .await
+}
+
+async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
+    let mut changed = kit.store.changed();
+    while !stop.is_cancelled() {
+        match kit.store.claim(kit.clock.now(), LEASE) {
+            Ok(Some(claimed)) => {
+                let span = tracing::info_span!(
+                    "step",
+                    step = job::step_name(&claimed.job.kind),
+                    study_uid = %claimed.job.study_uid,
+                    revision = claimed.job.revision,
+                    attempt = claimed.attempt,
+                );
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = run_one(&kit, claimed.job, claimed.attempt).instrument(span) => (),
+                }
+                continue;
+            }
+            Ok(None) => (),
+            Err(error) => tracing::error!(%error, "the queue cannot be read now"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_AGAIN) => (),
+            gone = changed.changed() => if gone.is_err() { return },
+        }
+    }
+}
+
+/// One try of one step, and its end in the ledger: what it found out, the next job and its own
+/// outcome are one record.
+async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
+    let step = job::step_name(&job.kind);
+    let started = std::time::Instant::now();
+    let ended = steps::run(kit, &job).await;
+    let at = kit.clock.now();
+    let mut events = Vec::new();
+    let outcome = match ended {
+        Ok(found) => {
+            events = found;
+            JobOutcome::Done
+        }
+        Err(error) => {
+            let next = steps::next_try(kit, &job, attempt, &error, at);
+            let cause = error.cause;
+            match next {
+                Some(due) => {
+                    tracing::warn!(cause, %due, "step failed, will be tried again");
+                    JobOutcome::Retry { due, cause }
+                }
+                None => {
+                    tracing::error!(cause, "step failed for good: a person must look");
+                    events = steps::given_up(kit, &job, &cause, at);
+                    JobOutcome::Dead { cause }
+                }
+            }
+        }
+    };
+    let label = match &outcome {
+        JobOutcome::Done => "done",
+        JobOutcome::Retry { .. } => "retry",
+        JobOutcome::Dead { .. } => "dead",
+    };
+    metrics::histogram!("prelim_step_seconds", "step" => step).record(started.elapsed().as_secs_f64());
+    metrics::counter!("prelim_steps_total", "step" => step, "outcome" => label).increment(1);
+    events.push(Event::JobEnded { id: job.id.clone(), outcome, at });
+    crash(kit, step, "before");
+    // The end of a step must reach the ledger: a full disk is waited out, nothing is done twice.
+    while let Err(error) = kit.store.commit(events.clone()).await {
+        tracing::error!(%error, "the end of a step cannot be kept yet");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    crash(kit, step, "after");
+}
+
+/// For crash tests: ends the program without warning where the configuration says so.
+fn crash(kit: &Kit, step: &str, when: &str) {
+    if kit.pipeline.crash_at.split_once(':') == Some((step, when)) {
+        std::process::abort();
+    }
+}

@@ -1,0 +1,3 @@
+//! Whole-program tests: the built `prelim` against real peers.
+
+mod layers;
