@@ -1,1 +1,102 @@
-//! (room telemetry)
+//! Log lines and metrics.
+//!
+//! The rule for both: no patient data. A log line, a span field or a metric label may hold UIDs,
+//! AE titles, addresses, counts, states and causes of our own wording. It never holds a patient's
+//! name, ID, birth date or accession number, text of a report or of a model, a key or a token.
+//! Whoever logs a value that came from outside logs its length or its kind instead.
+
+use std::io::IsTerminal as _;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Deserialize;
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+/// Section `telemetry`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How a log line looks: `human`, or `json` with one object a line.
+    pub format: Format,
+    /// What is logged: a level, or levels by module: `info,prelim::dicom=debug`.
+    pub filter: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    #[default]
+    Human,
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { format: Format::Human, filter: "info".into() }
+    }
+}
+
+impl Config {
+    /// Adds one line to `problems` for each value that cannot work.
+    pub fn check(&self, at: &str, problems: &mut Vec<String>) {
+        if let Err(error) = EnvFilter::try_new(&self.filter) {
+            problems.push(format!(
+                "{at}.filter = {:?}: use a level (error, warn, info, debug, trace) or levels by \
+                 module such as 'info,prelim::dicom=debug' (default info); {error}",
+                self.filter
+            ));
+        }
+    }
+}
+
+/// Sends log lines to standard error, and keeps panic messages, which can quote the data they
+/// stumbled over, out of them. The first call wins, so tests may call it more than once.
+pub fn init(config: &Config) {
+    let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = match config.format {
+        Format::Human => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Format::Json => lines.json().flatten_event(true).try_init(),
+    };
+    if set.is_ok() {
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line()));
+            tracing::error!(place = place.unwrap_or_default(), "a thread panicked");
+        }));
+    }
+}
+
+/// Upper bounds of the histograms' buckets, for durations from a socket write to an analysis.
+const SECONDS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0];
+
+/// Installs the recorder behind `metrics::counter!` and its siblings, and hands out what
+/// `/metrics` renders. In one process a second call gives a handle that records nothing.
+pub fn metrics() -> PrometheusHandle {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets(&SECONDS)
+        .expect("the list of buckets is not empty")
+        .build_recorder();
+    let handle = recorder.handle();
+    if metrics::set_global_recorder(recorder).is_err() {
+        tracing::debug!("a metrics recorder is installed already");
+    }
+    handle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_named() {
+        let mut problems = Vec::new();
+        Config::default().check("telemetry", &mut problems);
+        assert_eq!(problems, Vec::<String>::new());
+        Config { filter: "info,prelim=loud".into(), ..Config::default() }
+            .check("telemetry", &mut problems);
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].starts_with("telemetry.filter = "), "{problems:?}");
+    }
+}

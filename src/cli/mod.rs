@@ -1,5 +1,95 @@
 //! One file for each command.
 
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod check_config;
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, nothing wrong
+  1  the answer is no: a problem was found, something is unknown, or part of the work failed
+  2  wrong usage, or it could not start";
+
+#[derive(Debug, clap::Parser)]
+#[command(name = "prelim", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    CheckConfig(check_config::Args),
+}
+
+pub fn main() -> ExitCode {
+    let run = match Cli::parse().command {
+        Command::CheckConfig(args) => check_config::run(args),
+    };
+    run.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        let usage = error.is::<CouldNotStart>() || error.is::<crate::config::ConfigError>();
+        ExitCode::from(if usage { 2 } else { 1 })
+    })
+}
+
+/// Ends the program with exit code 2. What is wrong and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct CouldNotStart(pub String);
+
+/// Where a data folder is unless `--data` says so; the same for `serve` and everything that
+/// looks at what it left. The systemd unit gives /var/lib/prelim.
+pub const DATA: &str = "./prelim-data";
+
+#[derive(Debug, clap::Args)]
+pub struct DataArgs {
+    /// The node's data folder
+    #[arg(long = "data", value_name = "DIR", default_value = DATA)]
+    data: PathBuf,
+}
+
+impl DataArgs {
+    /// The folder, when it is one.
+    pub fn existing(&self) -> Result<&Path, CouldNotStart> {
+        match self.data.is_dir() {
+            true => Ok(&self.data),
+            false => Err(CouldNotStart(format!(
+                "there is no data folder {}; name the node's own with --data DIR",
+                self.data.display()
+            ))),
+        }
+    }
+}
+
+/// Runs one future to its end on this thread.
+pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// Prints a value for scripts.
+pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<ExitCode> {
+    use std::io::Write as _;
+    let text = serde_json::to_string_pretty(value)?;
+    // A reader such as `head` that has seen enough is no failure.
+    let _ = writeln!(std::io::stdout(), "{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A table for people, without lines between rows.
+pub fn table<const N: usize>(header: [&str; N]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+    table.set_header(header);
+    table
+}
+
+/// Text from outside, without characters that move the cursor or colour the terminal.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,1 +1,5 @@
-//! (room web)
+//! The web page, the API and the local API of the command line.
+
+mod config;
+
+pub use crate::web::config::Config;

@@ -1,0 +1,183 @@
+//! Section `http`.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::domain::secret::Secret;
+
+/// The web page, the API and who may see them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port. On loopback everyone on this machine may look; elsewhere a token is needed.
+    pub listen: SocketAddr,
+    /// File with the access token: one line of at least 16 characters.
+    pub token_file: Option<PathBuf>,
+    /// Names under which a proxy in front is called, e.g. `prelim.hospital.example`.
+    pub hosts_allowed: Vec<String>,
+    /// True when a proxy in front speaks HTTPS: browsers then send the session only there.
+    pub secure_cookie: bool,
+    /// Hours after which a person has to log in again.
+    pub session_hours: u64,
+    /// Connections at one time.
+    pub connections_max: usize,
+    /// Requests at one time; more are answered 503.
+    pub requests_max: usize,
+    /// Pages that watch for changes at one time.
+    pub watchers_max: usize,
+    /// Uploads at one time.
+    pub uploads_max: usize,
+    /// Size of one uploaded file.
+    pub upload_bytes_max: u64,
+    /// Seconds for the head of a request, and for an idle connection.
+    pub header_timeout_s: u64,
+    /// Seconds for a request that is no upload.
+    pub request_timeout_s: u64,
+    /// Seconds for an upload.
+    pub upload_timeout_s: u64,
+    /// Studies on the worklist page.
+    pub worklist_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
+            token_file: None,
+            hosts_allowed: Vec::new(),
+            secure_cookie: false,
+            session_hours: 12,
+            connections_max: 256,
+            requests_max: 64,
+            watchers_max: 64,
+            uploads_max: 4,
+            upload_bytes_max: 512 << 20,
+            header_timeout_s: 15,
+            request_timeout_s: 30,
+            upload_timeout_s: 900,
+            worklist_max: 200,
+        }
+    }
+}
+
+/// Characters below which a token can be guessed.
+const TOKEN_CHARS_MIN: usize = 16;
+
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    #[error(
+        "http.token_file {path}: {source}; put the access token there, e.g. by `openssl rand -hex 32`"
+    )]
+    Unreadable { path: String, source: std::io::Error },
+    #[error(
+        "http.token_file {path} holds {found} characters; a token needs at least {TOKEN_CHARS_MIN} that a header can carry, without spaces"
+    )]
+    Unusable { path: String, found: usize },
+    #[error(
+        "http.listen = {0} can be reached from other machines, and the pages show patients: \
+             name a file with an access token in http.token_file, or listen on 127.0.0.1"
+    )]
+    Missing(SocketAddr),
+}
+
+impl Config {
+    /// Adds one line to `problems` for each value that cannot work.
+    pub fn check(&self, at: &str, problems: &mut Vec<String>) {
+        let mut range = |key: &str, found: u64, low: u64, high: u64, default: u64, why: &str| {
+            if !(low..=high).contains(&found) {
+                problems.push(format!(
+                    "{at}.{key} = {found}: use {low} to {high} (default {default}); {why}"
+                ));
+            }
+        };
+        let standard = Config::default();
+        let few = "with none nobody is served, with too many the machine runs out of memory";
+        for (key, found, high, default) in [
+            ("connections_max", self.connections_max, 65_536, standard.connections_max),
+            ("requests_max", self.requests_max, 4096, standard.requests_max),
+            ("watchers_max", self.watchers_max, 4096, standard.watchers_max),
+            ("uploads_max", self.uploads_max, 256, standard.uploads_max),
+            ("worklist_max", self.worklist_max, 2000, standard.worklist_max),
+        ] {
+            range(key, found as u64, 1, high, default as u64, few);
+        }
+        let size = "one X-ray has 20 MB, one large multi-frame object some GB";
+        let (found, default) = (self.upload_bytes_max, standard.upload_bytes_max);
+        range("upload_bytes_max", found, 1 << 20, 64 << 30, default, size);
+        let wait = "shorter cuts off slow lines, longer lets silent ones fill the place";
+        for (key, found, high, default) in [
+            ("header_timeout_s", self.header_timeout_s, 600, standard.header_timeout_s),
+            ("request_timeout_s", self.request_timeout_s, 3600, standard.request_timeout_s),
+            ("upload_timeout_s", self.upload_timeout_s, 86_400, standard.upload_timeout_s),
+            ("session_hours", self.session_hours, 168, standard.session_hours),
+        ] {
+            range(key, found, 1, high, default, wait);
+        }
+        if let Err(error @ TokenError::Missing(_)) = self.token_is_named() {
+            problems.push(format!("{at}.listen: {error}"));
+        }
+        if !self.hosts_allowed.is_empty() && self.token_file.is_none() {
+            problems.push(format!(
+                "{at}.hosts_allowed is set and {at}.token_file is not: a proxy in front would show \
+                 patients to everyone; name a file with an access token"
+            ));
+        }
+    }
+
+    fn token_is_named(&self) -> Result<(), TokenError> {
+        match self.token_file.is_some() || self.listen.ip().is_loopback() {
+            true => Ok(()),
+            false => Err(TokenError::Missing(self.listen)),
+        }
+    }
+
+    /// The access token, none when everyone on this machine may look.
+    ///
+    /// # Errors
+    /// [`TokenError`]: then the node must not start.
+    pub fn token(&self) -> Result<Option<Secret>, TokenError> {
+        self.token_is_named()?;
+        let Some(file) = &self.token_file else { return Ok(None) };
+        let path = file.display().to_string();
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(source) => return Err(TokenError::Unreadable { path, source }),
+        };
+        let token = text.trim();
+        match token.len() >= TOKEN_CHARS_MIN && token.bytes().all(|b| b.is_ascii_graphic()) {
+            true => Ok(Some(Secret::new(token))),
+            false => Err(TokenError::Unusable { path, found: token.chars().count() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outside_of_loopback_a_token_is_needed() {
+        let mut config = Config::default();
+        assert_eq!(config.token().unwrap(), None);
+        config.listen = "0.0.0.0:8080".parse().unwrap();
+        assert!(matches!(config.token(), Err(TokenError::Missing(_))));
+        let mut problems = Vec::new();
+        config.check("http", &mut problems);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        config.token_file = Some(file.path().to_owned());
+        std::fs::write(file.path(), "short\n").unwrap();
+        assert!(matches!(config.token(), Err(TokenError::Unusable { found: 5, .. })));
+        std::fs::write(file.path(), "0123456789abcdef\n").unwrap();
+        assert_eq!(config.token().unwrap().unwrap().expose(), "0123456789abcdef");
+        problems.clear();
+        config.check("http", &mut problems);
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+}
