@@ -46,6 +46,10 @@ macro_rules! settings {
 settings! {
     /// The web page, the API and who may see them.
     http: crate::web::Config,
+    /// When a study is complete.
+    assemble: crate::assemble::Config,
+    /// How many steps at once, how often again.
+    pipeline: crate::pipeline::Config,
     /// Log lines.
     telemetry: crate::telemetry::Config,
 }
