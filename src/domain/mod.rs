@@ -5,6 +5,7 @@ pub mod assessment;
 pub mod clock;
 pub mod code;
 pub mod finding;
+pub mod message;
 pub mod picture;
 pub mod profile;
 #[cfg(test)]
