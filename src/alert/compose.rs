@@ -1,0 +1,350 @@
+//! The words of an alert, from handlebars templates in `templates/email`.
+
+use handlebars::Handlebars;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::alert::Alert;
+use crate::alert::Config;
+use crate::alert::Kind;
+use crate::domain::assessment::Assessment;
+use crate::domain::assessment::Outcome;
+use crate::domain::finding::Finding;
+use crate::domain::finding::Laterality;
+use crate::domain::finding::Severity;
+use crate::domain::message::InlinePicture;
+use crate::domain::message::Message;
+use crate::domain::picture::ImageRef;
+use crate::domain::picture::PictureRef;
+use crate::domain::study::Instance;
+use crate::domain::study::Study;
+
+const TEXT: &str = include_str!("../../templates/email/alert.txt.hbs");
+const HTML: &str = include_str!("../../templates/email/alert.html.hbs");
+
+/// Phones on call have small mailboxes.
+const PICTURE_BYTES_MAX: usize = 2_000_000;
+const IMAGES_MAX: usize = 5;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the alert's template cannot be used: {0}")]
+pub struct ComposeError(#[from] Box<handlebars::RenderError>);
+
+#[derive(Serialize)]
+struct Words {
+    state: &'static str,
+    headline: String,
+    examination: String,
+    modality: String,
+    revision: u32,
+    patient: Option<String>,
+    found_at: String,
+    urgency: &'static str,
+    link: Option<String>,
+    study_uid: String,
+    review: Option<String>,
+    impression: String,
+    findings: Vec<FindingWords>,
+    others: String,
+    cid: Option<&'static str>,
+    picture: String,
+    model: String,
+    notice: &'static str,
+}
+
+#[derive(Serialize)]
+struct FindingWords {
+    number: usize,
+    name: String,
+    urgency: &'static str,
+    certainty: String,
+    place: String,
+    severity: &'static str,
+    images: Vec<String>,
+    description: String,
+    recommendation: String,
+}
+
+/// The message for `to`: what, where, how sure, on which image, found when, by which model. It
+/// names the patient only where the settings ask for it.
+///
+/// - `picture`: the key picture with its encoded bytes.
+/// - `zone`: of the people who read it.
+pub fn compose(
+    alert: &Alert,
+    a: &Assessment,
+    to: &[String],
+    picture: Option<(&PictureRef, &[u8])>,
+    config: &Config,
+    zone: &TimeZone,
+) -> Result<Message, ComposeError> {
+    let clean = Cleaner::new(a, config);
+    let told: Vec<&Finding> =
+        alert.findings.iter().filter_map(|id| a.findings.iter().find(|f| f.id == *id)).collect();
+    let headline = clean.line(&headline(alert, &told));
+    let examination = clean.line(&a.examination);
+    let (inline, caption) = inline_picture(a, picture, config);
+    let words = Words {
+        state: "PRELIMINARY",
+        patient: config.include_patient_name.then(|| patient(a)),
+        found_at: local(alert.found_at, zone),
+        modality: clean.line(&a.study.modalities().join(", ")),
+        revision: a.revision,
+        urgency: alert.urgency.as_str(),
+        link: link(config, &a.study),
+        study_uid: a.study.study_uid.as_str().to_owned(),
+        review: review(a).map(|reason| clean.line(reason)),
+        impression: clean.line(&a.impression),
+        findings: told
+            .iter()
+            .enumerate()
+            .map(|(n, f)| finding(n + 1, f, &a.study, &clean))
+            .collect(),
+        others: clean.line(&others(a, alert)),
+        cid: inline.as_ref().map(|_| CONTENT_ID),
+        picture: clean.line(&caption),
+        model: clean.line(&model(a)),
+        notice: "The reading was made by software, no person has checked it. Read back and \
+                 document critical results as your site prescribes.",
+        headline: headline.clone(),
+        examination: examination.clone(),
+    };
+    let mut templates = Handlebars::new();
+    let html = templates.render_template(HTML, &words).map_err(Box::new)?;
+    templates.register_escape_fn(handlebars::no_escape);
+    let text = templates.render_template(TEXT, &words).map_err(Box::new)?;
+    Ok(Message {
+        to: to.to_vec(),
+        subject: format!("[Prelim PRELIMINARY] {headline} — {}", lower_first(&examination)),
+        text,
+        html,
+        picture: inline,
+        id: format!("alert-{}", alert.id),
+        date: alert.found_at,
+        urgent: true,
+    })
+}
+
+const CONTENT_ID: &str = "key-picture";
+
+fn headline(alert: &Alert, told: &[&Finding]) -> String {
+    let urgency = alert.urgency.as_str();
+    let names: Vec<String> = told.iter().map(|finding| lower_first(&title(finding))).collect();
+    match (alert.kind, names.is_empty()) {
+        (Kind::Finding, false) => format!("{urgency}: {}", names.join("; ")),
+        (Kind::Finding, true) => format!("{urgency}: raised by rule"),
+        (Kind::Review, false) => format!("needs review ({urgency}): {}", names.join("; ")),
+        (Kind::Review, true) => "needs review: the software could not read this study".to_owned(),
+    }
+}
+
+/// "Pneumothorax, left": the side is never left out and never shortened.
+pub fn title(finding: &Finding) -> String {
+    let side = match finding.laterality {
+        None => "",
+        Some(Laterality::Left) => ", left",
+        Some(Laterality::Right) => ", right",
+        Some(Laterality::Bilateral) => ", both sides",
+        Some(Laterality::Unilateral) => ", one side",
+    };
+    format!("{}{side}", finding.concept.meaning)
+}
+
+fn finding(number: usize, of: &Finding, study: &Study, clean: &Cleaner) -> FindingWords {
+    let mut images: Vec<String> = Vec::new();
+    let regions = of.regions.iter().map(|region| &region.image);
+    for image in regions.chain(&of.evidence) {
+        let text = clean.line(&image_words(image, study));
+        if !images.contains(&text) && images.len() < IMAGES_MAX {
+            images.push(text);
+        }
+    }
+    FindingWords {
+        number,
+        name: clean.line(&title(of)),
+        urgency: of.urgency.as_str(),
+        certainty: match of.probability.filter(|p| p.is_finite()) {
+            Some(p) => format!("{:.0} % according to the model", p.clamp(0.0, 1.0) * 100.0),
+            None => "the model gave no probability".to_owned(),
+        },
+        place: of.site.as_ref().map(|site| clean.line(&site.meaning)).unwrap_or_default(),
+        severity: match of.severity {
+            None => "",
+            Some(Severity::Mild) => "mild",
+            Some(Severity::Moderate) => "moderate",
+            Some(Severity::Severe) => "severe",
+        },
+        images,
+        description: clean.line(&of.description),
+        recommendation: clean.line(&of.recommendation),
+    }
+}
+
+/// "series 1, image 3 (PA), frame 2": as people count, without UIDs.
+fn image_words(image: &ImageRef, study: &Study) -> String {
+    let instance = study.instances.iter().find(|i| i.sop_instance_uid == image.sop_instance_uid);
+    let number = |n: Option<i32>| n.map_or_else(|| "without number".to_owned(), |n| n.to_string());
+    let series = number(instance.and_then(|i| i.series_number));
+    let mut words =
+        format!("series {series}, image {}", number(instance.and_then(|i| i.instance_number)));
+    if let Some(view) = instance.map(|i| i.view_position.as_str()).filter(|view| !view.is_empty()) {
+        words += &format!(" ({view})");
+    }
+    if let Some(frame) = image.frame {
+        words += &format!(", frame {frame}");
+    }
+    words
+}
+
+fn review(a: &Assessment) -> Option<&str> {
+    match &a.outcome {
+        Outcome::Read => None,
+        Outcome::NotCovered { reason } | Outcome::NeedsReview { reason } => Some(reason),
+    }
+}
+
+fn others(a: &Assessment, alert: &Alert) -> String {
+    let rest = a.present().filter(|finding| !alert.findings.contains(&finding.id));
+    rest.map(title).collect::<Vec<_>>().join("; ")
+}
+
+fn model(a: &Assessment) -> String {
+    let by = match a.algorithm.manufacturer.as_str() {
+        "" => String::new(),
+        manufacturer => format!(", by {manufacturer}"),
+    };
+    format!("{} {}{by}", a.algorithm.name, a.algorithm.version)
+}
+
+fn patient(a: &Assessment) -> String {
+    let of = &a.study.patient;
+    let parts = [of.name.display(), of.id.clone(), of.birth_date.clone(), of.sex.clone()];
+    let known: Vec<String> = parts.iter().map(|p| one_line(p)).filter(|p| !p.is_empty()).collect();
+    known.join(", ")
+}
+
+fn link(config: &Config, study: &Study) -> Option<String> {
+    let base = config.base_url.trim_end_matches('/');
+    (!base.is_empty()).then(|| format!("{base}/studies/{}", study.study_uid))
+}
+
+fn local(at: Timestamp, zone: &TimeZone) -> String {
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S UTC%:z").to_string()
+}
+
+/// The picture, and its caption or why it is not there.
+fn inline_picture(
+    a: &Assessment,
+    picture: Option<(&PictureRef, &[u8])>,
+    config: &Config,
+) -> (Option<InlinePicture>, String) {
+    let Some((reference, bytes)) = picture.filter(|_| config.include_picture) else {
+        return (None, String::new());
+    };
+    let uid = &reference.image.sop_instance_uid;
+    let instance = a.study.instances.iter().find(|i| i.sop_instance_uid == *uid);
+    if !config.include_patient_name && !instance.is_some_and(carries_no_text) {
+        let why = "The picture is not in this message: its kind may carry burned-in names.";
+        return (None, why.to_owned());
+    }
+    let media_type = match bytes {
+        [0xff, 0xd8, ..] => "image/jpeg",
+        [0x89, b'P', b'N', b'G', ..] => "image/png",
+        _ => return (None, String::new()),
+    };
+    if bytes.len() > PICTURE_BYTES_MAX {
+        return (None, "The picture is too large for this message.".to_owned());
+    }
+    let picture = InlinePicture {
+        content_id: CONTENT_ID.into(),
+        media_type: media_type.into(),
+        bytes: bytes.to_vec(),
+    };
+    (Some(picture), format!("{}, not for diagnosis", image_words(&reference.image, &a.study)))
+}
+
+/// Pictures of ultrasound, photographs, screens and scans often show a name, and Burned In
+/// Annotation is often missing there: without its explicit NO they stay here.
+fn carries_no_text(instance: &Instance) -> bool {
+    let usually_clean = ["CR", "DX", "CT", "MR", "MG", "PT", "NM"];
+    match instance.burned_in_annotation.trim() {
+        "NO" => true,
+        "" => {
+            usually_clean.contains(&instance.modality.as_str())
+                && instance.conversion_type.is_empty()
+        }
+        _ => false,
+    }
+}
+
+/// "Chest X-ray" becomes "chest X-ray", "CT head" stays.
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// Takes out of text that others wrote (a model, a header) what would name the patient.
+struct Cleaner(Vec<String>);
+
+impl Cleaner {
+    fn new(a: &Assessment, config: &Config) -> Cleaner {
+        if config.include_patient_name {
+            return Cleaner(Vec::new());
+        }
+        let patient = &a.study.patient;
+        let born = &patient.birth_date;
+        let mut names =
+            vec![patient.id.clone(), a.study.attributes.accession_number.clone(), born.clone()];
+        if let (Some(y), Some(m), Some(d)) = (born.get(..4), born.get(4..6), born.get(6..8)) {
+            names.push(format!("{y}-{m}-{d}"));
+        }
+        for group in [&patient.name.alphabetic, &patient.name.ideographic, &patient.name.phonetic] {
+            let parts: Vec<&str> =
+                group.split('^').map(str::trim).filter(|part| !part.is_empty()).collect();
+            // A family name alone may be a word of the finding ("Long", "Mass").
+            if let [family, given, ..] = parts[..] {
+                for between in ["", " ", ", ", "^"] {
+                    names.push(format!("{family}{between}{given}"));
+                    names.push(format!("{given}{between}{family}"));
+                }
+            }
+        }
+        names.retain(|name| name.chars().count() >= 2);
+        // Short numbers are everywhere ("12 mm"): an ID of so few digits tells nobody anything.
+        names.retain(|name| name.len() >= 5 || !name.bytes().all(|b| b.is_ascii_digit()));
+        names.sort_by_key(|name| std::cmp::Reverse(name.len()));
+        Cleaner(names)
+    }
+
+    /// One line without control characters and without what names the patient.
+    fn line(&self, text: &str) -> String {
+        self.0.iter().fold(one_line(text), |text, name| replace(&text, name, "[removed]"))
+    }
+}
+
+/// Replaces without regard to ASCII case.
+fn replace(text: &str, what: &str, with: &str) -> String {
+    let (lower, what) = (text.to_ascii_lowercase(), what.to_ascii_lowercase());
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    // ASCII lowercase keeps every byte position.
+    while let Some(found) = lower[from..].find(&what) {
+        out += &text[from..from + found];
+        out += with;
+        from += found + what.len();
+    }
+    out + &text[from..]
+}
+
+fn one_line(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let plain = |c: char| if c.is_control() || c == '\u{2028}' { ' ' } else { c };
+    let cleaned: String = text.chars().filter(|&c| !turns(c)).map(plain).collect();
+    cleaned.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(2000).collect()
+}

@@ -1,0 +1,309 @@
+//! E-mail over SMTP (RFC 5321) with lettre's connection. The transaction is ours: lettre's own
+//! stops at the first refused address, and its time-out ends with the connection.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lettre::Address;
+use lettre::message::Attachment;
+use lettre::message::Mailbox;
+use lettre::message::MultiPart;
+use lettre::message::SinglePart;
+use lettre::message::header::ContentType;
+use lettre::message::header::HeaderName;
+use lettre::message::header::HeaderValue;
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::authentication::DEFAULT_MECHANISMS;
+use lettre::transport::smtp::client::AsyncSmtpConnection;
+use lettre::transport::smtp::client::Certificate;
+use lettre::transport::smtp::client::CertificateStore;
+use lettre::transport::smtp::client::TlsParameters;
+use lettre::transport::smtp::commands::Data;
+use lettre::transport::smtp::commands::Mail;
+use lettre::transport::smtp::commands::Rcpt;
+use lettre::transport::smtp::extension::ClientId;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::deliver::DeliverError;
+use crate::deliver::Delivered;
+use crate::deliver::peer_words;
+use crate::domain::message::Message;
+use crate::domain::secret::Secret;
+
+/// How the connection to the mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Plain at first, then STARTTLS; without it nothing is sent.
+    #[default]
+    Starttls,
+    /// TLS from the first byte.
+    Tls,
+    /// No encryption: only to this machine, unless `allow_plain` says otherwise.
+    None,
+}
+
+impl Mode {
+    fn default_port(self) -> u16 {
+        match self {
+            Mode::Starttls => 587,
+            Mode::Tls => 465,
+            Mode::None => 25,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Name of the mail server, as in its certificate. Empty: no e-mail is sent.
+    pub host: String,
+    /// 0: 587 for starttls, 465 for tls, 25 for none.
+    pub port: u16,
+    pub mode: Mode,
+    /// Sender, e.g. `Prelim <prelim@hospital.example>`.
+    pub from: String,
+    /// User name for the server. Empty: no authentication.
+    pub user: String,
+    /// File that holds the password and nothing else.
+    pub password_file: Option<PathBuf>,
+    /// PEM file with the root certificates to trust instead of the machine's.
+    pub ca_file: Option<PathBuf>,
+    /// Lets `mode = "none"` send to another machine: everyone on the way can read it.
+    pub allow_plain: bool,
+    /// Seconds for one message, connection included.
+    pub timeout_s: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            host: String::new(),
+            port: 0,
+            mode: Mode::default(),
+            from: String::new(),
+            user: String::new(),
+            password_file: None,
+            ca_file: None,
+            allow_plain: false,
+            timeout_s: 60,
+        }
+    }
+}
+
+impl Config {
+    pub fn is_set(&self) -> bool {
+        !self.host.is_empty()
+    }
+
+    /// Adds one line to `problems` for each value that cannot work.
+    pub fn check(&self, at: &str, problems: &mut Vec<String>) {
+        let s = self.timeout_s;
+        if !(5..=600).contains(&s) {
+            let why = "a shorter wait fails on a slow server, a longer one blocks the next alert";
+            problems.push(format!("{at}.timeout_s = {s}: use 5 to 600 (default 60); {why}"));
+        }
+        if !self.is_set() {
+            return;
+        }
+        if self.from.parse::<Mailbox>().is_err() {
+            let found = &self.from;
+            let allowed = "use an address such as \"Prelim <prelim@hospital.example>\"";
+            problems.push(format!("{at}.from = {found:?}: {allowed}; servers refuse mail without"));
+        }
+        if let Err(why) = self.may_be_plain() {
+            problems.push(format!("{at}.mode = \"none\": {why}"));
+        }
+        if self.user.is_empty() != self.password_file.is_none() {
+            let why = "one without the other cannot log in";
+            problems.push(format!("{at}.user and {at}.password_file: give both or none; {why}"));
+        }
+        for (key, file) in [("password_file", &self.password_file), ("ca_file", &self.ca_file)] {
+            if let Some(Err(e)) = file.as_deref().map(std::fs::File::open) {
+                problems.push(format!("{at}.{key}: cannot be read ({e}); no alert could be sent"));
+            }
+        }
+    }
+
+    fn may_be_plain(&self) -> Result<(), String> {
+        let host = self.host.trim_matches(['[', ']']);
+        let is_local = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        match self.mode {
+            Mode::Starttls | Mode::Tls => Ok(()),
+            Mode::None if is_local => Ok(()),
+            Mode::None if self.allow_plain && self.user.is_empty() => Ok(()),
+            Mode::None if self.allow_plain => {
+                Err("a password would cross the network in clear; use starttls or tls".into())
+            }
+            Mode::None => Err("only for a mail server on this machine; use starttls or tls, or \
+                               set allow_plain if the network is yours"
+                .into()),
+        }
+    }
+}
+
+/// One try to send one message. A second one is the same message: the Message-ID is fixed.
+///
+/// # Errors
+/// 5xx is permanent, all else may pass: 4xx, no connection, a connection lost after the final dot.
+pub async fn send(config: &Config, message: &Message) -> Result<Delivered, DeliverError> {
+    if !config.is_set() {
+        return Err(DeliverError::Settings { what: "no mail server is named".into() });
+    }
+    config.may_be_plain().map_err(|what| DeliverError::Settings { what })?;
+    let from: Mailbox = config.from.parse().map_err(|_| unusable("the sender's address"))?;
+    let to: Result<Vec<Mailbox>, _> = message.to.iter().map(|address| address.parse()).collect();
+    let to = to.map_err(|_| unusable("a recipient's address"))?;
+    if to.is_empty() {
+        return Err(DeliverError::Settings { what: "nobody is named as recipient".into() });
+    }
+    let bytes = mime(message, &from, &to)?;
+    let waited = Duration::from_secs(config.timeout_s);
+    let to: Vec<Address> = to.into_iter().map(|mailbox| mailbox.email).collect();
+    let transaction = async {
+        let mut server = connect(config).await?;
+        hand_over(&mut server, from.email, to, &bytes).await
+    };
+    let timed_out = Err(DeliverError::TimedOut { waited });
+    tokio::time::timeout(waited, transaction).await.unwrap_or(timed_out)
+}
+
+fn unusable(what: &str) -> DeliverError {
+    DeliverError::Settings { what: format!("{what} cannot be used") }
+}
+
+async fn connect(config: &Config) -> Result<AsyncSmtpConnection, DeliverError> {
+    let port = if config.port == 0 { config.mode.default_port() } else { config.port };
+    let timeout = Some(Duration::from_secs(config.timeout_s));
+    let hello = ClientId::default();
+    let secured = |mode: Mode| (config.mode == mode).then(|| tls(config)).transpose();
+    let (wrapped, upgrade) = (secured(Mode::Tls)?, secured(Mode::Starttls)?);
+    let server = (config.host.trim_matches(['[', ']']), port);
+    let connected = AsyncSmtpConnection::connect_tokio1(server, timeout, &hello, wrapped, None);
+    let mut server = connected.await.map_err(failed)?;
+    if let Some(tls) = upgrade {
+        if !server.can_starttls() {
+            server.abort().await;
+            return Err(DeliverError::NotEncrypted);
+        }
+        server.starttls(tls, &hello).await.map_err(failed)?;
+    }
+    if let Some(file) = &config.password_file {
+        let password = read(file, "the password file cannot be read")?;
+        let password = Secret::new(String::from_utf8_lossy(&password).trim_end());
+        let login = Credentials::new(config.user.clone(), password.expose().to_owned());
+        server.auth(DEFAULT_MECHANISMS, &login).await.map_err(failed)?;
+    }
+    Ok(server)
+}
+
+fn tls(config: &Config) -> Result<TlsParameters, DeliverError> {
+    let mut builder = TlsParameters::builder(config.host.clone());
+    if let Some(file) = &config.ca_file {
+        let pem = read(file, "the file with root certificates cannot be read")?;
+        let roots = Certificate::from_pem(&pem).map_err(|_| unusable("ca_file"))?;
+        builder = builder.certificate_store(CertificateStore::None).add_root_certificate(roots);
+    }
+    builder.build().map_err(failed)
+}
+
+fn read(file: &Path, what: &'static str) -> Result<Vec<u8>, DeliverError> {
+    std::fs::read(file).map_err(|source| DeliverError::File { what, source })
+}
+
+/// MAIL, RCPT for each address, DATA. An address that is refused keeps it from no other.
+async fn hand_over(
+    server: &mut AsyncSmtpConnection,
+    from: Address,
+    to: Vec<Address>,
+    bytes: &[u8],
+) -> Result<Delivered, DeliverError> {
+    server.command(Mail::new(Some(from), vec![])).await.map_err(failed)?;
+    let addresses = to.len();
+    let mut refused = Vec::new();
+    for address in to {
+        if let Err(error) = server.command(Rcpt::new(address, vec![])).await.map_err(failed) {
+            match error {
+                DeliverError::Refused { .. } | DeliverError::Deferred { .. } => refused.push(error),
+                lost => return Err(lost),
+            }
+        }
+    }
+    let may_pass = refused.iter().all(DeliverError::is_transient);
+    let accepted = addresses - refused.len();
+    let answer: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    let answer = answer.join("; ");
+    if accepted == 0 {
+        server.abort().await;
+        return Err(match may_pass {
+            true => DeliverError::Deferred { answer },
+            false => DeliverError::Refused { answer },
+        });
+    }
+    server.command(Data).await.map_err(failed)?;
+    let response = server.message(bytes).await.map_err(failed)?;
+    let detail = peer_words(&response.message().collect::<Vec<_>>().join(" "));
+    let detail = format!("{} {detail}", response.code());
+    // The server has it. What it says to QUIT, or whether, changes nothing.
+    let _ = tokio::time::timeout(Duration::from_secs(2), server.abort()).await;
+    match refused.is_empty() {
+        true => Ok(Delivered { detail }),
+        false => Err(DeliverError::PartlyRefused { accepted, addresses, answer, may_pass }),
+    }
+}
+
+/// lettre counts a refused connection neither as transient nor as permanent: here only 5xx is.
+fn failed(error: lettre::transport::smtp::Error) -> DeliverError {
+    let words = peer_words(&error.to_string());
+    match error.status() {
+        Some(_) if error.is_permanent() => DeliverError::Refused { answer: words },
+        Some(_) => DeliverError::Deferred { answer: words },
+        None => DeliverError::Unreachable { cause: words },
+    }
+}
+
+/// `alternative(text, related(html, picture))`, all of it ASCII on the wire.
+fn mime(message: &Message, from: &Mailbox, to: &[Mailbox]) -> Result<Vec<u8>, DeliverError> {
+    let failed = |_| unusable("the message");
+    let id = format!("<{}@{}>", message.id, from.email.domain());
+    let date = std::time::SystemTime::from(message.date);
+    let mut builder = lettre::Message::builder()
+        .from(from.clone())
+        .date(date)
+        .message_id(Some(id))
+        .subject(header_text(&message.subject));
+    for mailbox in to {
+        builder = builder.to(mailbox.clone());
+    }
+    // No out-of-office reply to a machine (RFC 3834).
+    let mut marks = vec![("Auto-Submitted", "auto-generated")];
+    if message.urgent {
+        marks.extend([("Importance", "high"), ("X-Priority", "1")]);
+    }
+    for (name, value) in marks {
+        let name = HeaderName::new_from_ascii_str(name);
+        builder = builder.raw_header(HeaderValue::new(name, value.to_owned()));
+    }
+    let html = SinglePart::html(message.html.clone());
+    let html = match &message.picture {
+        None => MultiPart::related().singlepart(html),
+        Some(picture) => {
+            let media_type = ContentType::parse(&picture.media_type);
+            let media_type = media_type.map_err(|_| unusable("the picture's media type"))?;
+            let inline = Attachment::new_inline(picture.content_id.clone());
+            let picture = inline.body(picture.bytes.clone(), media_type);
+            MultiPart::related().singlepart(html).singlepart(picture)
+        }
+    };
+    let text = SinglePart::plain(message.text.clone());
+    let body = MultiPart::alternative().singlepart(text).multipart(html);
+    Ok(builder.multipart(body).map_err(failed)?.formatted())
+}
+
+/// A line end in a header would start another header.
+fn header_text(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+}
