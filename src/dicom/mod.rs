@@ -1,3 +1,14 @@
-//! (room dicom)
+//! The protocol: what is said on the wire, and a flat look at what came over it. Knows no store
+//! and no state of a study.
 
+pub mod association;
 pub mod charset;
+pub mod command;
+pub mod negotiation;
+pub mod pdu;
+pub mod scan;
+pub mod status;
+pub mod storage_scp;
+pub mod storage_scu;
+
+mod scp_session;

@@ -1,0 +1,366 @@
+//! What an acceptor answers to an A-ASSOCIATE-RQ (PS3.8 7.1.1, PS3.7 D): pure.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use dicom_dictionary_std::uids;
+use dicom_encoding::TransferSyntaxIndex as _;
+use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use dicom_ul::pdu::AssociationAC;
+use dicom_ul::pdu::AssociationRJ;
+use dicom_ul::pdu::AssociationRJResult;
+use dicom_ul::pdu::AssociationRJServiceProviderASCEReason;
+use dicom_ul::pdu::AssociationRJServiceProviderPresentationReason;
+use dicom_ul::pdu::AssociationRJServiceUserReason;
+use dicom_ul::pdu::AssociationRJSource;
+use dicom_ul::pdu::AssociationRQ;
+use dicom_ul::pdu::Pdu;
+use dicom_ul::pdu::PresentationContextProposed;
+use dicom_ul::pdu::PresentationContextResult;
+use dicom_ul::pdu::PresentationContextResultReason;
+use dicom_ul::pdu::UserVariableItem;
+
+use crate::dicom::pdu;
+use crate::dicom::pdu::Request;
+
+/// DICOM's one application context (PS3.7 A.2.1).
+pub const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
+/// Our name in associations and files, at most 16 characters.
+pub const IMPLEMENTATION_VERSION: &str = "PRELIM_0_1";
+
+/// Our Implementation Class UID: made from the program's name, so it never changes.
+pub fn implementation_class_uid() -> String {
+    crate::domain::uid::derived(&["implementation class", "prelim"])
+}
+
+/// An accepted presentation context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    pub abstract_syntax: String,
+    pub transfer_syntax: String,
+}
+
+/// Transfer syntaxes in the order in which one is chosen when a peer proposes several in one
+/// context: those that lose nothing and come as the scanner made them, then plain ones with
+/// VRs before those without, then those that may lose something. A sender that could send an
+/// image either way so never compresses it lossily for us, and one that holds a compressed image
+/// need not unpack it.
+pub const PREFERENCE: &[&str] = &[
+    uids::JPEG_LOSSLESS_SV1,
+    uids::JPEG_LOSSLESS,
+    uids::JPEGLS_LOSSLESS,
+    uids::JPEG2000_LOSSLESS,
+    uids::HTJ2K_LOSSLESS,
+    uids::HTJ2K_LOSSLESS_RPCL,
+    uids::JPEGXL_LOSSLESS,
+    uids::RLE_LOSSLESS,
+    uids::EXPLICIT_VR_LITTLE_ENDIAN,
+    uids::IMPLICIT_VR_LITTLE_ENDIAN,
+    uids::ENCAPSULATED_UNCOMPRESSED_EXPLICIT_VR_LITTLE_ENDIAN,
+    uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+];
+
+/// Retired, and still what old devices send.
+pub const EXPLICIT_VR_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
+
+/// The retired JPEG processes, which the registry does not list. All are Explicit VR Little
+/// Endian around fragments, so an archive can keep them.
+const RETIRED_JPEG: std::ops::RangeInclusive<u8> = 52..=66;
+
+/// The root of the storage SOP classes (PS3.4 B.5), and what else stands under it: query,
+/// retrieval and creation services.
+const STORAGE_ROOT: &str = "1.2.840.10008.5.1.4.1.1.";
+const NOT_STORAGE: &[&str] =
+    &["200.4", "200.5", "200.6", "201.2", "201.3", "201.4", "201.5", "201.6"];
+
+/// Storage SOP classes with other roots: treatment instructions, hanging protocols, palettes,
+/// implant templates, retired hardcopy.
+const OTHER_STORAGE: &[&str] = &[
+    "1.2.840.10008.5.1.1.29",
+    "1.2.840.10008.5.1.1.30",
+    "1.2.840.10008.5.1.4.34.1",
+    uids::RT_BEAMS_DELIVERY_INSTRUCTION_STORAGE,
+    uids::RT_BRACHY_APPLICATION_SETUP_DELIVERY_INSTRUCTION_STORAGE,
+    uids::HANGING_PROTOCOL_STORAGE,
+    uids::COLOR_PALETTE_STORAGE,
+    uids::GENERIC_IMPLANT_TEMPLATE_STORAGE,
+    uids::IMPLANT_ASSEMBLY_TEMPLATE_STORAGE,
+    uids::IMPLANT_TEMPLATE_GROUP_STORAGE,
+];
+
+/// Whether instances of this class are stored: every standard storage class, those of later
+/// editions too. Media directories, storage commitment and private classes are not.
+pub fn is_storage_class(uid: &str) -> bool {
+    match uid.strip_prefix(STORAGE_ROOT) {
+        Some(rest) => !rest.is_empty() && !NOT_STORAGE.contains(&rest),
+        None => OTHER_STORAGE.contains(&uid),
+    }
+}
+
+/// Whether data sets of this transfer syntax can be kept, also where nobody here can decode it.
+pub fn is_transfer_syntax(uid: &str) -> bool {
+    let retired = uid.strip_prefix("1.2.840.10008.1.2.4.").and_then(|n| n.parse().ok());
+    TransferSyntaxRegistry.get(uid).is_some() || retired.is_some_and(|n| RETIRED_JPEG.contains(&n))
+}
+
+/// Answers each proposed context: accepted with one transfer syntax, else 3 (abstract syntax) or
+/// 4 (transfer syntaxes). An even id, and one that stands twice, is refused (P12).
+///
+/// - `preference`: transfer syntaxes, the best first; those not in it come last, as proposed.
+pub fn contexts(
+    proposed: &[PresentationContextProposed],
+    preference: &[String],
+) -> (Vec<PresentationContextResult>, BTreeMap<u8, Context>) {
+    let mut results = Vec::new();
+    let mut accepted = BTreeMap::new();
+    let mut answered = BTreeSet::new();
+    for context in proposed {
+        if !answered.insert(context.id) {
+            continue;
+        }
+        let repeated = proposed.iter().filter(|other| other.id == context.id).count() > 1;
+        let chosen = match context.id % 2 == 0 || repeated {
+            true => Err(PresentationContextResultReason::NoReason),
+            false => choose(context, preference),
+        };
+        let (reason, transfer_syntax) = match chosen {
+            Ok(syntax) => (PresentationContextResultReason::Acceptance, syntax),
+            Err(reason) => (reason, uids::IMPLICIT_VR_LITTLE_ENDIAN.to_owned()),
+        };
+        if reason == PresentationContextResultReason::Acceptance {
+            let abstract_syntax = padding_off(&context.abstract_syntax).to_owned();
+            let transfer_syntax = transfer_syntax.clone();
+            accepted.insert(context.id, Context { abstract_syntax, transfer_syntax });
+        }
+        results.push(PresentationContextResult { id: context.id, reason, transfer_syntax });
+    }
+    (results, accepted)
+}
+
+fn choose(
+    context: &PresentationContextProposed,
+    preference: &[String],
+) -> Result<String, PresentationContextResultReason> {
+    let class = padding_off(&context.abstract_syntax);
+    if class != uids::VERIFICATION && !is_storage_class(class) {
+        return Err(PresentationContextResultReason::AbstractSyntaxNotSupported);
+    }
+    let rank = |uid: &&str| preference.iter().position(|p| p == uid).unwrap_or(usize::MAX);
+    let known = context.transfer_syntaxes.iter().map(|uid| padding_off(uid));
+    let best = known.filter(|uid| is_transfer_syntax(uid)).min_by_key(rank);
+    best.map(str::to_owned).ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)
+}
+
+fn padding_off(uid: &str) -> &str {
+    uid.trim_matches(['\0', ' '])
+}
+
+/// The peer's maximum PDU length; 0 (no limit) also where it says none.
+pub fn pdu_bytes_max(variables: &[UserVariableItem]) -> u32 {
+    let length = |item: &UserVariableItem| match item {
+        UserVariableItem::MaxLength(length) => Some(*length),
+        _ => None, // dicom-ul's enum, not ours
+    };
+    variables.iter().find_map(length).unwrap_or(0)
+}
+
+/// Our user information: what we take, who we are.
+pub fn our_variables(pdu_bytes_max: u32) -> Vec<UserVariableItem> {
+    vec![
+        UserVariableItem::MaxLength(pdu_bytes_max),
+        UserVariableItem::ImplementationClassUID(implementation_class_uid()),
+        UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION.to_owned()),
+    ]
+}
+
+/// The A-ASSOCIATE-AC. A user identity that wants an answer gets the empty one of PS3.7 D.3.3.7.2:
+/// it was heard; access is decided by AE titles.
+pub fn encode_accept(
+    request: &Request,
+    results: Vec<PresentationContextResult>,
+    pdu_bytes_max: u32,
+) -> Vec<u8> {
+    let mut user_variables = our_variables(pdu_bytes_max);
+    let wants_answer = |item: &UserVariableItem| match item {
+        UserVariableItem::UserIdentityItem(identity) => identity.positive_response_requested(),
+        _ => false, // dicom-ul's enum, not ours
+    };
+    if request.body.user_variables.iter().any(wants_answer) {
+        user_variables.push(UserVariableItem::Unknown(0x59, vec![0, 0]));
+    }
+    let mut bytes = pdu::encode(&Pdu::AssociationAC(AssociationAC {
+        protocol_version: 1,
+        calling_ae_title: String::new(),
+        called_ae_title: String::new(),
+        application_context_name: APPLICATION_CONTEXT.to_owned(),
+        presentation_contexts: results,
+        user_variables,
+    }));
+    // Titles and reserved bytes as the peer sent them, whatever they hold.
+    bytes[10..74].copy_from_slice(&request.titles);
+    bytes
+}
+
+/// Why an association is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    ProtocolVersion,
+    ApplicationContext,
+    CalledAe,
+    CallingAe,
+    NoContext,
+    PduLength,
+    /// Too many associations: come back later.
+    LocalLimit,
+}
+
+impl Rejection {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rejection::ProtocolVersion => "protocol version",
+            Rejection::ApplicationContext => "application context",
+            Rejection::CalledAe => "called AE title",
+            Rejection::CallingAe => "calling AE title",
+            Rejection::NoContext => "no presentation context",
+            Rejection::PduLength => "maximum PDU length",
+            Rejection::LocalLimit => "too many associations",
+        }
+    }
+
+    /// Result, source and reason of PS3.8 table 9-21.
+    pub fn encode(self) -> Vec<u8> {
+        use AssociationRJServiceUserReason as User;
+        let user = AssociationRJSource::ServiceUser;
+        let (result, source) = match self {
+            Rejection::ProtocolVersion => (
+                AssociationRJResult::Permanent,
+                AssociationRJSource::ServiceProviderASCE(
+                    AssociationRJServiceProviderASCEReason::ProtocolVersionNotSupported,
+                ),
+            ),
+            Rejection::ApplicationContext => {
+                (AssociationRJResult::Permanent, user(User::ApplicationContextNameNotSupported))
+            }
+            Rejection::CalledAe => {
+                (AssociationRJResult::Permanent, user(User::CalledAETitleNotRecognized))
+            }
+            Rejection::CallingAe => {
+                (AssociationRJResult::Permanent, user(User::CallingAETitleNotRecognized))
+            }
+            Rejection::NoContext | Rejection::PduLength => {
+                (AssociationRJResult::Permanent, user(User::NoReasonGiven))
+            }
+            Rejection::LocalLimit => (
+                AssociationRJResult::Transient,
+                AssociationRJSource::ServiceProviderPresentation(
+                    AssociationRJServiceProviderPresentationReason::LocalLimitExceeded,
+                ),
+            ),
+        };
+        pdu::encode(&Pdu::AssociationRJ(AssociationRJ { result, source }))
+    }
+}
+
+/// What the request itself gives reason to refuse. Titles and limits are the caller's.
+pub fn reject(request: &AssociationRQ) -> Option<Rejection> {
+    let peer_max = pdu_bytes_max(&request.user_variables);
+    if request.protocol_version & 1 == 0 {
+        Some(Rejection::ProtocolVersion)
+    } else if padding_off(&request.application_context_name) != APPLICATION_CONTEXT {
+        Some(Rejection::ApplicationContext)
+    } else if request.presentation_contexts.is_empty() {
+        Some(Rejection::NoContext)
+    } else if (1..pdu::PEER_PDU_BYTES_MIN).contains(&peer_max) {
+        Some(Rejection::PduLength)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proposed(id: u8, class: &str, syntaxes: &[&str]) -> PresentationContextProposed {
+        PresentationContextProposed {
+            id,
+            abstract_syntax: class.to_owned(),
+            transfer_syntaxes: syntaxes.iter().map(|&s| s.to_owned()).collect(),
+        }
+    }
+
+    fn preference() -> Vec<String> {
+        PREFERENCE.iter().map(|&s| s.to_owned()).collect()
+    }
+
+    #[test]
+    fn storage_classes_are_those_of_the_dictionary() {
+        for stored in [
+            uids::CT_IMAGE_STORAGE,
+            uids::COMPREHENSIVE3_DSR_STORAGE,
+            uids::ENCAPSULATED_PDF_STORAGE,
+            uids::RT_STRUCTURE_SET_STORAGE,
+            uids::HANGING_PROTOCOL_STORAGE,
+            "1.2.840.10008.5.1.4.1.1.6", // retired ultrasound
+        ] {
+            assert!(is_storage_class(stored), "{stored}");
+        }
+        for other in [
+            uids::VERIFICATION,
+            "1.2.840.10008.1.20.1",          // storage commitment
+            "1.2.840.10008.1.3.10",          // media directory
+            "1.2.840.10008.5.1.4.1.2.2.1",   // study root find
+            "1.2.840.10008.5.1.4.1.1.201.2", // inventory find
+            "1.2.840.10008.5.1.4.1.1.",
+            "1.2.826.0.1.3680043.9.9999.1",
+        ] {
+            assert!(!is_storage_class(other), "{other}");
+        }
+    }
+
+    /// P12, P72, P73.
+    #[test]
+    fn each_context_gets_its_own_answer() {
+        let ct = uids::CT_IMAGE_STORAGE;
+        let explicit = uids::EXPLICIT_VR_LITTLE_ENDIAN;
+        let (results, accepted) = contexts(
+            &[
+                proposed(1, ct, &["1.2.840.10008.1.2", explicit]),
+                proposed(2, ct, &[explicit]),
+                proposed(3, "1.2.3.4", &[explicit]),
+                proposed(5, ct, &["1.2.3.4.5"]),
+                proposed(7, ct, &[explicit]),
+                proposed(7, ct, &[explicit]),
+                proposed(9, ct, &["1.2.840.10008.1.2.4.55"]),
+                proposed(11, ct, &[uids::JPEG_BASELINE8_BIT, explicit]),
+                proposed(13, ct, &[uids::JPEG_BASELINE8_BIT, uids::MPEG2_MPML]),
+                proposed(15, ct, &[explicit, uids::JPEGLS_LOSSLESS]),
+                proposed(17, ct, &[]),
+            ],
+            &preference(),
+        );
+        let reasons: Vec<u8> = results.iter().map(|r| r.reason.clone() as u8).collect();
+        assert_eq!(reasons, [0, 2, 3, 4, 2, 0, 0, 0, 0, 4]);
+        assert_eq!(accepted.keys().copied().collect::<Vec<_>>(), [1, 9, 11, 13, 15]);
+        assert_eq!(accepted[&1].transfer_syntax, explicit);
+        assert_eq!(accepted[&11].transfer_syntax, explicit, "no lossy where it can be had without");
+        assert_eq!(accepted[&13].transfer_syntax, uids::JPEG_BASELINE8_BIT);
+        assert_eq!(accepted[&15].transfer_syntax, uids::JPEGLS_LOSSLESS);
+    }
+
+    /// P17 to P20: result, source and reason as the standard numbers them.
+    #[test]
+    fn a_rejection_has_its_three_numbers() {
+        for (rejection, numbers) in [
+            (Rejection::ProtocolVersion, [1, 2, 2]),
+            (Rejection::ApplicationContext, [1, 1, 2]),
+            (Rejection::CalledAe, [1, 1, 7]),
+            (Rejection::CallingAe, [1, 1, 3]),
+            (Rejection::NoContext, [1, 1, 1]),
+            (Rejection::LocalLimit, [2, 3, 2]),
+        ] {
+            assert_eq!(rejection.encode()[7..10], numbers, "{rejection:?}");
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! Protocol data units (PS3.8 9.3) on a byte stream: framed here, decoded by dicom-ul.
+//!
+//! The framing is ours because a declared length must be judged before a byte of it is buffered.
+//! P-DATA-TF is taken apart here too: its values are slices of the frame, not copies.
+
+use std::io;
+
+use bytes::Buf as _;
+use bytes::BufMut as _;
+use bytes::Bytes;
+use bytes::BytesMut;
+use dicom_ul::pdu::AssociationAC;
+use dicom_ul::pdu::AssociationRJ;
+use dicom_ul::pdu::AssociationRQ;
+use dicom_ul::pdu::Pdu as Codec;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+/// Longest A-ASSOCIATE-RQ or -AC body. 128 contexts with 60 transfer syntaxes each have 250 KiB.
+pub const ASSOCIATE_BYTES_MAX: u32 = 1 << 20;
+/// Header of a PDU: type, reserved, length.
+pub const HEADER_BYTES: usize = 6;
+/// Length, context id and control header of a presentation data value.
+pub const PDV_HEADER_BYTES: usize = 6;
+
+/// Why a provider aborts (PS3.8 9.3.8), the reason of source 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AbortReason {
+    NotSpecified = 0,
+    UnrecognizedPdu = 1,
+    UnexpectedPdu = 2,
+    UnexpectedParameter = 5,
+    InvalidParameter = 6,
+}
+
+/// A stream that DICOM is spoken over.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Asks for the next acknowledgement at once. Linux forgets this after some segments, and a
+    /// sender with Nagle's algorithm (DCMTK without TCP_NODELAY) then waits 40 ms per message.
+    fn acknowledge_quickly(&self) {}
+}
+
+impl Transport for TcpStream {
+    fn acknowledge_quickly(&self) {
+        #[cfg(target_os = "linux")]
+        let _ = self.set_quickack(true); // best effort: only latency depends on it
+    }
+}
+
+impl Transport for tokio::io::DuplexStream {}
+
+/// What came over the wire.
+#[derive(Debug)]
+pub enum Pdu {
+    Request(Box<Request>),
+    Accept(Box<AssociationAC>),
+    Reject(AssociationRJ),
+    /// The body of a P-DATA-TF, see [`next_pdv`].
+    Data(Bytes),
+    ReleaseRequest,
+    ReleaseReply,
+    Abort {
+        source: u8,
+        reason: u8,
+    },
+    /// Unrecognized or invalid. Nothing can be read after it.
+    Invalid {
+        reason: AbortReason,
+        what: &'static str,
+    },
+    /// The peer closed the connection.
+    Closed,
+}
+
+/// An A-ASSOCIATE-RQ. Its answer repeats the 64 bytes of titles and reserved fields as sent.
+#[derive(Debug)]
+pub struct Request {
+    pub body: AssociationRQ,
+    pub titles: [u8; 64],
+}
+
+/// A socket and what was read from it but not yet used.
+pub struct Wire<S> {
+    pub stream: S,
+    buffer: BytesMut,
+    /// Longest P-DATA-TF body taken: what we announced.
+    data_bytes_max: u32,
+    /// How much is read at once. Small until an association is open: silent peers cost little.
+    read_ahead_bytes: usize,
+}
+
+impl<S: Transport> Wire<S> {
+    pub fn new(stream: S, data_bytes_max: u32) -> Wire<S> {
+        Wire { stream, buffer: BytesMut::new(), data_bytes_max, read_ahead_bytes: 4096 }
+    }
+
+    /// From now on reads are as large as the PDUs.
+    pub fn expect_data(&mut self) {
+        self.read_ahead_bytes = self.data_bytes_max as usize + HEADER_BYTES;
+    }
+
+    /// Whether a part of a PDU has come.
+    pub fn is_in_pdu(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// The next PDU. Safe to cancel: what was read stays in the buffer.
+    pub async fn read(&mut self) -> io::Result<Pdu> {
+        if !self.fill(HEADER_BYTES).await? {
+            return Ok(Pdu::Closed);
+        }
+        let kind = self.buffer[0];
+        let length =
+            u32::from_be_bytes([self.buffer[2], self.buffer[3], self.buffer[4], self.buffer[5]]);
+        // Judged before the buffer grows: 0xFFFFFFFF costs nothing (P03, P04, P26, P27).
+        let length_max = match kind {
+            0x01 | 0x02 => ASSOCIATE_BYTES_MAX,
+            0x03 | 0x05 | 0x06 | 0x07 => 4,
+            0x04 => self.data_bytes_max,
+            _ => return Ok(invalid(AbortReason::UnrecognizedPdu, "unknown PDU type")),
+        };
+        if length > length_max {
+            return Ok(invalid(AbortReason::InvalidParameter, "PDU longer than allowed"));
+        }
+        if !self.fill(HEADER_BYTES + length as usize).await? {
+            return Ok(Pdu::Closed);
+        }
+        let mut frame = self.buffer.split_to(HEADER_BYTES + length as usize).freeze();
+        if kind == 0x04 {
+            frame.advance(HEADER_BYTES);
+            return Ok(match frame.is_empty() {
+                true => invalid(AbortReason::InvalidParameter, "P-DATA without a value"),
+                false => Pdu::Data(frame),
+            });
+        }
+        Ok(decode(&frame))
+    }
+
+    /// Reads until `bytes` are there; false when the peer closed before.
+    async fn fill(&mut self, bytes: usize) -> io::Result<bool> {
+        while self.buffer.len() < bytes {
+            let missing = bytes - self.buffer.len();
+            self.buffer
+                .reserve(missing.max(self.read_ahead_bytes.saturating_sub(self.buffer.len())));
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(false);
+            }
+            if self.buffer.len() < bytes {
+                self.stream.acknowledge_quickly();
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn invalid(reason: AbortReason, what: &'static str) -> Pdu {
+    Pdu::Invalid { reason, what }
+}
+
+/// Decodes one whole PDU that is no P-DATA-TF.
+fn decode(frame: &[u8]) -> Pdu {
+    const BROKEN: Pdu =
+        Pdu::Invalid { reason: AbortReason::InvalidParameter, what: "PDU that cannot be decoded" };
+    match frame[0] {
+        0x01 => decode_request(frame).unwrap_or(BROKEN),
+        // dicom-ul knows fewer abort sources than peers send.
+        0x07 if frame.len() == HEADER_BYTES + 4 => {
+            Pdu::Abort { source: frame[8], reason: frame[9] }
+        }
+        _ => match dicom_ul::pdu::read_pdu(frame, ASSOCIATE_BYTES_MAX, true) {
+            Ok(Some(Codec::AssociationAC(accept))) => Pdu::Accept(Box::new(accept)),
+            Ok(Some(Codec::AssociationRJ(reject))) => Pdu::Reject(reject),
+            Ok(Some(Codec::ReleaseRQ)) => Pdu::ReleaseRequest,
+            Ok(Some(Codec::ReleaseRP)) => Pdu::ReleaseReply,
+            Ok(_) | Err(_) => BROKEN,
+        },
+    }
+}
+
+fn decode_request(frame: &[u8]) -> Option<Pdu> {
+    let titles: [u8; 64] = frame.get(10..74)?.try_into().ok()?;
+    let tidy = tidy_request(frame)?;
+    match dicom_ul::pdu::read_pdu(&tidy[..], ASSOCIATE_BYTES_MAX, true) {
+        Ok(Some(Codec::AssociationRQ(body))) => {
+            Some(Pdu::Request(Box::new(Request { body, titles })))
+        }
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// A request without what PS3.8 tells to ignore and dicom-ul refuses: unknown items, unknown
+/// sub-items, user information sub-items with a wrong length. None if an item overruns its
+/// container or there is no user information (P13, P14, P21).
+fn tidy_request(frame: &[u8]) -> Option<Vec<u8>> {
+    let mut tidy = frame.get(..74)?.to_vec();
+    let mut has_user_information = false;
+    for item in Items(&frame[74..]) {
+        let (kind, body) = item?;
+        match kind {
+            0x10 => put_item(&mut tidy, kind, body)?,
+            0x20 => {
+                let mut context = body.get(..4)?.to_vec();
+                for sub in Items(&body[4..]) {
+                    let (kind, body) = sub?;
+                    if matches!(kind, 0x30 | 0x40) {
+                        put_item(&mut context, kind, body)?;
+                    }
+                }
+                put_item(&mut tidy, kind, &context)?;
+            }
+            0x50 => {
+                has_user_information = true;
+                let mut user = Vec::new();
+                for sub in Items(body) {
+                    let (kind, body) = sub?;
+                    if is_whole_user_item(kind, body) {
+                        put_item(&mut user, kind, body)?;
+                    }
+                }
+                put_item(&mut tidy, kind, &user)?;
+            }
+            _ => {}
+        }
+    }
+    let length = u32::try_from(tidy.len() - HEADER_BYTES).ok()?;
+    tidy[2..6].copy_from_slice(&length.to_be_bytes());
+    has_user_information.then_some(tidy)
+}
+
+/// Whether dicom-ul reads exactly `body` for this user information sub-item.
+fn is_whole_user_item(kind: u8, body: &[u8]) -> bool {
+    let word = |at: usize| body.get(at..at + 2).map(|b| usize::from(b[0]) << 8 | usize::from(b[1]));
+    match kind {
+        0x51 => body.len() == 4,
+        0x52 | 0x55 => true,
+        // User identity: type, response wanted, two fields, each after its length.
+        0x58 => word(2).and_then(|first| Some(first + word(4 + first)? + 6)) == Some(body.len()),
+        // Role selection and extended negotiation are answered by silence: the defaults.
+        _ => false,
+    }
+}
+
+fn put_item(into: &mut Vec<u8>, kind: u8, body: &[u8]) -> Option<()> {
+    into.extend_from_slice(&[kind, 0]);
+    into.extend_from_slice(&u16::try_from(body.len()).ok()?.to_be_bytes());
+    into.extend_from_slice(body);
+    Some(())
+}
+
+/// Items of type, reserved byte, 16-bit length and body. Ends with None inside where one overruns.
+struct Items<'a>(&'a [u8]);
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Option<(u8, &'a [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (header, rest) = match self.0 {
+            [] => return None,
+            [kind, _, high, low, rest @ ..] => ((*kind, u16::from_be_bytes([*high, *low])), rest),
+            _ => {
+                self.0 = &[];
+                return Some(None);
+            }
+        };
+        let (body, rest) = rest.split_at_checked(usize::from(header.1)).unzip();
+        self.0 = rest.unwrap_or(&[]);
+        Some(body.map(|body| (header.0, body)))
+    }
+}
+
+/// A fragment of a command set or of a data set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pdv {
+    pub context: u8,
+    pub is_command: bool,
+    pub is_last: bool,
+    pub data: Bytes,
+}
+
+/// Takes the next value off the body of a P-DATA-TF. Some(None): it is broken (P28).
+pub fn next_pdv(body: &mut Bytes) -> Option<Option<Pdv>> {
+    if body.is_empty() {
+        return None;
+    }
+    if body.len() < PDV_HEADER_BYTES {
+        body.clear();
+        return Some(None);
+    }
+    let length = body.get_u32() as usize;
+    if length < 2 || length > body.len() {
+        body.clear();
+        return Some(None);
+    }
+    let mut value = body.split_to(length);
+    let (context, control) = (value.get_u8(), value.get_u8());
+    let (is_command, is_last) = (control & 1 != 0, control & 2 != 0);
+    Some(Some(Pdv { context, is_command, is_last, data: value }))
+}
+
+/// Appends P-DATA-TF PDUs with one value each, none longer than the peer's maximum (0: no limit).
+///
+/// - `last`: whether `data` ends the command set or data set.
+pub fn put_data(
+    out: &mut BytesMut,
+    context: u8,
+    is_command: bool,
+    data: &[u8],
+    last: bool,
+    pdu_bytes_max: u32,
+) {
+    let room = payload_bytes(pdu_bytes_max);
+    let mut chunks = data.chunks(room).peekable();
+    if chunks.peek().is_none() {
+        put_data_header(out, context, is_command, 0, last);
+    }
+    while let Some(chunk) = chunks.next() {
+        put_data_header(out, context, is_command, chunk.len(), last && chunks.peek().is_none());
+        out.extend_from_slice(chunk);
+    }
+}
+
+/// The 12 bytes before the `length` bytes of one value in a PDU of its own.
+pub fn put_data_header(
+    out: &mut BytesMut,
+    context: u8,
+    is_command: bool,
+    length: usize,
+    last: bool,
+) {
+    let length = u32::try_from(length).expect("a PDU is shorter than 4 GiB");
+    out.put_u8(0x04);
+    out.put_u8(0);
+    out.put_u32(length + 6);
+    out.put_u32(length + 2);
+    out.put_u8(context);
+    out.put_u8(u8::from(is_command) | u8::from(last) << 1);
+}
+
+/// Largest PDU that we send, whatever a peer allows.
+const OUR_PDU_BYTES_MAX: u32 = 128 * 1024;
+/// Smallest maximum of a peer that is obeyed; below, nothing useful fits (P15).
+pub const PEER_PDU_BYTES_MIN: u32 = 16;
+
+/// How many bytes of a data set fit into one PDU; even.
+pub fn payload_bytes(pdu_bytes_max: u32) -> usize {
+    let limit = match pdu_bytes_max {
+        0 => OUR_PDU_BYTES_MAX,
+        limit => limit.clamp(PEER_PDU_BYTES_MIN, OUR_PDU_BYTES_MAX),
+    };
+    (limit as usize - PDV_HEADER_BYTES) & !1
+}
+
+/// Encodes an association PDU.
+pub fn encode(pdu: &Codec) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    dicom_ul::pdu::write_pdu(&mut bytes, pdu).expect("our own PDUs can be encoded");
+    bytes
+}
+
+/// An A-ABORT. Source 0: the user; 2: the provider, with its reason.
+pub fn encode_abort(source: u8, reason: AbortReason) -> [u8; 10] {
+    let reason = if source == 0 { 0 } else { reason as u8 };
+    [0x07, 0, 0, 0, 0, 4, 0, 0, source, reason]
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A request as bytes: items in full, so that tests can break any of them.
+    pub fn request(called: &str, calling: &str, items: &[u8]) -> Vec<u8> {
+        let mut body = vec![0, 1, 0, 0];
+        body.extend_from_slice(format!("{called:<16}{calling:<16}").as_bytes());
+        body.extend_from_slice(&[0; 32]);
+        body.extend_from_slice(items);
+        frame(1, &body)
+    }
+
+    pub fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+        let mut frame = vec![kind, 0];
+        frame.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
+        frame.extend_from_slice(body);
+        frame
+    }
+
+    pub fn item(kind: u8, body: &[u8]) -> Vec<u8> {
+        let mut item = Vec::new();
+        put_item(&mut item, kind, body).unwrap();
+        item
+    }
+
+    pub fn application() -> Vec<u8> {
+        item(0x10, b"1.2.840.10008.3.1.1.1")
+    }
+
+    pub fn context(id: u8, class: &str, syntaxes: &[&str]) -> Vec<u8> {
+        let mut body = vec![id, 0, 0, 0];
+        body.extend(item(0x30, class.as_bytes()));
+        for syntax in syntaxes {
+            body.extend(item(0x40, syntax.as_bytes()));
+        }
+        item(0x20, &body)
+    }
+
+    pub fn user_information() -> Vec<u8> {
+        item(0x50, &[item(0x51, &16384_u32.to_be_bytes()), item(0x52, b"1.2.3")].concat())
+    }
+
+    #[test]
+    fn unknown_items_of_a_request_are_ignored() {
+        let user = [
+            item(0x51, &0_u32.to_be_bytes()),
+            item(0x53, &[0, 1, 0, 1]),
+            item(0x57, b"?"),
+            item(0x7f, &[1, 2, 3]),
+            item(0x54, &[0, 200, 1]), // overruns itself
+        ]
+        .concat();
+        let mut strange = vec![1, 0, 0, 0];
+        strange.extend(item(0x30, b"1.2.840.10008.1.1"));
+        strange.extend(item(0x44, b"what"));
+        strange.extend(item(0x40, b"1.2.840.10008.1.2"));
+        let items =
+            [application(), item(0x99, b"??"), item(0x20, &strange), item(0x50, &user)].concat();
+        let Pdu::Request(request) = decode(&request("A", "B", &items)) else { panic!() };
+        assert_eq!(request.body.presentation_contexts[0].transfer_syntaxes, ["1.2.840.10008.1.2"]);
+        assert_eq!(request.body.user_variables.len(), 1);
+    }
+
+    /// P08, P09, P13, P14, P21.
+    #[test]
+    fn a_request_that_overruns_itself_is_invalid() {
+        let good = [application(), context(1, "1.2.3", &["1.2.840.10008.1.2"]), user_information()];
+        let whole = request("A", "B", &good.concat());
+        assert!(matches!(decode(&whole), Pdu::Request(_)));
+        for cut in HEADER_BYTES..whole.len() {
+            let short = frame(1, &whole[HEADER_BYTES..cut]);
+            assert!(matches!(decode(&short), Pdu::Invalid { .. }), "cut at {cut}");
+        }
+        let without_user = request("A", "B", &good[..2].concat());
+        assert!(matches!(decode(&without_user), Pdu::Invalid { .. }));
+        let mut overrun = whole.clone();
+        overrun[74 + 3] = 200;
+        assert!(matches!(decode(&overrun), Pdu::Invalid { .. }));
+    }
+
+    /// P28: length 0, 1 and too long.
+    #[test]
+    fn a_broken_data_value_is_seen() {
+        for length in [0_u32, 1, 5, 0xFFFF_FFFF] {
+            let mut body = BytesMut::new();
+            body.put_u32(length);
+            body.put_slice(&[1, 3, 0xAA, 0xBB]);
+            let mut body = body.freeze();
+            assert_eq!(next_pdv(&mut body), Some(None), "{length}");
+            assert_eq!(next_pdv(&mut body), None, "nothing is read after a broken one");
+        }
+    }
+
+    #[test]
+    fn data_is_cut_to_the_maximum_of_the_peer() {
+        for max in [0, 1, 16, 17, 100, 16384] {
+            let mut out = BytesMut::new();
+            put_data(&mut out, 3, true, &[7; 1000], true, max);
+            let (mut bytes, mut found, mut lasts) = (out.freeze(), 0, 0);
+            while !bytes.is_empty() {
+                bytes.advance(2);
+                let length = bytes.get_u32();
+                assert!(max == 0 || length <= max.max(PEER_PDU_BYTES_MIN), "{length} > {max}");
+                let mut body = bytes.split_to(length as usize);
+                let pdv = next_pdv(&mut body).unwrap().unwrap();
+                (found, lasts) = (found + pdv.data.len(), lasts + usize::from(pdv.is_last));
+                assert!(body.is_empty() && pdv.is_command && pdv.context == 3);
+            }
+            assert_eq!((found, lasts), (1000, 1), "maximum {max}");
+        }
+    }
+}

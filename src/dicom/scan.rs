@@ -1,0 +1,567 @@
+//! A flat look at a data set before anything parses it (PS3.5 7): lengths, nesting, and the UIDs
+//! that a receiver needs.
+//!
+//! The parser that reads it later recurses into sequences and allocates what a length declares:
+//! 30 KB of nested sequences overflow its stack, a 326-byte file takes 3 GiB. What passes here has
+//! neither. No recursion, no allocation by a length, a small buffer over the bytes; large values
+//! are skipped by a seek.
+
+use std::io;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read as _;
+use std::io::Seek;
+
+use dicom_core::DataDictionary as _;
+use dicom_core::Tag;
+use dicom_core::VR;
+use dicom_core::dictionary::DataDictionaryEntry as _;
+use dicom_dictionary_std::StandardDataDictionary;
+use dicom_dictionary_std::tags;
+use dicom_dictionary_std::uids;
+use flate2::bufread::DeflateDecoder;
+
+use crate::dicom::negotiation::EXPLICIT_VR_BIG_ENDIAN;
+use crate::domain::uid::TransferSyntaxUid;
+
+/// What a receiver needs of a data set. UIDs are without padding and not checked; empty when
+/// there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    pub study_uid: String,
+    pub series_uid: String,
+    pub sop_class_uid: String,
+    pub sop_instance_uid: String,
+    pub patient_id_present: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanLimits {
+    /// Sequences inside each other. DCMTK has the same limit.
+    pub depth_max: usize,
+    /// Elements and items. Large structure sets have about a million.
+    pub elements_max: u64,
+    /// How much of a deflated data set is inflated here. It is looked at up to the pixels.
+    pub inflated_bytes_max: u64,
+}
+
+impl Default for ScanLimits {
+    fn default() -> ScanLimits {
+        ScanLimits { depth_max: 64, elements_max: 4_000_000, inflated_bytes_max: 64 << 20 }
+    }
+}
+
+/// What is wrong with a data set. Tags and numbers only: no value is shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    #[error("data set is empty")]
+    Empty,
+    #[error("data set ends inside an element at byte {at}")]
+    Truncated { at: u64 },
+    #[error("{tag} has {length} bytes, {left} are left")]
+    TooLong { tag: Tag, length: u64, left: u64 },
+    #[error("{tag} has an undefined length, which its VR does not allow")]
+    UndefinedLength { tag: Tag },
+    #[error("{tag} has no valid VR")]
+    BadVr { tag: Tag },
+    #[error("{tag} stands where it must not")]
+    Misplaced { tag: Tag },
+    #[error("{tag} stands twice")]
+    Repeated { tag: Tag },
+    #[error("{tag} is longer than a UID can be")]
+    UidTooLong { tag: Tag },
+    #[error("sequences are nested deeper than {depth_max}")]
+    TooDeep { depth_max: usize },
+    #[error("a sequence or item has no end")]
+    Unclosed,
+    #[error("more than {elements_max} elements")]
+    TooManyElements { elements_max: u64 },
+    #[error("no UIDs in the first {bytes_max} inflated bytes")]
+    TooMuchInflated { bytes_max: u64 },
+    #[error("data set cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl ScanError {
+    /// Whether the machine failed, not the data set.
+    pub fn is_io(&self) -> bool {
+        match self {
+            // What is no deflate stream is told as an I/O error by the inflater.
+            ScanError::Io(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput
+                    | io::ErrorKind::InvalidData
+                    | io::ErrorKind::UnexpectedEof
+            ),
+            ScanError::Empty
+            | ScanError::Truncated { .. }
+            | ScanError::TooLong { .. }
+            | ScanError::UndefinedLength { .. }
+            | ScanError::BadVr { .. }
+            | ScanError::Misplaced { .. }
+            | ScanError::Repeated { .. }
+            | ScanError::UidTooLong { .. }
+            | ScanError::TooDeep { .. }
+            | ScanError::Unclosed
+            | ScanError::TooManyElements { .. }
+            | ScanError::TooMuchInflated { .. } => false,
+        }
+    }
+}
+
+/// Scans a data set of `len` bytes (without preamble and file meta) in `transfer_syntax`.
+///
+/// A deflated one is inflated as far as its pixels or [`ScanLimits::inflated_bytes_max`]; the rest
+/// is for the worker, which has limits of its own.
+///
+/// # Errors
+/// [`ScanError`] names what makes the data set unfit for a parser.
+pub fn scan(
+    reader: impl BufRead + Seek,
+    len: u64,
+    transfer_syntax: &TransferSyntaxUid,
+    limits: &ScanLimits,
+) -> Result<Facts, ScanError> {
+    if len == 0 {
+        return Err(ScanError::Empty);
+    }
+    let explicit = Encoding { implicit: false, big_endian: false };
+    match transfer_syntax.as_str() {
+        uids::IMPLICIT_VR_LITTLE_ENDIAN => {
+            let input = Plain { reader, at: 0, len };
+            walk(input, Encoding { implicit: true, ..explicit }, limits)
+        }
+        EXPLICIT_VR_BIG_ENDIAN => {
+            let input = Plain { reader, at: 0, len };
+            walk(input, Encoding { big_endian: true, ..explicit }, limits)
+        }
+        uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+        | uids::JPIP_REFERENCED_DEFLATE
+        | uids::JPIPHTJ2K_REFERENCED_DEFLATE => {
+            let reader = BufReader::new(DeflateDecoder::new(reader));
+            let input = Inflated { reader, at: 0, bytes_max: limits.inflated_bytes_max };
+            walk(input, explicit, limits)
+        }
+        // All others, named or not, are Explicit VR Little Endian around what they compress.
+        _ => walk(Plain { reader, at: 0, len }, explicit, limits),
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Encoding {
+    implicit: bool,
+    big_endian: bool,
+}
+
+impl Encoding {
+    fn u16(self, b: [u8; 2]) -> u16 {
+        if self.big_endian { u16::from_be_bytes(b) } else { u16::from_le_bytes(b) }
+    }
+
+    fn u32(self, b: [u8; 4]) -> u32 {
+        if self.big_endian { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) }
+    }
+
+    fn tag(self, b: [u8; 4]) -> Tag {
+        Tag(self.u16([b[0], b[1]]), self.u16([b[2], b[3]]))
+    }
+}
+
+/// Bytes to walk over.
+trait Input {
+    fn at(&self) -> u64;
+    /// Nothing may reach beyond this.
+    fn end(&self) -> u64;
+    fn is_at_end(&mut self) -> Result<bool, ScanError>;
+    fn exact<const N: usize>(&mut self) -> Result<[u8; N], ScanError>;
+    fn skip(&mut self, bytes: u64) -> Result<(), ScanError>;
+    /// Whether the walk may end at the pixels or at the limit: the rest was not asked for.
+    fn is_partial(&self) -> bool;
+}
+
+struct Plain<R> {
+    reader: R,
+    at: u64,
+    len: u64,
+}
+
+impl<R: BufRead + Seek> Input for Plain<R> {
+    fn at(&self) -> u64 {
+        self.at
+    }
+
+    fn end(&self) -> u64 {
+        self.len
+    }
+
+    fn is_at_end(&mut self) -> Result<bool, ScanError> {
+        Ok(self.at >= self.len)
+    }
+
+    fn exact<const N: usize>(&mut self) -> Result<[u8; N], ScanError> {
+        let mut bytes = [0; N];
+        if self.len - self.at < N as u64 {
+            return Err(ScanError::Truncated { at: self.at });
+        }
+        self.reader.read_exact(&mut bytes)?;
+        self.at += N as u64;
+        Ok(bytes)
+    }
+
+    fn skip(&mut self, bytes: u64) -> Result<(), ScanError> {
+        let step = i64::try_from(bytes).ok().filter(|_| bytes <= self.len - self.at);
+        let Some(step) = step else { return Err(ScanError::Truncated { at: self.at }) };
+        self.reader.seek_relative(step)?;
+        self.at += bytes;
+        Ok(())
+    }
+
+    fn is_partial(&self) -> bool {
+        false
+    }
+}
+
+struct Inflated<R: BufRead> {
+    reader: BufReader<DeflateDecoder<R>>,
+    at: u64,
+    bytes_max: u64,
+}
+
+impl<R: BufRead> Input for Inflated<R> {
+    fn at(&self) -> u64 {
+        self.at
+    }
+
+    fn end(&self) -> u64 {
+        self.bytes_max
+    }
+
+    fn is_at_end(&mut self) -> Result<bool, ScanError> {
+        Ok(self.reader.fill_buf()?.is_empty())
+    }
+
+    fn exact<const N: usize>(&mut self) -> Result<[u8; N], ScanError> {
+        let mut bytes = [0; N];
+        if self.bytes_max - self.at < N as u64 {
+            return Err(ScanError::TooMuchInflated { bytes_max: self.bytes_max });
+        }
+        self.reader.read_exact(&mut bytes)?;
+        self.at += N as u64;
+        Ok(bytes)
+    }
+
+    fn skip(&mut self, bytes: u64) -> Result<(), ScanError> {
+        let skipped = io::copy(&mut self.reader.by_ref().take(bytes), &mut io::sink())?;
+        self.at += skipped;
+        match skipped == bytes {
+            true => Ok(()),
+            false => Err(ScanError::Truncated { at: self.at }),
+        }
+    }
+
+    fn is_partial(&self) -> bool {
+        true
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Sequence,
+    Item,
+    /// Encapsulated pixel data: items of bytes.
+    Fragments,
+}
+
+/// An open sequence or item.
+#[derive(Debug, Clone, Copy)]
+struct Scope {
+    kind: Kind,
+    /// Where it ends; None: at its delimiter.
+    end: Option<u64>,
+    /// Nothing inside may reach beyond this.
+    limit: u64,
+    encoding: Encoding,
+}
+
+const UNDEFINED: u32 = 0xFFFF_FFFF;
+const ITEM: Tag = Tag(0xFFFE, 0xE000);
+const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
+const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
+/// A UID has 64 characters and may be padded by one.
+const UID_BYTES_MAX: u64 = 65;
+
+fn walk(input: impl Input, encoding: Encoding, limits: &ScanLimits) -> Result<Facts, ScanError> {
+    let partial = input.is_partial();
+    let mut walk =
+        Walk { input, root: encoding, limits, stack: Vec::new(), found: Found::default() };
+    match walk.run() {
+        Err(ScanError::TooMuchInflated { .. }) if partial && walk.found.is_complete() => {}
+        Err(error) => return Err(error),
+        Ok(()) => {}
+    }
+    Ok(walk.found.facts())
+}
+
+struct Walk<'a, I> {
+    input: I,
+    root: Encoding,
+    limits: &'a ScanLimits,
+    stack: Vec<Scope>,
+    found: Found,
+}
+
+impl<I: Input> Walk<'_, I> {
+    fn run(&mut self) -> Result<(), ScanError> {
+        let mut elements = 0;
+        loop {
+            while self.stack.last().is_some_and(|scope| scope.end == Some(self.input.at())) {
+                self.stack.pop();
+            }
+            if self.input.is_at_end()? {
+                // An undefined length without its delimiter (P85).
+                return if self.stack.is_empty() { Ok(()) } else { Err(ScanError::Unclosed) };
+            }
+            elements += 1;
+            if elements > self.limits.elements_max {
+                return Err(ScanError::TooManyElements { elements_max: self.limits.elements_max });
+            }
+            let done = match self.stack.last().copied() {
+                None => self.element(self.root, self.input.end(), None)?,
+                Some(scope) if scope.kind == Kind::Item => {
+                    self.element(scope.encoding, scope.limit, Some(scope))?
+                }
+                Some(scope) => {
+                    self.item(scope)?;
+                    false
+                }
+            };
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// An item of a sequence or a fragment of pixel data, or the end of either.
+    fn item(&mut self, scope: Scope) -> Result<(), ScanError> {
+        let tag = scope.encoding.tag(self.exact(scope.limit)?);
+        let length = scope.encoding.u32(self.exact(scope.limit)?);
+        match (tag, scope.kind, length) {
+            (ITEM, Kind::Sequence, UNDEFINED) => {
+                self.stack.push(Scope { kind: Kind::Item, end: None, ..scope });
+            }
+            (ITEM, Kind::Sequence, length) => {
+                let end = self.fits(tag, length, scope.limit)?;
+                self.stack.push(Scope { kind: Kind::Item, end: Some(end), limit: end, ..scope });
+            }
+            (ITEM, Kind::Fragments, length) => {
+                self.fits(tag, length, scope.limit)?;
+                self.input.skip(u64::from(length))?;
+            }
+            (SEQUENCE_END, _, _) if scope.end.is_none() => {
+                self.stack.pop();
+            }
+            (_, _, _) => return Err(ScanError::Misplaced { tag }),
+        }
+        Ok(())
+    }
+
+    /// An element, or the end of the item it would stand in. True: nothing more is needed.
+    fn element(
+        &mut self,
+        encoding: Encoding,
+        limit: u64,
+        item: Option<Scope>,
+    ) -> Result<bool, ScanError> {
+        let tag = encoding.tag(self.exact(limit)?);
+        if tag == ITEM_END && item.is_some_and(|item| item.end.is_none()) {
+            self.exact::<4>(limit)?;
+            self.stack.pop();
+            return Ok(false);
+        }
+        // Commands, file meta and delimiters have no place in a data set (P95).
+        if tag.0 < 0x0004 || tag.0 == 0xFFFE {
+            return Err(ScanError::Misplaced { tag });
+        }
+        if self.input.is_partial() && item.is_none() && tag >= tags::FLOAT_PIXEL_DATA {
+            return Ok(true);
+        }
+        let (vr, length) = self.header(tag, encoding, limit)?;
+        if vr == VR::SQ || (length == UNDEFINED && vr == VR::UN) {
+            // The content of UN is Implicit VR Little Endian (PS3.5 6.2.2).
+            let inner = match vr == VR::UN {
+                true => Encoding { implicit: true, big_endian: false },
+                false => encoding,
+            };
+            return self.open(Kind::Sequence, tag, length, limit, inner).map(|()| false);
+        }
+        if length == UNDEFINED {
+            return match vr {
+                VR::OB | VR::OW => self.open(Kind::Fragments, tag, length, limit, encoding),
+                _ => Err(ScanError::UndefinedLength { tag }), // dicom-core's enum, not ours
+            }
+            .map(|()| false);
+        }
+        if let Err(error) = self.fits(tag, length, limit) {
+            // A long element of a deflated data set: what is beyond the limit is not looked at.
+            let bytes_max = self.limits.inflated_bytes_max;
+            let beyond = self.input.is_partial() && limit == self.input.end();
+            return Err(if beyond { ScanError::TooMuchInflated { bytes_max } } else { error });
+        }
+        match item {
+            None => self.value(tag, u64::from(length))?,
+            Some(_) => self.input.skip(u64::from(length))?,
+        }
+        Ok(false)
+    }
+
+    /// VR and length after a tag. In implicit VR the dictionary says what is a sequence.
+    fn header(&mut self, tag: Tag, encoding: Encoding, limit: u64) -> Result<(VR, u32), ScanError> {
+        if encoding.implicit {
+            let length = encoding.u32(self.exact(limit)?);
+            let known = StandardDataDictionary.by_tag(tag).map(|entry| entry.vr().relaxed());
+            let vr = match (known, length) {
+                (Some(VR::SQ), _) => VR::SQ,
+                (_, UNDEFINED) if tag == tags::PIXEL_DATA => VR::OB,
+                (_, UNDEFINED) => VR::SQ,
+                (_, _) => VR::UN,
+            };
+            return Ok((vr, length));
+        }
+        let code: [u8; 2] = self.exact(limit)?;
+        match VR::from_binary(code) {
+            Some(vr) if has_short_length(vr) => {
+                Ok((vr, u32::from(encoding.u16(self.exact(limit)?))))
+            }
+            // A VR of a later edition has the long header (PS3.5 6.2).
+            known if code.iter().all(u8::is_ascii_uppercase) => {
+                self.exact::<2>(limit)?;
+                Ok((known.unwrap_or(VR::UN), encoding.u32(self.exact(limit)?)))
+            }
+            _ => Err(ScanError::BadVr { tag }),
+        }
+    }
+
+    fn open(
+        &mut self,
+        kind: Kind,
+        tag: Tag,
+        length: u32,
+        limit: u64,
+        encoding: Encoding,
+    ) -> Result<(), ScanError> {
+        let depth = self.stack.iter().filter(|scope| scope.kind != Kind::Item).count();
+        if depth >= self.limits.depth_max {
+            return Err(ScanError::TooDeep { depth_max: self.limits.depth_max });
+        }
+        let end = match length {
+            UNDEFINED => None,
+            length => Some(self.fits(tag, length, limit)?),
+        };
+        self.stack.push(Scope { kind, end, limit: end.unwrap_or(limit), encoding });
+        Ok(())
+    }
+
+    /// Where a value of `length` bytes ends, if there is room for it.
+    fn fits(&self, tag: Tag, length: u32, limit: u64) -> Result<u64, ScanError> {
+        let (length, left) = (u64::from(length), limit.saturating_sub(self.input.at()));
+        match length <= left {
+            true => Ok(self.input.at() + length),
+            false => Err(ScanError::TooLong { tag, length, left }),
+        }
+    }
+
+    fn exact<const N: usize>(&mut self, limit: u64) -> Result<[u8; N], ScanError> {
+        if limit.saturating_sub(self.input.at()) < N as u64 && limit < self.input.end() {
+            return Err(ScanError::Truncated { at: self.input.at() });
+        }
+        self.input.exact()
+    }
+
+    /// A value of the data set itself, not of an item.
+    fn value(&mut self, tag: Tag, length: u64) -> Result<(), ScanError> {
+        let Some(place) = self.found.place(tag) else { return self.input.skip(length) };
+        if place.is_some() {
+            // Which one counts would depend on the reader: one study could show as another.
+            return Err(ScanError::Repeated { tag });
+        }
+        if tag != tags::PATIENT_ID && length > UID_BYTES_MAX {
+            return Err(ScanError::UidTooLong { tag });
+        }
+        let kept = length.min(UID_BYTES_MAX);
+        let mut text = String::new();
+        for _ in 0..kept {
+            let [byte] = self.input.exact()?;
+            text.push(char::from(byte));
+        }
+        *place = Some(text.trim_matches(['\0', ' ']).to_owned());
+        self.input.skip(length - kept)
+    }
+}
+
+/// A VR with a 16-bit length (PS3.5 table 7.1-2).
+fn has_short_length(vr: VR) -> bool {
+    matches!(
+        vr,
+        VR::AE
+            | VR::AS
+            | VR::AT
+            | VR::CS
+            | VR::DA
+            | VR::DS
+            | VR::DT
+            | VR::FD
+            | VR::FL
+            | VR::IS
+            | VR::LO
+            | VR::LT
+            | VR::PN
+            | VR::SH
+            | VR::SL
+            | VR::SS
+            | VR::ST
+            | VR::TM
+            | VR::UI
+            | VR::UL
+            | VR::US
+    )
+}
+
+#[derive(Default)]
+struct Found {
+    study: Option<String>,
+    series: Option<String>,
+    class: Option<String>,
+    instance: Option<String>,
+    patient: Option<String>,
+}
+
+impl Found {
+    fn place(&mut self, tag: Tag) -> Option<&mut Option<String>> {
+        match tag {
+            tags::STUDY_INSTANCE_UID => Some(&mut self.study),
+            tags::SERIES_INSTANCE_UID => Some(&mut self.series),
+            tags::SOP_CLASS_UID => Some(&mut self.class),
+            tags::SOP_INSTANCE_UID => Some(&mut self.instance),
+            tags::PATIENT_ID => Some(&mut self.patient),
+            _ => None,
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        [&self.study, &self.series, &self.class, &self.instance].iter().all(|uid| uid.is_some())
+    }
+
+    fn facts(self) -> Facts {
+        Facts {
+            study_uid: self.study.unwrap_or_default(),
+            series_uid: self.series.unwrap_or_default(),
+            sop_class_uid: self.class.unwrap_or_default(),
+            sop_instance_uid: self.instance.unwrap_or_default(),
+            patient_id_present: self.patient.is_some_and(|id| !id.is_empty()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;

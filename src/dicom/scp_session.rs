@@ -1,0 +1,491 @@
+//! One association, seen from the acceptor: requests in order, answers in order.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytes::BytesMut;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::dicom::association::Indication;
+use crate::dicom::association::Link;
+use crate::dicom::association::LinkError;
+use crate::dicom::command::COMMAND_BYTES_MAX;
+use crate::dicom::command::Command;
+use crate::dicom::command::field;
+use crate::dicom::negotiation;
+use crate::dicom::negotiation::Context;
+use crate::dicom::negotiation::Rejection;
+use crate::dicom::pdu::AbortReason;
+use crate::dicom::pdu::Pdv;
+use crate::dicom::pdu::Request;
+use crate::dicom::pdu::Transport;
+use crate::dicom::pdu::next_pdv;
+use crate::dicom::pdu::put_data;
+use crate::dicom::status::Status;
+use crate::dicom::storage_scp::InstanceSink;
+use crate::dicom::storage_scp::Place;
+use crate::dicom::storage_scp::Refusal;
+use crate::dicom::storage_scp::Shared;
+use crate::dicom::storage_scp::StoreRequest;
+use crate::dicom::storage_scp::Tally;
+
+/// Bytes of a data set that are gathered before the handler gets them.
+const CHUNK_BYTES: usize = 1 << 20;
+/// How much of a data set that was answered already (too large) is still read and thrown away.
+const AFTERMATH_BYTES_MAX: u64 = 64 << 20;
+/// At a stop, an association between two messages is aborted after this.
+const STOP_IDLE: Duration = Duration::from_secs(1);
+
+/// Runs one association to its end and says what it brought.
+///
+/// - `evicted`: cancelled when this connection has to make room before it is an association.
+pub async fn run<S: Transport>(
+    stream: S,
+    peer: SocketAddr,
+    number: u64,
+    shared: &Arc<Shared>,
+    evicted: CancellationToken,
+) -> Tally {
+    let config = &shared.config;
+    let link = Link::accept(stream, config.pdu_length_max, config.idle());
+    let tally = Tally {
+        association: number.to_string(),
+        peer,
+        calling_ae: String::new(),
+        called_ae: String::new(),
+        stored: 0,
+        stored_bytes: 0,
+        echoes: 0,
+        refused: BTreeMap::new(),
+        first_refusal: String::new(),
+        ended: String::new(),
+    };
+    let mut session = Session {
+        link,
+        shared,
+        contexts: BTreeMap::new(),
+        peer_pdu_bytes_max: 0,
+        message: Message::None,
+        pending: BytesMut::new(),
+        message_deadline: None,
+        stop_at: None,
+        tally,
+    };
+    let ended = match session.establish(number, evicted).await {
+        Ok(Ok(place)) => session.serve(place).await,
+        Ok(Err(rejection)) => Ok(format!("rejected: {}", rejection.as_str())),
+        Err(error) => Err(error),
+    };
+    session.tally.ended = match ended {
+        Ok(how) => how,
+        Err(error) => reason(&error),
+    };
+    session.tally
+}
+
+/// `kind: detail`; the kind is a metric label, so it is one of few.
+fn reason(error: &LinkError) -> String {
+    match error {
+        LinkError::Closed => "closed: by the peer without release".to_owned(),
+        LinkError::Aborted { by, reason } => format!("aborted: by the peer ({by}, {reason})"),
+        LinkError::Violation { what } => format!("refused: {what}"),
+        LinkError::TimedOut => "timed out: nothing came in time".to_owned(),
+        LinkError::Io(error) => format!("broken: {}", error.kind()),
+    }
+}
+
+struct Session<'a, S> {
+    link: Link<S>,
+    shared: &'a Arc<Shared>,
+    contexts: BTreeMap<u8, Context>,
+    peer_pdu_bytes_max: u32,
+    message: Message,
+    /// Bytes of a data set that the handler has not got yet. One buffer for all messages: it is
+    /// used again as soon as the handler has let go of the last chunk.
+    pending: BytesMut,
+    /// When the message under way has to be whole.
+    message_deadline: Option<Instant>,
+    /// When everything has to end, once the node stops.
+    stop_at: Option<Instant>,
+    tally: Tally,
+}
+
+/// What has come of the message under way.
+enum Message {
+    None,
+    /// A command set, in part.
+    Command {
+        context: u8,
+        bytes: Vec<u8>,
+    },
+    /// A command whose data set is coming.
+    Data {
+        context: u8,
+        command: Command,
+        received: u64,
+        fate: Fate,
+    },
+}
+
+/// What becomes of the data set that is coming.
+enum Fate {
+    Stored(Box<dyn InstanceSink>),
+    /// Read to its end, then answered.
+    Refused(Refusal),
+    /// Answered before its end, because it is too large; the rest is thrown away.
+    Answered,
+}
+
+impl<S: Transport> Session<'_, S> {
+    /// Waits for the request and answers it.
+    async fn establish(
+        &mut self,
+        number: u64,
+        evicted: CancellationToken,
+    ) -> Result<Result<Place, Rejection>, LinkError> {
+        let artim = Instant::now() + Duration::from_secs(self.shared.config.artim_s);
+        let indication = tokio::select! {
+            indication = self.link.receive(artim) => indication?,
+            () = evicted.cancelled() => return Err(LinkError::TimedOut),
+            () = self.shared.stop.cancelled() => return Err(LinkError::TimedOut),
+        };
+        self.shared.no_longer_waiting(number);
+        let Indication::Request(request) = indication else { return Err(LinkError::Closed) };
+        self.tally.calling_ae = printable(&request.titles[16..32]);
+        self.tally.called_ae = printable(&request.titles[..16]);
+        let span = tracing::Span::current();
+        span.record("calling", &self.tally.calling_ae);
+        span.record("called", &self.tally.called_ae);
+        let place = match self.admit(&request) {
+            Ok(place) => place,
+            Err(rejection) => {
+                self.link.send_reject(&rejection.encode()).await;
+                return Ok(Err(rejection));
+            }
+        };
+        let config = &self.shared.config;
+        let proposed = &request.body.presentation_contexts;
+        let (results, accepted) = negotiation::contexts(proposed, &config.transfer_syntaxes);
+        self.contexts = accepted;
+        self.peer_pdu_bytes_max = negotiation::pdu_bytes_max(&request.body.user_variables);
+        let accept = negotiation::encode_accept(&request, results, config.pdu_length_max);
+        self.link.send_accept(&accept).await?;
+        Ok(Ok(place))
+    }
+
+    fn admit(&self, request: &Request) -> Result<Place, Rejection> {
+        let config = &self.shared.config;
+        if let Some(rejection) = negotiation::reject(&request.body) {
+            return Err(rejection);
+        }
+        let (called, calling) = (&self.tally.called_ae, &self.tally.calling_ae);
+        if config.called_ae_check && called != config.ae_title.as_str() {
+            return Err(Rejection::CalledAe);
+        }
+        let allowed = &config.calling_aes;
+        if !allowed.is_empty() && !allowed.iter().any(|ae| ae.as_str() == calling) {
+            return Err(Rejection::CallingAe);
+        }
+        let place = self.shared.enter(self.tally.peer.ip(), calling);
+        place.ok_or(Rejection::LocalLimit)
+    }
+
+    /// Handles messages until the association ends; the place is kept until then.
+    async fn serve(&mut self, _place: Place) -> Result<String, LinkError> {
+        loop {
+            match self.next().await? {
+                Indication::Data(mut body) => {
+                    while let Some(pdv) = next_pdv(&mut body) {
+                        match pdv {
+                            Some(pdv) => self.take(pdv).await?,
+                            None => {
+                                let why = "broken presentation data value";
+                                return Err(self
+                                    .link
+                                    .abort(AbortReason::InvalidParameter, why)
+                                    .await);
+                            }
+                        }
+                    }
+                }
+                Indication::ReleaseRequest => {
+                    let unfinished = !matches!(self.message, Message::None);
+                    self.message = Message::None;
+                    self.link.answer_release().await?;
+                    return Ok(match unfinished {
+                        true => "released: in the middle of a message".to_owned(),
+                        false => "released".to_owned(),
+                    });
+                }
+                Indication::Request(_)
+                | Indication::Accepted(_)
+                | Indication::Rejected(_)
+                | Indication::Released => return Err(LinkError::Closed),
+            }
+        }
+    }
+
+    /// The next indication; ends the association when the peer is too slow or the node stops.
+    async fn next(&mut self) -> Result<Indication, LinkError> {
+        let config = Arc::clone(&self.shared.config);
+        let mut deadline = Instant::now() + config.idle();
+        if let Some(message) = self.message_deadline {
+            deadline = deadline.min(message);
+        }
+        let stop = self.shared.stop.clone();
+        loop {
+            if let Some(stop_at) = self.stop_at {
+                deadline = deadline.min(stop_at);
+                if matches!(self.message, Message::None) {
+                    deadline = deadline.min(Instant::now() + STOP_IDLE);
+                }
+            }
+            let received = tokio::select! {
+                received = self.link.receive(deadline) => received,
+                () = stop.cancelled(), if self.stop_at.is_none() => {
+                    self.stop_at = Some(Instant::now() + Duration::from_secs(config.drain_s));
+                    continue;
+                }
+            };
+            return match received {
+                Err(LinkError::TimedOut) => {
+                    // Drop the sink first: a half instance goes before the goodbye is waited for.
+                    self.message = Message::None;
+                    self.link.abort(AbortReason::NotSpecified, "").await;
+                    match self.stop_at {
+                        Some(_) => Err(LinkError::Violation { what: "the node stops" }),
+                        None => Err(LinkError::TimedOut),
+                    }
+                }
+                received => received,
+            };
+        }
+    }
+
+    /// Takes one fragment.
+    async fn take(&mut self, pdv: Pdv) -> Result<(), LinkError> {
+        if !self.contexts.contains_key(&pdv.context) {
+            let why = "presentation context was not accepted";
+            return Err(self.broken(AbortReason::InvalidParameter, why).await);
+        }
+        match (&mut self.message, pdv.is_command) {
+            (Message::None, true) => {
+                self.message_deadline =
+                    Some(Instant::now() + Duration::from_secs(self.shared.config.message_s));
+                self.message = Message::Command { context: pdv.context, bytes: Vec::new() };
+                self.take_command(pdv).await
+            }
+            (Message::Command { context, .. }, true) if *context == pdv.context => {
+                self.take_command(pdv).await
+            }
+            (Message::Data { context, .. }, false) if *context == pdv.context => {
+                self.take_data(pdv).await
+            }
+            (Message::None, false) => Err(self
+                .broken(AbortReason::UnexpectedParameter, "data set before a command")
+                .await),
+            (Message::Command { .. } | Message::Data { .. }, _) => {
+                let why = "two messages interleaved";
+                Err(self.broken(AbortReason::UnexpectedParameter, why).await)
+            }
+        }
+    }
+
+    async fn broken(&mut self, reason: AbortReason, why: &'static str) -> LinkError {
+        self.message = Message::None;
+        self.link.abort(reason, why).await
+    }
+
+    async fn take_command(&mut self, pdv: Pdv) -> Result<(), LinkError> {
+        let Message::Command { context, bytes } = &mut self.message else { return Ok(()) };
+        if bytes.len() + pdv.data.len() > COMMAND_BYTES_MAX {
+            let why = "command set longer than 64 KiB";
+            return Err(self.broken(AbortReason::InvalidParameter, why).await);
+        }
+        bytes.extend_from_slice(&pdv.data);
+        if !pdv.is_last {
+            return Ok(());
+        }
+        let (context, parsed) = (*context, Command::parse(bytes));
+        self.message = Message::None;
+        let Ok(command) = parsed else {
+            return Err(self.link.abort_as_user("command set cannot be read").await);
+        };
+        if command.is_response() || command.field == field::C_CANCEL_RQ {
+            return Err(self
+                .link
+                .abort_as_user("a response or a cancel without its request")
+                .await);
+        }
+        if command.has_data_set() {
+            let begun = match self.store_request(&command, context) {
+                Ok(request) => {
+                    let handler = Arc::clone(&self.shared.handler);
+                    handler.begin(request).await
+                }
+                Err(refusal) => Err(refusal),
+            };
+            let fate = match begun {
+                Ok(sink) => Fate::Stored(sink),
+                Err(refusal) => Fate::Refused(refusal),
+            };
+            self.pending.clear();
+            self.message = Message::Data { context, command, received: 0, fate };
+            return Ok(());
+        }
+        let answer = match command.field {
+            field::C_ECHO_RQ => {
+                self.tally.echoes += 1;
+                Ok(())
+            }
+            field::C_STORE_RQ => {
+                Err(Refusal::new(Status::CANNOT_UNDERSTAND, "C-STORE without a data set"))
+            }
+            _ => Err(unknown_operation()),
+        };
+        self.answer(context, &command, answer).await
+    }
+
+    /// Whether the data set of this command is wanted.
+    fn store_request(&self, command: &Command, context: u8) -> Result<StoreRequest, Refusal> {
+        if command.field != field::C_STORE_RQ {
+            return Err(unknown_operation());
+        }
+        let context = &self.contexts[&context];
+        if command.sop_class_uid != context.abstract_syntax
+            || !negotiation::is_storage_class(&command.sop_class_uid)
+        {
+            let why = "SOP class is not that of the presentation context";
+            return Err(Refusal::new(Status::SOP_CLASS_NOT_SUPPORTED, why));
+        }
+        Ok(StoreRequest {
+            sop_class_uid: command.sop_class_uid.clone(),
+            sop_instance_uid: command.sop_instance_uid.clone(),
+            transfer_syntax_uid: context.transfer_syntax.clone(),
+            calling_ae: self.tally.calling_ae.clone(),
+            called_ae: self.tally.called_ae.clone(),
+            peer: self.tally.peer,
+            association: self.tally.association.clone(),
+        })
+    }
+
+    async fn take_data(&mut self, pdv: Pdv) -> Result<(), LinkError> {
+        let bytes_max = self.shared.config.object_bytes_max;
+        let Message::Data { received, fate, .. } = &mut self.message else { return Ok(()) };
+        let pending = &mut self.pending;
+        *received += pdv.data.len() as u64;
+        let received = *received;
+        if let Fate::Stored(sink) = fate
+            && received <= bytes_max
+        {
+            // A data set in one fragment is handed on as it came.
+            let chunk = match pending.is_empty() && pdv.is_last {
+                true => Some(pdv.data.clone()),
+                false => {
+                    pending.extend_from_slice(&pdv.data);
+                    (pdv.is_last || pending.len() >= CHUNK_BYTES).then(|| pending.split().freeze())
+                }
+            };
+            if let Some(chunk) = chunk
+                && let Err(refusal) = sink.write(chunk).await
+            {
+                *fate = Fate::Refused(refusal);
+            }
+        }
+        if received > bytes_max && !matches!(fate, Fate::Answered) {
+            // The end may never come (P99), so this is answered before it.
+            let limit = bytes_max >> 20;
+            let why = format!("data set is larger than the limit of {limit} MiB");
+            let refusal = Refusal::new(Status::OUT_OF_RESOURCES, why);
+            self.answer_data(Err(refusal), Fate::Answered).await?;
+        }
+        if received > bytes_max.saturating_add(AFTERMATH_BYTES_MAX) {
+            self.message = Message::None;
+            return Err(self.link.abort_as_user("endless data set").await);
+        }
+        if pdv.is_last { self.end_of_data().await } else { Ok(()) }
+    }
+
+    async fn end_of_data(&mut self) -> Result<(), LinkError> {
+        let message = std::mem::replace(&mut self.message, Message::None);
+        let Message::Data { context, command, received, fate, .. } = message else { return Ok(()) };
+        let answer = match fate {
+            Fate::Answered => return Ok(()),
+            Fate::Refused(refusal) => Err(refusal),
+            Fate::Stored(sink) => sink.finish().await,
+        };
+        if answer.is_ok() {
+            self.tally.stored += 1;
+            self.tally.stored_bytes += received;
+            metrics::counter!("prelim_instances_received_total").increment(1);
+            metrics::counter!("prelim_received_bytes_total").increment(received);
+        }
+        self.answer(context, &command, answer).await
+    }
+
+    /// Answers the data set under way and changes what becomes of the rest of it.
+    async fn answer_data(
+        &mut self,
+        answer: Result<(), Refusal>,
+        then: Fate,
+    ) -> Result<(), LinkError> {
+        let Message::Data { context, command, fate, .. } = &mut self.message else {
+            return Ok(());
+        };
+        *fate = then;
+        let (context, command) = (*context, command.clone());
+        self.answer(context, &command, answer).await
+    }
+
+    async fn answer(
+        &mut self,
+        context: u8,
+        command: &Command,
+        answer: Result<(), Refusal>,
+    ) -> Result<(), LinkError> {
+        if matches!(self.message, Message::None) {
+            self.message_deadline = None;
+        }
+        let (status, comment) = match answer {
+            Ok(()) => (Status::SUCCESS, String::new()),
+            Err(refusal) => (refusal.status, refusal.comment),
+        };
+        if status != Status::SUCCESS {
+            *self.tally.refused.entry(status).or_default() += 1;
+            if self.tally.first_refusal.is_empty() {
+                self.tally.first_refusal.clone_from(&comment);
+            }
+            metrics::counter!("prelim_refusals_total", "status" => status.to_string()).increment(1);
+        }
+        let mut pdus = BytesMut::new();
+        let response = command.response(status, &comment);
+        put_data(&mut pdus, context, true, &response, true, self.peer_pdu_bytes_max);
+        let pdus: Bytes = pdus.freeze();
+        self.link.send_data(&pdus).await
+    }
+}
+
+fn unknown_operation() -> Refusal {
+    Refusal::new(Status::UNRECOGNIZED_OPERATION, "only C-STORE and C-ECHO are served here")
+}
+
+/// An AE title for logs and lists: padding off, everything but printable ASCII escaped.
+fn printable(title: &[u8]) -> String {
+    let title: String = title.iter().map(|&b| char::from(b)).collect();
+    let mut printable = String::new();
+    for character in title.trim_matches([' ', '\0']).chars() {
+        match character {
+            ' '..='~' if character != '\\' => printable.push(character),
+            _ => printable.extend(character.escape_default()),
+        }
+    }
+    printable
+}
+
+#[cfg(test)]
+#[path = "scp_session_tests.rs"]
+mod tests;

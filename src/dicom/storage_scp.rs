@@ -1,0 +1,426 @@
+//! The storage and verification acceptor: takes connections, limits them, hands each instance to
+//! a [`StorageHandler`]. What is said on one association is in `scp_session`.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::dicom::negotiation::PREFERENCE;
+use crate::dicom::negotiation::is_transfer_syntax;
+use crate::dicom::scp_session;
+use crate::dicom::status::Status;
+use crate::domain::ae_title::AeTitle;
+
+/// Decides what happens to one C-STORE.
+#[async_trait]
+pub trait StorageHandler: Send + Sync + 'static {
+    /// Called with the command, before its data set. A refusal is answered after the data set.
+    async fn begin(&self, request: StoreRequest) -> Result<Box<dyn InstanceSink>, Refusal>;
+
+    async fn association_ended(&self, _tally: &Tally) {}
+}
+
+/// Where one data set goes. Dropped unfinished it leaves nothing behind.
+#[async_trait]
+pub trait InstanceSink: Send {
+    /// Takes the next bytes, in order. The sender waits while this does.
+    async fn write(&mut self, chunk: Bytes) -> Result<(), Refusal>;
+
+    /// The data set is whole. Success (0000) is answered after this returned Ok, never before.
+    async fn finish(self: Box<Self>) -> Result<(), Refusal>;
+}
+
+/// A C-STORE-RQ and the association it came on. UIDs are as sent and not yet checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreRequest {
+    pub sop_class_uid: String,
+    pub sop_instance_uid: String,
+    pub transfer_syntax_uid: String,
+    /// Printable: control characters escaped.
+    pub calling_ae: String,
+    pub called_ae: String,
+    pub peer: SocketAddr,
+    /// Number of the association in this node's life, as in the log.
+    pub association: String,
+}
+
+/// Why an instance is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: Status,
+    /// At most 64 characters reach the peer. No patient data: it is logged.
+    pub comment: String,
+}
+
+impl Refusal {
+    pub fn new(status: Status, comment: impl Into<String>) -> Refusal {
+        Refusal { status, comment: comment.into() }
+    }
+}
+
+/// What came over one association.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    pub association: String,
+    pub peer: SocketAddr,
+    /// Printable; empty when no association was asked for.
+    pub calling_ae: String,
+    pub called_ae: String,
+    pub stored: u64,
+    pub stored_bytes: u64,
+    pub echoes: u64,
+    pub refused: BTreeMap<Status, u64>,
+    /// Comment of the first refusal.
+    pub first_refusal: String,
+    /// `released`, `rejected: …`, or what broke it.
+    pub ended: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port to listen on.
+    pub listen: String,
+    /// Our AE title.
+    pub ae_title: AeTitle,
+    /// Whether senders must call us by it.
+    pub called_ae_check: bool,
+    /// AE titles that may send; empty: any.
+    pub calling_aes: Vec<AeTitle>,
+    /// Connections that have not asked for an association yet; the oldest gives way to a new one.
+    pub connections_max: usize,
+    /// Open associations; more are refused for the moment.
+    pub associations_max: usize,
+    /// Open associations of one AE title at one address.
+    pub associations_per_peer_max: usize,
+    /// Longest P-DATA-TF that a sender may use.
+    pub pdu_length_max: u32,
+    /// Largest data set taken; a larger one is answered A700.
+    pub object_bytes_max: u64,
+    /// Seconds from the connection to the whole A-ASSOCIATE-RQ.
+    pub artim_s: u64,
+    /// Seconds an open association may say nothing, and that one PDU may take.
+    pub idle_s: u64,
+    /// Seconds that one message with its data set may take.
+    pub message_s: u64,
+    /// Seconds that open associations have at a stop.
+    pub drain_s: u64,
+    /// Transfer syntax UIDs, the preferred first, for contexts that propose several.
+    pub transfer_syntaxes: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: "0.0.0.0:11112".to_owned(),
+            ae_title: AeTitle::parse("PRELIM").expect("an AE title"),
+            called_ae_check: true,
+            calling_aes: Vec::new(),
+            connections_max: 512,
+            associations_max: 256,
+            associations_per_peer_max: 32,
+            pdu_length_max: 128 * 1024,
+            object_bytes_max: 4 << 30,
+            artim_s: 30,
+            idle_s: 60,
+            message_s: 1800,
+            drain_s: 8,
+            transfer_syntaxes: PREFERENCE.iter().map(|&uid| uid.to_owned()).collect(),
+        }
+    }
+}
+
+impl Config {
+    /// Adds one line to `problems` for each value that cannot work.
+    pub fn check(&self, at: &str, problems: &mut Vec<String>) {
+        let defaults = Config::default();
+        if self.listen.parse::<SocketAddr>().is_err() {
+            problems.push(format!(
+                "{at}.listen = \"{}\": use address:port, e.g. \"{}\"; nothing could be received",
+                self.listen, defaults.listen
+            ));
+        }
+        let mut range = |key: &str, found: u64, from: u64, to: u64, usual: u64, why: &str| {
+            if !(from..=to).contains(&found) {
+                problems.push(format!(
+                    "{at}.{key} = {found}: use {from} to {to} (default {usual}); {why}"
+                ));
+            }
+        };
+        range(
+            "connections_max",
+            self.connections_max as u64,
+            8,
+            65_536,
+            defaults.connections_max as u64,
+            "fewer let silent peers crowd out senders, more run out of file descriptors",
+        );
+        range(
+            "associations_max",
+            self.associations_max as u64,
+            1,
+            16_384,
+            defaults.associations_max as u64,
+            "each open association costs memory and a file descriptor",
+        );
+        range(
+            "associations_per_peer_max",
+            self.associations_per_peer_max as u64,
+            1,
+            16_384,
+            defaults.associations_per_peer_max as u64,
+            "one sender could take every association",
+        );
+        range(
+            "pdu_length_max",
+            u64::from(self.pdu_length_max),
+            4096,
+            16 << 20,
+            u64::from(defaults.pdu_length_max),
+            "small PDUs are slow, large ones cost memory for each association",
+        );
+        range(
+            "object_bytes_max",
+            self.object_bytes_max,
+            1 << 20,
+            1 << 40,
+            defaults.object_bytes_max,
+            "images would be refused, or an endless data set would fill the disk",
+        );
+        let patience = "senders would be cut off, or dead ones kept";
+        range("artim_s", self.artim_s, 1, 600, defaults.artim_s, patience);
+        range("idle_s", self.idle_s, 1, 3600, defaults.idle_s, patience);
+        range("message_s", self.message_s, 10, 86_400, defaults.message_s, patience);
+        range(
+            "drain_s",
+            self.drain_s,
+            0,
+            600,
+            defaults.drain_s,
+            "a stop would cut or take too long",
+        );
+        for uid in self.transfer_syntaxes.iter().filter(|uid| !is_transfer_syntax(uid)) {
+            problems.push(format!(
+                "{at}.transfer_syntaxes: \"{uid}\" is no transfer syntax that can be received; it would never be chosen"
+            ));
+        }
+    }
+
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_s)
+    }
+}
+
+/// What all associations of one listener share.
+pub struct Shared {
+    pub config: Arc<Config>,
+    pub handler: Arc<dyn StorageHandler>,
+    pub stop: CancellationToken,
+    open: Mutex<HashMap<(IpAddr, String), usize>>,
+    /// Connections without an association, the oldest first.
+    waiting: Mutex<BTreeMap<u64, CancellationToken>>,
+}
+
+impl Shared {
+    pub fn new(
+        config: Arc<Config>,
+        handler: Arc<dyn StorageHandler>,
+        stop: CancellationToken,
+    ) -> Arc<Shared> {
+        Arc::new(Shared {
+            config,
+            handler,
+            stop,
+            open: Mutex::new(HashMap::new()),
+            waiting: Mutex::new(BTreeMap::new()),
+        })
+    }
+
+    /// A place for one association, given back when dropped. None when there is none left for
+    /// this peer: an AE title at an address, so that one host's bad client does not lock out its
+    /// good ones.
+    pub fn enter(self: &Arc<Shared>, peer: IpAddr, calling_ae: &str) -> Option<Place> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (peer, calling_ae.to_owned());
+        let here = open.get(&key).copied().unwrap_or(0);
+        let all: usize = open.values().sum();
+        if here >= self.config.associations_per_peer_max || all >= self.config.associations_max {
+            return None;
+        }
+        open.insert(key.clone(), here + 1);
+        metrics::gauge!("prelim_associations_open").increment(1.0);
+        Some(Place { shared: Arc::clone(self), key })
+    }
+
+    /// Notes a connection without an association; the token is cancelled when it has to go.
+    fn wait(&self, number: u64) -> CancellationToken {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        while waiting.len() >= self.config.connections_max {
+            let Some((_, oldest)) = waiting.pop_first() else { break };
+            oldest.cancel();
+        }
+        let token = CancellationToken::new();
+        waiting.insert(number, token.clone());
+        token
+    }
+
+    pub fn no_longer_waiting(&self, number: u64) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+}
+
+/// See [`Shared::enter`].
+pub struct Place {
+    shared: Arc<Shared>,
+    key: (IpAddr, String),
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.key);
+            }
+        }
+        metrics::gauge!("prelim_associations_open").decrement(1.0);
+    }
+}
+
+/// Serves until `stop`, then lets open associations finish for `drain_s`, aborts the rest and
+/// returns.
+pub async fn serve(
+    listener: TcpListener,
+    config: Arc<Config>,
+    handler: Arc<dyn StorageHandler>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let drain = Duration::from_secs(config.drain_s);
+    let shared = Shared::new(config, handler, stop.clone());
+    let sessions = TaskTracker::new();
+    let mut number = 0;
+    let mut trouble = AcceptTrouble::default();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                number += 1;
+                let session = session(socket, peer, number, Arc::clone(&shared));
+                tasks.spawn(sessions.track_future(session));
+            }
+            // Out of file descriptors or memory, or a connection that is gone already: the
+            // listener itself is whole, so wait and go on (S10).
+            Err(error) => {
+                trouble.note(&error);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    sessions.close();
+    // Sessions stop by themselves at the end of the drain; the rest is their last words.
+    let _ = tokio::time::timeout(drain + Duration::from_secs(5), sessions.wait()).await;
+}
+
+async fn session(socket: TcpStream, peer: SocketAddr, number: u64, shared: Arc<Shared>) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY not set");
+    }
+    let evicted = shared.wait(number);
+    let span = tracing::info_span!(
+        "association",
+        id = number,
+        %peer,
+        calling = tracing::field::Empty,
+        called = tracing::field::Empty,
+    );
+    let begun = Instant::now();
+    let tally =
+        scp_session::run(socket, peer, number, &shared, evicted).instrument(span.clone()).await;
+    shared.no_longer_waiting(number);
+    span.in_scope(|| log(&tally, begun.elapsed()));
+    shared.handler.association_ended(&tally).await;
+}
+
+/// The one line that an association leaves in the log.
+fn log(tally: &Tally, took: Duration) {
+    let refused: Vec<String> =
+        tally.refused.iter().map(|(status, count)| format!("{status} x {count}")).collect();
+    tracing::info!(
+        stored = tally.stored,
+        bytes = tally.stored_bytes,
+        echoes = tally.echoes,
+        refused = refused.join(", "),
+        first_refusal = tally.first_refusal,
+        seconds = format!("{:.3}", took.as_secs_f64()),
+        ended = tally.ended,
+        "association ended"
+    );
+    let outcome = match tally.ended.split_once(':') {
+        Some((kind, _)) => kind.to_owned(),
+        None => tally.ended.clone(),
+    };
+    metrics::counter!("prelim_associations_total", "ended" => outcome).increment(1);
+}
+
+/// Errors of `accept`, one log line for many.
+#[derive(Default)]
+struct AcceptTrouble {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl AcceptTrouble {
+    fn note(&mut self, error: &std::io::Error) {
+        self.count += 1;
+        metrics::counter!("prelim_accept_errors_total").increment(1);
+        if self.told.is_none_or(|told| told.elapsed() > Duration::from_secs(10)) {
+            tracing::error!(%error, count = self.count, "connections cannot be accepted");
+            self.told = Some(Instant::now());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_configuration_has_no_problem_and_bad_values_are_named() {
+        let mut problems = Vec::new();
+        Config::default().check("dicom", &mut problems);
+        assert_eq!(problems, Vec::<String>::new());
+        let bad = Config {
+            listen: "nowhere".into(),
+            idle_s: 0,
+            pdu_length_max: 10,
+            transfer_syntaxes: vec!["1.2.3".into()],
+            ..Config::default()
+        };
+        bad.check("dicom", &mut problems);
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems[2].starts_with("dicom.idle_s = 0: use 1 to 3600 (default 60)"));
+    }
+}

@@ -1,0 +1,549 @@
+//! The storage and verification requestor: sends files as they are, never transcodes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::io::Read as _;
+use std::io::Seek as _;
+use std::io::SeekFrom;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use dicom_dictionary_std::uids;
+use dicom_ul::pdu::AssociationRJ;
+use dicom_ul::pdu::AssociationRJResult;
+use dicom_ul::pdu::AssociationRQ;
+use dicom_ul::pdu::Pdu;
+use dicom_ul::pdu::PresentationContextProposed;
+use dicom_ul::pdu::PresentationContextResultReason;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio::time::timeout;
+
+use crate::dicom::association::Indication;
+use crate::dicom::association::Link;
+use crate::dicom::association::LinkError;
+use crate::dicom::command::COMMAND_BYTES_MAX;
+use crate::dicom::command::Command;
+use crate::dicom::command::field;
+use crate::dicom::negotiation;
+use crate::dicom::pdu;
+use crate::dicom::status::Status;
+use crate::domain::ae_title::AeTitle;
+use crate::domain::uid::SopClassUid;
+use crate::domain::uid::SopInstanceUid;
+use crate::domain::uid::TransferSyntaxUid;
+
+/// Whom to call, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub ae_title: AeTitle,
+    pub calling_ae: AeTitle,
+    /// `host:port`.
+    pub address: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the TCP connection.
+    pub connect: Duration,
+    /// For each answer: to the association, to each message.
+    pub answer: Duration,
+    /// For each write of up to a few hundred KiB.
+    pub write: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        let s = Duration::from_secs;
+        Timeouts { connect: s(10), answer: s(120), write: s(60) }
+    }
+}
+
+/// What became of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendOutcome {
+    pub file: PathBuf,
+    /// Empty when the file is no Part 10 file.
+    pub sop_instance_uid: String,
+    /// The peer's status; where it was never sent, 0122 (no context was accepted for it) or
+    /// C000 (the file cannot be read).
+    pub status: u16,
+    /// The peer's Error Comment, or why it was not sent.
+    pub comment: String,
+    /// Whether the peer gave the status.
+    pub answered: bool,
+}
+
+impl SendOutcome {
+    /// Stored, with or without a warning.
+    pub fn is_stored(&self) -> bool {
+        use crate::dicom::status::StatusKind;
+        self.answered
+            && matches!(Status(self.status).kind(), StatusKind::Success | StatusKind::Warning)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ScuError {
+    #[error("no connection to {address}: {source}")]
+    Connect { address: String, source: io::Error },
+    #[error("association rejected{}: {why}", if *.transient { " for now" } else { "" })]
+    Rejected { transient: bool, why: String },
+    #[error("the peer accepts none of the presentation contexts")]
+    NoContext,
+    #[error("association aborted by the peer (source {by}, reason {reason})")]
+    Aborted { by: u8, reason: u8 },
+    #[error("no answer in time: {what}")]
+    TimedOut { what: &'static str },
+    #[error("the connection ended: {what}")]
+    Broken { what: String },
+    #[error("the peer broke the protocol: {what}")]
+    Protocol { what: &'static str },
+    #[error("a file could not be read: {source}")]
+    File { source: io::Error },
+}
+
+impl ScuError {
+    /// Whether another try later can help. No `_` arm: a new case has to decide.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            ScuError::Connect { .. }
+            | ScuError::Aborted { .. }
+            | ScuError::TimedOut { .. }
+            | ScuError::Broken { .. } => true,
+            ScuError::Rejected { transient, .. } => *transient,
+            ScuError::NoContext | ScuError::Protocol { .. } | ScuError::File { .. } => false,
+        }
+    }
+}
+
+/// Sends a C-ECHO.
+pub async fn echo(target: &Target, timeouts: &Timeouts) -> Result<(), ScuError> {
+    let contexts = [(uids::VERIFICATION.to_owned(), uids::IMPLICIT_VR_LITTLE_ENDIAN.to_owned())];
+    let mut open = Open::new(target, timeouts, &contexts).await?;
+    let Some(&context) = open.contexts.values().next() else { return Err(ScuError::NoContext) };
+    let mut pdus = BytesMut::new();
+    pdu::put_data(&mut pdus, context, true, &Command::echo_request(1), true, open.pdu_bytes_max);
+    open.send(&pdus).await?;
+    let answer = open.answer(field::C_ECHO_RSP, 1).await?;
+    open.release().await;
+    match answer.status {
+        Some(0) => Ok(()),
+        _ => Err(ScuError::Protocol { what: "C-ECHO was answered with a failure" }),
+    }
+}
+
+/// Sends `files`, each as it is: one presentation context for each SOP class and transfer syntax,
+/// one association for every 128 of these.
+///
+/// - `on_each`: called after each file, in order.
+///
+/// # Errors
+/// [`ScuError`] when the association fails; `on_each` has told of the files before that.
+pub async fn send(
+    target: &Target,
+    files: &[PathBuf],
+    timeouts: &Timeouts,
+    on_each: &mut (dyn FnMut(&SendOutcome) + Send),
+) -> Result<Vec<SendOutcome>, ScuError> {
+    let mut outcomes = Vec::with_capacity(files.len());
+    let mut rest = files;
+    while !rest.is_empty() {
+        let (batch, contexts, after) = next_batch(rest).await;
+        rest = after;
+        let mut open = match contexts.is_empty() {
+            true => None,
+            false => Some(Open::new(target, timeouts, &contexts).await?),
+        };
+        if open.as_ref().is_some_and(|open| open.contexts.is_empty()) {
+            return Err(ScuError::NoContext);
+        }
+        for (file, head) in batch {
+            let outcome = match (head, &mut open) {
+                (Ok(head), Some(open)) => open.store(file, head).await?,
+                (Ok(_), None) => return Err(ScuError::NoContext),
+                (Err(why), _) => SendOutcome {
+                    file,
+                    sop_instance_uid: String::new(),
+                    status: Status::CANNOT_UNDERSTAND.0,
+                    comment: why.to_string(),
+                    answered: false,
+                },
+            };
+            on_each(&outcome);
+            outcomes.push(outcome);
+        }
+        if let Some(open) = open {
+            open.release().await;
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Presentation context ids are odd numbers from 1 to 255.
+const CONTEXTS_MAX: usize = 128;
+/// Files looked at before they are sent.
+const BATCH_FILES_MAX: usize = 10_000;
+
+type Batch = Vec<(PathBuf, Result<Head, HeadError>)>;
+
+/// The first files that one association can carry, its contexts, and the files after them.
+async fn next_batch(files: &[PathBuf]) -> (Batch, Vec<(String, String)>, &[PathBuf]) {
+    let (mut batch, mut contexts) = (Vec::new(), Vec::new());
+    for (index, file) in files.iter().enumerate() {
+        let path = file.clone();
+        let head = tokio::task::spawn_blocking(move || Head::read(&path)).await;
+        let head = head.unwrap_or_else(|_| Err(HeadError::NotPart10));
+        if let Ok(head) = &head {
+            let context = (head.sop_class_uid.clone(), head.transfer_syntax_uid.clone());
+            if !contexts.contains(&context) {
+                if contexts.len() == CONTEXTS_MAX {
+                    return (batch, contexts, &files[index..]);
+                }
+                contexts.push(context);
+            }
+        }
+        batch.push((file.clone(), head));
+        if batch.len() == BATCH_FILES_MAX {
+            return (batch, contexts, &files[index + 1..]);
+        }
+    }
+    (batch, contexts, &[])
+}
+
+/// An open association and what was agreed on.
+struct Open {
+    link: Link<TcpStream>,
+    /// SOP class and transfer syntax to context id.
+    contexts: BTreeMap<(String, String), u8>,
+    pdu_bytes_max: u32,
+    timeouts: Timeouts,
+    message_id: u16,
+}
+
+impl Open {
+    async fn new(
+        target: &Target,
+        timeouts: &Timeouts,
+        contexts: &[(String, String)],
+    ) -> Result<Open, ScuError> {
+        let connect = |source| ScuError::Connect { address: target.address.clone(), source };
+        let stream = timeout(timeouts.connect, TcpStream::connect(&target.address))
+            .await
+            .map_err(|_| connect(io::ErrorKind::TimedOut.into()))?
+            .map_err(connect)?;
+        stream.set_nodelay(true).map_err(connect)?;
+        let mut link = Link::request(stream, OUR_PDU_BYTES_MAX, timeouts.write);
+        link.send_request(&encode_request(target, contexts)).await.map_err(scu_error)?;
+        let accept = match link.receive(Instant::now() + timeouts.answer).await {
+            Ok(Indication::Accepted(accept)) => accept,
+            Ok(Indication::Rejected(reject)) => return Err(rejected(&reject)),
+            Ok(_) => return Err(ScuError::Protocol { what: "unexpected answer" }),
+            Err(LinkError::TimedOut) => {
+                link.abort_as_user("no answer").await;
+                return Err(ScuError::TimedOut { what: "to the association request" });
+            }
+            Err(error) => return Err(scu_error(error)),
+        };
+        let pdu_bytes_max = negotiation::pdu_bytes_max(&accept.user_variables);
+        if (1..pdu::PEER_PDU_BYTES_MIN).contains(&pdu_bytes_max) {
+            link.abort_as_user("maximum PDU length").await;
+            return Err(ScuError::Protocol {
+                what: "its maximum PDU length leaves no room for data",
+            });
+        }
+        let mut accepted = BTreeMap::new();
+        for result in &accept.presentation_contexts {
+            let proposed = contexts.get(usize::from(result.id / 2));
+            let is_ours =
+                result.id % 2 == 1 && result.reason == PresentationContextResultReason::Acceptance;
+            if let (Some(context), true) = (proposed, is_ours) {
+                accepted.insert(context.clone(), result.id);
+            }
+        }
+        let timeouts = *timeouts;
+        Ok(Open { link, contexts: accepted, pdu_bytes_max, timeouts, message_id: 0 })
+    }
+
+    /// Sends one file and waits for its status.
+    async fn store(&mut self, file: PathBuf, head: Head) -> Result<SendOutcome, ScuError> {
+        let key = (head.sop_class_uid.clone(), head.transfer_syntax_uid.clone());
+        let mut outcome = SendOutcome {
+            file,
+            sop_instance_uid: head.sop_instance_uid.clone(),
+            status: Status::SOP_CLASS_NOT_SUPPORTED.0,
+            comment: format!("not accepted: class {} as {}", key.0, key.1),
+            answered: false,
+        };
+        let Some(&context) = self.contexts.get(&key) else { return Ok(outcome) };
+        self.message_id = self.message_id.checked_add(1).unwrap_or(1);
+        let command =
+            Command::store_request(self.message_id, &head.sop_class_uid, &head.sop_instance_uid);
+        let mut pdus = BytesMut::new();
+        pdu::put_data(&mut pdus, context, true, &command, true, self.pdu_bytes_max);
+        let mut reader = Reader::Closed(outcome.file.clone(), head.data_at);
+        let mut left = head.data_bytes;
+        while left > 0 {
+            let chunk;
+            (reader, chunk) = match reader.next(left.min(CHUNK_BYTES)).await {
+                Ok(read) => read,
+                Err(source) => {
+                    // Half a data set is on its way: only an abort tells the peer so.
+                    self.link.abort_as_user("file cannot be read").await;
+                    return Err(ScuError::File { source });
+                }
+            };
+            left -= chunk.len() as u64;
+            pdu::put_data(&mut pdus, context, false, &chunk, left == 0, self.pdu_bytes_max);
+            self.send(&pdus).await?;
+            pdus.clear();
+        }
+        let answer = self.answer(field::C_STORE_RSP, self.message_id).await?;
+        let Some(status) = answer.status else {
+            return Err(ScuError::Protocol { what: "C-STORE-RSP without a status" });
+        };
+        outcome.status = status;
+        outcome.comment = answer.error_comment;
+        outcome.answered = true;
+        Ok(outcome)
+    }
+
+    async fn send(&mut self, pdus: &[u8]) -> Result<(), ScuError> {
+        let error = match self.link.send_data(pdus).await {
+            Ok(()) => return Ok(()),
+            Err(LinkError::TimedOut) => return Err(ScuError::TimedOut { what: "while sending" }),
+            Err(error) => error,
+        };
+        // The peer may have said why before it closed.
+        match self.link.receive(Instant::now() + Duration::from_secs(1)).await {
+            Err(aborted @ LinkError::Aborted { .. }) => Err(scu_error(aborted)),
+            Ok(_) | Err(_) => Err(scu_error(error)),
+        }
+    }
+
+    /// The response to a message.
+    async fn answer(&mut self, expected: u16, message_id: u16) -> Result<Command, ScuError> {
+        let deadline = Instant::now() + self.timeouts.answer;
+        let mut bytes = Vec::new();
+        loop {
+            let mut body = match self.link.receive(deadline).await {
+                Ok(Indication::Data(body)) => body,
+                Ok(_) => {
+                    self.link.abort_as_user("unexpected").await;
+                    return Err(ScuError::Protocol { what: "released instead of an answer" });
+                }
+                Err(LinkError::TimedOut) => {
+                    self.link.abort_as_user("no answer").await;
+                    return Err(ScuError::TimedOut { what: "to a message" });
+                }
+                Err(error) => return Err(scu_error(error)),
+            };
+            while let Some(pdv) = pdu::next_pdv(&mut body) {
+                let problem = match pdv {
+                    Some(pdv)
+                        if pdv.is_command && bytes.len() + pdv.data.len() <= COMMAND_BYTES_MAX =>
+                    {
+                        bytes.extend_from_slice(&pdv.data);
+                        if !pdv.is_last {
+                            continue;
+                        }
+                        match Command::parse(&bytes) {
+                            Ok(answer)
+                                if answer.field == expected
+                                    && answer.responded_to == message_id =>
+                            {
+                                return Ok(answer);
+                            }
+                            Ok(_) => "answer to another message",
+                            Err(_) => "answer that cannot be read",
+                        }
+                    }
+                    Some(_) => "data or endless command instead of an answer",
+                    None => "broken presentation data value",
+                };
+                self.link.abort_as_user(problem).await;
+                return Err(ScuError::Protocol { what: problem });
+            }
+        }
+    }
+
+    /// Releases. Every message was answered before, so how it ends does not matter.
+    async fn release(mut self) {
+        let deadline = Instant::now() + self.timeouts.answer.min(Duration::from_secs(10));
+        if self.link.send_release().await.is_err() {
+            return;
+        }
+        loop {
+            match self.link.receive(deadline).await {
+                Ok(Indication::ReleaseRequest) => {
+                    if self.link.answer_release().await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Indication::Data(_)) => {}
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+}
+
+/// What we take in answers.
+const OUR_PDU_BYTES_MAX: u32 = 64 * 1024;
+/// How much of a file is in memory.
+const CHUNK_BYTES: u64 = 1 << 20;
+
+/// A file that is read in chunks off the runtime's threads.
+enum Reader {
+    /// Not open yet: path, and where the data set begins.
+    Closed(PathBuf, u64),
+    Open(File),
+}
+
+impl Reader {
+    async fn next(self, bytes: u64) -> io::Result<(Reader, Vec<u8>)> {
+        let read = move || {
+            let mut file = match self {
+                Reader::Open(file) => file,
+                Reader::Closed(path, at) => {
+                    let mut file = File::open(path)?;
+                    file.seek(SeekFrom::Start(at))?;
+                    file
+                }
+            };
+            let mut chunk = vec![0; usize::try_from(bytes).expect("a chunk is small")];
+            file.read_exact(&mut chunk)?;
+            Ok((Reader::Open(file), chunk))
+        };
+        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+    }
+}
+
+fn encode_request(target: &Target, contexts: &[(String, String)]) -> Vec<u8> {
+    let proposed =
+        contexts.iter().zip(0_u8..).map(|((class, syntax), index)| PresentationContextProposed {
+            id: index * 2 + 1,
+            abstract_syntax: class.clone(),
+            transfer_syntaxes: vec![syntax.clone()],
+        });
+    pdu::encode(&Pdu::AssociationRQ(AssociationRQ {
+        protocol_version: 1,
+        calling_ae_title: target.calling_ae.as_str().to_owned(),
+        called_ae_title: target.ae_title.as_str().to_owned(),
+        application_context_name: negotiation::APPLICATION_CONTEXT.to_owned(),
+        presentation_contexts: proposed.collect(),
+        user_variables: negotiation::our_variables(OUR_PDU_BYTES_MAX),
+    }))
+}
+
+fn rejected(reject: &AssociationRJ) -> ScuError {
+    let transient = reject.result == AssociationRJResult::Transient;
+    ScuError::Rejected { transient, why: reject.source.to_string() }
+}
+
+fn scu_error(error: LinkError) -> ScuError {
+    match error {
+        LinkError::Aborted { by, reason } => ScuError::Aborted { by, reason },
+        LinkError::TimedOut => ScuError::TimedOut { what: "from the peer" },
+        LinkError::Violation { what } => ScuError::Protocol { what },
+        LinkError::Closed | LinkError::Io(_) => ScuError::Broken { what: error.to_string() },
+    }
+}
+
+/// What the file meta information says (PS3.10 7.1), and where the data set begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub sop_class_uid: String,
+    pub sop_instance_uid: String,
+    pub transfer_syntax_uid: String,
+    pub data_at: u64,
+    pub data_bytes: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    #[error("not a DICOM Part 10 file")]
+    NotPart10,
+    #[error("its file meta information is broken or longer than 64 KiB")]
+    BadMeta,
+    #[error("it holds no data set")]
+    Empty,
+    #[error("it cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Longest file meta information that is looked at.
+const META_BYTES_MAX: u64 = 64 * 1024;
+const PREAMBLE_BYTES: usize = 132;
+
+impl Head {
+    /// Reads the head of a file; at most 64 KiB of it.
+    pub fn read(path: &Path) -> Result<Head, HeadError> {
+        let file = File::open(path)?;
+        let file_bytes = file.metadata()?.len();
+        let mut head = Vec::new();
+        file.take(META_BYTES_MAX).read_to_end(&mut head)?;
+        if head.get(128..PREAMBLE_BYTES) != Some(b"DICM") {
+            return Err(HeadError::NotPart10);
+        }
+        let mut found: BTreeMap<u16, String> = BTreeMap::new();
+        let mut at = PREAMBLE_BYTES;
+        while let Some(element) = meta_element(&head, at)? {
+            at = element.end;
+            let text: String = element.value.iter().take(66).map(|&b| char::from(b)).collect();
+            found.insert(element.number, text.trim_matches(['\0', ' ']).to_owned());
+        }
+        let uid = |number: u16| found.get(&number).cloned().unwrap_or_default();
+        let (class, instance, syntax) = (uid(0x0002), uid(0x0003), uid(0x0010));
+        let valid = SopClassUid::parse(&class).is_ok()
+            && SopInstanceUid::parse(&instance).is_ok()
+            && TransferSyntaxUid::parse(&syntax).is_ok();
+        match (valid, file_bytes.saturating_sub(at as u64)) {
+            (false, _) => Err(HeadError::BadMeta),
+            (true, 0) => Err(HeadError::Empty),
+            (true, data_bytes) => Ok(Head {
+                sop_class_uid: class,
+                sop_instance_uid: instance,
+                transfer_syntax_uid: syntax,
+                data_at: at as u64,
+                data_bytes,
+            }),
+        }
+    }
+}
+
+struct MetaElement<'a> {
+    number: u16,
+    value: &'a [u8],
+    end: usize,
+}
+
+/// The element of group 0002 at `at`; None where the group ends.
+fn meta_element(head: &[u8], at: usize) -> Result<Option<MetaElement<'_>>, HeadError> {
+    let word = |at: usize| head.get(at..at + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    match word(at) {
+        Some(0x0002) => {}
+        Some(_) => return Ok(None),
+        None if at == head.len() => return Ok(None),
+        None => return Err(HeadError::BadMeta),
+    }
+    let number = word(at + 2).ok_or(HeadError::BadMeta)?;
+    let vr = head.get(at + 4..at + 6).ok_or(HeadError::BadMeta)?;
+    let (length, from) = match vr {
+        b"OB" | b"UN" | b"OW" | b"UT" | b"SQ" | b"UC" | b"UR" => {
+            let long = head.get(at + 8..at + 12).ok_or(HeadError::BadMeta)?;
+            let long = u32::from_le_bytes([long[0], long[1], long[2], long[3]]);
+            (usize::try_from(long).map_err(|_| HeadError::BadMeta)?, at + 12)
+        }
+        _ => (usize::from(word(at + 6).ok_or(HeadError::BadMeta)?), at + 8),
+    };
+    let end = from.checked_add(length).ok_or(HeadError::BadMeta)?;
+    let value = head.get(from..end).ok_or(HeadError::BadMeta)?;
+    Ok(Some(MetaElement { number, value, end }))
+}
+
+#[cfg(test)]
+#[path = "storage_scu_tests.rs"]
+mod tests;
