@@ -1,1 +1,35 @@
-//! (room imaging)
+//! Headers, pixels, pictures and measurements of what came from outside. Runs in a worker.
+
+pub mod dataset;
+pub mod decode;
+pub mod inspect;
+pub mod measure;
+pub mod picture;
+pub mod select;
+pub mod window;
+pub mod wrap;
+
+mod codec;
+mod encapsulated;
+mod jpeg;
+mod native;
+mod palette;
+
+/// Why an instance gives no picture. Holds no value that names a patient.
+#[derive(Debug, thiserror::Error)]
+pub enum ImagingError {
+    #[error("cannot read: {0}")]
+    Unreadable(#[from] dataset::Unreadable),
+    #[error("cannot decode: {0}")]
+    Undecodable(String),
+    #[error("has no pixels")]
+    NoPixels,
+    #[error("cannot make a picture: {0}")]
+    Picture(String),
+}
+
+impl ImagingError {
+    fn undecodable(why: impl Into<String>) -> ImagingError {
+        ImagingError::Undecodable(why.into())
+    }
+}

@@ -1,1 +1,194 @@
-//! (room worker)
+//! Worker processes: where bytes from outside are parsed, decoded, rendered.
+//!
+//! The same program, started as `prelim worker`. A child has no network, no environment, a
+//! memory limit and a time for each task; when it dies, the node goes on with a fresh one.
+//!
+//! A new kind of work: an arm in [`Task`] and [`Answer`], and one in `child::perform`.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::domain::assessment::QualityFlag;
+use crate::domain::assessment::StudyMeasurement;
+use crate::domain::picture::Picture;
+use crate::domain::picture::PictureFormat;
+use crate::domain::picture::PicturePlan;
+use crate::domain::picture::PictureRef;
+use crate::domain::picture::PixelRule;
+use crate::domain::study::Excluded;
+use crate::domain::study::Inspected;
+use crate::domain::study::Study;
+use crate::domain::uid::SopInstanceUid;
+use crate::imaging::wrap::WrapFields;
+
+mod child;
+mod limits;
+mod pool;
+mod protocol;
+
+pub use child::child_main;
+pub use pool::Pool;
+
+/// One stored object to inspect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Object {
+    /// Path relative to the data folder.
+    pub object: String,
+    pub sop_instance_uid: SopInstanceUid,
+}
+
+/// What a worker can be asked to do. Paths are absolute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "task")]
+pub enum Task {
+    /// Parse headers.
+    Inspect { data: PathBuf, objects: Vec<Object> },
+    /// Make pictures.
+    Picture { data: PathBuf, study: Box<Study>, plan: PicturePlan, pixels: PixelRule },
+    /// Take measurements.
+    Measure { data: PathBuf, study: Box<Study> },
+    /// A JPEG or PNG to a DICOM file.
+    Wrap {
+        #[serde(skip)]
+        picture: Vec<u8>,
+        fields: Box<WrapFields>,
+    },
+    /// What hostile input would make a child do.
+    #[cfg(test)]
+    Misbehave { how: String },
+}
+
+/// What comes back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "answer")]
+pub enum Answer {
+    Inspected {
+        parsed: Vec<Inspected>,
+        unreadable: Vec<Excluded>,
+    },
+    Pictures {
+        references: Vec<PictureRef>,
+        #[serde(skip)]
+        bytes: Vec<Vec<u8>>,
+        format: PictureFormat,
+        excluded: Vec<Excluded>,
+    },
+    Measured {
+        measurements: Vec<StudyMeasurement>,
+        quality: Vec<QualityFlag>,
+        excluded: Vec<Excluded>,
+    },
+    Wrapped {
+        #[serde(skip)]
+        file: Vec<u8>,
+    },
+    /// The task cannot be done; nothing is wrong with the worker.
+    Refused {
+        reason: String,
+    },
+}
+
+/// Pictures out of an answer's two lists.
+pub fn joined(
+    references: Vec<PictureRef>,
+    bytes: Vec<Vec<u8>>,
+    format: PictureFormat,
+) -> Vec<Picture> {
+    let media_type = crate::imaging::picture::media_type(format);
+    let pairs = references.into_iter().zip(bytes);
+    pairs.map(|(reference, bytes)| Picture { reference, media_type, bytes }).collect()
+}
+
+/// How a task did not get its answer.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error("a worker process cannot be started: {0}")]
+    Start(std::io::Error),
+    /// Killed by a signal, or ended by itself, in the middle of the task.
+    #[error("the worker process died in the task ({0})")]
+    Died(String),
+    #[error("the worker process was stopped: no answer within {0} s")]
+    TimedOut(u64),
+    #[error("the worker process needed more memory than it may have")]
+    Memory,
+    #[error("{0}")]
+    Refused(String),
+    #[error("the worker process broke the protocol: {0}")]
+    Protocol(&'static str),
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+impl WorkerError {
+    /// Whether the input may have killed the worker: counted by the pipeline, twice is poison.
+    pub fn is_poison(&self) -> bool {
+        match self {
+            WorkerError::Died(_)
+            | WorkerError::TimedOut(_)
+            | WorkerError::Memory
+            | WorkerError::Protocol(_) => true,
+            WorkerError::Start(_) | WorkerError::Refused(_) | WorkerError::Stopping => false,
+        }
+    }
+
+    /// Whether trying the same again may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            WorkerError::Refused(_) => false,
+            WorkerError::Start(_)
+            | WorkerError::Died(_)
+            | WorkerError::TimedOut(_)
+            | WorkerError::Memory
+            | WorkerError::Protocol(_)
+            | WorkerError::Stopping => true,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Worker processes at the same time; 0 takes one for each processor core, at least 2.
+    pub processes: u32,
+    /// Address space of one worker process.
+    pub memory_max_bytes: u64,
+    /// Time for one task, e.g. all pictures of a study.
+    pub task_time_max_s: u64,
+    /// Tasks after which a process is replaced by a fresh one.
+    pub tasks_max: u32,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { processes: 2, memory_max_bytes: 2 << 30, task_time_max_s: 120, tasks_max: 500 }
+    }
+}
+
+impl Config {
+    /// Adds one line to `problems` for each value that cannot work.
+    pub fn check(&self, at: &str, problems: &mut Vec<String>) {
+        let n = self.processes;
+        if n > 256 {
+            let why = "each takes memory of its own";
+            problems.push(format!("{at}.processes = {n}: use 0 to 256 (default 2); {why}"));
+        }
+        let bytes = self.memory_max_bytes;
+        if !((512 << 20)..=(64 << 30)).contains(&bytes) {
+            let why = "with less a large radiograph cannot be decoded";
+            problems.push(format!(
+                "{at}.memory_max_bytes = {bytes}: use 536870912 to 68719476736 (default 2147483648); {why}"
+            ));
+        }
+        let s = self.task_time_max_s;
+        if !(5..=3600).contains(&s) {
+            let why = "a shorter limit fails large studies, a longer one lets a broken file block a worker";
+            problems
+                .push(format!("{at}.task_time_max_s = {s}: use 5 to 3600 (default 120); {why}"));
+        }
+        if self.tasks_max == 0 {
+            problems.push(format!("{at}.tasks_max = 0: use 1 or more (default 500)"));
+        }
+    }
+}

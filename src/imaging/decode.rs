@@ -1,0 +1,379 @@
+//! Stored pixel values, frame by frame, right or refused: never a wrong picture.
+//!
+//! The header says what must come out; a code stream that says something else is refused.
+
+use std::path::Path;
+
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
+use dicom_dictionary_std::uids;
+
+use crate::imaging::ImagingError;
+use crate::imaging::codec;
+use crate::imaging::dataset;
+use crate::imaging::dataset::DataSet;
+use crate::imaging::dataset::PixelElement;
+use crate::imaging::encapsulated::Fragments;
+use crate::imaging::native;
+use crate::imaging::palette::Palette;
+
+/// Samples in one frame: 11,000 x 11,000 grey, and 512 MiB as we hold them.
+pub const FRAME_SAMPLES_MAX: u64 = 128 << 20;
+/// Samples in all frames; a longer cine is not decoded in one task anyway.
+const FRAMES_MAX: u64 = 1 << 20;
+
+/// Stored values of one frame, row by row, samples of a pixel side by side.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    U8(Vec<u8>),
+    I32(Vec<i32>),
+    /// Float pixel data, and integers of more than 31 bits.
+    F64(Vec<f64>),
+}
+
+impl Values {
+    pub fn len(&self) -> usize {
+        match self {
+            Values::U8(values) => values.len(),
+            Values::I32(values) => values.len(),
+            Values::F64(values) => values.len(),
+        }
+    }
+
+    pub fn get(&self, at: usize) -> f64 {
+        match self {
+            Values::U8(values) => values[at].into(),
+            Values::I32(values) => values[at].into(),
+            Values::F64(values) => values[at],
+        }
+    }
+}
+
+/// What the values of a decoded frame mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// The lowest value is white.
+    Monochrome1,
+    Monochrome2,
+    Palette,
+    /// Three samples, red green blue.
+    Rgb,
+}
+
+/// One decoded frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frame {
+    pub rows: usize,
+    pub columns: usize,
+    pub colour: Colour,
+    pub values: Values,
+}
+
+impl Frame {
+    pub fn samples(&self) -> usize {
+        match self.colour {
+            Colour::Rgb => 3,
+            Colour::Monochrome1 | Colour::Monochrome2 | Colour::Palette => 1,
+        }
+    }
+}
+
+/// Photometric Interpretation (0028,0004) as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Photometric {
+    Monochrome1,
+    Monochrome2,
+    Palette,
+    Rgb,
+    YbrFull,
+    YbrFull422,
+    YbrPartial422,
+    YbrIct,
+    YbrRct,
+}
+
+/// The attributes that decide how pixel bytes are read (PS3.3 C.7.6.3).
+#[derive(Debug, Clone)]
+pub struct Shape {
+    pub rows: usize,
+    pub columns: usize,
+    pub frames: u32,
+    pub samples: usize,
+    pub bits_allocated: u32,
+    pub bits_stored: u32,
+    pub high_bit: u32,
+    pub signed: bool,
+    pub planar: bool,
+    pub photometric: Photometric,
+    /// Float (4) or Double Float (8) Pixel Data.
+    pub float: bool,
+}
+
+impl Shape {
+    pub fn pixels(&self) -> usize {
+        self.rows * self.columns
+    }
+
+    fn of(opened: &DataSet, pixels: &PixelElement) -> Result<Shape, ImagingError> {
+        let top = opened.fields();
+        let count = |tag| top.count(tag);
+        let missing = |what: &str| ImagingError::undecodable(format!("{what} is missing"));
+        let rows = count(tags::ROWS).ok_or_else(|| missing("Rows"))?;
+        let columns = count(tags::COLUMNS).ok_or_else(|| missing("Columns"))?;
+        let frames = count(tags::NUMBER_OF_FRAMES).unwrap_or(1).max(1);
+        let samples = count(tags::SAMPLES_PER_PIXEL).unwrap_or(1);
+        let float = pixels.tag != tags::PIXEL_DATA;
+        let bits_allocated = match (count(tags::BITS_ALLOCATED), pixels.tag) {
+            (_, tags::FLOAT_PIXEL_DATA) => 32,
+            (_, tags::DOUBLE_FLOAT_PIXEL_DATA) => 64,
+            (Some(bits), _) => bits,
+            (None, _) => return Err(missing("Bits Allocated")),
+        };
+        let bits_stored = match count(tags::BITS_STORED).unwrap_or(bits_allocated) {
+            0 => bits_allocated,
+            bits => bits,
+        };
+        let high_bit = count(tags::HIGH_BIT).unwrap_or(bits_stored.saturating_sub(1));
+        let size = u64::from(rows)
+            .checked_mul(columns.into())
+            .and_then(|size| size.checked_mul(samples.into()))
+            .ok_or_else(|| ImagingError::undecodable("the frame is too large"))?;
+        let refuse = |why: String| Err(ImagingError::Undecodable(why));
+        if size == 0 {
+            return refuse("Rows or Columns is 0".into());
+        }
+        if size > FRAME_SAMPLES_MAX || u64::from(frames) > FRAMES_MAX {
+            return refuse(format!(
+                "{rows} x {columns} x {samples} samples, {frames} frames is above the limit \
+                 of {FRAME_SAMPLES_MAX} samples and {FRAMES_MAX} frames"
+            ));
+        }
+        if !matches!(samples, 1 | 3) {
+            return refuse(format!("{samples} samples per pixel"));
+        }
+        if !matches!(bits_allocated, 1 | 8 | 16 | 32 | 64) {
+            return refuse(format!("Bits Allocated {bits_allocated}"));
+        }
+        if bits_stored > bits_allocated || high_bit >= bits_allocated || high_bit + 1 < bits_stored
+        {
+            return refuse(format!(
+                "Bits Stored {bits_stored} and High Bit {high_bit} in Bits Allocated {bits_allocated}"
+            ));
+        }
+        let photometric = photometric(&top.plain(tags::PHOTOMETRIC_INTERPRETATION), samples)?;
+        Ok(Shape {
+            rows: rows as usize,
+            columns: columns as usize,
+            frames,
+            samples: samples as usize,
+            bits_allocated,
+            bits_stored,
+            high_bit,
+            signed: count(tags::PIXEL_REPRESENTATION) == Some(1),
+            planar: samples == 3 && count(tags::PLANAR_CONFIGURATION) == Some(1),
+            photometric,
+            float,
+        })
+    }
+}
+
+fn photometric(text: &str, samples: u32) -> Result<Photometric, ImagingError> {
+    let text = text.to_ascii_uppercase();
+    let found = match (text.as_str(), samples) {
+        ("MONOCHROME1", 1) => Photometric::Monochrome1,
+        ("MONOCHROME2", 1) => Photometric::Monochrome2,
+        ("PALETTE COLOR", 1) => Photometric::Palette,
+        ("RGB", 3) => Photometric::Rgb,
+        ("YBR_FULL", 3) => Photometric::YbrFull,
+        ("YBR_FULL_422", 3) => Photometric::YbrFull422,
+        ("YBR_PARTIAL_422", 3) => Photometric::YbrPartial422,
+        ("YBR_ICT", 3) => Photometric::YbrIct,
+        ("YBR_RCT", 3) => Photometric::YbrRct,
+        _ => {
+            let known = text.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_');
+            let known: String = known.take(16).collect();
+            return Err(ImagingError::undecodable(format!(
+                "Photometric Interpretation '{known}' with {samples} samples per pixel"
+            )));
+        }
+    };
+    Ok(found)
+}
+
+/// How the bytes of Pixel Data are packed.
+enum Packing {
+    /// Native, whole value from `offset` with `length` bytes.
+    Native {
+        offset: u64,
+        length: u64,
+        big: bool,
+    },
+    Encapsulated(Fragments),
+}
+
+/// An opened image, decoded frame by frame.
+pub struct Image {
+    pub data: DataSet,
+    pub shape: Shape,
+    packing: Packing,
+    palette: Option<Palette>,
+}
+
+impl Image {
+    /// Opens a Part 10 file and checks what its header promises; decodes nothing yet.
+    ///
+    /// # Errors
+    /// [`ImagingError`] when it cannot be decoded for certain, with the reason.
+    pub fn open(path: &Path) -> Result<Image, ImagingError> {
+        Image::of(DataSet::open(path)?)
+    }
+
+    pub fn of(mut data: DataSet) -> Result<Image, ImagingError> {
+        let Some(pixels) = data.pixels.clone() else { return Err(ImagingError::NoPixels) };
+        let shape = Shape::of(&data, &pixels)?;
+        let packing = packing(&mut data, &pixels, &shape)?;
+        let palette = match shape.photometric {
+            Photometric::Palette => Some(Palette::of(&data.fields())?),
+            _ => None,
+        };
+        Ok(Image { data, shape, packing, palette })
+    }
+
+    /// Decodes frame `number` (from 0) to stored values, YBR converted to RGB.
+    ///
+    /// # Errors
+    /// [`ImagingError::Undecodable`] with the reason.
+    pub fn frame(&mut self, number: u32) -> Result<Frame, ImagingError> {
+        if number >= self.shape.frames {
+            return Err(ImagingError::undecodable(format!("there is no frame {}", number + 1)));
+        }
+        let Image { data, shape, packing, .. } = self;
+        let (values, decoded) = match packing {
+            Packing::Native { offset, length, big } => {
+                let source = native::Source { offset: *offset, length: *length, big: *big };
+                native::frame(data, shape, &source, number)?
+            }
+            Packing::Encapsulated(fragments) => {
+                let bytes = fragments.frame(data, number)?;
+                codec::decode(data.transfer_syntax.as_str(), &bytes, shape)?
+            }
+        };
+        let pixels = shape.pixels();
+        let (values, colour) = to_colour(values, decoded, shape)?;
+        if values.len() != pixels * if colour == Colour::Rgb { 3 } else { 1 } {
+            return Err(ImagingError::undecodable("the decoded frame has another size"));
+        }
+        Ok(Frame { rows: shape.rows, columns: shape.columns, colour, values })
+    }
+
+    /// The look-up table of a PALETTE COLOR image.
+    pub fn palette(&self) -> Option<&Palette> {
+        self.palette.as_ref()
+    }
+}
+
+fn packing(
+    data: &mut DataSet,
+    pixels: &PixelElement,
+    shape: &Shape,
+) -> Result<Packing, ImagingError> {
+    let syntax = data.transfer_syntax.as_str().to_owned();
+    let is_native = matches!(
+        syntax.as_str(),
+        uids::IMPLICIT_VR_LITTLE_ENDIAN
+            | uids::EXPLICIT_VR_LITTLE_ENDIAN
+            | dataset::BIG_ENDIAN
+            | uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+            | dataset::GE_PRIVATE
+    );
+    match (is_native, pixels.length) {
+        (true, Some(length)) => {
+            let big = data.encoding().big || syntax == dataset::GE_PRIVATE;
+            let swapped = big && (shape.bits_allocated > 8 || pixels.vr != VR::OB);
+            Ok(Packing::Native { offset: pixels.offset, length, big: swapped })
+        }
+        (true, None) => Err(ImagingError::undecodable(
+            "the pixels are encapsulated, the transfer syntax says they are not",
+        )),
+        (false, Some(_)) => Err(ImagingError::undecodable(
+            "the pixels are not encapsulated, the transfer syntax says they are",
+        )),
+        (false, None) => {
+            codec::supported(&syntax)?;
+            Ok(Packing::Encapsulated(Fragments::find(data, pixels.offset, shape.frames)?))
+        }
+    }
+}
+
+/// What came out of a codec, before the colour conversion that is still due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decoded {
+    /// As the header's Photometric Interpretation says.
+    AsStored,
+    /// The codec has already made RGB.
+    Rgb,
+    /// Luminance and chrominance, full range, whatever the header says.
+    YbrFull,
+}
+
+fn to_colour(
+    values: Values,
+    decoded: Decoded,
+    shape: &Shape,
+) -> Result<(Values, Colour), ImagingError> {
+    let bits = shape.bits_stored;
+    match (decoded, shape.photometric) {
+        (_, Photometric::Monochrome1) => Ok((values, Colour::Monochrome1)),
+        (_, Photometric::Monochrome2) => Ok((values, Colour::Monochrome2)),
+        (_, Photometric::Palette) => Ok((values, Colour::Palette)),
+        (Decoded::Rgb, _) | (Decoded::AsStored, Photometric::Rgb) => Ok((values, Colour::Rgb)),
+        (Decoded::YbrFull, _)
+        | (Decoded::AsStored, Photometric::YbrFull | Photometric::YbrFull422) => {
+            Ok((ybr_to_rgb(values, bits, false)?, Colour::Rgb))
+        }
+        (Decoded::AsStored, Photometric::YbrPartial422) => {
+            Ok((ybr_to_rgb(values, bits, true)?, Colour::Rgb))
+        }
+        (Decoded::AsStored, Photometric::YbrIct | Photometric::YbrRct) => {
+            Err(ImagingError::undecodable("a JPEG 2000 colour space without JPEG 2000 compression"))
+        }
+    }
+}
+
+/// YBR to RGB (PS3.3 C.7.6.3.1.2). `partial`: luminance 16 to 235, chrominance 16 to 240.
+fn ybr_to_rgb(values: Values, bits: u32, partial: bool) -> Result<Values, ImagingError> {
+    if partial && bits != 8 {
+        return Err(ImagingError::undecodable("YBR_PARTIAL_422 that is not 8 bits"));
+    }
+    let top = f64::from(2u32.saturating_pow(bits.min(31)) - 1);
+    let half = f64::from(1u32 << (bits.clamp(1, 31) - 1));
+    let convert = |ybr: [f64; 3]| -> [f64; 3] {
+        let (y, b, r) = match partial {
+            false => (ybr[0], ybr[1] - half, ybr[2] - half),
+            true => {
+                let scale = 255.0 / 224.0;
+                let chroma = |c: f64| (c - 128.0) * scale;
+                ((ybr[0] - 16.0) * 255.0 / 219.0, chroma(ybr[1]), chroma(ybr[2]))
+            }
+        };
+        let rgb = [y + 1.402 * r, y - 0.344136 * b - 0.714136 * r, y + 1.772 * b];
+        rgb.map(|sample| sample.round().clamp(0.0, top))
+    };
+    Ok(match values {
+        Values::U8(mut bytes) => {
+            for pixel in bytes.chunks_exact_mut(3) {
+                let rgb = convert([pixel[0].into(), pixel[1].into(), pixel[2].into()]);
+                pixel.copy_from_slice(&rgb.map(|sample| sample as u8));
+            }
+            Values::U8(bytes)
+        }
+        Values::I32(mut words) => {
+            for pixel in words.chunks_exact_mut(3) {
+                let rgb = convert([pixel[0].into(), pixel[1].into(), pixel[2].into()]);
+                pixel.copy_from_slice(&rgb.map(|sample| sample as i32));
+            }
+            Values::I32(words)
+        }
+        Values::F64(_) => return Err(ImagingError::undecodable("colour of more than 16 bits")),
+    })
+}

@@ -1,0 +1,281 @@
+//! Frames to pictures: windowed, scaled, encoded within a byte budget.
+
+use std::path::Path;
+
+use fast_image_resize::PixelType;
+use fast_image_resize::ResizeOptions;
+use fast_image_resize::Resizer;
+use image::ExtendedColorType;
+use image::ImageEncoder as _;
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
+use sha2::Digest as _;
+use sha2::Sha256;
+
+use crate::domain::picture::ImageRef;
+use crate::domain::picture::Picture;
+use crate::domain::picture::PictureFormat;
+use crate::domain::picture::PicturePlan;
+use crate::domain::picture::PictureRef;
+use crate::domain::picture::PixelRule;
+use crate::domain::picture::Window;
+use crate::domain::study::Excluded;
+use crate::domain::study::Instance;
+use crate::domain::study::Study;
+use crate::imaging::ImagingError;
+use crate::imaging::decode::Image;
+use crate::imaging::select;
+use crate::imaging::window;
+use crate::imaging::window::Raster;
+
+/// Edge and bytes that no plan may exceed: what gateways accept.
+const EDGE_MAX_PX: u32 = 2048;
+const BYTES_MAX: u64 = 5_000_000;
+/// JPEG qualities tried before the picture is made smaller.
+const QUALITIES: [u8; 6] = [90, 80, 70, 60, 50, 40];
+const EDGE_MIN_PX: u32 = 64;
+
+/// One frame in 8 bits of grey, VOI applied, MONOCHROME1 inverted (black is 0).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GreyFrame {
+    pub width: u32,
+    pub height: u32,
+    pub pixels: Vec<u8>,
+}
+
+/// Makes the pictures that `plan` asks for. An instance that cannot be decoded is listed with
+/// its reason; the others are made.
+pub fn pictures(
+    data: &Path,
+    study: &Study,
+    plan: &PicturePlan,
+    pixels: PixelRule,
+) -> (Vec<Picture>, Vec<Excluded>) {
+    let (chosen, mut excluded) = select::choose(study, plan);
+    let mut made: Vec<Picture> = Vec::new();
+    let mut open: Option<(&Instance, Result<Image, ImagingError>)> = None;
+    for select::Chosen { instance, frame } in chosen {
+        if open.as_ref().is_none_or(|(opened, _)| !std::ptr::eq(*opened, instance)) {
+            open = Some((instance, Image::open(&data.join(&instance.object))));
+        }
+        let Some((_, opened)) = &mut open else { continue };
+        let room = (plan.pictures_max as usize).saturating_sub(made.len());
+        let result = match opened {
+            Ok(image) => of_frame(image, instance, frame, plan, pixels, room, made.len() as u32),
+            Err(error) => Err(ImagingError::Undecodable(reason(error))),
+        };
+        match result {
+            Ok(pictures) => made.extend(pictures),
+            Err(error) => exclude(&mut excluded, instance, &error),
+        }
+    }
+    (made, excluded)
+}
+
+/// The words after "cannot decode: ", so that they are not said twice.
+fn reason(error: &ImagingError) -> String {
+    match error {
+        ImagingError::Undecodable(why) => why.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn exclude(excluded: &mut Vec<Excluded>, instance: &Instance, error: &ImagingError) {
+    let sop_instance_uid = instance.sop_instance_uid.clone();
+    if excluded.iter().all(|e| e.sop_instance_uid != sop_instance_uid) {
+        excluded.push(Excluded { sop_instance_uid, reason: error.to_string() });
+    }
+}
+
+fn of_frame(
+    image: &mut Image,
+    instance: &Instance,
+    frame: u32,
+    plan: &PicturePlan,
+    rule: PixelRule,
+    room: usize,
+    already: u32,
+) -> Result<Vec<Picture>, ImagingError> {
+    let decoded = image.frame(frame)?;
+    let windows = windows_for(instance, image, plan);
+    let mut made = Vec::new();
+    for window in windows.into_iter().take(room) {
+        let mut raster = window::render(image, &decoded, frame, window);
+        apply(rule, instance, &mut raster)?;
+        let number = already + made.len() as u32 + 1;
+        let encoded = encode(&raster, aspect(image, instance), plan)?;
+        let extension = match plan.format {
+            PictureFormat::Jpeg => "jpg",
+            PictureFormat::Png => "png",
+        };
+        made.push(Picture {
+            reference: PictureRef {
+                number,
+                image: ImageRef {
+                    sop_class_uid: instance.sop_class_uid.clone(),
+                    sop_instance_uid: instance.sop_instance_uid.clone(),
+                    series_uid: instance.series_uid.clone(),
+                    frame: (instance.number_of_frames > 1).then_some(frame + 1),
+                },
+                window: window.map_or("default".into(), |window| window.name.clone()),
+                width_px: encoded.width,
+                height_px: encoded.height,
+                source_columns: raster.width as u32,
+                source_rows: raster.height as u32,
+                file: format!("picture-{number:02}.{extension}"),
+                digest: hex(&Sha256::digest(&encoded.bytes)),
+            },
+            media_type: media_type(plan.format),
+            bytes: encoded.bytes,
+        });
+    }
+    Ok(made)
+}
+
+pub fn media_type(format: PictureFormat) -> &'static str {
+    match format {
+        PictureFormat::Jpeg => "image/jpeg",
+        PictureFormat::Png => "image/png",
+    }
+}
+
+/// The plan's windows are in Hounsfield units: they are for CT with a rescale. Everything
+/// else is shown by its own VOI.
+fn windows_for<'p>(
+    instance: &Instance,
+    image: &Image,
+    plan: &'p PicturePlan,
+) -> Vec<Option<&'p Window>> {
+    let in_units = instance.modality == "CT" && window::Transform::of(image, 0).has_modality;
+    match in_units && !plan.windows.is_empty() && image.shape.samples == 1 {
+        true => plan.windows.iter().map(Some).collect(),
+        false => vec![None],
+    }
+}
+
+/// Blackens what may not leave.
+fn apply(rule: PixelRule, instance: &Instance, raster: &mut Raster) -> Result<(), ImagingError> {
+    match rule {
+        PixelRule::Keep => Ok(()),
+        PixelRule::OnlyUltrasoundRegions if instance.ultrasound_regions.is_empty() => {
+            Err(ImagingError::Picture("no ultrasound region in the header to keep".into()))
+        }
+        PixelRule::OnlyUltrasoundRegions => {
+            let Raster { width, samples, pixels, .. } = raster;
+            for (row, line) in pixels.chunks_exact_mut(*width * *samples).enumerate() {
+                for (column, pixel) in line.chunks_exact_mut(*samples).enumerate() {
+                    let inside = instance.ultrasound_regions.iter().any(|[x0, y0, x1, y1]| {
+                        (*x0 as usize..=*x1 as usize).contains(&column)
+                            && (*y0 as usize..=*y1 as usize).contains(&row)
+                    });
+                    if !inside {
+                        pixel.fill(0);
+                    }
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Height of a pixel divided by its width: from the spacings, else Pixel Aspect Ratio.
+fn aspect(image: &Image, instance: &Instance) -> f64 {
+    let spacing = instance.pixel_spacing_mm.or(instance.imager_pixel_spacing_mm);
+    let stated = image.data.fields().numbers(dicom_dictionary_std::tags::PIXEL_ASPECT_RATIO);
+    let ratio = match (spacing, stated.as_slice()) {
+        (Some([row, column]), _) => row / column,
+        (None, &[vertical, horizontal]) if horizontal > 0.0 => vertical / horizontal,
+        _ => 1.0,
+    };
+    if (0.1..=10.0).contains(&ratio) && (ratio - 1.0).abs() > 0.01 { ratio } else { 1.0 }
+}
+
+struct Encoded {
+    width: u32,
+    height: u32,
+    bytes: Vec<u8>,
+}
+
+fn encode(raster: &Raster, aspect: f64, plan: &PicturePlan) -> Result<Encoded, ImagingError> {
+    let bytes_max = plan.bytes_max.min(BYTES_MAX) as usize;
+    let mut edge = plan.edge_max_px.clamp(1, EDGE_MAX_PX);
+    loop {
+        let (width, height) = scaled(raster.width, raster.height, aspect, edge);
+        let pixels = resize(raster, width, height)?;
+        let qualities: &[u8] = match plan.format {
+            PictureFormat::Jpeg => &QUALITIES,
+            PictureFormat::Png => &QUALITIES[..1],
+        };
+        for quality in qualities {
+            let bytes = compress(&pixels, width, height, raster.samples, plan.format, *quality)?;
+            if bytes.len() <= bytes_max {
+                return Ok(Encoded { width, height, bytes });
+            }
+        }
+        if edge <= EDGE_MIN_PX {
+            return Err(ImagingError::Picture(format!("none fits into {bytes_max} bytes")));
+        }
+        edge = (width.max(height) * 3 / 4).max(EDGE_MIN_PX).min(edge - 1);
+    }
+}
+
+/// The picture's size: longest edge at most `edge`, pixels square, never larger than the
+/// frame's own.
+fn scaled(width: usize, height: usize, aspect: f64, edge: u32) -> (u32, u32) {
+    let (w, h) = (width as f64, height as f64);
+    let (w, h) = if aspect >= 1.0 { (w, h * aspect) } else { (w / aspect, h) };
+    let scale = (f64::from(edge) / w.max(h)).min(1.0);
+    let whole = |length: f64| (length * scale).round().clamp(1.0, f64::from(edge)) as u32;
+    (whole(w), whole(h))
+}
+
+fn resize(raster: &Raster, width: u32, height: u32) -> Result<Vec<u8>, ImagingError> {
+    let (from_width, from_height) = (raster.width as u32, raster.height as u32);
+    if (from_width, from_height) == (width, height) {
+        return Ok(raster.pixels.clone());
+    }
+    let kind = if raster.samples == 3 { PixelType::U8x3 } else { PixelType::U8 };
+    let wrong = |e: &dyn std::fmt::Display| ImagingError::Picture(format!("scaling: {e}"));
+    let source =
+        fast_image_resize::images::ImageRef::new(from_width, from_height, &raster.pixels, kind)
+            .map_err(|e| wrong(&e))?;
+    let mut scaled = fast_image_resize::images::Image::new(width, height, kind);
+    let options = ResizeOptions::new();
+    Resizer::new().resize(&source, &mut scaled, &options).map_err(|e| wrong(&e))?;
+    Ok(scaled.into_vec())
+}
+
+fn compress(
+    pixels: &[u8],
+    width: u32,
+    height: u32,
+    samples: usize,
+    format: PictureFormat,
+    quality: u8,
+) -> Result<Vec<u8>, ImagingError> {
+    let kind = if samples == 3 { ExtendedColorType::Rgb8 } else { ExtendedColorType::L8 };
+    let mut out = Vec::new();
+    let written = match format {
+        PictureFormat::Jpeg => JpegEncoder::new_with_quality(&mut out, quality)
+            .write_image(pixels, width, height, kind),
+        PictureFormat::Png => PngEncoder::new(&mut out).write_image(pixels, width, height, kind),
+    };
+    written.map_err(|e| ImagingError::Picture(format!("encoding: {e}")))?;
+    Ok(out)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The first frame of an instance in grey, for a local model.
+///
+/// # Errors
+/// [`ImagingError`] when it cannot be decoded.
+pub fn grey_frame(data: &Path, instance: &Instance) -> Result<GreyFrame, ImagingError> {
+    let mut image = Image::open(&data.join(&instance.object))?;
+    let frame = image.frame(0)?;
+    let raster = window::to_grey(window::render(&image, &frame, 0, None));
+    let (width, height) = (raster.width as u32, raster.height as u32);
+    Ok(GreyFrame { width, height, pixels: raster.pixels })
+}

@@ -1,0 +1,148 @@
+//! The worker's side: reads tasks from standard input, answers on standard output.
+
+use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+
+use crate::domain::study::Excluded;
+use crate::imaging;
+use crate::worker::Answer;
+use crate::worker::Object;
+use crate::worker::Task;
+use crate::worker::limits;
+use crate::worker::limits::Settings;
+use crate::worker::protocol;
+
+/// Stack of the thread that does the tasks: parsers of others may recurse.
+const STACK_BYTES: usize = 64 << 20;
+
+/// `prelim worker`: works until its input ends. Not for people.
+pub fn child_main() -> ExitCode {
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            let _ = writeln!(std::io::stderr(), "worker: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work() -> Result<(), String> {
+    // A panic's message may quote what it stumbled over: only its place goes to the log.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line()));
+        let _ = writeln!(std::io::stderr(), "panic at {}", place.unwrap_or_default());
+    }));
+    let mut output = std::io::stdout();
+    let greeted = output.write_all(protocol::HELLO).and_then(|()| output.flush());
+    greeted.map_err(|e| format!("no output: {e}"))?;
+    let settings: Settings =
+        protocol::read(&mut std::io::stdin().lock()).map_err(|e| e.to_string())?;
+    limits::apply(&settings)?;
+    let thread = std::thread::Builder::new().name("task".into()).stack_size(STACK_BYTES);
+    let working = thread.spawn(serve).map_err(|e| format!("no thread: {e}"))?;
+    working.join().unwrap_or_else(|_| Err("the task thread panicked".into()))
+}
+
+fn serve() -> Result<(), String> {
+    let mut input = std::io::BufReader::new(std::io::stdin().lock());
+    let mut output = std::io::BufWriter::new(std::io::stdout());
+    loop {
+        let task: Task = match protocol::read(&mut input) {
+            Ok(task) => task,
+            Err(protocol::ProtocolError::Io(e))
+                if e.kind() == std::io::ErrorKind::UnexpectedEof =>
+            {
+                return Ok(());
+            }
+            Err(e) => return Err(e.to_string()),
+        };
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| perform(task)));
+        let answer = done.unwrap_or_else(|_| Answer::Refused {
+            reason: "a decoder stumbled over the input (panic)".into(),
+        });
+        protocol::write(&mut output, answer).map_err(|e| e.to_string())?;
+    }
+}
+
+/// Does one task. Everything that bytes from outside reach is called from here.
+fn perform(task: Task) -> Answer {
+    match task {
+        Task::Inspect { data, objects } => {
+            let (mut parsed, mut unreadable) = (Vec::new(), Vec::new());
+            for Object { object, sop_instance_uid } in objects {
+                match imaging::inspect::inspect(&data.join(&object), &object) {
+                    Ok(inspected) => parsed.push(inspected),
+                    Err(error) => {
+                        let reason = error.to_string();
+                        unreadable.push(Excluded { sop_instance_uid, reason });
+                    }
+                }
+            }
+            Answer::Inspected { parsed, unreadable }
+        }
+        Task::Picture { data, study, plan, pixels } => {
+            let (made, excluded) = imaging::picture::pictures(&data, &study, &plan, pixels);
+            let (references, bytes) = made.into_iter().map(|p| (p.reference, p.bytes)).unzip();
+            Answer::Pictures { references, bytes, format: plan.format, excluded }
+        }
+        Task::Measure { data, study } => {
+            let (measurements, quality, excluded) = imaging::measure::measure(&data, &study);
+            Answer::Measured { measurements, quality, excluded }
+        }
+        Task::Wrap { picture, fields } => match imaging::wrap::wrap(&picture, &fields) {
+            Ok(file) => Answer::Wrapped { file },
+            Err(error) => Answer::Refused { reason: error.to_string() },
+        },
+        #[cfg(test)]
+        Task::Misbehave { how } => tests::misbehave(&how),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// The child of the pool's tests: this test binary, started again.
+    #[test]
+    #[ignore = "started by the pool's tests"]
+    fn child() {
+        std::process::exit(if child_main() == ExitCode::SUCCESS { 0 } else { 1 });
+    }
+
+    pub fn misbehave(how: &str) -> Answer {
+        fn deeper(n: u64) -> u64 {
+            let block = std::hint::black_box([n; 64]);
+            if n == u64::MAX { block[3] } else { deeper(n + 1) + block[5] }
+        }
+        let said = match how {
+            "panic" => panic!("Doe^Jane"),
+            "overflow" => deeper(0).to_string(),
+            "abort" => std::process::abort(),
+            "exit" => std::process::exit(3),
+            "memory" => vec![1u8; 3 << 30].len().to_string(),
+            "for ever" => loop {
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            },
+            "socket" => {
+                format!("{:?}", std::net::UdpSocket::bind("127.0.0.1:0").err().map(|e| e.kind()))
+            }
+            "exec" => {
+                let run = std::process::Command::new("/bin/true").status();
+                format!("{:?}", run.err().map(|e| e.kind()))
+            }
+            "write" => {
+                let path = std::env::temp_dir().join("prelim-worker-must-not-write");
+                format!("{:?}", std::fs::write(path, "x").err().map(|e| e.kind()))
+            }
+            "thread" => format!("{:?}", std::thread::spawn(|| 5).join().ok()),
+            "environment" => std::env::vars_os().count().to_string(),
+            "noise" => {
+                (0..5_000).for_each(|i| eprintln!("line {i} {}", "x".repeat(500)));
+                "done".into()
+            }
+            other => other.to_owned(),
+        };
+        Answer::Refused { reason: said }
+    }
+}

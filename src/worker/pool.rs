@@ -1,0 +1,404 @@
+//! The node's side: a few worker processes, started when needed, replaced when they die.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::io::AsyncBufReadExt as _;
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Child;
+use tokio::process::ChildStdin;
+use tokio::process::ChildStdout;
+use tokio::process::Command;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::domain::assessment::QualityFlag;
+use crate::domain::assessment::StudyMeasurement;
+use crate::domain::picture::Picture;
+use crate::domain::picture::PicturePlan;
+use crate::domain::picture::PixelRule;
+use crate::domain::study::Excluded;
+use crate::domain::study::Inspected;
+use crate::domain::study::Study;
+use crate::imaging::wrap::WrapFields;
+use crate::worker::Answer;
+use crate::worker::Config;
+use crate::worker::Object;
+use crate::worker::Task;
+use crate::worker::WorkerError;
+use crate::worker::joined;
+use crate::worker::limits::Settings;
+use crate::worker::protocol;
+use crate::worker::protocol::ProtocolError;
+
+/// A child must greet within this time.
+const START_TIME_MAX: Duration = Duration::from_secs(20);
+/// Objects inspected in one task.
+const BATCH: usize = 64;
+/// Lines of a child's standard error that go to the log, for each child.
+const LOG_LINES_MAX: usize = 200;
+const LOG_LINE_MAX_BYTES: usize = 300;
+
+/// The worker processes. Clones share them.
+#[derive(Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Config,
+    program: PathBuf,
+    arguments: Vec<String>,
+    tasks: TaskTracker,
+    slots: Semaphore,
+    idle: Mutex<Vec<Worker>>,
+}
+
+/// One process. Dropped: killed.
+struct Worker {
+    process: Child,
+    input: ChildStdin,
+    output: ChildStdout,
+    said: Arc<Mutex<Said>>,
+    done: u32,
+}
+
+/// What a child's standard error gave away about its end.
+#[derive(Default)]
+struct Said {
+    out_of_memory: bool,
+}
+
+impl Pool {
+    /// Starts no process yet: the first tasks do. `program` is this program.
+    pub fn start(config: &Config, program: PathBuf, tasks: TaskTracker) -> Pool {
+        Pool::with_arguments(config, program, vec!["worker".into()], tasks)
+    }
+
+    fn with_arguments(
+        config: &Config,
+        program: PathBuf,
+        arguments: Vec<String>,
+        tasks: TaskTracker,
+    ) -> Pool {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+        let processes = match config.processes {
+            0 => cores,
+            processes => processes as usize,
+        };
+        let shared = Shared {
+            config: config.clone(),
+            program,
+            arguments,
+            tasks,
+            slots: Semaphore::new(processes),
+            idle: Mutex::new(Vec::new()),
+        };
+        Pool { shared: Arc::new(shared) }
+    }
+
+    /// Has one task done. Waits for a free process; the time limit counts from then.
+    ///
+    /// A second run of the same task is harmless: workers read only.
+    ///
+    /// # Errors
+    /// [`WorkerError`]; the process that failed is gone and the next task gets a fresh one.
+    pub async fn run(&self, task: Task) -> Result<Answer, WorkerError> {
+        let shared = &self.shared;
+        let _slot = shared.slots.acquire().await.map_err(|_| WorkerError::Stopping)?;
+        let rested = shared.idle.lock().map(|mut idle| idle.pop()).unwrap_or_default();
+        let mut worker = match rested.filter(Worker::is_alive) {
+            Some(worker) => worker,
+            None => Worker::start(shared).await?,
+        };
+        // From here on the worker is ours: when this future is dropped, it dies with it.
+        let limit = Duration::from_secs(shared.config.task_time_max_s);
+        let answer = match tokio::time::timeout(limit, worker.ask(task)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(worker.autopsy(error).await),
+            Err(_) => return Err(WorkerError::TimedOut(limit.as_secs())),
+        };
+        worker.done += 1;
+        let fresh_enough = worker.done < shared.config.tasks_max
+            && worker.resident_bytes() < shared.config.memory_max_bytes / 4;
+        if fresh_enough && let Ok(mut idle) = shared.idle.lock() {
+            idle.push(worker);
+        }
+        match answer {
+            Answer::Refused { reason } => Err(WorkerError::Refused(reason)),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Parses headers, in batches. A batch that kills a worker is done again one object at a
+    /// time, so that only the object that does it is left out.
+    ///
+    /// # Errors
+    /// When workers cannot be had at all.
+    pub async fn inspect(
+        &self,
+        data: &Path,
+        objects: Vec<Object>,
+    ) -> Result<(Vec<Inspected>, Vec<Excluded>), WorkerError> {
+        let (mut all, mut out) = (Vec::new(), Vec::new());
+        for batch in objects.chunks(BATCH) {
+            let task = |objects: &[Object]| Task::Inspect {
+                data: data.to_owned(),
+                objects: objects.to_vec(),
+            };
+            match self.inspect_once(task(batch)).await {
+                Ok((parsed, unreadable)) => {
+                    all.extend(parsed);
+                    out.extend(unreadable);
+                }
+                Err(error) if error.is_poison() => {
+                    for one in batch.chunks(1) {
+                        match self.inspect_once(task(one)).await {
+                            Ok((parsed, unreadable)) => {
+                                all.extend(parsed);
+                                out.extend(unreadable);
+                            }
+                            Err(error) if error.is_poison() => out.push(Excluded {
+                                sop_instance_uid: one[0].sop_instance_uid.clone(),
+                                reason: format!("its header cannot be parsed: {error}"),
+                            }),
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((all, out))
+    }
+
+    async fn inspect_once(
+        &self,
+        task: Task,
+    ) -> Result<(Vec<Inspected>, Vec<Excluded>), WorkerError> {
+        match self.run(task).await? {
+            Answer::Inspected { parsed, unreadable } => Ok((parsed, unreadable)),
+            _ => Err(ANOTHER),
+        }
+    }
+
+    /// Makes a study's pictures.
+    ///
+    /// # Errors
+    /// [`WorkerError`].
+    pub async fn pictures(
+        &self,
+        data: &Path,
+        study: &Study,
+        plan: &PicturePlan,
+        pixels: PixelRule,
+    ) -> Result<(Vec<Picture>, Vec<Excluded>), WorkerError> {
+        let study = Box::new(study.clone());
+        let task = Task::Picture { data: data.to_owned(), study, plan: plan.clone(), pixels };
+        match self.run(task).await? {
+            Answer::Pictures { references, bytes, format, excluded } => {
+                Ok((joined(references, bytes, format), excluded))
+            }
+            _ => Err(ANOTHER),
+        }
+    }
+
+    /// Takes a study's measurements.
+    ///
+    /// # Errors
+    /// [`WorkerError`].
+    pub async fn measure(
+        &self,
+        data: &Path,
+        study: &Study,
+    ) -> Result<(Vec<StudyMeasurement>, Vec<QualityFlag>, Vec<Excluded>), WorkerError> {
+        let task = Task::Measure { data: data.to_owned(), study: Box::new(study.clone()) };
+        match self.run(task).await? {
+            Answer::Measured { measurements, quality, excluded } => {
+                Ok((measurements, quality, excluded))
+            }
+            _ => Err(ANOTHER),
+        }
+    }
+
+    /// Makes a DICOM file of a JPEG or PNG.
+    ///
+    /// # Errors
+    /// [`WorkerError::Refused`] when it is no picture, and the others.
+    pub async fn wrap(&self, picture: Vec<u8>, fields: WrapFields) -> Result<Vec<u8>, WorkerError> {
+        match self.run(Task::Wrap { picture, fields: Box::new(fields) }).await? {
+            Answer::Wrapped { file } => Ok(file),
+            _ => Err(ANOTHER),
+        }
+    }
+}
+
+const ANOTHER: WorkerError = WorkerError::Protocol("an answer to another task");
+
+impl Worker {
+    async fn start(shared: &Shared) -> Result<Worker, WorkerError> {
+        let mut process = Command::new(&shared.program)
+            .args(&shared.arguments)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(WorkerError::Start)?;
+        let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
+        let (Some(input), Some(output), Some(errors)) = pipes else {
+            return Err(WorkerError::Protocol("no pipes"));
+        };
+        let said = Arc::new(Mutex::new(Said::default()));
+        shared.tasks.spawn(listen(errors, process.id().unwrap_or(0), said.clone()));
+        let mut worker = Worker { process, input, output, said, done: 0 };
+        let settings = Settings { memory_max_bytes: shared.config.memory_max_bytes };
+        let greeting = async {
+            protocol::hello(&mut worker.output).await?;
+            protocol::write_async(&mut worker.input, settings).await
+        };
+        match tokio::time::timeout(START_TIME_MAX, greeting).await {
+            Ok(Ok(())) => Ok(worker),
+            Ok(Err(ProtocolError::Io(e))) => Err(WorkerError::Start(e)),
+            Ok(Err(ProtocolError::Malformed(what))) => Err(WorkerError::Protocol(what)),
+            Err(_) => Err(WorkerError::Protocol("no greeting in time")),
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        // `try_wait` needs `&mut`; a dead child's pipe is found out by the first write.
+        self.process.id().is_some()
+    }
+
+    async fn ask(&mut self, task: Task) -> Result<Answer, ProtocolError> {
+        protocol::write_async(&mut self.input, task).await?;
+        protocol::read_async(&mut self.output).await
+    }
+
+    /// Why the child did not answer.
+    async fn autopsy(mut self, error: ProtocolError) -> WorkerError {
+        if let ProtocolError::Malformed(what) = error {
+            return WorkerError::Protocol(what);
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(2), self.process.wait()).await;
+        // Its last words may still be on their way through the pipe.
+        for _ in 0..20 {
+            if self.said.lock().is_ok_and(|said| said.out_of_memory) {
+                return WorkerError::Memory;
+            }
+            if Arc::strong_count(&self.said) == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        match ended {
+            Ok(Ok(status)) => WorkerError::Died(status.to_string()),
+            Ok(Err(_)) | Err(_) => WorkerError::Died("its pipe closed".into()),
+        }
+    }
+
+    /// Memory that the process holds now; 0 when the system does not say.
+    fn resident_bytes(&self) -> u64 {
+        let Some(id) = self.process.id() else { return 0 };
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        kilobytes.unwrap_or(0u64) * 1024
+    }
+}
+
+/// A child's standard error to the log, bounded in lines and length; always read to its end,
+/// or the child would hang on a full pipe.
+async fn listen(errors: tokio::process::ChildStderr, id: u32, said: Arc<Mutex<Said>>) {
+    let mut reader = tokio::io::BufReader::new(errors);
+    let mut lines = 0;
+    loop {
+        let mut line = Vec::new();
+        let mut bounded = (&mut reader).take(LOG_LINE_MAX_BYTES as u64);
+        match bounded.read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let text: String =
+            String::from_utf8_lossy(&line).chars().filter(|c| !c.is_control()).collect();
+        if text.contains("memory allocation of")
+            && let Ok(mut said) = said.lock()
+        {
+            said.out_of_memory = true;
+        }
+        lines += 1;
+        if lines <= LOG_LINES_MAX {
+            tracing::debug!(process = id, "worker: {text}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(config: Config) -> Pool {
+        let program = std::env::current_exe().unwrap();
+        let arguments = ["--ignored", "--exact", "worker::child::tests::child", "--nocapture"];
+        let arguments = arguments.map(str::to_owned).to_vec();
+        Pool::with_arguments(&config, program, arguments, TaskTracker::new())
+    }
+
+    async fn misbehave(pool: &Pool, how: &str) -> Result<String, WorkerError> {
+        match pool.run(Task::Misbehave { how: how.into() }).await {
+            Err(WorkerError::Refused(said)) => Ok(said),
+            Err(error) => Err(error),
+            Ok(answer) => panic!("{answer:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_dies_is_named_and_replaced() {
+        let pool = pool(Config { processes: 1, ..Config::default() });
+        assert_eq!(misbehave(&pool, "hello").await.unwrap(), "hello");
+        let panicked = misbehave(&pool, "panic").await.unwrap();
+        assert!(panicked.contains("panic") && !panicked.contains("Doe"), "{panicked}");
+        for how in ["overflow", "abort", "exit"] {
+            let error = misbehave(&pool, how).await.unwrap_err();
+            assert!(matches!(error, WorkerError::Died(_)), "{how}: {error}");
+            assert!(error.is_poison());
+            assert_eq!(misbehave(&pool, "alive").await.unwrap(), "alive", "after {how}");
+        }
+        let error = misbehave(&pool, "memory").await.unwrap_err();
+        assert!(matches!(error, WorkerError::Memory), "{error}");
+        assert_eq!(misbehave(&pool, "noise").await.unwrap(), "done");
+    }
+
+    #[tokio::test]
+    async fn a_worker_has_no_network_no_programs_no_files_to_write_no_environment() {
+        let pool = pool(Config { processes: 1, ..Config::default() });
+        for how in ["socket", "exec", "write"] {
+            let said = misbehave(&pool, how).await.unwrap();
+            assert_eq!(said, "Some(PermissionDenied)", "{how}");
+        }
+        assert_eq!(misbehave(&pool, "thread").await.unwrap(), "Some(5)");
+        assert_eq!(misbehave(&pool, "environment").await.unwrap(), "0");
+    }
+
+    #[tokio::test]
+    async fn a_task_without_end_is_stopped_and_the_next_one_done() {
+        let pool = pool(Config { processes: 1, task_time_max_s: 1, ..Config::default() });
+        let error = misbehave(&pool, "for ever").await.unwrap_err();
+        assert!(matches!(error, WorkerError::TimedOut(1)), "{error}");
+        assert_eq!(misbehave(&pool, "alive").await.unwrap(), "alive");
+    }
+
+    #[tokio::test]
+    async fn a_process_is_replaced_after_its_tasks() {
+        let pool = pool(Config { processes: 1, tasks_max: 2, ..Config::default() });
+        for _ in 0..5 {
+            assert_eq!(misbehave(&pool, "alive").await.unwrap(), "alive");
+        }
+        assert_eq!(pool.shared.idle.lock().unwrap()[0].done, 1);
+    }
+}
