@@ -63,6 +63,24 @@ pub enum StudyState {
     Superseded,
 }
 
+impl StudyState {
+    /// Lowercase English word, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StudyState::Receiving => "receiving",
+            StudyState::Ready => "ready",
+            StudyState::Analysing => "analysing",
+            StudyState::Judged => "judged",
+            StudyState::Composed => "composed",
+            StudyState::Delivered => "delivered",
+            StudyState::Held => "held",
+            StudyState::NeedsReview => "needs_review",
+            StudyState::Failed => "failed",
+            StudyState::Superseded => "superseded",
+        }
+    }
+}
+
 /// What a job does. The order of the steps of a study's way is the order here.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]

@@ -1,3 +1,299 @@
 //! What survives a power cut.
+//!
+//! The ledger is the truth: every change is an event, appended and synced before anyone is told
+//! that it happened. The index and the queue (sled) are views of it, made by one function
+//! (`index::apply`) in one thread (`commit::Committer`), and made anew whenever they are in doubt.
+//! Instances and results are files beside it. [`Store`] is the only way in.
 
 pub mod event;
+
+mod commit;
+mod config;
+mod error;
+mod folder;
+mod health;
+mod index;
+mod ledger;
+mod objects;
+mod open;
+mod queue;
+mod rebuild;
+mod rows;
+mod verify;
+mod view;
+
+#[cfg(test)]
+mod crash_test;
+#[cfg(test)]
+mod testing;
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+pub use crate::store::commit::Stored;
+pub use crate::store::config::Config;
+pub use crate::store::error::StoreError;
+pub use crate::store::health::Health;
+pub use crate::store::health::HealthState;
+pub use crate::store::objects::IncomingObject;
+pub use crate::store::open::OpenReport;
+pub use crate::store::rebuild::Facts;
+pub use crate::store::rebuild::RebuildReport;
+pub use crate::store::rows::AlertRow;
+pub use crate::store::rows::AlertSending;
+pub use crate::store::rows::ArtefactRow;
+pub use crate::store::rows::ClaimedJob;
+pub use crate::store::rows::DeliveryRow;
+pub use crate::store::rows::DeliveryState;
+pub use crate::store::rows::HistoryRow;
+pub use crate::store::rows::InstanceRow;
+pub use crate::store::rows::JobCounts;
+pub use crate::store::rows::JobRow;
+pub use crate::store::rows::JobState;
+pub use crate::store::rows::OpenRevision;
+pub use crate::store::rows::RevisionRow;
+pub use crate::store::rows::StudyRow;
+pub use crate::store::verify::Gap;
+pub use crate::store::verify::Progress;
+pub use crate::store::verify::VerifyMode;
+pub use crate::store::verify::VerifyReport;
+
+use crate::domain::clock::Clock;
+use crate::domain::uid::SopInstanceUid;
+use crate::domain::uid::StudyUid;
+use crate::store::commit::Answer;
+use crate::store::commit::Handle;
+use crate::store::commit::Request;
+use crate::store::commit::Shared;
+use crate::store::event::Event;
+use crate::store::event::Receipt;
+use crate::store::view::View;
+use crate::store::view::key;
+
+/// The data folder, opened. Clones share it; the last one that is dropped waits for the commits
+/// on their way and closes it.
+#[derive(Clone)]
+pub struct Store {
+    handle: Arc<Handle>,
+    shared: Arc<Shared>,
+}
+
+impl Store {
+    /// Opens `data`, which is made when it is not there. Blocks: reads the end of the ledger,
+    /// checks every row of the index, and makes the index anew when it is in doubt.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`], [`StoreError::Newer`], or the folder cannot be written. A damaged
+    /// index or a damaged ledger is no error: see [`OpenReport`].
+    pub fn open(
+        data: &Path,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Store, OpenReport), StoreError> {
+        let (committer, shared, report) = open::open(data, config, clock)?;
+        let handle = Handle::start(committer)?;
+        Ok((Store { handle: Arc::new(handle), shared }, report))
+    }
+
+    /// Appends the events as one record, all or nothing. When it returns they are synced and
+    /// every view shows them. An error means that none of them holds, with one exception: when
+    /// the index broke after the ledger was synced, they hold once it is repaired.
+    pub async fn commit(&self, events: Vec<Event>) -> Result<(), StoreError> {
+        match self.handle.ask(Request::Events(events)).await? {
+            Answer::Done | Answer::Stored(_) => Ok(()),
+        }
+    }
+
+    /// Commits the receipt of an instance whose file has been placed. Decides, one request after
+    /// the other, whether it is new and which revision it joins; opens the revision where needed.
+    /// A file that is not kept (same instance again) is removed.
+    pub async fn commit_instance(&self, receipt: Receipt) -> Result<Stored, StoreError> {
+        match self.handle.ask(Request::Instance(receipt)).await? {
+            Answer::Stored(stored) => Ok(stored),
+            Answer::Done => Err(StoreError::Closed),
+        }
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.shared.data
+    }
+
+    /// A file for an instance that is being received. Blocking, as are its methods.
+    ///
+    /// # Errors
+    /// [`StoreError::Space`] below the low-water mark: refuse the instance before it is sent.
+    pub fn begin_object(&self) -> Result<IncomingObject, StoreError> {
+        self.shared.objects.begin(self.shared.config.free_bytes_min)
+    }
+
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        folder::free_bytes(&self.shared.data)
+    }
+
+    pub fn study(&self, study: &StudyUid) -> Result<Option<StudyRow>, StoreError> {
+        self.read(|view| view.get(&key::study(study)))
+    }
+
+    /// The newest change first.
+    pub fn studies(&self, limit: usize) -> Result<Vec<StudyRow>, StoreError> {
+        self.read(|view| view.studies(limit))
+    }
+
+    pub fn revisions(&self, study: &StudyUid) -> Result<Vec<RevisionRow>, StoreError> {
+        self.read(|view| view.scan(&key::revisions(study)))
+    }
+
+    pub fn open_revisions(&self) -> Result<Vec<OpenRevision>, StoreError> {
+        self.read(|view| view.scan(key::OPEN_REVISIONS))
+    }
+
+    /// In the order of arrival.
+    pub fn instances(&self, study: &StudyUid) -> Result<Vec<InstanceRow>, StoreError> {
+        let mut rows: Vec<InstanceRow> = self.read(|view| view.scan(&key::instances(study)))?;
+        rows.sort_by_key(|row| row.order);
+        Ok(rows)
+    }
+
+    pub fn instance(&self, sop: &SopInstanceUid) -> Result<Option<InstanceRow>, StoreError> {
+        self.read(|view| view.instance(sop))
+    }
+
+    /// The oldest first.
+    pub fn history(&self, study: &StudyUid) -> Result<Vec<HistoryRow>, StoreError> {
+        self.read(|view| view.scan(&key::histories(study)))
+    }
+
+    pub fn artefacts(
+        &self,
+        study: &StudyUid,
+        revision: u32,
+    ) -> Result<Vec<ArtefactRow>, StoreError> {
+        self.read(|view| view.scan(&key::artefacts(study, revision)))
+    }
+
+    pub fn deliveries(&self, study: &StudyUid) -> Result<Vec<DeliveryRow>, StoreError> {
+        self.read(|view| view.scan(&key::deliveries(study)))
+    }
+
+    pub fn alerts(&self, study: &StudyUid) -> Result<Vec<AlertRow>, StoreError> {
+        self.read(|view| view.scan(&key::alerts(study)))
+    }
+
+    /// Takes the next job that is due: lower priority number first, then the older one. It is
+    /// kept from others until it ends or `lease` is over. Its start is on the way to the ledger
+    /// when this returns, and is there before anything the job itself commits.
+    pub fn claim(&self, now: Timestamp, lease: Duration) -> Result<Option<ClaimedJob>, StoreError> {
+        while let Some(taken) = self.shared.queue().claim(now, lease) {
+            let row = self.read(|view| view.get::<JobRow>(&key::job(&taken.id)));
+            let row = match row {
+                Ok(Some(row)) if row.state.is_open() => row,
+                Ok(_) => {
+                    self.shared.queue().forget(&taken.id);
+                    continue;
+                }
+                Err(error) => {
+                    self.shared.queue().release(&taken.id);
+                    return Err(error);
+                }
+            };
+            let started = Event::JobStarted { id: taken.id.clone(), at: now };
+            if let Err(error) = self.handle.tell(Request::Events(vec![started])) {
+                self.shared.queue().release(&taken.id);
+                return Err(error);
+            }
+            return Ok(Some(ClaimedJob { job: row.job, attempt: taken.attempt }));
+        }
+        Ok(None)
+    }
+
+    /// Keeps a claimed job for `lease` from now. False when the job is no longer held.
+    pub fn renew(&self, id: &str, lease: Duration) -> bool {
+        self.shared.queue().renew(id, lease)
+    }
+
+    /// How long until a job can be claimed that cannot now; zero when one can, `None` when
+    /// nothing waits and nothing runs.
+    pub fn next_claim_in(&self, now: Timestamp) -> Option<Duration> {
+        self.shared.queue().next_claim_in(now)
+    }
+
+    pub fn job(&self, id: &str) -> Result<Option<JobRow>, StoreError> {
+        self.read(|view| view.get(&key::job(id)))
+    }
+
+    /// All that wait, run or are dead, in the order in which they were enqueued.
+    pub fn jobs(&self) -> Result<Vec<JobRow>, StoreError> {
+        let mut rows = self.read(View::open_jobs)?;
+        rows.sort_by_key(|row| row.order);
+        Ok(rows)
+    }
+
+    pub fn job_counts(&self) -> JobCounts {
+        self.shared.queue().counts()
+    }
+
+    /// Ticks after each commit.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
+    }
+
+    /// Writes a file of the result folder: complete or not at all, synced. Blocking.
+    pub fn write_result(
+        &self,
+        study: &StudyUid,
+        revision: u32,
+        file: &str,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        self.shared.objects.write_result(study, revision, file, bytes)
+    }
+
+    pub fn read_result(
+        &self,
+        study: &StudyUid,
+        revision: u32,
+        file: &str,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.shared.objects.read_result(study, revision, file)
+    }
+
+    /// Where a result file is or would be. `None` when `file` cannot be the name of one.
+    pub fn result_path(&self, study: &StudyUid, revision: u32, file: &str) -> Option<PathBuf> {
+        self.shared.objects.result_path(study, revision, file).ok()
+    }
+
+    /// Compares objects, ledger, index and results, and names every gap. Changes nothing but
+    /// what opening sled changes. For a folder that no node works on.
+    pub fn verify(
+        data: &Path,
+        mode: VerifyMode,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<VerifyReport, StoreError> {
+        verify::verify(data, mode, progress)
+    }
+
+    /// Makes the index anew from ledger and objects. For a folder that no node works on.
+    pub fn rebuild(
+        data: &Path,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        facts: Facts<'_>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<RebuildReport, StoreError> {
+        rebuild::rebuild(data, config, clock, facts, progress)
+    }
+
+    /// A real write and read in the data folder, and what else an operator should know. Blocking.
+    pub fn health(&self) -> Health {
+        health::health(&self.shared)
+    }
+
+    fn read<T>(&self, f: impl FnOnce(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.shared.read(f)
+    }
+}

@@ -1,0 +1,454 @@
+//! The committer: one thread through which every change goes.
+//!
+//! It takes what waits as one group, decides what the events are, appends them to the ledger as
+//! one record, syncs, publishes them to the views, and only then answers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+
+use crate::domain::clock::Clock;
+use crate::store::config::Config;
+use crate::store::error::StoreError;
+use crate::store::event::Event;
+use crate::store::event::Receipt;
+use crate::store::folder::Held;
+use crate::store::index;
+use crate::store::ledger::Ledger;
+use crate::store::objects::Objects;
+use crate::store::open;
+use crate::store::queue::Queue;
+use crate::store::rows::OpenRevision;
+use crate::store::rows::StudyRow;
+use crate::store::view::Changes;
+use crate::store::view::Txn;
+use crate::store::view::View;
+use crate::store::view::guarded;
+use crate::store::view::key;
+
+/// Commits that may wait; more callers wait outside.
+const WAITING_MAX: usize = 1024;
+/// Commits that share one sync.
+const GROUP_MAX: usize = 256;
+/// Size from which a group takes no further commit, and the limit of one commit.
+const GROUP_BYTES: usize = 4 << 20;
+/// Between tries to repair an index that cannot be repaired (the disk is full).
+const REPAIR_PAUSE: Duration = Duration::from_secs(1);
+
+/// What became of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    New {
+        revision: u32,
+    },
+    /// It was there already. The file that came with it is removed.
+    SameBytes,
+    /// One with this UID was there, and differs. The first is kept, an operator is told, the file
+    /// that came is removed.
+    OtherBytes,
+}
+
+#[derive(Debug)]
+pub enum Request {
+    Events(Vec<Event>),
+    Instance(Receipt),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    Done,
+    Stored(Stored),
+}
+
+struct Waiting {
+    request: Request,
+    size_bytes: usize,
+    ack: Option<oneshot::Sender<Result<Answer, StoreError>>>,
+}
+
+/// The payload of a record of the ledger.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Body {
+    pub at: Timestamp,
+    /// Each commit of the group.
+    pub commits: Vec<Vec<Event>>,
+}
+
+/// What the committer and the readers share.
+pub struct Shared {
+    pub data: PathBuf,
+    pub config: Config,
+    pub clock: Arc<dyn Clock>,
+    pub objects: Arc<Objects>,
+    pub changed: watch::Sender<u64>,
+    /// `None` while it is being repaired.
+    pub view: RwLock<Option<View>>,
+    /// A read has failed: look at the index before the next commit.
+    pub suspect: AtomicBool,
+    pub queue: Mutex<Queue>,
+    /// Why the last commit failed; `None` when it did not.
+    pub trouble: Mutex<Option<StoreError>>,
+    /// Last: the folder is given up after sled is closed.
+    pub held: Held,
+}
+
+impl Shared {
+    pub fn read<T>(&self, f: impl FnOnce(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(view) = view.as_ref() else {
+            return Err(StoreError::index("it is being repaired"));
+        };
+        let result = guarded(|| f(view));
+        if let Err(StoreError::Index { cause }) = &result {
+            tracing::error!(%cause, "reading the index failed");
+            self.suspect.store(true, Ordering::SeqCst);
+        }
+        result
+    }
+
+    pub fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn trouble(&self) -> MutexGuard<'_, Option<StoreError>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The way to the committer's thread. Dropping it waits until everything sent is done.
+pub struct Handle {
+    sender: Option<mpsc::Sender<Waiting>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    pub fn start(committer: Committer) -> Result<Handle, StoreError> {
+        let (sender, inbox) = mpsc::channel(WAITING_MAX);
+        let data = committer.shared.data.clone();
+        let thread = std::thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || committer.run(inbox))
+            .map_err(|error| StoreError::io("starting the thread that writes", &data, error))?;
+        Ok(Handle { sender: Some(sender), thread: Some(thread) })
+    }
+
+    /// Sends a request and waits for its answer.
+    pub async fn ask(&self, request: Request) -> Result<Answer, StoreError> {
+        let (ack, answer) = oneshot::channel();
+        let waiting = waiting(request, Some(ack))?;
+        let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
+        sender.send(waiting).await.map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Sends a request whose answer nobody waits for.
+    pub fn tell(&self, request: Request) -> Result<(), StoreError> {
+        let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
+        sender.try_send(waiting(request, None)?).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+        })
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn waiting(
+    request: Request,
+    ack: Option<oneshot::Sender<Result<Answer, StoreError>>>,
+) -> Result<Waiting, StoreError> {
+    let size_bytes = match &request {
+        Request::Events(events) => serde_json::to_vec(events).map_err(StoreError::index)?.len(),
+        Request::Instance(_) => 1024,
+    };
+    if size_bytes > GROUP_BYTES {
+        return Err(StoreError::TooLarge { size: size_bytes, limit: GROUP_BYTES });
+    }
+    Ok(Waiting { request, size_bytes, ack })
+}
+
+/// Owns the ledger; the only one who changes the views.
+pub struct Committer {
+    pub shared: Arc<Shared>,
+    pub ledger: Ledger,
+    repair_after: Option<Instant>,
+}
+
+/// What a group comes to before anything is written.
+struct Prepared {
+    commits: Vec<Vec<Event>>,
+    answers: Vec<Answer>,
+    changes: Changes,
+    /// Files that are not kept, relative to the data folder.
+    losers: Vec<String>,
+}
+
+impl Committer {
+    pub fn new(shared: Arc<Shared>, ledger: Ledger) -> Committer {
+        Committer { shared, ledger, repair_after: None }
+    }
+
+    fn run(mut self, mut inbox: mpsc::Receiver<Waiting>) {
+        while let Some(first) = inbox.blocking_recv() {
+            let mut size_bytes = first.size_bytes;
+            let (mut requests, mut acks) = (vec![first.request], vec![first.ack]);
+            while requests.len() < GROUP_MAX && size_bytes < GROUP_BYTES {
+                let Ok(next) = inbox.try_recv() else { break };
+                size_bytes += next.size_bytes;
+                requests.push(next.request);
+                acks.push(next.ack);
+            }
+            let answers = self.commit(&requests);
+            for (ack, answer) in acks.into_iter().zip(answers) {
+                if let Some(ack) = ack {
+                    let _ = ack.send(answer);
+                }
+            }
+        }
+        let _ = self.shared.read(View::flush);
+    }
+
+    /// Commits a group: all of it or nothing.
+    pub fn commit(&mut self, requests: &[Request]) -> Vec<Result<Answer, StoreError>> {
+        let outcome = self.try_commit(requests);
+        let mut trouble = self.shared.trouble();
+        match outcome {
+            Ok(answers) => {
+                if trouble.take().is_some() {
+                    tracing::info!("commits work again");
+                }
+                answers.into_iter().map(Ok).collect()
+            }
+            Err(error) => {
+                if trouble.is_none() {
+                    tracing::error!(%error, commits = requests.len(), "a commit failed");
+                }
+                *trouble = Some(error.clone());
+                requests.iter().map(|_| Err(error.clone())).collect()
+            }
+        }
+    }
+
+    fn try_commit(&mut self, requests: &[Request]) -> Result<Vec<Answer>, StoreError> {
+        if self.shared.suspect.load(Ordering::SeqCst) {
+            self.repair()?;
+        }
+        let number = self.ledger.next_number();
+        let Prepared { commits, answers, changes, losers } =
+            self.shared.read(|view| prepare(view, &self.shared, number, requests))?;
+        if commits.is_empty() {
+            return Ok(answers);
+        }
+        let body = Body { at: self.shared.clock.now(), commits };
+        let payload = serde_json::to_vec(&body).map_err(StoreError::index)?;
+        let position = self.ledger.append(&payload)?;
+        // From here on it is so, whatever becomes of the view.
+        let jobs = changes.jobs.clone();
+        let published = self.shared.read(|view| view.publish(changes, position));
+        match published {
+            Ok(()) => {
+                let now = self.shared.clock.now();
+                let mut queue = self.shared.queue();
+                for (id, row) in &jobs {
+                    queue.set(id, row.as_ref(), now);
+                }
+            }
+            Err(_) => self.repair()?,
+        }
+        for loser in losers {
+            let _ = std::fs::remove_file(self.shared.data.join(loser));
+        }
+        self.shared.changed.send_modify(|ticks| *ticks += 1);
+        Ok(answers)
+    }
+
+    /// Opens the index again; makes it anew from the ledger where that does not help.
+    fn repair(&mut self) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        if self.repair_after.is_some_and(|after| Instant::now() < after) {
+            return Err(StoreError::index("it waits to be repaired"));
+        }
+        tracing::warn!("the index is opened anew");
+        shared.suspect.store(true, Ordering::SeqCst);
+        let mut view = shared.view.write().unwrap_or_else(PoisonError::into_inner);
+        drop(view.take());
+        let now = shared.clock.now();
+        let opened = open::open_view(&shared.data, &shared.config, &self.ledger, now, &mut |_| {});
+        let jobs = opened.and_then(|opened| {
+            let rows = guarded(|| opened.view.open_jobs())?;
+            Ok((opened, rows))
+        });
+        let (opened, rows) = jobs.inspect_err(|error| {
+            tracing::error!(%error, "the index cannot be repaired now");
+            self.repair_after = Some(Instant::now() + REPAIR_PAUSE);
+        })?;
+        if let Some(why) = opened.rebuilt {
+            tracing::error!(%why, "the index was made anew from the ledger");
+        }
+        *view = Some(opened.view);
+        drop(view);
+        shared.queue().reload(&rows, now);
+        shared.suspect.store(false, Ordering::SeqCst);
+        self.repair_after = None;
+        Ok(())
+    }
+}
+
+fn prepare(
+    view: &View,
+    shared: &Shared,
+    number: u64,
+    requests: &[Request],
+) -> Result<Prepared, StoreError> {
+    let mut txn = view.begin();
+    let (mut commits, mut answers, mut losers) = (Vec::new(), Vec::new(), Vec::new());
+    let mut place = 0;
+    for request in requests {
+        let mut events = Vec::new();
+        let mut add = |txn: &mut Txn<'_>, event: Event| {
+            index::apply(txn, &event, index::order(number, place))?;
+            place += 1;
+            events.push(event);
+            Ok::<(), StoreError>(())
+        };
+        match request {
+            Request::Events(wanted) => {
+                for event in wanted {
+                    add_event(&mut txn, event, &mut add)?;
+                }
+                answers.push(Answer::Done);
+            }
+            Request::Instance(receipt) => {
+                let (stored, loser) = add_instance(&mut txn, shared, receipt, &mut add)?;
+                answers.push(Answer::Stored(stored));
+                losers.extend(loser);
+            }
+        }
+        if !events.is_empty() {
+            commits.push(events);
+        }
+    }
+    Ok(Prepared { commits, answers, changes: txn.finish()?, losers })
+}
+
+type Add<'a> = dyn FnMut(&mut Txn<'_>, Event) -> Result<(), StoreError> + 'a;
+
+/// Adds an event as it is, but for what only this thread can know: that a revision must be opened
+/// first, and how many instances a revision closes with.
+fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), StoreError> {
+    match event {
+        Event::InstanceStored { receipt } => {
+            if txn.instance(&receipt.sop_instance_uid)?.is_none() {
+                open_revision(txn, receipt, add)?;
+            }
+            add(txn, event.clone())
+        }
+        Event::RevisionClosed { study_uid, revision, reason, at, .. } => {
+            let study = txn.get::<StudyRow>(&key::study(study_uid))?;
+            add(
+                txn,
+                Event::RevisionClosed {
+                    study_uid: study_uid.clone(),
+                    revision: *revision,
+                    instances: study.map_or(0, |study| study.instances),
+                    reason: reason.clone(),
+                    at: *at,
+                },
+            )
+        }
+        Event::InstanceRepeated { .. }
+        | Event::RevisionOpened { .. }
+        | Event::StateChanged { .. }
+        | Event::StudyDescribed { .. }
+        | Event::Assessed { .. }
+        | Event::JobEnqueued { .. }
+        | Event::JobStarted { .. }
+        | Event::JobEnded { .. }
+        | Event::JobRetried { .. }
+        | Event::ArtefactWritten { .. }
+        | Event::Delivered { .. }
+        | Event::AlertRaised { .. }
+        | Event::AlertSent { .. }
+        | Event::Accessed { .. } => add(txn, event.clone()),
+    }
+}
+
+/// Opens the study's next revision unless one is open. Returns the open one.
+fn open_revision(
+    txn: &mut Txn<'_>,
+    receipt: &Receipt,
+    add: &mut Add<'_>,
+) -> Result<u32, StoreError> {
+    let study_uid = &receipt.study_uid;
+    if let Some(open) = txn.get::<OpenRevision>(&key::open_revision(study_uid))? {
+        return Ok(open.revision);
+    }
+    let study = txn.get::<StudyRow>(&key::study(study_uid))?;
+    let revision = study.map_or(1, |study| study.revision + 1);
+    let (study_uid, at) = (study_uid.clone(), receipt.received_at);
+    add(txn, Event::RevisionOpened { study_uid, revision, at })?;
+    Ok(revision)
+}
+
+fn add_instance(
+    txn: &mut Txn<'_>,
+    shared: &Shared,
+    receipt: &Receipt,
+    add: &mut Add<'_>,
+) -> Result<(Stored, Option<String>), StoreError> {
+    let stored = Event::InstanceStored { receipt: receipt.clone() };
+    let Some(first) = txn.instance(&receipt.sop_instance_uid)?.map(|row| row.receipt) else {
+        let revision = open_revision(txn, receipt, add)?;
+        add(txn, stored)?;
+        return Ok((Stored::New { revision }, None));
+    };
+    let same_bytes = first.digest == receipt.digest && first.study_uid == receipt.study_uid;
+    let same_place = first.object == receipt.object;
+    let repeated = Event::InstanceRepeated {
+        sop_instance_uid: receipt.sop_instance_uid.clone(),
+        digest: receipt.digest.clone(),
+        same_bytes,
+        from: receipt.from.clone(),
+        at: receipt.received_at,
+    };
+    if same_bytes {
+        let lost = || !shared.data.join(&first.object).is_file();
+        if !same_place && lost() {
+            // The file of the first is gone: this one takes its place.
+            add(txn, stored)?;
+            return Ok((Stored::SameBytes, None));
+        }
+        add(txn, repeated)?;
+        let loser = (!same_place).then(|| receipt.object.clone());
+        return Ok((Stored::SameBytes, loser));
+    }
+    add(txn, repeated)?;
+    if same_place {
+        // The file of the first was gone and this one stands there now: let the row say so.
+        add(txn, stored)?;
+        return Ok((Stored::OtherBytes, None));
+    }
+    Ok((Stored::OtherBytes, Some(receipt.object.clone())))
+}

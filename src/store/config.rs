@@ -1,0 +1,74 @@
+//! The store's settings.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Free space in the data folder below which no instance is taken (status A700). What is
+    /// kept free lets the ledger, the index and the results of accepted studies be written.
+    pub free_bytes_min: u64,
+    /// Size at which the ledger goes on in the next file.
+    pub ledger_segment_bytes: u64,
+    /// Memory that sled may use for its pages.
+    pub index_cache_bytes: u64,
+    /// Reads every row of the index at start and compares the sum: finds what sled lost silently.
+    pub check_index_at_start: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            free_bytes_min: 512 << 20,
+            ledger_segment_bytes: 64 << 20,
+            index_cache_bytes: 64 << 20,
+            check_index_at_start: true,
+        }
+    }
+}
+
+impl Config {
+    /// Adds one line to `problems` for each value that cannot work.
+    pub fn check(&self, at: &str, problems: &mut Vec<String>) {
+        let mut range = |key: &str, found: u64, from: u64, to: u64, default: u64, why: &str| {
+            if !(from..=to).contains(&found) {
+                problems.push(format!(
+                    "{at}.{key} = {found}: use {from} to {to} (default {default}); {why}"
+                ));
+            }
+        };
+        let default = Config::default();
+        let why = "with less the results of accepted studies may find no space, with more \
+                   nothing would ever be accepted";
+        let (found, usual) = (self.free_bytes_min, default.free_bytes_min);
+        range("free_bytes_min", found, 16 << 20, 1 << 50, usual, why);
+        let why = "a file is read as a whole at start";
+        let (found, usual) = (self.ledger_segment_bytes, default.ledger_segment_bytes);
+        range("ledger_segment_bytes", found, 1 << 20, 1 << 30, usual, why);
+        let why = "less makes every look-up slow, more takes it from decoding";
+        let (found, usual) = (self.index_cache_bytes, default.index_cache_bytes);
+        range("index_cache_bytes", found, 8 << 20, 16 << 30, usual, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_cannot_work_are_named() {
+        let mut problems = Vec::new();
+        Config::default().check("store", &mut problems);
+        assert!(problems.is_empty(), "{problems:?}");
+        let bad = Config {
+            free_bytes_min: 0,
+            ledger_segment_bytes: 1,
+            index_cache_bytes: 1,
+            ..Config::default()
+        };
+        bad.check("store", &mut problems);
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert!(problems[0].starts_with("store.free_bytes_min = 0: use 16777216 to"));
+    }
+}

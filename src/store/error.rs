@@ -1,0 +1,92 @@
+//! What can go wrong with the data folder.
+
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Cloned to all who wait for one group of commits.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    #[error("the data folder {folder} is in use by process {process}")]
+    InUse { folder: PathBuf, process: String },
+    #[error(
+        "the data folder {folder} has format {found}, and this program knows formats up to \
+         {known}: start the newer program that wrote it; nothing was changed"
+    )]
+    Newer { folder: PathBuf, found: u64, known: u64 },
+    #[error("{doing} {path}: {source}")]
+    Io { doing: &'static str, path: PathBuf, source: Arc<io::Error> },
+    #[error("{free} bytes are free in the data folder, {kept} are kept for what was accepted")]
+    Space { free: u64, kept: u64 },
+    #[error("the index cannot be used: {cause}")]
+    Index { cause: String },
+    #[error("a commit of {size} bytes is over the limit of {limit}")]
+    TooLarge { size: usize, limit: usize },
+    #[error("'{name}' cannot be the name of a result file")]
+    Name { name: String },
+    #[error("an instance with this name is there {times} times")]
+    TooManyVersions { times: u32 },
+    #[error("more commits wait than the store takes in")]
+    Busy,
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    pub fn io(doing: &'static str, path: &Path, source: io::Error) -> StoreError {
+        StoreError::Io { doing, path: path.to_owned(), source: Arc::new(source) }
+    }
+
+    pub fn index(cause: impl std::fmt::Display) -> StoreError {
+        StoreError::Index { cause: cause.to_string() }
+    }
+
+    /// Whether the disk (or quota, or file size limit) is full: status A700, and space helps.
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            StoreError::Space { .. } => true,
+            StoreError::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::FileTooLarge
+            ),
+            StoreError::InUse { .. }
+            | StoreError::Newer { .. }
+            | StoreError::Index { .. }
+            | StoreError::TooLarge { .. }
+            | StoreError::Name { .. }
+            | StoreError::TooManyVersions { .. }
+            | StoreError::Busy
+            | StoreError::Closed => false,
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            StoreError::Io { .. }
+            | StoreError::Space { .. }
+            | StoreError::Index { .. }
+            | StoreError::InUse { .. }
+            | StoreError::Busy => true,
+            StoreError::Newer { .. }
+            | StoreError::TooLarge { .. }
+            | StoreError::Name { .. }
+            | StoreError::TooManyVersions { .. }
+            | StoreError::Closed => false,
+        }
+    }
+}
+
+/// Names what was done to which path when it fails.
+pub trait Doing<T> {
+    fn doing(self, doing: &'static str, path: &Path) -> Result<T, StoreError>;
+}
+
+impl<T> Doing<T> for Result<T, io::Error> {
+    fn doing(self, doing: &'static str, path: &Path) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::io(doing, path, source))
+    }
+}

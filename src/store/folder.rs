@@ -1,0 +1,235 @@
+//! The data folder itself: who may use it, which format it has, what is free in it.
+
+use std::fs;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::fs::TryLockError;
+use std::io;
+use std::io::Read as _;
+use std::io::Seek as _;
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::store::error::Doing as _;
+use crate::store::error::StoreError;
+
+/// Version of the layout on disk. A program refuses a newer one and changes nothing in it.
+pub const FORMAT: u64 = 1;
+
+pub const LEDGER: &str = "ledger";
+pub const STATE: &str = "state";
+pub const OBJECTS: &str = "objects";
+pub const RESULTS: &str = "results";
+pub const INCOMING: &str = "incoming";
+
+/// The folder, held for this process until dropped.
+#[derive(Debug)]
+pub struct Held {
+    _lock: File,
+}
+
+/// Makes the folder where needed, takes it for this process, checks its format.
+pub fn hold(data: &Path) -> Result<Held, StoreError> {
+    let existed = data.is_dir();
+    make_folders(data)?;
+    let lock = lock(data)?;
+    let format = data.join("format");
+    let ours = format.exists();
+    check_format(data, &format)?;
+    // A folder that is the user's own (empty or made by us) is closed to others. Another one may
+    // hold more than our data: only what we make in it is ours to close.
+    let nothing_else = || fs::read_dir(data).is_ok_and(|entries| entries.count() <= 1);
+    if !existed || ours || nothing_else() {
+        fs::set_permissions(data, fs::Permissions::from_mode(0o700))
+            .doing("closing to other users", data)?;
+    }
+    for part in [LEDGER, STATE, OBJECTS, RESULTS, INCOMING] {
+        let path = data.join(part);
+        if part != STATE && !path.is_dir() {
+            make_folder(&path).doing("making the folder", &path)?;
+        }
+    }
+    if !ours {
+        write_whole(&format, format!("prelim data {FORMAT}\n").as_bytes())
+            .doing("writing", &format)?;
+    }
+    sync_folder(data).doing("syncing", data)?;
+    Ok(Held { _lock: lock })
+}
+
+fn lock(data: &Path) -> Result<File, StoreError> {
+    let path = data.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .doing("opening", &path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut process = String::new();
+            let told = file.take(20).read_to_string(&mut process).is_ok();
+            let number = told.then(|| process.trim().parse::<u32>().ok()).flatten();
+            let process = number.map_or("(unknown)".to_owned(), |n| n.to_string());
+            return Err(StoreError::InUse { folder: data.to_owned(), process });
+        }
+        Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &path, source)),
+    }
+    let write = |file: &mut File| {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    // A full disk must not keep the node from starting: the number is only a hint for people.
+    let _ = write(&mut file);
+    Ok(file)
+}
+
+fn check_format(data: &Path, format: &Path) -> Result<(), StoreError> {
+    let text = match fs::read_to_string(format) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StoreError::io("reading", format, error)),
+    };
+    let number = text.trim().strip_prefix("prelim data ").and_then(|n| n.parse::<u64>().ok());
+    match number {
+        Some(found) if found > FORMAT => {
+            Err(StoreError::Newer { folder: data.to_owned(), found, known: FORMAT })
+        }
+        Some(_) => Ok(()),
+        None => {
+            let what = io::Error::new(io::ErrorKind::InvalidData, "not a format of ours");
+            Err(StoreError::io("reading", format, what))
+        }
+    }
+}
+
+fn make_folders(data: &Path) -> Result<(), StoreError> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(data).doing("making the folder", data)
+}
+
+/// One folder for its owner alone; that it is there already is no error.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        other => other,
+    }
+}
+
+/// A new file for its owner alone.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Makes names in a folder survive a power cut: an fsync of the file does not sync its name.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Writes beside, syncs, renames, syncs the folder: the file is complete or as it was.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let beside = folder.join(format!(".{}-{number}.tmp", std::process::id()));
+    let write = || {
+        let mut file = create_new(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        fs::rename(&beside, path)
+    };
+    if let Err(error) = write() {
+        let _ = fs::remove_file(&beside);
+        return Err(error);
+    }
+    sync_folder(folder)
+}
+
+/// Bytes that this user may still write in the folder's file system.
+pub fn free_bytes(data: &Path) -> Result<u64, StoreError> {
+    let stat = rustix::fs::statvfs(data)
+        .map_err(|error| StoreError::io("asking for free space in", data, error.into()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Renames `path` to `<name>.<label>-<time>` in the same folder and removes all but the newest
+/// few that were set aside so before.
+pub fn set_aside(path: &Path, label: &str, now: jiff::Timestamp) -> Result<PathBuf, StoreError> {
+    const KEPT: usize = 3;
+    let name = path.file_name().map_or("", |name| name.to_str().unwrap_or(""));
+    let prefix = format!("{name}.{label}-");
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let time = now.strftime("%Y%m%dT%H%M%SZ");
+    let free = (0..1000)
+        .map(|n| match n {
+            0 => folder.join(format!("{prefix}{time}")),
+            n => folder.join(format!("{prefix}{time}-{n}")),
+        })
+        .find(|to| !to.exists())
+        .unwrap_or_else(|| folder.join(format!("{prefix}{time}-last")));
+    fs::rename(path, &free).doing("setting aside", path)?;
+    sync_folder(folder).doing("syncing", folder)?;
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut older: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(|n| n.starts_with(&prefix)))
+        .map(|entry| entry.path())
+        .collect();
+    older.sort();
+    for old in older.iter().rev().skip(KEPT) {
+        let _ = fs::remove_dir_all(old);
+    }
+    Ok(free)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_for_one_process_and_closed_to_other_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("a/b");
+        let held = hold(&data).unwrap();
+        let error = hold(&data).unwrap_err().to_string();
+        let expected = format!("is in use by process {}", std::process::id());
+        assert!(error.contains(&expected), "{error}");
+        for path in ["", "ledger", "objects", "results", "incoming"] {
+            let mode = fs::metadata(data.join(path)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{path}");
+        }
+        let mode = fs::metadata(data.join("format")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(held);
+        hold(&data).unwrap();
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_without_change() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(hold(dir.path()).unwrap());
+        fs::write(dir.path().join("format"), "prelim data 2\n").unwrap();
+        let error = hold(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
+        assert_eq!(fs::read_to_string(dir.path().join("format")).unwrap(), "prelim data 2\n");
+    }
+
+    #[test]
+    fn what_is_set_aside_does_not_fill_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        for second in 0..6 {
+            let state = dir.path().join("state");
+            fs::create_dir(&state).unwrap();
+            set_aside(&state, "bad", jiff::Timestamp::from_second(second / 2).unwrap()).unwrap();
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+}

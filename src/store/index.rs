@@ -1,0 +1,600 @@
+//! What an event does to the rows: one function, the same when it happens and when it is replayed.
+
+use jiff::Timestamp;
+
+use crate::domain::uid::StudyUid;
+use crate::store::error::StoreError;
+use crate::store::event::Event;
+use crate::store::event::Job;
+use crate::store::event::JobKind;
+use crate::store::event::JobOutcome;
+use crate::store::event::Receipt;
+use crate::store::event::StudyState;
+use crate::store::rows::AlertRow;
+use crate::store::rows::AlertSending;
+use crate::store::rows::ArtefactRow;
+use crate::store::rows::DeliveryRow;
+use crate::store::rows::DeliveryState;
+use crate::store::rows::HistoryRow;
+use crate::store::rows::InstanceRow;
+use crate::store::rows::JobRow;
+use crate::store::rows::JobState;
+use crate::store::rows::OpenRevision;
+use crate::store::rows::RevisionRow;
+use crate::store::rows::StudyRow;
+use crate::store::view::Txn;
+use crate::store::view::key;
+
+/// Place of an event in the order of all: number of its record, then its place in the record.
+pub fn order(record: u64, event: usize) -> u64 {
+    record << 20 | (event as u64 & 0xf_ffff)
+}
+
+/// Applies one event. Depends on the rows and the event alone, never on the time or the disk:
+/// replaying the ledger gives the same rows. What contradicts the rows (a job that is unknown, a
+/// revision that is closed already) changes nothing and is no error.
+pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreError> {
+    match event {
+        Event::InstanceStored { receipt } => instance_stored(txn, receipt, order),
+        Event::InstanceRepeated { sop_instance_uid, same_bytes, from, at, .. } => {
+            if *same_bytes {
+                return Ok(());
+            }
+            let Some(row) = txn.instance(sop_instance_uid)? else { return Ok(()) };
+            let study_uid = &row.receipt.study_uid;
+            let detail = format!(
+                "{} sent {sop_instance_uid} again with other bytes; the first is kept",
+                from.calling_ae
+            );
+            history(txn, study_uid, order, *at, None, "conflict", detail)?;
+            change_study(txn, study_uid, order, *at, |study| study.conflicts += 1)
+        }
+        Event::RevisionOpened { study_uid, revision, at } => {
+            open_revision(txn, study_uid, *revision, *at, order)
+        }
+        Event::RevisionClosed { study_uid, revision, reason, at, .. } => {
+            close_revision(txn, study_uid, *revision, reason, *at, order)
+        }
+        Event::StateChanged { study_uid, revision, to, reason, at } => {
+            change_state(txn, study_uid, *revision, *to, reason, *at, order)
+        }
+        Event::StudyDescribed { study_uid, revision, modality, examination, at } => {
+            change_revision(txn, study_uid, *revision, *at, |row| {
+                row.modality.clone_from(modality);
+                row.examination.clone_from(examination);
+            })?;
+            change_study(txn, study_uid, order, *at, |study| {
+                if study.revision == *revision {
+                    study.modality.clone_from(modality);
+                    study.examination.clone_from(examination);
+                }
+            })
+        }
+        Event::Assessed { study_uid, revision, outcome, urgency, findings, at } => {
+            change_revision(txn, study_uid, *revision, *at, |row| {
+                row.outcome = Some(outcome.clone());
+                row.urgency = Some(*urgency);
+                row.findings.clone_from(findings);
+            })?;
+            change_study(txn, study_uid, order, *at, |study| {
+                if study.assessed_revision.is_none_or(|assessed| assessed <= *revision) {
+                    study.assessed_revision = Some(*revision);
+                    study.outcome = Some(outcome.clone());
+                    study.urgency = Some(*urgency);
+                    study.findings.clone_from(findings);
+                }
+            })?;
+            let detail = format!("{outcome}, {}", urgency.as_str());
+            history(txn, study_uid, order, *at, Some(*revision), "assessed", detail)
+        }
+        Event::JobEnqueued { job } => job_enqueued(txn, job, order),
+        Event::JobStarted { id, .. } => {
+            let Some(mut row) = txn.get::<JobRow>(&key::job(id))? else { return Ok(()) };
+            if row.state.is_open() {
+                row.state = JobState::Running;
+                row.attempts += 1;
+                put_job(txn, &row)?;
+                sending(txn, &row, None)?;
+            }
+            Ok(())
+        }
+        Event::JobEnded { id, outcome, at } => job_ended(txn, id, outcome, *at, order),
+        Event::JobRetried { id, at } => job_retried(txn, id, *at, order),
+        Event::ArtefactWritten {
+            study_uid,
+            revision,
+            file,
+            media_type,
+            size_bytes,
+            digest,
+            at,
+        } => {
+            let row = ArtefactRow {
+                revision: *revision,
+                file: file.clone(),
+                media_type: media_type.clone(),
+                size_bytes: *size_bytes,
+                digest: digest.clone(),
+                at: *at,
+            };
+            txn.put(key::artefact(study_uid, *revision, file), &row)?;
+            history(txn, study_uid, order, *at, Some(*revision), "artefact", file.clone())
+        }
+        Event::Delivered { study_uid, revision, artefact, destination, detail, at } => {
+            let key = key::delivery(study_uid, *revision, artefact, destination);
+            let attempts = txn.get::<DeliveryRow>(&key)?.map_or(0, |row| row.attempts);
+            let row = DeliveryRow {
+                revision: *revision,
+                artefact: artefact.clone(),
+                destination: destination.clone(),
+                state: DeliveryState::Done,
+                detail: detail.clone(),
+                attempts,
+                cause: String::new(),
+                at: *at,
+            };
+            txn.put(key, &row)?;
+            let detail = format!("{artefact} to {destination}: {detail}");
+            history(txn, study_uid, order, *at, Some(*revision), "delivered", detail)
+        }
+        Event::AlertRaised { study_uid, revision, alert, urgency, findings, recipients, at } => {
+            let key = key::alert(study_uid, *revision, alert);
+            let sendings = txn.get::<AlertRow>(&key)?.map_or(Vec::new(), |row| row.sendings);
+            let row = AlertRow {
+                alert: alert.clone(),
+                revision: *revision,
+                urgency: *urgency,
+                findings: findings.clone(),
+                recipients: recipients.clone(),
+                raised_at: *at,
+                sendings,
+            };
+            txn.put(key, &row)?;
+            let detail = format!("{}: {}", urgency.as_str(), findings.join(", "));
+            history(txn, study_uid, order, *at, Some(*revision), "alert raised", detail)
+        }
+        Event::AlertSent { study_uid, revision, alert, channel, detail, at } => {
+            change_sending(txn, study_uid, *revision, alert, channel, *at, |sending| {
+                sending.state = DeliveryState::Done;
+                sending.detail.clone_from(detail);
+                sending.cause.clear();
+                sending.at = *at;
+            })?;
+            let detail = format!("{channel}: {detail}");
+            history(txn, study_uid, order, *at, Some(*revision), "alert sent", detail)
+        }
+        Event::Accessed { study_uid, what, by, at } => match study_uid {
+            Some(study) => {
+                history(txn, study, order, *at, None, "access", format!("{what} by {by}"))
+            }
+            None => Ok(()),
+        },
+    }
+}
+
+fn history(
+    txn: &mut Txn<'_>,
+    study: &StudyUid,
+    order: u64,
+    at: Timestamp,
+    revision: Option<u32>,
+    what: &str,
+    detail: String,
+) -> Result<(), StoreError> {
+    // One event may leave several lines: the next free place after its own.
+    let mut place = order << 4;
+    while txn.has(&key::history(study, place))? {
+        place += 1;
+    }
+    let row = HistoryRow { at, revision, what: what.to_owned(), detail };
+    txn.put(key::history(study, place), &row)
+}
+
+/// Changes a study's row and moves it to the front of the list. Does nothing for an unknown study.
+fn change_study(
+    txn: &mut Txn<'_>,
+    study: &StudyUid,
+    order: u64,
+    at: Timestamp,
+    change: impl FnOnce(&mut StudyRow),
+) -> Result<(), StoreError> {
+    let Some(mut row) = txn.get::<StudyRow>(&key::study(study))? else { return Ok(()) };
+    txn.remove(key::by_change(row.order))?;
+    change(&mut row);
+    row.order = order;
+    row.changed_at = at;
+    txn.put(key::by_change(order), study)?;
+    txn.put(key::study(study), &row)
+}
+
+fn change_revision(
+    txn: &mut Txn<'_>,
+    study: &StudyUid,
+    revision: u32,
+    at: Timestamp,
+    change: impl FnOnce(&mut RevisionRow),
+) -> Result<(), StoreError> {
+    let key = key::revision(study, revision);
+    let Some(mut row) = txn.get::<RevisionRow>(&key)? else { return Ok(()) };
+    change(&mut row);
+    row.changed_at = at;
+    txn.put(key, &row)
+}
+
+fn is_superseded(txn: &mut Txn<'_>, study: &StudyUid, revision: u32) -> Result<bool, StoreError> {
+    let row = txn.get::<RevisionRow>(&key::revision(study, revision))?;
+    Ok(row.is_some_and(|row| row.state == StudyState::Superseded))
+}
+
+fn instance_stored(txn: &mut Txn<'_>, receipt: &Receipt, order: u64) -> Result<(), StoreError> {
+    let Receipt { study_uid, sop_instance_uid, received_at: at, .. } = receipt;
+    if let Some(mut row) = txn.instance(sop_instance_uid)? {
+        // The file was lost and came again: the same instance at another place.
+        if row.receipt.study_uid == *study_uid {
+            let detail = format!("{sop_instance_uid} was missing on disk and came again");
+            history(txn, study_uid, order, *at, None, "restored", detail)?;
+            row.receipt = receipt.clone();
+            txn.put(key::instance(study_uid, sop_instance_uid), &row)?;
+        }
+        return Ok(());
+    }
+    let open_key = key::open_revision(study_uid);
+    if !txn.has(&open_key)? {
+        let next = txn.get::<StudyRow>(&key::study(study_uid))?.map_or(1, |row| row.revision + 1);
+        open_revision(txn, study_uid, next, *at, order)?;
+    }
+    let Some(mut open) = txn.get::<OpenRevision>(&open_key)? else { return Ok(()) };
+    if open.new_instances == 0 {
+        open.first_received_at = *at;
+        open.calling_ae.clone_from(&receipt.from.calling_ae);
+    }
+    open.last_received_at = *at;
+    open.instances += 1;
+    open.new_instances += 1;
+    txn.put(open_key, &open)?;
+    let revision = open.revision;
+    change_revision(txn, study_uid, revision, *at, |row| {
+        row.instances = open.instances;
+        row.new_instances = open.new_instances;
+    })?;
+    change_study(txn, study_uid, order, *at, |study| {
+        if study.instances == 0 {
+            study.first_received_at = *at;
+            study.calling_ae.clone_from(&receipt.from.calling_ae);
+        }
+        study.instances += 1;
+        study.last_received_at = *at;
+    })?;
+    txn.put(key::study_of(sop_instance_uid), study_uid)?;
+    let row = InstanceRow { receipt: receipt.clone(), revision, order };
+    txn.put(key::instance(study_uid, sop_instance_uid), &row)
+}
+
+fn open_revision(
+    txn: &mut Txn<'_>,
+    study_uid: &StudyUid,
+    revision: u32,
+    at: Timestamp,
+    order: u64,
+) -> Result<(), StoreError> {
+    let key = key::revision(study_uid, revision);
+    if txn.has(&key)? || txn.has(&key::open_revision(study_uid))? {
+        return Ok(());
+    }
+    let study = txn.get::<StudyRow>(&key::study(study_uid))?;
+    let instances = study.as_ref().map_or(0, |study| study.instances);
+    let row = RevisionRow {
+        revision,
+        state: StudyState::Receiving,
+        reason: String::new(),
+        opened_at: at,
+        closed_at: None,
+        instances,
+        new_instances: 0,
+        modality: study.as_ref().map_or(String::new(), |study| study.modality.clone()),
+        examination: study.as_ref().map_or(String::new(), |study| study.examination.clone()),
+        outcome: None,
+        urgency: None,
+        findings: Vec::new(),
+        changed_at: at,
+    };
+    txn.put(key, &row)?;
+    let open = OpenRevision {
+        study_uid: study_uid.clone(),
+        revision,
+        opened_at: at,
+        first_received_at: at,
+        last_received_at: at,
+        instances,
+        new_instances: 0,
+        calling_ae: String::new(),
+    };
+    txn.put(key::open_revision(study_uid), &open)?;
+    match study {
+        Some(_) => change_study(txn, study_uid, order, at, |study| {
+            study.revision = study.revision.max(revision);
+            study.state = StudyState::Receiving;
+            study.reason.clear();
+        })?,
+        None => {
+            let row = StudyRow {
+                study_uid: study_uid.clone(),
+                revision,
+                state: StudyState::Receiving,
+                reason: String::new(),
+                modality: String::new(),
+                examination: String::new(),
+                outcome: None,
+                urgency: None,
+                findings: Vec::new(),
+                assessed_revision: None,
+                instances: 0,
+                conflicts: 0,
+                first_received_at: at,
+                last_received_at: at,
+                changed_at: at,
+                calling_ae: String::new(),
+                order,
+            };
+            txn.put(key::study(study_uid), &row)?;
+            txn.put(key::by_change(order), study_uid)?;
+        }
+    }
+    history(txn, study_uid, order, at, Some(revision), "opened", String::new())
+}
+
+/// Closes a revision. From here on it stands in the place of those before: they are superseded
+/// and what still waits of their analysis is dropped; what was to be delivered is still delivered.
+fn close_revision(
+    txn: &mut Txn<'_>,
+    study_uid: &StudyUid,
+    revision: u32,
+    reason: &str,
+    at: Timestamp,
+    order: u64,
+) -> Result<(), StoreError> {
+    let open = txn.get::<OpenRevision>(&key::open_revision(study_uid))?;
+    if open.as_ref().is_none_or(|open| open.revision != revision) {
+        return Ok(());
+    }
+    let instances = open.map_or(0, |open| open.instances);
+    txn.remove(key::open_revision(study_uid))?;
+    change_revision(txn, study_uid, revision, at, |row| row.closed_at = Some(at))?;
+    let detail = format!("{instances} instances, {reason}");
+    history(txn, study_uid, order, at, Some(revision), "closed", detail)?;
+    change_state(txn, study_uid, revision, StudyState::Ready, reason, at, order)?;
+    for older in 1..revision {
+        let row = txn.get::<RevisionRow>(&key::revision(study_uid, older))?;
+        if row.is_none_or(|row| row.state == StudyState::Superseded) {
+            continue;
+        }
+        let why = format!("revision {revision}");
+        change_state(txn, study_uid, older, StudyState::Superseded, &why, at, order)?;
+        drop_analysis(txn, study_uid, older, &why, at, order)?;
+    }
+    Ok(())
+}
+
+fn change_state(
+    txn: &mut Txn<'_>,
+    study_uid: &StudyUid,
+    revision: u32,
+    to: StudyState,
+    reason: &str,
+    at: Timestamp,
+    order: u64,
+) -> Result<(), StoreError> {
+    let Some(row) = txn.get::<RevisionRow>(&key::revision(study_uid, revision))? else {
+        return Ok(());
+    };
+    if row.state == to && row.reason == reason {
+        return Ok(());
+    }
+    let colon = if reason.is_empty() { "" } else { ": " };
+    if row.state == StudyState::Superseded && to != StudyState::Superseded {
+        let detail = format!("{}{colon}{reason} (superseded before)", to.as_str());
+        return history(txn, study_uid, order, at, Some(revision), "state", detail);
+    }
+    change_revision(txn, study_uid, revision, at, |row| {
+        row.state = to;
+        row.reason = reason.to_owned();
+    })?;
+    change_study(txn, study_uid, order, at, |study| {
+        if study.revision == revision {
+            study.state = to;
+            study.reason = reason.to_owned();
+        }
+    })?;
+    let detail = format!("{}{colon}{reason}", to.as_str());
+    history(txn, study_uid, order, at, Some(revision), "state", detail)
+}
+
+/// Whether the job makes a revision's result, as against telling someone of it.
+fn is_analysis(kind: &JobKind) -> bool {
+    match kind {
+        JobKind::Plan | JobKind::Picture | JobKind::Analyse | JobKind::Judge | JobKind::Compose => {
+            true
+        }
+        JobKind::Deliver { .. } | JobKind::Alert { .. } => false,
+    }
+}
+
+fn drop_analysis(
+    txn: &mut Txn<'_>,
+    study: &StudyUid,
+    revision: u32,
+    why: &str,
+    at: Timestamp,
+    order: u64,
+) -> Result<(), StoreError> {
+    let prefix = key::revision_jobs(study, revision);
+    for key in txn.keys(&prefix)? {
+        let id = String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
+        let Some(mut row) = txn.get::<JobRow>(&key::job(&id))? else { continue };
+        if is_analysis(&row.job.kind) {
+            row.state = JobState::Dropped;
+            row.cause = why.to_owned();
+            put_job(txn, &row)?;
+            let detail = format!("{id}: {why}");
+            history(txn, study, order, at, Some(revision), "job dropped", detail)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a job's row and keeps the marks of open jobs in step with it.
+fn put_job(txn: &mut Txn<'_>, row: &JobRow) -> Result<(), StoreError> {
+    let Job { id, study_uid, revision, .. } = &row.job;
+    let marks = [key::open_job(id), key::revision_job(study_uid, *revision, id)];
+    for mark in marks {
+        match row.state {
+            JobState::Waiting | JobState::Running | JobState::Dead => txn.put(mark, &())?,
+            JobState::Done | JobState::Dropped => txn.remove(mark)?,
+        }
+    }
+    txn.put_job(row)
+}
+
+fn job_enqueued(txn: &mut Txn<'_>, job: &Job, order: u64) -> Result<(), StoreError> {
+    if txn.has(&key::job(&job.id))? {
+        return Ok(());
+    }
+    let mut row = JobRow {
+        job: job.clone(),
+        state: JobState::Waiting,
+        attempts: 0,
+        cause: String::new(),
+        due: job.due,
+        order,
+    };
+    if is_analysis(&job.kind) && is_superseded(txn, &job.study_uid, job.revision)? {
+        row.state = JobState::Dropped;
+        row.cause = "superseded".to_owned();
+        let detail = format!("{}: superseded", job.id);
+        let (study, revision) = (&job.study_uid, Some(job.revision));
+        history(txn, study, order, job.due, revision, "job dropped", detail)?;
+    }
+    put_job(txn, &row)?;
+    sending(txn, &row, Some(job.due))
+}
+
+fn job_ended(
+    txn: &mut Txn<'_>,
+    id: &str,
+    outcome: &JobOutcome,
+    at: Timestamp,
+    order: u64,
+) -> Result<(), StoreError> {
+    let Some(mut row) = txn.get::<JobRow>(&key::job(id))? else { return Ok(()) };
+    if !row.state.is_open() {
+        return Ok(());
+    }
+    let what = match outcome {
+        JobOutcome::Done => {
+            row.state = JobState::Done;
+            row.cause.clear();
+            None
+        }
+        JobOutcome::Retry { due, cause } => {
+            row.state = JobState::Waiting;
+            row.due = *due;
+            row.cause.clone_from(cause);
+            Some("job waits")
+        }
+        JobOutcome::Dead { cause } => {
+            row.state = JobState::Dead;
+            row.cause.clone_from(cause);
+            Some("job dead")
+        }
+    };
+    put_job(txn, &row)?;
+    sending(txn, &row, Some(at))?;
+    if let Some(what) = what {
+        let detail = format!("{id}, try {}: {}", row.attempts, row.cause);
+        history(txn, &row.job.study_uid, order, at, Some(row.job.revision), what, detail)?;
+    }
+    Ok(())
+}
+
+fn job_retried(txn: &mut Txn<'_>, id: &str, at: Timestamp, order: u64) -> Result<(), StoreError> {
+    let Some(mut row) = txn.get::<JobRow>(&key::job(id))? else { return Ok(()) };
+    match row.state {
+        // The count begins again: a dead letter has used up its tries.
+        JobState::Dead => {
+            row.state = JobState::Waiting;
+            row.attempts = 0;
+        }
+        JobState::Waiting => {}
+        JobState::Running | JobState::Done | JobState::Dropped => return Ok(()),
+    }
+    row.due = at;
+    put_job(txn, &row)?;
+    sending(txn, &row, Some(at))?;
+    let study = &row.job.study_uid;
+    history(txn, study, order, at, Some(row.job.revision), "job retried", id.to_owned())
+}
+
+/// Keeps the rows of deliveries and alerts in step with the jobs that carry them out.
+fn sending(txn: &mut Txn<'_>, row: &JobRow, at: Option<Timestamp>) -> Result<(), StoreError> {
+    let Job { study_uid, revision, .. } = &row.job;
+    let state = match row.state {
+        JobState::Waiting | JobState::Running => DeliveryState::Queued,
+        JobState::Dead => DeliveryState::Dead,
+        JobState::Done | JobState::Dropped => DeliveryState::Done,
+    };
+    match &row.job.kind {
+        JobKind::Plan | JobKind::Picture | JobKind::Analyse | JobKind::Judge | JobKind::Compose => {
+            Ok(())
+        }
+        JobKind::Deliver { artefact, destination } => {
+            let key = key::delivery(study_uid, *revision, artefact, destination);
+            let before = txn.get::<DeliveryRow>(&key)?;
+            let delivery = DeliveryRow {
+                revision: *revision,
+                artefact: artefact.clone(),
+                destination: destination.clone(),
+                state,
+                detail: before.as_ref().map_or(String::new(), |before| before.detail.clone()),
+                attempts: row.attempts,
+                cause: row.cause.clone(),
+                at: at.or(before.map(|before| before.at)).unwrap_or(row.due),
+            };
+            txn.put(key, &delivery)
+        }
+        JobKind::Alert { alert, channel } => {
+            let at = at.unwrap_or(row.due);
+            change_sending(txn, study_uid, *revision, alert, channel, at, |sending| {
+                sending.state = state;
+                sending.attempts = row.attempts;
+                sending.cause.clone_from(&row.cause);
+            })
+        }
+    }
+}
+
+fn change_sending(
+    txn: &mut Txn<'_>,
+    study: &StudyUid,
+    revision: u32,
+    alert: &str,
+    channel: &str,
+    at: Timestamp,
+    change: impl FnOnce(&mut AlertSending),
+) -> Result<(), StoreError> {
+    let key = key::alert(study, revision, alert);
+    let Some(mut row) = txn.get::<AlertRow>(&key)? else { return Ok(()) };
+    let place = row.sendings.iter().position(|sending| sending.channel == channel);
+    let place = place.unwrap_or_else(|| {
+        row.sendings.push(AlertSending {
+            channel: channel.to_owned(),
+            state: DeliveryState::Queued,
+            detail: String::new(),
+            attempts: 0,
+            cause: String::new(),
+            at,
+        });
+        row.sendings.len() - 1
+    });
+    change(&mut row.sendings[place]);
+    txn.put(key, &row)
+}

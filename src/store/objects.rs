@@ -1,0 +1,395 @@
+//! Files: instances as received and results as sent.
+//!
+//! Names are made here from parsed UIDs, never taken from a peer. A file gets its place by a
+//! rename after its bytes are synced, and the folder is synced after the rename: only then does
+//! the name survive a power cut.
+
+use std::collections::HashSet;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Write as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use sha2::Digest as _;
+use sha2::Sha256;
+
+use crate::domain::uid::SeriesUid;
+use crate::domain::uid::SopInstanceUid;
+use crate::domain::uid::StudyUid;
+use crate::store::error::Doing as _;
+use crate::store::error::StoreError;
+use crate::store::folder;
+
+/// Versions of one instance that find a place beside each other.
+const VERSIONS_MAX: u32 = 100;
+/// Folders remembered as synced; beyond it all are forgotten and synced again.
+const SYNCED_MAX: usize = 10_000;
+/// Bytes of one instance after which free space is looked at again.
+const SPACE_STEP: u64 = 16 << 20;
+
+#[derive(Debug)]
+pub struct Objects {
+    data: PathBuf,
+    next: AtomicU64,
+    /// Folders whose own name is known to be synced.
+    synced: Mutex<HashSet<PathBuf>>,
+}
+
+impl Objects {
+    pub fn new(data: &Path) -> Arc<Objects> {
+        let (data, next) = (data.to_owned(), AtomicU64::new(1));
+        Arc::new(Objects { data, next, synced: Mutex::default() })
+    }
+
+    /// Removes what was being received when the node ended.
+    pub fn empty_incoming(&self) -> Result<u64, StoreError> {
+        let folder = self.data.join(folder::INCOMING);
+        let mut removed = 0;
+        for entry in fs::read_dir(&folder).doing("reading", &folder)? {
+            let path = entry.doing("reading", &folder)?.path();
+            let done =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            done.doing("removing", &path)?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    pub fn begin(self: &Arc<Objects>, free_bytes_min: u64) -> Result<IncomingObject, StoreError> {
+        self.check_space(free_bytes_min)?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.data.join(folder::INCOMING).join(format!("{number:08}.part"));
+        let file = folder::create_new(&path).doing("making", &path)?;
+        let objects = Arc::clone(self);
+        let synced = true;
+        Ok(IncomingObject { objects, file, path, size_bytes: 0, synced, free_bytes_min })
+    }
+
+    fn check_space(&self, kept: u64) -> Result<(), StoreError> {
+        let free = folder::free_bytes(&self.data)?;
+        if free < kept {
+            return Err(StoreError::Space { free, kept });
+        }
+        Ok(())
+    }
+
+    /// Makes each folder of `parts` below the data folder, every name synced.
+    fn make_folders(&self, parts: &[&str]) -> Result<PathBuf, StoreError> {
+        let mut path = self.data.clone();
+        for part in parts {
+            let parent = path.clone();
+            path.push(part);
+            let lock = || self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+            if lock().contains(&path) {
+                continue;
+            }
+            folder::make_folder(&path).doing("making the folder", &path)?;
+            // Also when another thread has made it: it may not have synced it yet.
+            folder::sync_folder(&parent).doing("syncing", &parent)?;
+            let mut synced = lock();
+            if synced.len() >= SYNCED_MAX {
+                synced.clear();
+            }
+            synced.insert(path.clone());
+        }
+        Ok(path)
+    }
+
+    fn forget_folders(&self) {
+        self.synced.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    pub fn result_path(
+        &self,
+        study: &StudyUid,
+        revision: u32,
+        file: &str,
+    ) -> Result<PathBuf, StoreError> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        let fits = (1..=128).contains(&file.len()) && !file.starts_with('.');
+        if !fits || !file.bytes().all(plain) {
+            return Err(StoreError::Name { name: file.escape_default().take(80).collect() });
+        }
+        let results = self.data.join(folder::RESULTS);
+        Ok(results.join(study.as_str()).join(revision.to_string()).join(file))
+    }
+
+    pub fn write_result(
+        &self,
+        study: &StudyUid,
+        revision: u32,
+        file: &str,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        let path = self.result_path(study, revision, file)?;
+        let parts = [folder::RESULTS, study.as_str(), &revision.to_string()];
+        self.make_folders(&parts)?;
+        match folder::write_whole(&path, bytes) {
+            // Somebody removed a folder that was there: make it again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.forget_folders();
+                self.make_folders(&parts)?;
+                folder::write_whole(&path, bytes).doing("writing", &path)
+            }
+            other => other.doing("writing", &path),
+        }
+    }
+
+    pub fn read_result(
+        &self,
+        study: &StudyUid,
+        revision: u32,
+        file: &str,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.result_path(study, revision, file)?;
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("reading", &path, error)),
+        }
+    }
+}
+
+/// The first two hexadecimal digits of the SHA-256 of a study's UID: keeps folders small.
+fn prefix(study: &StudyUid) -> String {
+    format!("{:02x}", Sha256::digest(study.as_str().as_bytes())[0])
+}
+
+/// An instance on its way in. Dropped before it has its place, it leaves nothing behind.
+#[derive(Debug)]
+pub struct IncomingObject {
+    objects: Arc<Objects>,
+    file: File,
+    /// Empty once the file has its place.
+    path: PathBuf,
+    size_bytes: u64,
+    synced: bool,
+    free_bytes_min: u64,
+}
+
+impl IncomingObject {
+    /// Appends; hand on big pieces.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let before = self.size_bytes;
+        let after = before + bytes.len() as u64;
+        if before / SPACE_STEP != after / SPACE_STEP {
+            self.objects.check_space(self.free_bytes_min)?;
+        }
+        self.synced = false;
+        self.file.write_all(bytes).doing("writing", &self.path)?;
+        self.size_bytes = after;
+        Ok(())
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Where it is while it comes in, for a scan before it gets its place.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits until the bytes are on the disk.
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        if !self.synced {
+            self.file.sync_data().doing("syncing", &self.path)?;
+            self.synced = true;
+        }
+        Ok(())
+    }
+
+    /// Gives the file its place, synced, and returns it relative to the data folder. A place that
+    /// is taken stays as it is; this one becomes `<sop>.v2.dcm`.
+    pub fn place(
+        mut self,
+        study: &StudyUid,
+        series: &SeriesUid,
+        sop: &SopInstanceUid,
+    ) -> Result<String, StoreError> {
+        self.sync()?;
+        let prefix = prefix(study);
+        let parts = [folder::OBJECTS, &prefix, study.as_str(), series.as_str()];
+        let mut folder = self.objects.make_folders(&parts)?;
+        let mut remade = false;
+        let mut version = 1;
+        while version <= VERSIONS_MAX {
+            let name = match version {
+                1 => format!("{sop}.dcm"),
+                n => format!("{sop}.v{n}.dcm"),
+            };
+            let to = folder.join(&name);
+            match rename_new(&self.path, &to) {
+                Ok(()) => {
+                    self.path = PathBuf::new();
+                    if let Err(error) = folder::sync_folder(&folder) {
+                        let _ = fs::remove_file(&to);
+                        return Err(StoreError::io("syncing", &folder, error));
+                    }
+                    return Ok(format!("{}/{name}", parts.join("/")));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => version += 1,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !remade => {
+                    self.objects.forget_folders();
+                    folder = self.objects.make_folders(&parts)?;
+                    remade = true;
+                }
+                Err(error) => return Err(StoreError::io("placing", &to, error)),
+            }
+        }
+        Err(StoreError::TooManyVersions { times: VERSIONS_MAX })
+    }
+}
+
+impl Drop for IncomingObject {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Renames, but never over a file that is there.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::CWD;
+    use rustix::fs::RenameFlags;
+    use rustix::io::Errno;
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        // A file system (NFS) or kernel without it: take the name first, then rename over it.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            drop(folder::create_new(to)?);
+            fs::rename(from, to)
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Every file below `folder`, by its path relative to `data`, with its size.
+pub fn walk_files(
+    data: &Path,
+    folder: &str,
+    visit: &mut dyn FnMut(&str, u64) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut open = vec![data.join(folder)];
+    while let Some(path) = open.pop() {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&path).doing("reading", &path)? {
+            entries.push(entry.doing("reading", &path)?.path());
+        }
+        entries.sort();
+        for entry in entries {
+            let meta = fs::symlink_metadata(&entry).doing("reading", &entry)?;
+            if meta.is_dir() {
+                open.push(entry);
+            } else {
+                let name = entry.strip_prefix(data).unwrap_or(&entry);
+                visit(&name.to_string_lossy(), meta.len())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objects() -> (tempfile::TempDir, Arc<Objects>) {
+        let dir = tempfile::tempdir().unwrap();
+        drop(folder::hold(dir.path()).unwrap());
+        let objects = Objects::new(dir.path());
+        (dir, objects)
+    }
+
+    fn uids() -> (StudyUid, SeriesUid, SopInstanceUid) {
+        (
+            StudyUid::parse("1.2").unwrap(),
+            SeriesUid::parse("1.2.3").unwrap(),
+            SopInstanceUid::parse("1.2.3.4").unwrap(),
+        )
+    }
+
+    fn files(dir: &Path, folder: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        walk_files(dir, folder, &mut |name, _| {
+            found.push(name.to_owned());
+            Ok(())
+        })
+        .unwrap();
+        found
+    }
+
+    #[test]
+    fn an_instance_gets_its_place_and_never_that_of_another() {
+        let (dir, objects) = objects();
+        let (study, series, sop) = uids();
+        let mut places = Vec::new();
+        for bytes in ["one", "two", "three"] {
+            let mut object = objects.begin(0).unwrap();
+            object.write(bytes.as_bytes()).unwrap();
+            places.push(object.place(&study, &series, &sop).unwrap());
+        }
+        assert!(places[0].ends_with("/1.2/1.2.3/1.2.3.4.dcm"), "{places:?}");
+        assert!(places[2].ends_with("/1.2/1.2.3/1.2.3.4.v3.dcm"), "{places:?}");
+        for (place, bytes) in places.iter().zip(["one", "two", "three"]) {
+            assert_eq!(fs::read_to_string(dir.path().join(place)).unwrap(), bytes);
+        }
+        assert!(files(dir.path(), "incoming").is_empty());
+    }
+
+    #[test]
+    fn what_is_dropped_or_left_over_is_gone() {
+        let (dir, objects) = objects();
+        let mut object = objects.begin(0).unwrap();
+        object.write(b"half").unwrap();
+        assert_eq!(files(dir.path(), "incoming").len(), 1);
+        drop(object);
+        assert!(files(dir.path(), "incoming").is_empty());
+        fs::write(dir.path().join("incoming/00000009.part"), "x").unwrap();
+        assert_eq!(objects.empty_incoming().unwrap(), 1);
+        assert!(files(dir.path(), "incoming").is_empty());
+    }
+
+    #[test]
+    fn below_the_low_water_mark_nothing_is_taken() {
+        let (_dir, objects) = objects();
+        let error = objects.begin(u64::MAX).unwrap_err();
+        assert!(error.is_out_of_space() && error.is_transient(), "{error}");
+    }
+
+    #[test]
+    fn folders_that_vanish_are_made_again() {
+        let (dir, objects) = objects();
+        let (study, series, sop) = uids();
+        objects.begin(0).unwrap().place(&study, &series, &sop).unwrap();
+        objects.write_result(&study, 1, "a.json", b"1").unwrap();
+        for folder in ["objects", "results"] {
+            fs::remove_dir_all(dir.path().join(folder)).unwrap();
+            fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        let place = objects.begin(0).unwrap().place(&study, &series, &sop).unwrap();
+        assert!(dir.path().join(place).is_file());
+        objects.write_result(&study, 1, "a.json", b"2").unwrap();
+        assert_eq!(objects.read_result(&study, 1, "a.json").unwrap().unwrap(), b"2");
+    }
+
+    #[test]
+    fn a_result_has_a_plain_name() {
+        let (_dir, objects) = objects();
+        let (study, ..) = uids();
+        assert_eq!(objects.read_result(&study, 1, "report.pdf").unwrap(), None);
+        for bad in ["", ".", "..", "../x", "a/b", "/etc", ".hidden", "a\0", "a b", &"a".repeat(129)]
+        {
+            let error = objects.write_result(&study, 1, bad, b"x").unwrap_err();
+            assert!(matches!(error, StoreError::Name { .. }), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What the views show: owned rows, as they stand in the index.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::domain::uid::StudyUid;
+use crate::domain::urgency::Urgency;
+use crate::store::event::Job;
+use crate::store::event::Receipt;
+use crate::store::event::StudyState;
+
+/// A study as a list shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StudyRow {
+    pub study_uid: StudyUid,
+    /// The newest revision; `state` and `reason` are its.
+    pub revision: u32,
+    pub state: StudyState,
+    pub reason: String,
+    pub modality: String,
+    pub examination: String,
+    /// Outcome, urgency and findings of the newest revision that was assessed: a late instance
+    /// does not hide what the revision before has found.
+    pub outcome: Option<String>,
+    pub urgency: Option<Urgency>,
+    pub findings: Vec<String>,
+    /// The revision that `outcome` is of.
+    pub assessed_revision: Option<u32>,
+    pub instances: u32,
+    /// Instances that came again with other bytes; the first was kept.
+    pub conflicts: u32,
+    pub first_received_at: Timestamp,
+    pub last_received_at: Timestamp,
+    pub changed_at: Timestamp,
+    /// Who sent the first instance.
+    pub calling_ae: String,
+    /// Number of the last event that changed it: newer changes have higher ones.
+    pub order: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RevisionRow {
+    pub revision: u32,
+    pub state: StudyState,
+    pub reason: String,
+    pub opened_at: Timestamp,
+    pub closed_at: Option<Timestamp>,
+    /// Instances of the study up to and with this revision.
+    pub instances: u32,
+    /// Instances that came with this revision.
+    pub new_instances: u32,
+    pub modality: String,
+    pub examination: String,
+    pub outcome: Option<String>,
+    pub urgency: Option<Urgency>,
+    pub findings: Vec<String>,
+    pub changed_at: Timestamp,
+}
+
+/// A revision that still takes instances.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpenRevision {
+    pub study_uid: StudyUid,
+    pub revision: u32,
+    pub opened_at: Timestamp,
+    /// First and last instance of this revision.
+    pub first_received_at: Timestamp,
+    pub last_received_at: Timestamp,
+    /// Instances of the study so far, with those of the revisions before.
+    pub instances: u32,
+    pub new_instances: u32,
+    pub calling_ae: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstanceRow {
+    pub receipt: Receipt,
+    /// The revision that it came in.
+    pub revision: u32,
+    pub order: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryRow {
+    pub at: Timestamp,
+    pub revision: Option<u32>,
+    /// A stable word: `opened`, `closed`, `state`, `job dead`, …
+    pub what: String,
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArtefactRow {
+    pub revision: u32,
+    pub file: String,
+    pub media_type: String,
+    pub size_bytes: u64,
+    pub digest: String,
+    pub at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    Queued,
+    Done,
+    Dead,
+}
+
+/// One artefact on its way to one destination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryRow {
+    pub revision: u32,
+    pub artefact: String,
+    pub destination: String,
+    pub state: DeliveryState,
+    /// The destination's own word.
+    pub detail: String,
+    pub attempts: u32,
+    /// Why the last try failed.
+    pub cause: String,
+    pub at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlertSending {
+    pub channel: String,
+    pub state: DeliveryState,
+    pub detail: String,
+    pub attempts: u32,
+    pub cause: String,
+    pub at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlertRow {
+    pub alert: String,
+    pub revision: u32,
+    pub urgency: Urgency,
+    pub findings: Vec<String>,
+    pub recipients: Vec<String>,
+    pub raised_at: Timestamp,
+    /// One for each channel.
+    pub sendings: Vec<AlertSending>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    Waiting,
+    Running,
+    Done,
+    /// Given up, until a person says otherwise.
+    Dead,
+    /// Not needed any more: its revision was superseded.
+    Dropped,
+}
+
+impl JobState {
+    /// Whether it can still run by itself.
+    pub fn is_open(self) -> bool {
+        match self {
+            JobState::Waiting | JobState::Running => true,
+            JobState::Done | JobState::Dead | JobState::Dropped => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRow {
+    pub job: Job,
+    pub state: JobState,
+    /// Tries that were begun.
+    pub attempts: u32,
+    /// Why the last try failed.
+    pub cause: String,
+    /// When it may run (next).
+    pub due: Timestamp,
+    /// Place in the order of all events: its age.
+    pub order: u64,
+}
+
+/// A job that this caller holds until its lease is over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimedJob {
+    pub job: Job,
+    /// 1 for the first try.
+    pub attempt: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCounts {
+    pub waiting: usize,
+    pub running: usize,
+    pub dead: usize,
+    /// Due time of the job that has been claimable for longest.
+    pub oldest_due: Option<Timestamp>,
+}

@@ -1,0 +1,397 @@
+//! Looks for every gap between what was received, what is written down and what is on disk.
+
+use std::fmt;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Read as _;
+use std::path::Path;
+
+use serde::Serialize;
+use sha2::Digest as _;
+use sha2::Sha256;
+
+use crate::domain::uid::SopInstanceUid;
+use crate::store::error::Doing as _;
+use crate::store::error::StoreError;
+use crate::store::folder;
+use crate::store::ledger;
+use crate::store::ledger::Start;
+use crate::store::objects;
+use crate::store::open;
+use crate::store::rows::ArtefactRow;
+use crate::store::rows::InstanceRow;
+use crate::store::view::View;
+use crate::store::view::guarded;
+use crate::store::view::key;
+
+/// Gaps listed one by one; more are only counted.
+const GAPS_MAX: usize = 10_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyMode {
+    /// Names and sizes of the instances.
+    Quick,
+    /// Also the SHA-256 of each.
+    Full,
+}
+
+/// How far a long walk is; `total` where it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub step: &'static str,
+    pub done: u64,
+    pub total: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "gap")]
+pub enum Gap {
+    /// The worst: something that was acknowledged is not there.
+    ReceiptWithoutObject {
+        sop_instance_uid: String,
+        object: String,
+    },
+    ObjectWithoutReceipt {
+        object: String,
+    },
+    ObjectSize {
+        object: String,
+        expected_bytes: u64,
+        found_bytes: u64,
+    },
+    ObjectDigest {
+        object: String,
+    },
+    ObjectUnreadable {
+        object: String,
+        cause: String,
+    },
+    LedgerDamage {
+        what: String,
+    },
+    /// Its last record is incomplete; the next start cuts it off.
+    LedgerTorn {
+        segment: u64,
+        offset: u64,
+        bytes: u64,
+    },
+    IndexUnusable {
+        cause: String,
+    },
+    IndexRow {
+        key: String,
+        what: String,
+    },
+    ArtefactMissing {
+        file: String,
+    },
+    ArtefactChanged {
+        file: String,
+    },
+    ResultUnknown {
+        file: String,
+    },
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Gap::ReceiptWithoutObject { sop_instance_uid, object } => {
+                write!(f, "instance {sop_instance_uid} was acknowledged and {object} is missing")
+            }
+            Gap::ObjectWithoutReceipt { object } => write!(f, "{object} has no receipt"),
+            Gap::ObjectSize { object, expected_bytes, found_bytes } => {
+                write!(f, "{object} has {found_bytes} bytes, {expected_bytes} were received")
+            }
+            Gap::ObjectDigest { object } => write!(f, "{object} is not what was received"),
+            Gap::ObjectUnreadable { object, cause } => write!(f, "{object}: {cause}"),
+            Gap::LedgerDamage { what } => f.write_str(what),
+            Gap::LedgerTorn { segment, offset, bytes } => {
+                write!(f, "ledger file {segment:08}.log: {bytes} bytes at {offset} are incomplete")
+            }
+            Gap::IndexUnusable { cause } => f.write_str(cause),
+            Gap::IndexRow { key, what } => write!(f, "index row {key}: {what}"),
+            Gap::ArtefactMissing { file } => write!(f, "{file} was written and is missing"),
+            Gap::ArtefactChanged { file } => write!(f, "{file} is not what was written"),
+            Gap::ResultUnknown { file } => write!(f, "{file} is not in the ledger"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct VerifyReport {
+    pub records: u64,
+    pub receipts: u64,
+    pub objects: u64,
+    pub rows: u64,
+    pub artefacts: u64,
+    pub gaps: Vec<Gap>,
+    /// All, also those that are not listed.
+    pub gaps_total: u64,
+}
+
+impl VerifyReport {
+    pub fn is_complete(&self) -> bool {
+        self.gaps_total == 0
+    }
+
+    fn add(&mut self, gap: Gap) {
+        self.gaps_total += 1;
+        if self.gaps.len() < GAPS_MAX {
+            self.gaps.push(gap);
+        }
+    }
+}
+
+pub fn verify(
+    data: &Path,
+    mode: VerifyMode,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<VerifyReport, StoreError> {
+    let format = data.join("format");
+    fs::metadata(&format).doing("looking for a data folder at", &format)?;
+    let _held = folder::hold(data)?;
+    let check = data.join("state.check");
+    let remove = || match fs::remove_dir_all(&check) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    remove().doing("removing", &check)?;
+    let mut report = VerifyReport::default();
+    let outcome = verify_into(&mut report, data, &check, mode, progress);
+    remove().doing("removing", &check)?;
+    outcome.map(|()| report)
+}
+
+fn verify_into(
+    report: &mut VerifyReport,
+    data: &Path,
+    check: &Path,
+    mode: VerifyMode,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), StoreError> {
+    let cache = 64 << 20;
+    // What the index should be, made from the ledger alone.
+    let fresh = View::open(check, cache)?;
+    let ledger = data.join(folder::LEDGER);
+    let replayed = open::replay(&fresh, &ledger, &Start::Beginning, progress)?;
+    report.records = replayed.records;
+    for damage in &replayed.damage {
+        report.add(Gap::LedgerDamage { what: damage.to_string() });
+    }
+    let walked =
+        ledger::walk(&ledger, &Start::Segment(replayed.end.segment.max(1)), &mut |_| Ok(()))?;
+    if let Some(torn) = walked.torn {
+        let ledger::Torn { segment, offset, bytes } = torn;
+        report.add(Gap::LedgerTorn { segment, offset, bytes });
+    }
+    compare_index(report, data, &fresh, progress)?;
+    check_receipts(report, data, &fresh, mode, progress)?;
+    check_objects(report, data, &fresh, progress)?;
+    check_results(report, data, &fresh, progress)
+}
+
+/// Compares the index with a fresh one, row by row. An index that lags behind the ledger (the node
+/// was killed) is brought up to it first, as the next start would do.
+fn compare_index(
+    report: &mut VerifyReport,
+    data: &Path,
+    fresh: &View,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), StoreError> {
+    let state = data.join(folder::STATE);
+    if !state.exists() {
+        if report.records > 0 {
+            report.add(Gap::IndexUnusable { cause: "the index is missing".to_owned() });
+        }
+        return Ok(());
+    }
+    let opened = View::open(&state, 64 << 20).and_then(|view| {
+        view.check_sum()?;
+        let mark = view.mark().position;
+        if mark.number < fresh.mark().position.number {
+            open::replay(&view, &data.join(folder::LEDGER), &Start::After(mark), progress)?;
+        }
+        Ok(view)
+    });
+    let view = match opened {
+        Ok(view) => view,
+        Err(error) => {
+            report.add(Gap::IndexUnusable { cause: error.to_string() });
+            return Ok(());
+        }
+    };
+    let compared = guarded(|| {
+        let (mut expected, mut found) = (fresh.rows(), view.rows());
+        let (mut left, mut right) = (expected.next().transpose()?, found.next().transpose()?);
+        loop {
+            let order = match (&left, &right) {
+                (None, None) => return Ok(()),
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (Some(left), Some(right)) => left.0.cmp(&right.0),
+            };
+            let mut gap = |row: &Option<(sled::IVec, sled::IVec)>, what: &str| {
+                if let Some((key, _)) = row {
+                    let key = key.escape_ascii().to_string();
+                    report.add(Gap::IndexRow { key, what: what.to_owned() });
+                }
+            };
+            match order {
+                std::cmp::Ordering::Less => gap(&left, "is missing"),
+                std::cmp::Ordering::Greater => gap(&right, "is not of the ledger"),
+                std::cmp::Ordering::Equal if left != right => gap(&left, "differs"),
+                std::cmp::Ordering::Equal => {}
+            }
+            if order.is_le() {
+                left = expected.next().transpose()?;
+                report.rows += 1;
+            }
+            if order.is_ge() {
+                right = found.next().transpose()?;
+            }
+            if report.rows.is_multiple_of(10_000) {
+                progress(Progress { step: "comparing the index", done: report.rows, total: None });
+            }
+        }
+    });
+    if let Err(error) = compared {
+        report.add(Gap::IndexUnusable { cause: error.to_string() });
+    }
+    Ok(())
+}
+
+fn check_receipts(
+    report: &mut VerifyReport,
+    data: &Path,
+    fresh: &View,
+    mode: VerifyMode,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), StoreError> {
+    for row in fresh.rows() {
+        let (key, value) = row?;
+        if !key.starts_with(key::INSTANCES) {
+            continue;
+        }
+        let row: InstanceRow = serde_json::from_slice(&value).map_err(StoreError::index)?;
+        let receipt = row.receipt;
+        report.receipts += 1;
+        if report.receipts.is_multiple_of(100) {
+            let step = "looking for each instance";
+            progress(Progress { step, done: report.receipts, total: None });
+        }
+        let path = data.join(&receipt.object);
+        let Ok(meta) = fs::metadata(&path) else {
+            let sop_instance_uid = receipt.sop_instance_uid.to_string();
+            report.add(Gap::ReceiptWithoutObject { sop_instance_uid, object: receipt.object });
+            continue;
+        };
+        if meta.len() != receipt.size_bytes {
+            report.add(Gap::ObjectSize {
+                object: receipt.object,
+                expected_bytes: receipt.size_bytes,
+                found_bytes: meta.len(),
+            });
+            continue;
+        }
+        if mode == VerifyMode::Full {
+            match data_set_digest(&path) {
+                Ok(digest) if digest == receipt.digest => {}
+                Ok(_) => report.add(Gap::ObjectDigest { object: receipt.object }),
+                Err(error) => {
+                    let cause = error.to_string();
+                    report.add(Gap::ObjectUnreadable { object: receipt.object, cause });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_objects(
+    report: &mut VerifyReport,
+    data: &Path,
+    fresh: &View,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), StoreError> {
+    objects::walk_files(data, folder::OBJECTS, &mut |object, _| {
+        report.objects += 1;
+        if report.objects.is_multiple_of(100) {
+            let step = "looking at each object";
+            progress(Progress { step, done: report.objects, total: None });
+        }
+        if !has_receipt(fresh, object)? {
+            report.add(Gap::ObjectWithoutReceipt { object: object.to_owned() });
+        }
+        Ok(())
+    })
+}
+
+/// Whether a receipt names this file: its name is `<sop>.dcm` or `<sop>.v2.dcm`.
+pub fn has_receipt(view: &View, object: &str) -> Result<bool, StoreError> {
+    let name = object.rsplit('/').next().unwrap_or("");
+    let Some(stem) = name.strip_suffix(".dcm") else { return Ok(false) };
+    let sop = stem.split_once(".v").map_or(stem, |(sop, _)| sop);
+    let Ok(sop) = SopInstanceUid::parse(sop) else { return Ok(false) };
+    let row = view.instance(&sop)?;
+    Ok(row.is_some_and(|row| row.receipt.object == object))
+}
+
+fn check_results(
+    report: &mut VerifyReport,
+    data: &Path,
+    fresh: &View,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), StoreError> {
+    for row in fresh.rows() {
+        let (key, value) = row?;
+        if !key.starts_with(key::ARTEFACTS) {
+            continue;
+        }
+        let row: ArtefactRow = serde_json::from_slice(&value).map_err(StoreError::index)?;
+        let study: Vec<u8> = key[1..].iter().copied().take_while(|b| *b != 0).collect();
+        let study = String::from_utf8_lossy(&study);
+        let file = format!("{}/{study}/{}/{}", folder::RESULTS, row.revision, row.file);
+        report.artefacts += 1;
+        progress(Progress { step: "looking at each result", done: report.artefacts, total: None });
+        match fs::read(data.join(&file)) {
+            Ok(bytes) => {
+                let same = bytes.len() as u64 == row.size_bytes && hex(&bytes) == row.digest;
+                if !same {
+                    report.add(Gap::ArtefactChanged { file });
+                }
+            }
+            Err(_) => report.add(Gap::ArtefactMissing { file }),
+        }
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// SHA-256 of the data set of a Part 10 file: what follows the file meta information, whose
+/// length stands in its first element, (0002,0000) (PS3.10 7.1).
+pub fn data_set_digest(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut start = [0; 144];
+    file.read_exact(&mut start)?;
+    let bad = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    if &start[128..132] != b"DICM" || start[132..140] != *b"\x02\0\0\0UL\x04\0" {
+        return bad("not a Part 10 file as written here");
+    }
+    let length = start[140..144].iter().rev().fold(0_u64, |sum, b| sum << 8 | u64::from(*b));
+    if io::copy(&mut (&mut file).take(length), &mut io::sink())? != length {
+        return bad("shorter than its file meta information");
+    }
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect()),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
