@@ -1,9 +1,6 @@
 //! The whole way of a study: who runs the steps, and what each step is.
 
-pub mod intake;
 pub mod job;
-pub mod runner;
-pub mod steps;
 
 use serde::Deserialize;
 use serde::Serialize;
