@@ -6,15 +6,21 @@ use serde::Serialize;
 use crate::domain::picture::PicturePlan;
 use crate::domain::urgency::Urgency;
 
-/// What a study must be for a profile to take it. Empty lists match everything; all that are
-/// given must match. Text is compared without case; `descriptions` are found inside study
-/// description, series description, protocol name.
+/// What a study must be for a profile to take it. Text is compared without case. Of `body_parts`
+/// and `descriptions` one is enough: a header often lacks the first, and a description the second.
+/// Where several profiles fit, Body Part Examined tells more than the study description, this more
+/// than series description and protocol name; then `priority` decides.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProfileMatch {
+    /// What the images are: `DX` also stands for an X-ray sent as Secondary Capture, `MG` for
+    /// a mammogram sent as film digitised, `OP` for a fundus photograph sent as OT. Empty: all.
     pub modalities: Vec<String>,
+    /// Values of Body Part Examined.
     pub body_parts: Vec<String>,
+    /// Words or phrases of the descriptions; whole words, except in scripts without spaces.
     pub descriptions: Vec<String>,
+    /// A study whose descriptions have one of these is not taken.
     pub not_descriptions: Vec<String>,
 }
 

@@ -1,0 +1,306 @@
+//! `[analysis]` of the settings.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::analysis::provider::address;
+use crate::domain::secret::Secret;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Who reads where a profile says `default`: `local` (no network) or the name of a gateway.
+    pub provider: String,
+    /// Folder with profiles of the site; a file of the same name replaces ours. Empty: none.
+    pub profiles: PathBuf,
+    pub gateways: BTreeMap<String, Gateway>,
+}
+
+/// One OpenAI-compatible endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gateway {
+    /// Base URL, e.g. `https://gateway.example/v1`; `/chat/completions` is added.
+    pub url: String,
+    pub model: String,
+    /// Who made the model, for report and SR.
+    pub manufacturer: String,
+    /// File that holds the bearer key and nothing else. Empty: `api_key`, or no key.
+    pub api_key_file: PathBuf,
+    /// The key itself, from the environment.
+    pub api_key: Secret,
+    pub response_format: ResponseFormat,
+    pub max_tokens: u32,
+    /// Seconds for one call; 0: as the profile says.
+    pub timeout_s: u64,
+    pub connect_timeout_s: u64,
+    /// True when the pictures stay inside: burned-in text is then no reason to hold a study.
+    pub inside_the_building: bool,
+    /// Modalities that this model may be asked about, e.g. `["CR", "DX"]`. Empty: all.
+    pub modalities_allowed: Vec<String>,
+    /// Allows `http://` to addresses that are not private. Only for tests and closed networks.
+    pub allow_plain: bool,
+    /// Proxy URL. Empty: none; the environment's proxy variables are not used.
+    pub proxy: String,
+    /// Whole request; more is not sent.
+    pub request_bytes_max: usize,
+}
+
+/// How the schema is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseFormat {
+    /// `response_format` with the schema, strict.
+    #[default]
+    JsonSchema,
+    /// `response_format` JSON; the schema stands in the prompt.
+    JsonObject,
+    /// No `response_format`; the schema stands in the prompt.
+    None,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { provider: "local".into(), profiles: PathBuf::new(), gateways: BTreeMap::new() }
+    }
+}
+
+impl Default for Gateway {
+    fn default() -> Gateway {
+        Gateway {
+            url: String::new(),
+            model: String::new(),
+            manufacturer: String::new(),
+            api_key_file: PathBuf::new(),
+            api_key: Secret::default(),
+            response_format: ResponseFormat::default(),
+            max_tokens: 8000,
+            timeout_s: 0,
+            connect_timeout_s: 10,
+            inside_the_building: false,
+            modalities_allowed: Vec::new(),
+            allow_plain: false,
+            proxy: String::new(),
+            request_bytes_max: 40_000_000,
+        }
+    }
+}
+
+impl Config {
+    /// Adds one line to `problems` for each value that cannot work.
+    pub fn check(&self, at: &str, problems: &mut Vec<String>) {
+        if self.provider != "local" && !self.gateways.contains_key(&self.provider) {
+            let known: Vec<&str> =
+                ["local"].into_iter().chain(self.gateways.keys().map(String::as_str)).collect();
+            problems.push(format!(
+                "{at}.provider = {:?}: use one of {}; no study could be read otherwise",
+                self.provider,
+                known.join(", ")
+            ));
+        }
+        for (name, gateway) in &self.gateways {
+            let ok = (1..=32).contains(&name.len())
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
+            if !ok || name == "local" || name == "default" {
+                problems.push(format!(
+                    "{at}.gateways.{name}: a name is 1 to 32 of a-z, 0-9, _ and -, not `local` or `default`"
+                ));
+            }
+            gateway.check(&format!("{at}.gateways.{name}"), problems);
+        }
+        match crate::analysis::profile::load(self.site_profiles()) {
+            Ok(profiles) => {
+                for profile in profiles {
+                    let to = &profile.provider;
+                    if !["default", "local"].contains(&to.as_str())
+                        && !self.gateways.contains_key(to)
+                    {
+                        problems.push(format!(
+                            "{at}.profiles: {} asks the gateway {to:?}, which is not configured",
+                            profile.name
+                        ));
+                    }
+                }
+            }
+            Err(error) => {
+                problems.extend(error.problems.iter().map(|line| format!("{at}.profiles: {line}")));
+            }
+        }
+    }
+
+    /// The site's folder of profiles, if there is one.
+    pub fn site_profiles(&self) -> Option<&std::path::Path> {
+        (!self.profiles.as_os_str().is_empty()).then_some(self.profiles.as_path())
+    }
+}
+
+impl Gateway {
+    fn check(&self, at: &str, problems: &mut Vec<String>) {
+        if let Err(why) = self.endpoint() {
+            problems.push(format!("{at}.url: {why}"));
+        }
+        if self.model.trim().is_empty() {
+            problems.push(format!("{at}.model is empty: name the model as the gateway knows it"));
+        }
+        if !self.api_key_file.as_os_str().is_empty() {
+            match std::fs::metadata(&self.api_key_file) {
+                Ok(_) if !self.api_key.is_empty() => {
+                    problems.push(format!("{at}: give api_key_file or api_key, not both"));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let file = self.api_key_file.display();
+                    problems.push(format!(
+                        "{at}.api_key_file = {file}: {error}; every call would be refused"
+                    ));
+                }
+            }
+        }
+        if !(256..=200_000).contains(&self.max_tokens) {
+            problems.push(format!(
+                "{at}.max_tokens = {}: use 256 to 200000 (default 8000); a shorter answer is cut and unreadable",
+                self.max_tokens
+            ));
+        }
+        if self.timeout_s > 3600 {
+            problems.push(format!(
+                "{at}.timeout_s = {}: use 0 (as the profile says) to 3600",
+                self.timeout_s
+            ));
+        }
+        if !(1..=120).contains(&self.connect_timeout_s) {
+            problems.push(format!(
+                "{at}.connect_timeout_s = {}: use 1 to 120 (default 10)",
+                self.connect_timeout_s
+            ));
+        }
+        if self.request_bytes_max < 100_000 {
+            problems.push(format!(
+                "{at}.request_bytes_max = {}: use at least 100000",
+                self.request_bytes_max
+            ));
+        }
+        if !self.proxy.is_empty() && reqwest::Proxy::all(&self.proxy).is_err() {
+            problems.push(format!("{at}.proxy: not a URL"));
+        }
+    }
+
+    /// The URL that is called.
+    ///
+    /// # Errors
+    /// In words, without user or key: not http(s), credentials in it, plain to a public address,
+    /// a link-local address.
+    pub fn endpoint(&self) -> Result<reqwest::Url, String> {
+        let text = format!("{}/chat/completions", self.url.trim().trim_end_matches('/'));
+        let url = reqwest::Url::parse(&text)
+            .map_err(|error| format!("{error}; use e.g. https://gateway.example/v1"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("no user or password here: keys come from api_key_file".into());
+        }
+        let plain = match url.scheme() {
+            "https" => false,
+            "http" => true,
+            other => {
+                return Err(format!("scheme {other:?}: use https, or http inside the building"));
+            }
+        };
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        match host.parse::<IpAddr>() {
+            Ok(ip) if !address::may_connect(ip, plain && !self.allow_plain) => Err(match plain {
+                true => {
+                    "http:// only to loopback and private addresses; use https, or set allow_plain"
+                        .into()
+                }
+                false => "this address is link-local or not a host".into(),
+            }),
+            // A name is checked when it has been resolved.
+            _ if host.is_empty() => Err("there is no host in it".into()),
+            _ => Ok(url),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gateway(url: &str) -> Gateway {
+        Gateway { url: url.into(), model: "m".into(), ..Gateway::default() }
+    }
+
+    #[test]
+    fn the_default_needs_no_network_and_has_no_problem() {
+        let mut problems = Vec::new();
+        Config::default().check("analysis", &mut problems);
+        assert_eq!(problems, Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_endpoint_is_https_or_inside() {
+        for good in [
+            "https://api.example/v1",
+            "http://127.0.0.1:8000/v1/",
+            "http://10.1.2.3",
+            "http://[::1]:1",
+            "http://gateway:8000/v1",
+            "http://192.168.0.9/v1",
+            "http://[fd00::1]/v1",
+        ] {
+            let url = gateway(good).endpoint().unwrap_or_else(|why| panic!("{good}: {why}"));
+            assert!(
+                url.path().ends_with("/chat/completions") && !url.path().contains("//"),
+                "{url}"
+            );
+        }
+        for bad in [
+            "",
+            "ftp://x",
+            "http://8.8.8.8/v1",
+            "https://key@api.example",
+            "http://169.254.169.254/v1",
+            "https://169.254.1.1",
+            "file:///etc/passwd",
+            "https://0.0.0.0/",
+            "http://[fe80::1]/",
+            "http://[::ffff:8.8.8.8]/",
+        ] {
+            assert!(gateway(bad).endpoint().is_err(), "{bad}");
+        }
+        let plain = Gateway { allow_plain: true, ..gateway("http://8.8.8.8/v1") };
+        assert!(plain.endpoint().is_ok());
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let mut config =
+            Config { provider: "cloud".into(), profiles: "/no/such".into(), ..Config::default() };
+        let broken = Gateway {
+            max_tokens: 1,
+            connect_timeout_s: 0,
+            api_key_file: "/no/key".into(),
+            ..Gateway::default()
+        };
+        config.gateways.insert("Big One".into(), broken);
+        let mut problems = Vec::new();
+        config.check("analysis", &mut problems);
+        let all = problems.join("\n");
+        for part in [
+            "analysis.provider = \"cloud\"",
+            "a name is 1 to 32",
+            ".url",
+            ".model is empty",
+            ".api_key_file",
+            ".max_tokens = 1",
+            ".connect_timeout_s = 0",
+            "/no/such",
+        ] {
+            assert!(all.contains(part), "{part} in\n{all}");
+        }
+    }
+}

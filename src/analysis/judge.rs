@@ -1,0 +1,470 @@
+//! What is believed of an answer. Codes come from our table; sides, organs, pictures and places
+//! are checked against the headers; urgency can only rise; what contradicts itself goes to a
+//! person. Pure: the same answer gives the same findings.
+
+mod place;
+mod wording;
+
+use crate::analysis::answer::Answer;
+use crate::analysis::answer::AnsweredFinding;
+use crate::analysis::answer::Grade;
+use crate::analysis::answer::OTHER;
+use crate::analysis::answer::Side;
+use crate::analysis::answer::Usable;
+use crate::analysis::codes;
+use crate::analysis::codes::Row;
+use crate::domain::assessment::Algorithm;
+use crate::domain::assessment::Outcome;
+use crate::domain::assessment::QualityFlag;
+use crate::domain::finding::Finding;
+use crate::domain::finding::Laterality;
+use crate::domain::finding::Presence;
+use crate::domain::finding::Severity;
+use crate::domain::identity::Identity;
+use crate::domain::picture::ImageRef;
+use crate::domain::picture::PictureRef;
+use crate::domain::profile::Profile;
+use crate::domain::study::Study;
+use crate::domain::text;
+use crate::domain::uid;
+use crate::domain::urgency::Urgency;
+
+/// The parts of an assessment that come from an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    pub outcome: Outcome,
+    /// Present ones first, by urgency, then probability.
+    pub findings: Vec<Finding>,
+    /// Names of what was asked and answered.
+    pub looked_for: Vec<String>,
+    pub key_picture: Option<u32>,
+    pub impression: String,
+    pub recommendation: String,
+    pub urgency: Urgency,
+    pub quality: Vec<QualityFlag>,
+    pub warnings: Vec<String>,
+}
+
+/// Turns an answer into findings.
+///
+/// - `pictures`: those that were shown, with their numbers.
+/// - `algorithm`: who answered; part of the tracking UIDs.
+pub fn judge(
+    answer: &Answer,
+    study: &Study,
+    profile: &Profile,
+    pictures: &[PictureRef],
+    algorithm: &Algorithm,
+) -> Judged {
+    let mut judge = Judge {
+        study,
+        profile,
+        pictures,
+        algorithm,
+        identity: Identity::of(study),
+        warnings: Vec::new(),
+        review: Vec::new(),
+    };
+    let mut findings: Vec<Finding> =
+        answer.findings.iter().map(|answered| judge.finding(answered)).collect();
+    judge.check_doubles(&findings);
+    findings.sort_by(|a, b| order(a).partial_cmp(&order(b)).unwrap_or(std::cmp::Ordering::Equal));
+    judge.name(&mut findings);
+    let looked_for = judge.looked_for(&findings);
+    judge.check_quality(answer);
+    let urgency = judge.urgency(answer, &findings);
+    let impression = judge.impression(answer, &findings);
+    let recommendation = judge.text(&answer.recommendation, 1000);
+    let remarks = judge.text(&answer.image_quality.remarks, 400);
+    let quality = match answer.image_quality.usable {
+        Usable::Good => None,
+        Usable::Limited => Some(("image_quality_limited", "limited")),
+        Usable::NotDiagnostic => Some(("image_quality_not_diagnostic", "not diagnostic")),
+    };
+    let quality = quality.map(|(key, word): (&str, &str)| QualityFlag {
+        key: key.into(),
+        text: format!("the model calls the pictures {word}: {remarks}")
+            .trim_end_matches(": ")
+            .into(),
+    });
+    let Judge { warnings, review, .. } = judge;
+    Judged {
+        outcome: match review.is_empty() {
+            true => Outcome::Read,
+            false => Outcome::NeedsReview { reason: review.join("; ") },
+        },
+        key_picture: key_picture(&findings, pictures),
+        findings,
+        looked_for,
+        impression,
+        recommendation,
+        urgency,
+        quality: quality.into_iter().collect(),
+        warnings,
+    }
+}
+
+/// Present first, then undetermined, then absent; the more urgent, then the more probable first.
+fn order(finding: &Finding) -> (u8, std::cmp::Reverse<Urgency>, f64) {
+    let presence = match finding.presence {
+        Presence::Present => 0,
+        Presence::Undetermined => 1,
+        Presence::Absent => 2,
+    };
+    (presence, std::cmp::Reverse(finding.urgency), -finding.probability.unwrap_or(0.0))
+}
+
+fn key_picture(findings: &[Finding], pictures: &[PictureRef]) -> Option<u32> {
+    let present = || findings.iter().filter(|f| f.presence == Presence::Present);
+    let number = |image: &ImageRef| pictures.iter().find(|p| p.image == *image).map(|p| p.number);
+    present()
+        .take(1)
+        .flat_map(|f| f.regions.iter().map(|region| &region.image).chain(&f.evidence))
+        .find_map(number)
+        .or_else(|| pictures.first().map(|p| p.number))
+}
+
+struct Judge<'a> {
+    study: &'a Study,
+    profile: &'a Profile,
+    pictures: &'a [PictureRef],
+    algorithm: &'a Algorithm,
+    identity: Identity,
+    warnings: Vec<String>,
+    /// Why a person must look.
+    review: Vec<String>,
+}
+
+impl Judge<'_> {
+    fn warn(&mut self, line: String) {
+        if !self.warnings.contains(&line) {
+            self.warnings.push(line);
+        }
+    }
+
+    /// A warning that also asks for a person.
+    fn doubt(&mut self, line: String) {
+        if !self.review.contains(&line) {
+            self.review.push(line.clone());
+        }
+        self.warn(line);
+    }
+
+    /// Text of the model, without control characters and identifiers.
+    fn text(&mut self, raw: &str, chars_max: usize) -> String {
+        let (masked, found) = self.identity.mask(&text::clean(raw, chars_max));
+        if found {
+            self.warn("the model's text held an identifier of the study; it was removed".into());
+        }
+        if wording::names_a_patient(&masked) {
+            self.doubt("the model's text seems to name a patient".into());
+        }
+        text::clean(&masked, chars_max)
+    }
+
+    fn finding(&mut self, answered: &AnsweredFinding) -> Finding {
+        let row = codes::find(&answered.key).filter(|_| answered.key != OTHER);
+        let own_name = self.text(&answered.name, 80);
+        let name = match (row, own_name.as_str()) {
+            (Some(row), _) => row.concept.meaning.clone(),
+            (None, "") => "Finding without a name".to_owned(),
+            (None, given) => given.to_owned(),
+        };
+        if row.is_none() {
+            self.warn(format!("\"{name}\" is not in the table of findings: no code, no alert"));
+        }
+        let presence = self.presence(answered, &name);
+        let description = self.text(&answered.description, 1000);
+        let presence = self.check_sex(row, &name, &description, presence, answered.presence);
+        let (regions, evidence) = self.place(answered, &name, presence);
+        let laterality = self.side(answered, row, &name, presence, &evidence);
+        let measurements = self.measurements(answered, &name, &regions);
+        if row.is_none() && presence == Presence::Present && answered.urgency >= Urgency::Urgent {
+            self.doubt(format!(
+                "the model calls \"{name}\" {}, and it is not in the table of findings",
+                answered.urgency.as_str()
+            ));
+        }
+        Finding {
+            id: String::new(),
+            tracking_uid: String::new(),
+            key: row
+                .map_or_else(|| format!("other_{}", wording::slug(&name)), |row| row.key.clone()),
+            concept: row.map_or_else(|| codes::local_concept(&name), |row| row.concept.clone()),
+            presence,
+            site: row.and_then(|row| row.site.clone()),
+            laterality,
+            severity: match answered.severity {
+                _ if presence != Presence::Present
+                    || row.is_some_and(|row| !row.severity_applies) =>
+                {
+                    None
+                }
+                Grade::Mild => Some(Severity::Mild),
+                Grade::Moderate => Some(Severity::Moderate),
+                Grade::Severe => Some(Severity::Severe),
+                Grade::None => None,
+            },
+            probability: Some(answered.probability),
+            description,
+            measurements,
+            regions,
+            evidence,
+            differential: answered
+                .differential
+                .iter()
+                .map(|item| self.text(item, 160))
+                .filter(|item| !item.is_empty())
+                .collect(),
+            recommendation: self.text(&answered.recommendation, 600),
+            urgency: match (presence, row) {
+                (Presence::Present, Some(row)) => row.urgency.max(answered.urgency),
+                (Presence::Present, None) | (Presence::Absent | Presence::Undetermined, _) => {
+                    Urgency::Routine
+                }
+            },
+        }
+    }
+
+    /// The model's word, unless its own probability speaks against it.
+    fn presence(&mut self, answered: &AnsweredFinding, name: &str) -> Presence {
+        let minimum = self.profile.probability_min;
+        match answered.presence {
+            Presence::Present if answered.probability < minimum => Presence::Undetermined,
+            Presence::Absent if answered.probability >= minimum.max(0.5) => {
+                self.doubt(format!("{name}: called absent, with a probability that says present"));
+                Presence::Undetermined
+            }
+            given => given,
+        }
+    }
+
+    /// A finding of an organ that the patient's sex does not have is a mix-up, of patients or of organs.
+    fn check_sex(
+        &mut self,
+        row: Option<&Row>,
+        name: &str,
+        description: &str,
+        presence: Presence,
+        said: Presence,
+    ) -> Presence {
+        if said == Presence::Absent {
+            return presence;
+        }
+        let key = row.map_or("", |row| row.key.as_str());
+        let organ = wording::organ_of_other_sex(
+            self.study.patient.sex.trim(),
+            key,
+            &format!("{name} {description}"),
+        );
+        match organ {
+            Some(organ) if presence == Presence::Present => {
+                self.doubt(format!("{name}: {organ}, and the header gives the other sex"));
+                Presence::Undetermined
+            }
+            Some(_) | None => presence,
+        }
+    }
+
+    fn side(
+        &mut self,
+        answered: &AnsweredFinding,
+        row: Option<&Row>,
+        name: &str,
+        presence: Presence,
+        evidence: &[ImageRef],
+    ) -> Option<Laterality> {
+        let side = match answered.laterality {
+            Side::Right => Some(Laterality::Right),
+            Side::Left => Some(Laterality::Left),
+            Side::Bilateral => Some(Laterality::Bilateral),
+            Side::None => None,
+        };
+        if row.is_some_and(|row| !row.paired_site) {
+            if side.is_some() && presence == Presence::Present {
+                self.warn(format!("{name}: has no side, the model gave one; it was left out"));
+            }
+            return None;
+        }
+        if presence != Presence::Present {
+            return side.filter(|_| presence == Presence::Undetermined);
+        }
+        if side.is_none() && row.is_some() {
+            self.warn(format!("{name}: the model did not give the side"));
+        }
+        let shown = self.header_side(evidence);
+        let contradicts = matches!(
+            (side, shown),
+            (Some(Laterality::Right | Laterality::Bilateral), Some(Laterality::Left))
+                | (Some(Laterality::Left | Laterality::Bilateral), Some(Laterality::Right))
+        );
+        if contradicts {
+            self.doubt(format!(
+                "{name}: the model's side contradicts the image header; no side is given"
+            ));
+            return None;
+        }
+        side
+    }
+
+    /// The side that the headers of all these images give, if they give one and the same.
+    fn header_side(&self, evidence: &[ImageRef]) -> Option<Laterality> {
+        let mut sides = evidence.iter().map(|image| {
+            let instance = self
+                .study
+                .instances
+                .iter()
+                .find(|i| i.sop_instance_uid == image.sop_instance_uid)?;
+            match instance.laterality.trim() {
+                "R" => Some(Laterality::Right),
+                "L" => Some(Laterality::Left),
+                _ => None,
+            }
+        });
+        let first = sides.next()??;
+        sides.all(|side| side == Some(first)).then_some(first)
+    }
+
+    /// One key, on one side, both present and absent.
+    fn check_doubles(&mut self, findings: &[Finding]) {
+        for (at, one) in findings.iter().enumerate() {
+            let other = findings[..at].iter().find(|other| {
+                other.key == one.key
+                    && (other.laterality == one.laterality
+                        || other.laterality.is_none()
+                        || one.laterality.is_none())
+                    && other.presence != one.presence
+                    && other.presence != Presence::Undetermined
+                    && one.presence != Presence::Undetermined
+            });
+            if other.is_some() {
+                self.doubt(format!("{}: called both present and absent", one.concept.meaning));
+            }
+        }
+    }
+
+    /// Numbers and tracking UIDs, once the order stands.
+    fn name(&self, findings: &mut [Finding]) {
+        let mut seen: Vec<(String, u32)> = Vec::new();
+        for (at, finding) in findings.iter_mut().enumerate() {
+            finding.id = format!("F{}", at + 1);
+            let what = format!("{}/{:?}", finding.key, finding.laterality);
+            let nth = match seen.iter_mut().find(|(earlier, _)| *earlier == what) {
+                Some((_, count)) => {
+                    *count += 1;
+                    *count
+                }
+                None => {
+                    seen.push((what.clone(), 1));
+                    1
+                }
+            };
+            let study = self.study.study_uid.as_str();
+            finding.tracking_uid = uid::derived(&[
+                "tracking",
+                study,
+                &self.algorithm.device_uid,
+                &what,
+                &nth.to_string(),
+            ]);
+        }
+    }
+
+    /// Names of the asked findings that were answered; the others are told.
+    fn looked_for(&mut self, findings: &[Finding]) -> Vec<String> {
+        let rows: Vec<&Row> =
+            self.profile.findings.iter().filter_map(|key| codes::find(key)).collect();
+        let (answered, silent): (Vec<&Row>, Vec<&Row>) =
+            rows.into_iter().partition(|row| findings.iter().any(|finding| finding.key == row.key));
+        let names =
+            |rows: &[&Row]| rows.iter().map(|row| row.concept.meaning.clone()).collect::<Vec<_>>();
+        if !silent.is_empty() {
+            self.warn(format!("the model did not answer on: {}", names(&silent).join(", ")));
+        }
+        if answered.is_empty() {
+            self.doubt("the model answered on none of the findings it was asked about".into());
+        }
+        names(&answered)
+    }
+
+    fn check_quality(&mut self, answer: &Answer) {
+        match answer.image_quality.usable {
+            Usable::Good | Usable::Limited => {}
+            Usable::NotDiagnostic => {
+                self.doubt("the model calls the pictures not diagnostic".into())
+            }
+        }
+        let texts: Vec<&str> = answer
+            .findings
+            .iter()
+            .map(|finding| finding.description.as_str())
+            .chain([answer.impression.as_str(), answer.recommendation.as_str()])
+            .collect();
+        if !wording::is_english(&texts.join(" ")) {
+            self.doubt("the model answered in another language than English".into());
+        }
+    }
+
+    /// The most urgent of what is present; the model's word for the whole can raise it.
+    fn urgency(&mut self, answer: &Answer, findings: &[Finding]) -> Urgency {
+        let found = findings
+            .iter()
+            .filter(|finding| finding.presence == Presence::Present)
+            .map(|finding| finding.urgency)
+            .max()
+            .unwrap_or_default();
+        if answer.urgency > found && answer.urgency >= Urgency::Urgent {
+            self.doubt(format!(
+                "the model calls the study {}, and none of its findings is",
+                answer.urgency.as_str()
+            ));
+        }
+        found.max(answer.urgency)
+    }
+
+    /// The model's impression, unless it says something else than the findings.
+    fn impression(&mut self, answer: &Answer, findings: &[Finding]) -> String {
+        let given = self.text(&answer.impression, 2000);
+        let present: Vec<&Finding> =
+            findings.iter().filter(|finding| finding.presence == Presence::Present).collect();
+        let mut by_rule = given.is_empty() || !wording::is_english(&given);
+        for row in self.profile.findings.iter().filter_map(|key| codes::find(key)) {
+            let is_present = present.iter().any(|finding| finding.key == row.key);
+            match wording::mentions(&given, &row.concept.meaning) {
+                wording::Mention::Affirmed if !is_present => {
+                    let line = format!(
+                        "the impression mentions {}, the findings do not",
+                        row.concept.meaning
+                    );
+                    match row.urgency >= self.profile.alert_at {
+                        true => self.doubt(line),
+                        false => self.warn(line),
+                    }
+                }
+                wording::Mention::Denied if is_present => {
+                    self.doubt(format!(
+                        "the impression denies {}, the findings have it",
+                        row.concept.meaning
+                    ));
+                    by_rule = true;
+                }
+                wording::Mention::Affirmed | wording::Mention::Denied | wording::Mention::None => {}
+            }
+        }
+        if wording::says_normal(&given) {
+            if !present.is_empty() {
+                self.doubt("the impression says normal, the findings do not".into());
+            }
+            // "Normal" is not ours to say: no finding among those looked for is.
+            by_rule = true;
+        }
+        match by_rule {
+            true => wording::impression(findings),
+            false => given,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

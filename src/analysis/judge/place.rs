@@ -1,0 +1,114 @@
+//! Where a finding is: pictures, regions, sizes.
+
+use crate::analysis::answer::AnsweredBox;
+use crate::analysis::answer::AnsweredFinding;
+use crate::analysis::judge::Judge;
+use crate::domain::code::Code;
+use crate::domain::finding::Measurement;
+use crate::domain::finding::Presence;
+use crate::domain::finding::Region;
+use crate::domain::picture::ImageRef;
+use crate::domain::picture::PictureRef;
+
+impl Judge<'_> {
+    /// Regions in pixels of their instances, and the images that the finding rests on.
+    pub(super) fn place(
+        &mut self,
+        answered: &AnsweredFinding,
+        name: &str,
+        presence: Presence,
+    ) -> (Vec<Region>, Vec<ImageRef>) {
+        let mut regions = Vec::new();
+        let mut evidence: Vec<ImageRef> = Vec::new();
+        let mut unknown = false;
+        let boxed = answered.boxes.iter().map(|b| b.picture);
+        for number in answered.pictures.iter().copied().chain(boxed) {
+            match self.picture(number) {
+                Some(picture) if !evidence.contains(&picture.image) => {
+                    evidence.push(picture.image.clone())
+                }
+                Some(_) => {}
+                None => unknown = true,
+            }
+        }
+        for b in &answered.boxes {
+            let Some(picture) = self.picture(b.picture) else { continue };
+            match region(b, picture) {
+                Some(region) if presence != Presence::Absent => regions.push(region),
+                Some(_) => {}
+                None => self.warn(format!("{name}: a box without an area was left out")),
+            }
+        }
+        if unknown {
+            self.warn(format!("{name}: the model cites a picture that it was not shown"));
+        }
+        if evidence.is_empty() && presence == Presence::Present {
+            // It rests on all that was shown: the report says so.
+            for picture in self.pictures {
+                if !evidence.contains(&picture.image) {
+                    evidence.push(picture.image.clone());
+                }
+            }
+            if self.pictures.len() > 1 {
+                self.warn(format!("{name}: the model did not say on which picture; all are given"));
+            }
+        }
+        (regions, evidence)
+    }
+
+    fn picture(&self, number: u32) -> Option<&PictureRef> {
+        self.pictures.iter().find(|picture| picture.number == number)
+    }
+
+    /// Sizes. A model cannot measure millimetres: what it gives is dropped, and where it gave a
+    /// size and a box, and the image has a Pixel Spacing, the size is computed from the box.
+    pub(super) fn measurements(
+        &mut self,
+        answered: &AnsweredFinding,
+        name: &str,
+        regions: &[Region],
+    ) -> Vec<Measurement> {
+        if answered.measurements.is_empty() {
+            return Vec::new();
+        }
+        let is_size = |unit: &str| matches!(unit.trim().to_lowercase().as_str(), "mm" | "cm");
+        let wants_size = answered.measurements.iter().any(|m| is_size(&m.unit));
+        let longest =
+            regions.iter().filter_map(|region| self.longest_side_mm(region)).reduce(f64::max);
+        match (wants_size, longest) {
+            (true, Some(mm)) => {
+                self.warn(format!(
+                    "{name}: the size is computed from the model's box and Pixel Spacing"
+                ));
+                let concept = Code::new("81827009", "SCT", "Diameter");
+                vec![Measurement { concept, value: (mm * 10.0).round() / 10.0, unit: "mm".into() }]
+            }
+            (true, None) | (false, _) => {
+                self.warn(format!(
+                    "{name}: the model's own estimate of a measurement was left out, it cannot be checked"
+                ));
+                Vec::new()
+            }
+        }
+    }
+
+    fn longest_side_mm(&self, region: &Region) -> Option<f64> {
+        let of = |image: &ImageRef| {
+            self.study.instances.iter().find(|i| i.sop_instance_uid == image.sop_instance_uid)
+        };
+        // Row spacing is the distance between rows, so along y.
+        let [along_y, along_x] = of(&region.image)?.pixel_spacing_mm?;
+        let mm = ((region.x1 - region.x0) * along_x).max((region.y1 - region.y0) * along_y);
+        (mm.is_finite() && mm > 0.0).then_some(mm)
+    }
+}
+
+/// A box in pixels of the instance. `None` when less than a pixel is left of it.
+fn region(b: &AnsweredBox, picture: &PictureRef) -> Option<Region> {
+    let (columns, rows) = (f64::from(picture.source_columns), f64::from(picture.source_rows));
+    let scale = |fraction: f64, size: f64| (fraction * size).clamp(0.0, size);
+    let (x0, x1) = (scale(b.x0, columns), scale(b.x1, columns));
+    let (y0, y1) = (scale(b.y0, rows), scale(b.y1, rows));
+    let has_area = x1 - x0 >= 1.0 && y1 - y0 >= 1.0;
+    has_area.then(|| Region { image: picture.image.clone(), x0, y0, x1, y1 })
+}

@@ -1,0 +1,251 @@
+//! What a text of the model says, by words. Crude on purpose: it only has to notice what a
+//! person should look at.
+
+use crate::analysis::words;
+use crate::domain::finding::Finding;
+use crate::domain::finding::Laterality;
+use crate::domain::finding::Presence;
+use crate::domain::finding::Severity;
+
+/// How a text speaks of a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mention {
+    None,
+    Affirmed,
+    Denied,
+}
+
+/// Words that deny what follows in the same clause.
+const DENIALS: [&str; 12] = [
+    "no",
+    "not",
+    "without",
+    "negative for",
+    "absence of",
+    "absent",
+    "free of",
+    "denies",
+    "excludes",
+    "excluded",
+    "neither",
+    "nor",
+];
+/// Words after which a denial is none: "cannot be excluded", "not only".
+const DOUBTS: [&str; 8] = [
+    "cannot",
+    "can not",
+    "could not",
+    "may not",
+    "not only",
+    "difficult to exclude",
+    "not possible",
+    "unable to",
+];
+
+/// How `text` speaks of `name`: an affirmation anywhere counts more than a denial elsewhere.
+pub fn mentions(text: &str, name: &str) -> Mention {
+    let mut found = Mention::None;
+    for sentence in text.split(['.', ';', '!', '?', '\n']) {
+        for clause in sentence.split(" but ").flat_map(|part| part.split(" however ")) {
+            if !words::has(clause, name) {
+                continue;
+            }
+            let is_denied = words::has_any(clause, &DENIALS) && !words::has_any(clause, &DOUBTS);
+            match is_denied {
+                true if found == Mention::None => found = Mention::Denied,
+                true => {}
+                false => found = Mention::Affirmed,
+            }
+        }
+    }
+    found
+}
+
+/// Whether a text calls the whole normal.
+pub fn says_normal(text: &str) -> bool {
+    const NORMAL: [&str; 9] = [
+        "normal study",
+        "normal examination",
+        "normal exam",
+        "normal chest",
+        "unremarkable",
+        "no acute",
+        "no abnormality",
+        "no abnormal findings",
+        "within normal limits",
+    ];
+    let bare = words::tokens(text);
+    words::has_any(text, &NORMAL) || bare == ["normal"]
+}
+
+/// Whether a text looks like English, or is too short to tell.
+pub fn is_english(text: &str) -> bool {
+    const COMMON: [&str; 26] = [
+        "the", "is", "are", "of", "no", "and", "with", "in", "on", "there", "seen", "a", "to",
+        "for", "at", "or", "left", "right", "by", "not", "without", "lung", "shows", "this",
+        "evidence", "normal",
+    ];
+    let letters = text.chars().filter(|c| c.is_alphabetic()).count();
+    let foreign = text.chars().filter(|c| c.is_alphabetic() && !c.is_ascii()).count();
+    if foreign * 5 > letters {
+        return letters < 4;
+    }
+    let tokens = words::tokens(text);
+    let common = tokens.iter().filter(|token| COMMON.contains(&token.as_str())).count();
+    tokens.len() < 12 || common * 12 >= tokens.len()
+}
+
+/// Whether a text labels something as a patient's name, number or birth date.
+pub fn names_a_patient(text: &str) -> bool {
+    const LABELS: [&str; 12] = [
+        "patient name",
+        "patient s name",
+        "name of patient",
+        "patient id",
+        "mrn",
+        "medical record number",
+        "dob",
+        "date of birth",
+        "birth date",
+        "accession",
+        "social security",
+        "ssn",
+    ];
+    words::has_any(text, &LABELS)
+        || ["Mr. ", "Mrs. ", "Ms. "]
+            .iter()
+            .any(|title| text.split(title).skip(1).any(|rest| rest.starts_with(char::is_uppercase)))
+}
+
+/// The organ in a text or key that the given sex does not have.
+pub fn organ_of_other_sex(sex: &str, key: &str, text: &str) -> Option<&'static str> {
+    const MALE: [(&str, &[&str]); 3] = [
+        ("an organ of men", &["testicular_torsion"]),
+        ("prostate", &["prostate", "prostatic"]),
+        ("testis", &["testis", "testicle", "testicular", "scrotum", "scrotal", "seminal vesicles"]),
+    ];
+    const FEMALE: [(&str, &[&str]); 3] = [
+        ("an organ of women", &["ectopic_pregnancy"]),
+        (
+            "uterus",
+            &["uterus", "uterine", "endometrium", "endometrial", "pregnancy", "intrauterine"],
+        ),
+        ("ovary", &["ovary", "ovaries", "ovarian", "adnexal"]),
+    ];
+    let organs = match sex {
+        "F" => MALE,
+        "M" => FEMALE,
+        _ => return None,
+    };
+    organs
+        .iter()
+        .find(|(_, list)| list.contains(&key) || words::has_any(text, list))
+        .map(|(organ, _)| *organ)
+}
+
+/// Lowercase letters and digits with underscores, at most 40 characters.
+pub fn slug(name: &str) -> String {
+    let words: Vec<String> = words::tokens(name);
+    let slug: String = words
+        .join("_")
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '_')
+        .take(40)
+        .collect();
+    match slug.is_empty() {
+        true => "finding".into(),
+        false => slug,
+    }
+}
+
+/// One or two sentences from the findings themselves.
+pub fn impression(findings: &[Finding]) -> String {
+    let present: Vec<String> = findings
+        .iter()
+        .filter(|finding| finding.presence == Presence::Present)
+        .map(|finding| {
+            let severity = match finding.severity {
+                Some(Severity::Mild) => ", mild",
+                Some(Severity::Moderate) => ", moderate",
+                Some(Severity::Severe) => ", severe",
+                None => "",
+            };
+            let side = match finding.laterality {
+                Some(Laterality::Right) => ", right",
+                Some(Laterality::Left) => ", left",
+                Some(Laterality::Bilateral) => ", both sides",
+                Some(Laterality::Unilateral) => ", one side",
+                None => "",
+            };
+            let sure =
+                finding.probability.map(|p| format!(" (probability {p:.2})")).unwrap_or_default();
+            format!("{}{side}{severity}{sure}", finding.concept.meaning)
+        })
+        .collect();
+    match present.is_empty() {
+        true => "No finding above threshold among those looked for.".into(),
+        false => format!("{}.", present.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mention_is_affirmed_or_denied() {
+        for (text, mention) in [
+            ("Left pneumothorax.", Mention::Affirmed),
+            ("No pneumothorax.", Mention::Denied),
+            ("No effusion. Small pneumothorax.", Mention::Affirmed),
+            ("No effusion, but a small pneumothorax is seen", Mention::Affirmed),
+            ("Pneumothorax cannot be excluded", Mention::Affirmed),
+            ("Negative for pneumothorax or effusion", Mention::Denied),
+            ("Clear lungs", Mention::None),
+            ("pneumothoraxes", Mention::None),
+        ] {
+            assert_eq!(mentions(text, "Pneumothorax"), mention, "{text}");
+        }
+    }
+
+    #[test]
+    fn another_language_is_noticed() {
+        for text in [
+            "",
+            "Normal.",
+            "No pneumothorax",
+            "There is a small opacity in the left lower lobe with an effusion.",
+            "Consolidation, right lower lobe; pleural effusion, small; heart size normal; bones intact, no fracture",
+        ] {
+            assert!(is_english(text), "{text}");
+        }
+        for text in [
+            "좌측 폐하엽에 경화가 관찰됩니다.",
+            "左肺下叶实变。",
+            "Không thấy tràn dịch màng phổi, bóng tim không to, trung thất không rộng",
+            "Kein Nachweis eines Pneumothorax, Herz normal groß, keine Infiltrate, kein Erguss, Skelett unauffällig",
+            "Норма",
+        ] {
+            assert!(!is_english(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_names_a_patient_is_noticed() {
+        for text in ["Patient name: John Doe", "MRN 12345", "Mrs. Miller has a nodule", "DOB 1970"]
+        {
+            assert!(names_a_patient(text), "{text}");
+        }
+        for text in ["The patient is rotated", "1.2 mm nodule", "Ms. unclear"] {
+            assert!(!names_a_patient(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn organs_and_sex_are_compared() {
+        assert_eq!(organ_of_other_sex("F", "", "enlarged prostate"), Some("prostate"));
+        assert_eq!(organ_of_other_sex("M", "ectopic_pregnancy", ""), Some("an organ of women"));
+        assert_eq!(organ_of_other_sex("M", "", "enlarged prostate"), None);
+        assert_eq!(organ_of_other_sex("", "", "uterus and prostate"), None);
+    }
+}

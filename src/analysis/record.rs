@@ -1,0 +1,325 @@
+//! The record of a reading, for each way it can end. The one place where an assessment is put
+//! together, so that "read", "not covered" and "needs review" differ where they must and nowhere else.
+
+use jiff::Timestamp;
+
+use crate::analysis::Reading;
+use crate::analysis::codes;
+use crate::analysis::judge;
+use crate::domain::assessment::Algorithm;
+use crate::domain::assessment::Assessment;
+use crate::domain::assessment::Outcome;
+use crate::domain::assessment::QualityFlag;
+use crate::domain::assessment::StudyMeasurement;
+use crate::domain::finding::Finding;
+use crate::domain::finding::Presence;
+use crate::domain::picture::ImageRef;
+use crate::domain::picture::PictureRef;
+use crate::domain::profile::Profile;
+use crate::domain::study::Excluded;
+use crate::domain::study::Instance;
+use crate::domain::study::Study;
+use crate::domain::uid;
+use crate::domain::urgency::Urgency;
+
+/// What is known of a study before anyone has read it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Basis {
+    pub study: Study,
+    pub revision: u32,
+    pub profile: Profile,
+    /// Pictures that were shown to the model, else made for the report.
+    pub pictures: Vec<PictureRef>,
+    pub measurements: Vec<StudyMeasurement>,
+    pub quality: Vec<QualityFlag>,
+    pub excluded: Vec<Excluded>,
+    /// Notes of the plan and of the steps before.
+    pub notes: Vec<String>,
+    pub clinical_information: String,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+}
+
+/// What the local chest model gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalResult {
+    /// Calibrated, 0 to 1.
+    pub probability: f64,
+    /// At or above: present.
+    pub threshold: f64,
+    /// Below the threshold and at or above this: undetermined. Equal to `threshold`: no such zone.
+    pub threshold_low: f64,
+    pub algorithm: Algorithm,
+    /// Why the picture does not look like a chest X-ray, when it does not.
+    pub implausible: Option<String>,
+}
+
+/// The software that measures and reads nothing.
+pub fn measuring() -> Algorithm {
+    let (name, version, manufacturer) =
+        ("prelim-measurements", env!("CARGO_PKG_VERSION"), "Prelim");
+    Algorithm {
+        name: name.into(),
+        version: version.into(),
+        manufacturer: manufacturer.into(),
+        device_uid: uid::derived(&["device", name, version, manufacturer]),
+        parameters: Vec::new(),
+        provider: "local".into(),
+        measures_only: true,
+    }
+}
+
+/// A gateway's reading, judged.
+pub fn read(basis: Basis, reading: &Reading) -> Assessment {
+    let judged = judge::judge(
+        &reading.answer,
+        &basis.study,
+        &basis.profile,
+        &basis.pictures,
+        &reading.algorithm,
+    );
+    let mut record = blank(basis, judged.outcome, reading.algorithm.clone());
+    record.findings = judged.findings;
+    record.looked_for = judged.looked_for;
+    record.key_picture = judged.key_picture;
+    record.impression = judged.impression;
+    record.recommendation = judged.recommendation;
+    record.urgency = judged.urgency;
+    record.quality.extend(judged.quality);
+    record.warnings.extend(judged.warnings);
+    record
+}
+
+/// No model covers the study: measurements only. Says nothing about what is or is not there.
+pub fn not_covered(basis: Basis, reason: &str) -> Assessment {
+    let outcome = Outcome::NotCovered { reason: reason.to_owned() };
+    let mut record = blank(basis, outcome, measuring());
+    record.impression = "Not read: no model covers this study. Measurements only.".into();
+    record
+}
+
+/// A person must look: no usable reading.
+///
+/// - `algorithm`: who was asked; `None` when nobody was.
+pub fn needs_review(basis: Basis, reason: &str, algorithm: Option<Algorithm>) -> Assessment {
+    let outcome = Outcome::NeedsReview { reason: reason.to_owned() };
+    let mut record = blank(basis, outcome, algorithm.unwrap_or_else(measuring));
+    record.impression = "Not read: the analysis gave no usable result. A person must look.".into();
+    record
+}
+
+/// The local model's reading of one frontal chest X-ray of a child.
+///
+/// - `instance`: the one that the gate chose.
+pub fn pneumonia(basis: Basis, instance: &Instance, result: &LocalResult) -> Assessment {
+    if let Some(why) = &result.implausible {
+        let reason = format!("the picture does not look like a frontal chest X-ray: {why}");
+        return needs_review(basis, &reason, Some(result.algorithm.clone()));
+    }
+    if !(0.0..=1.0).contains(&result.probability) {
+        return needs_review(
+            basis,
+            "the local model gave no probability",
+            Some(result.algorithm.clone()),
+        );
+    }
+    let presence = match result.probability {
+        p if p >= result.threshold => Presence::Present,
+        p if p >= result.threshold_low => Presence::Undetermined,
+        _ => Presence::Absent,
+    };
+    let finding = pneumonia_finding(&basis.study, instance, result, presence);
+    let mut record = blank(basis, Outcome::Read, result.algorithm.clone());
+    record.algorithm.parameters.push(format!("threshold={:.3}", result.threshold));
+    record.urgency = finding.urgency;
+    record.looked_for = vec!["Pneumonia pattern".into()];
+    record.impression = match presence {
+        Presence::Present => {
+            format!("Pattern of pneumonia (probability {:.2}).", result.probability)
+        }
+        Presence::Undetermined => {
+            format!(
+                "A pattern of pneumonia is neither clear nor excluded (probability {:.2}).",
+                result.probability
+            )
+        }
+        Presence::Absent => "No finding above threshold among those looked for.".into(),
+    };
+    record.recommendation = match presence {
+        Presence::Present => "Reading by a radiologist with priority.".into(),
+        Presence::Undetermined | Presence::Absent => "Reading by a radiologist as usual.".into(),
+    };
+    let shown =
+        record.pictures.iter().find(|p| p.image.sop_instance_uid == instance.sop_instance_uid);
+    record.key_picture = shown.map(|p| p.number).or(record.key_picture);
+    if record.study.age_years().is_some_and(|age| !(1.0..6.0).contains(&age)) {
+        record.warnings.push(
+            "the model was trained on children of 1 to 5 years; this patient is of another age"
+                .into(),
+        );
+    }
+    record.findings = vec![finding];
+    record
+}
+
+fn pneumonia_finding(
+    study: &Study,
+    instance: &Instance,
+    result: &LocalResult,
+    presence: Presence,
+) -> Finding {
+    let row = codes::find("pneumonia").expect("a row of our own table, tested below");
+    let image = ImageRef {
+        sop_class_uid: instance.sop_class_uid.clone(),
+        sop_instance_uid: instance.sop_instance_uid.clone(),
+        series_uid: instance.series_uid.clone(),
+        frame: None,
+    };
+    let device = &result.algorithm.device_uid;
+    Finding {
+        id: "F1".into(),
+        tracking_uid: uid::derived(&[
+            "tracking",
+            study.study_uid.as_str(),
+            device,
+            "pneumonia/None",
+            "1",
+        ]),
+        key: row.key.clone(),
+        concept: row.concept.clone(),
+        presence,
+        site: row.site.clone(),
+        laterality: None,
+        severity: None,
+        probability: Some(result.probability),
+        description:
+            "Pattern of pneumonia on the whole picture; the model gives no place and no side."
+                .into(),
+        measurements: Vec::new(),
+        regions: Vec::new(),
+        evidence: vec![image],
+        differential: Vec::new(),
+        recommendation: String::new(),
+        urgency: match presence {
+            Presence::Present => row.urgency,
+            Presence::Undetermined | Presence::Absent => Urgency::Routine,
+        },
+    }
+}
+
+fn blank(basis: Basis, outcome: Outcome, algorithm: Algorithm) -> Assessment {
+    let mut warnings = basis.notes;
+    warnings.extend(basis.study.inconsistencies.iter().cloned());
+    Assessment {
+        revision: basis.revision,
+        profile: basis.profile.name,
+        profile_version: basis.profile.version,
+        examination: basis.profile.title,
+        outcome,
+        algorithm,
+        findings: Vec::new(),
+        looked_for: Vec::new(),
+        measurements: basis.measurements,
+        quality: basis.quality,
+        key_picture: basis.pictures.first().map(|picture| picture.number),
+        pictures: basis.pictures,
+        excluded: basis.excluded,
+        impression: String::new(),
+        recommendation: String::new(),
+        urgency: Urgency::Routine,
+        warnings,
+        clinical_information: basis.clinical_information,
+        started_at: basis.started_at,
+        finished_at: basis.finished_at,
+        study: basis.study,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::profile;
+    use crate::analysis::testing;
+
+    fn basis() -> Basis {
+        let study = testing::study("CR", "CHEST", "PA", "");
+        let chest =
+            profile::load(None).unwrap().into_iter().find(|p| p.name == "chest_xray").unwrap();
+        Basis {
+            pictures: testing::pictures(&study),
+            study,
+            revision: 1,
+            profile: chest,
+            measurements: Vec::new(),
+            quality: Vec::new(),
+            excluded: Vec::new(),
+            notes: Vec::new(),
+            clinical_information: String::new(),
+            started_at: Timestamp::UNIX_EPOCH,
+            finished_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn result(probability: f64) -> LocalResult {
+        let algorithm = Algorithm { name: "chest".into(), measures_only: false, ..measuring() };
+        LocalResult {
+            probability,
+            threshold: 0.6,
+            threshold_low: 0.3,
+            algorithm,
+            implausible: None,
+        }
+    }
+
+    #[test]
+    fn a_positive_child_raises_an_alert_and_a_negative_one_is_not_normal() {
+        let basis = basis();
+        let instance = basis.study.instances[0].clone();
+        for (probability, presence, urgency) in [
+            (0.9, Presence::Present, Urgency::Urgent),
+            (0.6, Presence::Present, Urgency::Urgent),
+            (0.4, Presence::Undetermined, Urgency::Routine),
+            (0.1, Presence::Absent, Urgency::Routine),
+        ] {
+            let record = pneumonia(basis.clone(), &instance, &result(probability));
+            assert_eq!((record.outcome.clone(), record.urgency), (Outcome::Read, urgency));
+            assert_eq!(record.findings[0].presence, presence, "{probability}");
+            assert_eq!(record.findings[0].evidence.len(), 1);
+            assert!(!record.impression.to_lowercase().contains("normal"));
+            assert!(record.urgency < record_alert(&basis) || presence == Presence::Present);
+        }
+    }
+
+    fn record_alert(basis: &Basis) -> Urgency {
+        basis.profile.alert_at
+    }
+
+    #[test]
+    fn what_is_not_covered_or_not_readable_never_looks_read() {
+        let basis = basis();
+        let instance = basis.study.instances[0].clone();
+        let not = not_covered(basis.clone(), "no local model covers this study: it is a CT");
+        assert!(
+            not.algorithm.measures_only && not.findings.is_empty() && not.looked_for.is_empty()
+        );
+        assert!(matches!(not.outcome, Outcome::NotCovered { .. }));
+        let odd = LocalResult { implausible: Some("no lungs".into()), ..result(0.1) };
+        for record in [
+            needs_review(basis.clone(), "unreadable", None),
+            pneumonia(basis.clone(), &instance, &odd),
+            pneumonia(basis.clone(), &instance, &result(f64::NAN)),
+        ] {
+            assert!(matches!(record.outcome, Outcome::NeedsReview { .. }), "{record:?}");
+            assert!(record.findings.is_empty() && !record.impression.contains("No finding"));
+        }
+    }
+
+    #[test]
+    fn a_reading_keeps_its_tracking_uid() {
+        let basis = basis();
+        let instance = basis.study.instances[0].clone();
+        let uid =
+            |p| pneumonia(basis.clone(), &instance, &result(p)).findings[0].tracking_uid.clone();
+        assert_eq!(uid(0.9), uid(0.2));
+    }
+}

@@ -1,0 +1,66 @@
+//! Text from outside (a header, a model, an operator), made harmless: what it says stays, what it
+//! could do to a terminal, a mail header or a reader's eye does not.
+
+/// Removes control characters, direction marks and invisible characters, joins white space to
+/// single spaces and cuts at `chars_max` characters (with an ellipsis). Mark-up stays as it is:
+/// every renderer escapes for itself.
+pub fn clean(text: &str, chars_max: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(chars_max * 4));
+    let mut space = false;
+    let mut count = 0;
+    for c in text.chars() {
+        if c.is_whitespace() || c.is_control() {
+            space = !out.is_empty();
+        } else if !is_invisible(c) {
+            if count + usize::from(space) >= chars_max {
+                out.pop();
+                out.push('…');
+                return out;
+            }
+            if std::mem::take(&mut space) {
+                out.push(' ');
+                count += 1;
+            }
+            out.push(c);
+            count += 1;
+        }
+    }
+    out
+}
+
+/// Zero-width characters, bidirectional controls, tags, private use and other characters that
+/// show nothing or change what others show.
+fn is_invisible(c: char) -> bool {
+    matches!(u32::from(c),
+        0xad | 0x61c | 0x115f..=0x1160 | 0x180e | 0x200b..=0x200f | 0x202a..=0x202e
+        | 0x2060..=0x206f | 0x3164 | 0xfe00..=0xfe0f | 0xfeff | 0xffa0 | 0xfff0..=0xfffb
+        | 0xe000..=0xf8ff | 0xfdd0..=0xfdef | 0xe0000..=0x10ffff)
+        || u32::from(c) & 0xfffe == 0xfffe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_and_direction_characters_go_and_mark_up_stays() {
+        for (raw, clean_text) in [
+            ("a\r\nBcc: x@y", "a Bcc: x@y"),
+            ("left\u{202e}thgir\u{202c}", "leftthgir"),
+            ("<b>x</b>\u{0}", "<b>x</b>"),
+            ("  a \u{200b} b\t", "a b"),
+            ("\u{e0041}\u{feff}흉부 X선", "흉부 X선"),
+            ("\u{1b}[31mred", "[31mred"),
+        ] {
+            assert_eq!(clean(raw, 100), clean_text, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn text_is_cut_at_its_limit() {
+        assert_eq!(clean("abcdef", 6), "abcdef");
+        assert_eq!(clean("abcdefg", 6), "abcde…");
+        assert_eq!(clean("흉부흉부", 3), "흉부…");
+        assert!(clean("a b c d e f", 4).chars().count() <= 4);
+    }
+}
