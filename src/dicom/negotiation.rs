@@ -334,7 +334,7 @@ mod tests {
                 proposed(7, ct, &[explicit]),
                 proposed(9, ct, &["1.2.840.10008.1.2.4.55"]),
                 proposed(11, ct, &[uids::JPEG_BASELINE8_BIT, explicit]),
-                proposed(13, ct, &[uids::JPEG_BASELINE8_BIT, uids::MPEG2_MPML]),
+                proposed(13, ct, &[uids::JPEG_BASELINE8_BIT, uids::MPEG2MPML]),
                 proposed(15, ct, &[explicit, uids::JPEGLS_LOSSLESS]),
                 proposed(17, ct, &[]),
             ],

@@ -66,7 +66,7 @@ pub enum ScanError {
     BadVr { tag: Tag },
     #[error("{tag} stands where it must not")]
     Misplaced { tag: Tag },
-    #[error("{tag} stands twice")]
+    #[error("{tag} stands twice, with two values")]
     Repeated { tag: Tag },
     #[error("{tag} is longer than a UID can be")]
     UidTooLong { tag: Tag },
@@ -479,10 +479,8 @@ impl<I: Input> Walk<'_, I> {
 
     /// A value of the data set itself, not of an item.
     fn value(&mut self, tag: Tag, length: u64) -> Result<(), ScanError> {
-        let Some(place) = self.found.place(tag) else { return self.input.skip(length) };
-        if place.is_some() {
-            // Which one counts would depend on the reader: one study could show as another.
-            return Err(ScanError::Repeated { tag });
+        if self.found.place(tag).is_none() {
+            return self.input.skip(length);
         }
         if tag != tags::PATIENT_ID && length > UID_BYTES_MAX {
             return Err(ScanError::UidTooLong { tag });
@@ -493,8 +491,17 @@ impl<I: Input> Walk<'_, I> {
             let [byte] = self.input.exact()?;
             text.push(char::from(byte));
         }
-        *place = Some(text.trim_matches(['\0', ' ']).to_owned());
-        self.input.skip(length - kept)
+        self.input.skip(length - kept)?;
+        let text = text.trim_matches(['\0', ' ']).to_owned();
+        match self.found.place(tag) {
+            // Which one counts would depend on the reader: one study could show as another.
+            Some(Some(before)) if *before != text => Err(ScanError::Repeated { tag }),
+            Some(place) => {
+                *place = Some(text);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 }
 
