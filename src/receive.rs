@@ -1,1 +1,546 @@
-//! (room receive)
+//! C-STORE to an object on disk, a receipt in the ledger, a DIMSE status.
+//!
+//! The order, and why: space is looked at first, so that a full disk refuses and takes nothing
+//! half; the data set is scanned and compared with the command before it gets a name; its bytes are
+//! synced, then renamed, then the folder is synced (all in `store`), so that the name never stands
+//! for less than the whole; the receipt is committed to the ledger; only then is 0000 answered.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::io::Cursor;
+use std::io::Seek as _;
+use std::io::SeekFrom;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use dicom_object::FileMetaTableBuilder;
+use sha2::Digest as _;
+use sha2::Sha256;
+
+use crate::dicom::negotiation;
+use crate::dicom::scan::Facts;
+use crate::dicom::scan::ScanError;
+use crate::dicom::scan::ScanLimits;
+use crate::dicom::scan::scan;
+use crate::dicom::status::Status;
+use crate::dicom::storage_scp::InstanceSink;
+use crate::dicom::storage_scp::Refusal;
+use crate::dicom::storage_scp::StorageHandler;
+use crate::dicom::storage_scp::StoreRequest;
+use crate::domain::ae_title::AeTitle;
+use crate::domain::clock::Clock;
+use crate::domain::uid::SeriesUid;
+use crate::domain::uid::SopClassUid;
+use crate::domain::uid::SopInstanceUid;
+use crate::domain::uid::StudyUid;
+use crate::domain::uid::TransferSyntaxUid;
+use crate::store::IncomingObject;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::Stored;
+use crate::store::event::Receipt;
+use crate::store::event::Source;
+
+/// Takes instances into the store.
+pub struct Receiver {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    limits: ScanLimits,
+}
+
+impl Receiver {
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Receiver {
+        Receiver { store, clock, limits: ScanLimits::default() }
+    }
+}
+
+#[async_trait]
+impl StorageHandler for Receiver {
+    async fn begin(&self, request: StoreRequest) -> Result<Box<dyn InstanceSink>, Refusal> {
+        let named = Named::parse(&request)?;
+        Ok(Box::new(Reception {
+            store: self.store.clone(),
+            clock: Arc::clone(&self.clock),
+            limits: self.limits.clone(),
+            named,
+            request,
+            held: None,
+            draft: None,
+        }))
+    }
+}
+
+/// What the command and the presentation context say of the instance that comes.
+#[derive(Debug, Clone)]
+struct Named {
+    sop_class_uid: SopClassUid,
+    sop_instance_uid: SopInstanceUid,
+    transfer_syntax_uid: TransferSyntaxUid,
+}
+
+impl Named {
+    fn parse(request: &StoreRequest) -> Result<Named, Refusal> {
+        let bad = |what| Refusal::new(Status::CANNOT_UNDERSTAND, format!("command: bad {what}"));
+        Ok(Named {
+            sop_class_uid: SopClassUid::parse(&request.sop_class_uid)
+                .map_err(|_| bad("SOP Class UID"))?,
+            sop_instance_uid: SopInstanceUid::parse(&request.sop_instance_uid)
+                .map_err(|_| bad("SOP Instance UID"))?,
+            transfer_syntax_uid: TransferSyntaxUid::parse(&request.transfer_syntax_uid)
+                .map_err(|_| bad("transfer syntax"))?,
+        })
+    }
+}
+
+/// One instance on its way in.
+struct Reception {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    limits: ScanLimits,
+    named: Named,
+    request: StoreRequest,
+    /// The first chunk. Most instances have no other: they meet the disk once, when they are whole
+    /// and found good.
+    held: Option<Bytes>,
+    /// The file of an instance with more chunks.
+    draft: Option<Draft>,
+}
+
+#[async_trait]
+impl InstanceSink for Reception {
+    async fn write(&mut self, chunk: Bytes) -> Result<(), Refusal> {
+        let (held, draft) = (self.held.take(), self.draft.take());
+        if held.is_none() && draft.is_none() {
+            self.held = Some(chunk);
+            return Ok(());
+        }
+        let (store, request, named) =
+            (self.store.clone(), self.request.clone(), self.named.clone());
+        let draft = off_thread(move || {
+            let mut draft = match draft {
+                Some(draft) => draft,
+                None => Draft::new(&store, &request, &named)?,
+            };
+            for chunk in held.iter().chain([&chunk]) {
+                draft.write(chunk)?;
+            }
+            Ok(draft)
+        })
+        .await?;
+        self.draft = Some(draft);
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<(), Refusal> {
+        let Reception { store, clock, limits, named, request, held, draft } = *self;
+        let to = store.clone();
+        let placed = off_thread(move || match (draft, held) {
+            (Some(draft), _) => {
+                let facts = draft.scan(&named.transfer_syntax_uid, &limits)?;
+                draft.place(&named, Identity::of(&named, &facts)?)
+            }
+            (None, held) => {
+                let bytes = held.unwrap_or_default();
+                let syntax = &named.transfer_syntax_uid;
+                let facts = scan(Cursor::new(&bytes), bytes.len() as u64, syntax, &limits)
+                    .map_err(|error| unfit(&error))?;
+                let identity = Identity::of(&named, &facts)?;
+                let mut draft = Draft::new(&to, &request, &named)?;
+                draft.write(&bytes)?;
+                draft.place(&named, identity)
+            }
+        })
+        .await?;
+        let receipt = placed.receipt(clock.now());
+        let (object, instance) = (receipt.object.clone(), receipt.sop_instance_uid.clone());
+        match store.commit_instance(receipt).await {
+            Ok(Stored::New { .. } | Stored::SameBytes) => Ok(()),
+            Ok(Stored::OtherBytes) => {
+                tracing::warn!(%instance, "came again with other bytes: the first is kept");
+                Ok(())
+            }
+            Err(error) => {
+                if !may_hold(&error) {
+                    let path = store.data().join(object);
+                    let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
+                }
+                Err(refused(&error))
+            }
+        }
+    }
+}
+
+/// Whether the receipt of a failed commit may stand in the ledger after all. Then its file has to
+/// stay: a rebuild takes in a file without a receipt, but nothing brings back a file.
+fn may_hold(error: &StoreError) -> bool {
+    match error {
+        StoreError::Busy | StoreError::TooLarge { .. } => false,
+        StoreError::InUse { .. }
+        | StoreError::Newer { .. }
+        | StoreError::Io { .. }
+        | StoreError::Space { .. }
+        | StoreError::Index { .. }
+        | StoreError::Name { .. }
+        | StoreError::TooManyVersions { .. }
+        | StoreError::Closed => true,
+    }
+}
+
+/// Runs disk work where it may block.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "receiving an instance failed in this program");
+        Err(Refusal::new(Status::PROCESSING_FAILURE, "internal failure"))
+    })
+}
+
+/// A file that is being written, with the digest of its data set.
+struct Draft {
+    object: IncomingObject,
+    hash: Sha256,
+    /// Preamble and file meta group.
+    head_bytes: u64,
+    source: Source,
+}
+
+impl Draft {
+    fn new(store: &Store, request: &StoreRequest, named: &Named) -> Result<Draft, Refusal> {
+        let mut object = store.begin_object().map_err(|error| refused(&error))?;
+        let head = head(request, named)?;
+        object.write(&head).map_err(|error| refused(&error))?;
+        let source = Source {
+            calling_ae: request.calling_ae.clone(),
+            called_ae: request.called_ae.clone(),
+            address: request.peer.to_string(),
+            association: request.association.clone(),
+        };
+        Ok(Draft { object, hash: Sha256::new(), head_bytes: head.len() as u64, source })
+    }
+
+    fn write(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
+        self.hash.update(chunk);
+        self.object.write(chunk).map_err(|error| refused(&error))
+    }
+
+    fn scan(&self, syntax: &TransferSyntaxUid, limits: &ScanLimits) -> Result<Facts, Refusal> {
+        let look = || {
+            let mut file = File::open(self.object.path())?;
+            file.seek(SeekFrom::Start(self.head_bytes))?;
+            let bytes = self.object.size_bytes() - self.head_bytes;
+            scan(BufReader::with_capacity(64 * 1024, file), bytes, syntax, limits)
+        };
+        look().map_err(|error| unfit(&error))
+    }
+
+    fn place(self, named: &Named, identity: Identity) -> Result<Placed, Refusal> {
+        let size_bytes = self.object.size_bytes();
+        let Identity { study_uid, series_uid } = identity;
+        let object = self
+            .object
+            .place(&study_uid, &series_uid, &named.sop_instance_uid)
+            .map_err(|error| refused(&error))?;
+        let digest = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let (named, source) = (named.clone(), self.source);
+        Ok(Placed { named, study_uid, series_uid, object, size_bytes, digest, source })
+    }
+}
+
+/// A file that has its place and no receipt yet.
+struct Placed {
+    named: Named,
+    study_uid: StudyUid,
+    series_uid: SeriesUid,
+    object: String,
+    size_bytes: u64,
+    digest: String,
+    source: Source,
+}
+
+impl Placed {
+    fn receipt(self, received_at: jiff::Timestamp) -> Receipt {
+        Receipt {
+            study_uid: self.study_uid,
+            series_uid: self.series_uid,
+            sop_instance_uid: self.named.sop_instance_uid,
+            sop_class_uid: self.named.sop_class_uid,
+            transfer_syntax_uid: self.named.transfer_syntax_uid,
+            object: self.object,
+            size_bytes: self.size_bytes,
+            digest: self.digest,
+            from: self.source,
+            received_at,
+        }
+    }
+}
+
+/// Where an instance belongs.
+struct Identity {
+    study_uid: StudyUid,
+    series_uid: SeriesUid,
+}
+
+impl Identity {
+    /// Compares the data set with its command. Study and series come from the data set alone.
+    fn of(named: &Named, facts: &Facts) -> Result<Identity, Refusal> {
+        let mismatch = |what| Err(Refusal::new(Status::MISMATCH, what));
+        if facts.sop_class_uid != named.sop_class_uid.as_str() {
+            return mismatch("SOP Class UID of command and data set differ");
+        }
+        if facts.sop_instance_uid != named.sop_instance_uid.as_str() {
+            return mismatch("SOP Instance UID of command and data set differ");
+        }
+        let bad = |what| Refusal::new(Status::CANNOT_UNDERSTAND, format!("{what} missing or bad"));
+        Ok(Identity {
+            study_uid: StudyUid::parse(&facts.study_uid).map_err(|_| bad("Study Instance UID"))?,
+            series_uid: SeriesUid::parse(&facts.series_uid)
+                .map_err(|_| bad("Series Instance UID"))?,
+        })
+    }
+}
+
+/// Preamble and file meta group of the Part 10 file.
+fn head(request: &StoreRequest, named: &Named) -> Result<Vec<u8>, Refusal> {
+    let mut builder = FileMetaTableBuilder::new()
+        .media_storage_sop_class_uid(named.sop_class_uid.as_str())
+        .media_storage_sop_instance_uid(named.sop_instance_uid.as_str())
+        .transfer_syntax(named.transfer_syntax_uid.as_str())
+        .implementation_class_uid(negotiation::implementation_class_uid())
+        .implementation_version_name(negotiation::IMPLEMENTATION_VERSION);
+    // Only a title that is one: a broken one stands in the receipt, escaped.
+    if let Ok(calling) = AeTitle::parse(&request.calling_ae) {
+        builder = builder.source_application_entity_title(calling.as_str());
+    }
+    let mut head = vec![0; 128];
+    head.extend_from_slice(b"DICM");
+    let written = builder.build().and_then(|meta| meta.write(&mut head));
+    match written {
+        Ok(()) => Ok(head),
+        Err(error) => {
+            tracing::error!(%error, "file meta information cannot be written");
+            Err(Refusal::new(Status::PROCESSING_FAILURE, "internal failure"))
+        }
+    }
+}
+
+/// A data set that no parser should see.
+fn unfit(error: &ScanError) -> Refusal {
+    match error.is_io() {
+        true => Refusal::new(Status::OUT_OF_RESOURCES, "the data set cannot be read back"),
+        false => Refusal::new(Status::CANNOT_UNDERSTAND, error.to_string()),
+    }
+}
+
+/// The store's errors to DIMSE statuses. All say "later": the instance itself is good.
+fn refused(error: &StoreError) -> Refusal {
+    match error.is_out_of_space() {
+        true => Refusal::new(Status::OUT_OF_RESOURCES, "no space left to store it"),
+        false => {
+            tracing::error!(%error, "an instance could not be stored");
+            Refusal::new(Status::OUT_OF_RESOURCES, "it cannot be stored now")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use dicom_dictionary_std::tags;
+    use dicom_dictionary_std::uids;
+
+    use super::*;
+    use crate::domain::clock::SystemClock;
+    use crate::store::Config;
+
+    const CT: &str = uids::CT_IMAGE_STORAGE;
+
+    fn receiver(data: &Path, config: &Config) -> Receiver {
+        let (store, _) = Store::open(data, config, Arc::new(SystemClock)).unwrap();
+        Receiver::new(store, Arc::new(SystemClock))
+    }
+
+    fn request(class: &str, instance: &str) -> StoreRequest {
+        StoreRequest {
+            sop_class_uid: class.into(),
+            sop_instance_uid: instance.into(),
+            transfer_syntax_uid: uids::EXPLICIT_VR_LITTLE_ENDIAN.into(),
+            calling_ae: "CT 1".into(),
+            called_ae: "PRELIM".into(),
+            peer: "127.0.0.1:104".parse().unwrap(),
+            association: "7".into(),
+        }
+    }
+
+    fn element(tag: dicom_core::Tag, vr: &str, value: &str) -> Vec<u8> {
+        let value = if value.len() % 2 == 0 { value.to_owned() } else { format!("{value}\0") };
+        let mut out = [tag.0.to_le_bytes(), tag.1.to_le_bytes()].concat();
+        out.extend_from_slice(vr.as_bytes());
+        out.extend_from_slice(&u16::try_from(value.len()).unwrap().to_le_bytes());
+        out.extend_from_slice(value.as_bytes());
+        out
+    }
+
+    fn data_set(class: &str, instance: &str, study: &str, series: &str, pixels: u8) -> Vec<u8> {
+        let mut bytes = [
+            element(tags::SOP_CLASS_UID, "UI", class),
+            element(tags::SOP_INSTANCE_UID, "UI", instance),
+            element(tags::STUDY_INSTANCE_UID, "UI", study),
+            element(tags::SERIES_INSTANCE_UID, "UI", series),
+            [0xE0, 0x7F, 0x10, 0, b'O', b'W', 0, 0].to_vec(),
+        ]
+        .concat();
+        bytes.extend_from_slice(&1000_u32.to_le_bytes());
+        bytes.extend_from_slice(&[pixels; 1000]);
+        bytes
+    }
+
+    async fn store(
+        receiver: &Receiver,
+        request: StoreRequest,
+        bytes: &[u8],
+        chunk: usize,
+    ) -> Result<(), u16> {
+        let mut sink = receiver.begin(request).await.map_err(|refusal| refusal.status.0)?;
+        for chunk in bytes.chunks(chunk) {
+            let chunk = Bytes::copy_from_slice(chunk);
+            sink.write(chunk).await.map_err(|refusal| refusal.status.0)?;
+        }
+        sink.finish().await.map_err(|refusal| refusal.status.0)
+    }
+
+    fn files(folder: &Path) -> usize {
+        let entries = std::fs::read_dir(folder).map(|d| d.map(|e| e.unwrap().path()).collect());
+        let entries: Vec<_> = entries.unwrap_or_default();
+        entries.iter().map(|path| if path.is_dir() { files(path) } else { 1 }).sum()
+    }
+
+    #[tokio::test]
+    async fn an_instance_is_a_part_10_file_with_a_receipt() {
+        let data = tempfile::tempdir().unwrap();
+        let receiver = receiver(data.path(), &Config::default());
+        // In one chunk, and in many.
+        for (instance, chunk) in [("1.2.3.1", 1 << 20), ("1.2.3.2", 100)] {
+            let bytes = data_set(CT, instance, "1.2", "1.2.1", 7);
+            store(&receiver, request(CT, instance), &bytes, chunk).await.unwrap();
+            let uid = SopInstanceUid::parse(instance).unwrap();
+            let row = receiver.store.instance(&uid).unwrap().expect("a receipt");
+            let path = data.path().join(&row.receipt.object);
+            let file = std::fs::read(&path).unwrap();
+            assert!(file.ends_with(&bytes), "bytes as received");
+            assert_eq!(file.len() as u64, row.receipt.size_bytes);
+            let digest: String =
+                Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(row.receipt.digest, digest);
+            let object = dicom_object::open_file(&path).unwrap();
+            assert_eq!(object.meta().source_application_entity_title(), Some("CT 1"));
+            assert_eq!(
+                object.meta().media_storage_sop_instance_uid().trim_end_matches('\0'),
+                instance
+            );
+        }
+        assert_eq!(files(&data.path().join("incoming")), 0);
+    }
+
+    /// P49 to P51, P60 to P68, P80: refused with the right status, and nothing remains.
+    #[tokio::test]
+    async fn what_cannot_be_taken_leaves_nothing() {
+        let data = tempfile::tempdir().unwrap();
+        let receiver = receiver(data.path(), &Config::default());
+        let good = || data_set(CT, "1.2.3", "1.2", "1.2.1", 7);
+        let long = "1".repeat(65);
+        let cases: Vec<(&str, StoreRequest, Vec<u8>, u16)> = vec![
+            ("P50 other instance", request(CT, "1.2.4"), good(), 0xA900),
+            ("P51 other class", request(uids::MR_IMAGE_STORAGE, "1.2.3"), good(), 0xA900),
+            ("P60 path", request(CT, "../../etc/passwd"), good(), 0xC000),
+            ("P61 path", request(CT, "/etc/passwd"), good(), 0xC000),
+            ("P62 dots", request(CT, ".."), good(), 0xC000),
+            ("P64 long", request(CT, &long), good(), 0xC000),
+            ("P65 empty", request(CT, ""), good(), 0xC000),
+            (
+                "P60 study is a path",
+                request(CT, "1.2.3"),
+                data_set(CT, "1.2.3", "../x", "1", 7),
+                0xC000,
+            ),
+            (
+                "P61 series is a path",
+                request(CT, "1.2.3"),
+                data_set(CT, "1.2.3", "1.2", "/x", 7),
+                0xC000,
+            ),
+            ("P68 no study", request(CT, "1.2.3"), data_set(CT, "1.2.3", "", "1.2.1", 7), 0xC000),
+            ("P68 no instance", request(CT, "1.2.3"), data_set(CT, "", "1.2", "1.2.1", 7), 0xA900),
+            ("P80 empty", request(CT, "1.2.3"), vec![], 0xC000),
+            ("P81 random", request(CT, "1.2.3"), vec![0x5A; 5000], 0xC000),
+            ("cut", request(CT, "1.2.3"), good()[..good().len() - 1].to_vec(), 0xC000),
+        ];
+        for (name, request, bytes, status) in cases {
+            for chunk in [1 << 20, 64] {
+                let found = store(&receiver, request.clone(), &bytes, chunk).await;
+                assert_eq!(found, Err(status), "{name}");
+                assert_eq!(files(&data.path().join("incoming")), 0, "{name}");
+                assert_eq!(files(&data.path().join("objects")), 0, "{name}");
+            }
+        }
+        assert_eq!(receiver.store.studies(10).unwrap().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_abandoned_instance_leaves_nothing() {
+        let data = tempfile::tempdir().unwrap();
+        let receiver = receiver(data.path(), &Config::default());
+        let mut sink = receiver.begin(request(CT, "1.2.3")).await.unwrap();
+        for _ in 0..3 {
+            sink.write(Bytes::from(vec![0; 300_000])).await.unwrap();
+        }
+        assert_eq!(files(&data.path().join("incoming")), 1);
+        drop(sink);
+        assert_eq!(files(&data.path().join("incoming")), 0);
+    }
+
+    /// P69, P70, P71.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_repeated_instance_is_one() {
+        let data = tempfile::tempdir().unwrap();
+        let receiver = Arc::new(receiver(data.path(), &Config::default()));
+        let tasks = tokio_util::task::TaskTracker::new();
+        let sends: Vec<_> = (0..8)
+            .map(|_| {
+                let receiver = Arc::clone(&receiver);
+                tasks.spawn(async move {
+                    let bytes = data_set(CT, "1.2.3", "1.2", "1.2.1", 7);
+                    store(&receiver, request(CT, "1.2.3"), &bytes, 1 << 20).await
+                })
+            })
+            .collect();
+        for send in sends {
+            assert_eq!(send.await.unwrap(), Ok(()));
+        }
+        let other = data_set(CT, "1.2.3", "1.2", "1.2.1", 8);
+        assert_eq!(store(&receiver, request(CT, "1.2.3"), &other, 1 << 20).await, Ok(()));
+        assert_eq!(files(&data.path().join("objects")), 1);
+        let uid = SopInstanceUid::parse("1.2.3").unwrap();
+        let row = receiver.store.instance(&uid).unwrap().unwrap();
+        let kept = std::fs::read(data.path().join(row.receipt.object)).unwrap();
+        assert_eq!(kept.last(), Some(&7), "the first is kept");
+    }
+
+    /// S1, S2: below the low-water mark A700, and taken again when there is room.
+    #[tokio::test]
+    async fn a_full_disk_refuses_and_takes_nothing_half() {
+        let data = tempfile::tempdir().unwrap();
+        let full = Config { free_bytes_min: u64::MAX, ..Config::default() };
+        let bytes = data_set(CT, "1.2.3", "1.2", "1.2.1", 7);
+        let refusing = receiver(data.path(), &full);
+        for chunk in [1 << 20, 64] {
+            assert_eq!(store(&refusing, request(CT, "1.2.3"), &bytes, chunk).await, Err(0xA700));
+        }
+        assert_eq!(files(&data.path().join("incoming")), 0);
+        drop(refusing);
+        let receiver = receiver(data.path(), &Config::default());
+        assert_eq!(store(&receiver, request(CT, "1.2.3"), &bytes, 64).await, Ok(()));
+    }
+}
