@@ -123,6 +123,8 @@ pub struct FindingView {
     pub urgency: Badge,
     pub code: String,
     pub images: Vec<String>,
+    /// False when `images` only says that there is none.
+    pub has_images: bool,
     pub description: String,
     pub measured: String,
     pub differential: String,
@@ -501,6 +503,7 @@ impl Writer<'_> {
             certainty: finding.probability.map(plain::percent).unwrap_or_else(|| "–".into()),
             urgency: self.badge(finding.urgency),
             code: plain::line(&format!("{} {}", finding.concept.scheme, finding.concept.value)),
+            has_images: !images.is_empty(),
             images: match images.len() {
                 0 => vec![self.w.no_image_given.into()],
                 n if n > 6 => {
@@ -726,7 +729,11 @@ impl Writer<'_> {
         let reference = &self.input.pictures[index].0;
         let (width, height) = (f64::from(reference.width_px), f64::from(reference.height_px));
         let regions = self.regions(reference);
-        let title = if is_key { self.w.key_image } else { self.w.further_image };
+        let title = match &self.a.outcome {
+            Outcome::Read if is_key => self.w.key_image,
+            Outcome::Read => self.w.further_image,
+            Outcome::NotCovered { .. } | Outcome::NeedsReview { .. } => self.w.unread_image,
+        };
         let mut caption = self.image(&reference.image);
         if !["default", ""].contains(&reference.window.as_str()) {
             caption += &format!(", {} {}", self.w.window, plain::line(&reference.window));
@@ -862,7 +869,7 @@ mod tests {
         let first = &content.findings[0];
         assert_eq!(first.name, "Pneumothorax");
         assert_eq!(first.place, "pleura, left, severe");
-        assert_eq!(first.certainty, "93 %");
+        assert_eq!(first.certainty, "93%");
         assert_eq!(first.images, ["series 1, instance 1"]);
         assert_eq!(first.measured, "Diameter 41.3 mm");
         assert_eq!(first.urgency.label, "Critical");
@@ -871,7 +878,7 @@ mod tests {
         assert_eq!(korean.findings[0].name, "기흉");
         assert_eq!(korean.findings[0].aside, "Pneumothorax");
         assert_eq!(korean.findings[0].place, "흉막, 왼쪽, 중증");
-        assert_eq!(korean.impression[0], "기흉, 흉막, 왼쪽, 중증, 93 %");
+        assert_eq!(korean.impression[0], "기흉, 흉막, 왼쪽, 중증, 93%");
     }
 
     #[test]
@@ -935,7 +942,7 @@ mod tests {
         let scale = 1024.0 / 2500.0;
         assert!((region.x - 1240.0 * scale).abs() < 0.1, "{region:?}");
         assert!((region.height - 800.0 * scale).abs() < 0.1, "{region:?}");
-        assert!(picture.alt.contains("F1 Pneumothorax, pleura, left, severe, 93 %"));
+        assert!(picture.alt.contains("F1 Pneumothorax, pleura, left, severe, 93%"));
     }
 
     #[test]

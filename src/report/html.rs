@@ -79,7 +79,7 @@ mod tests {
             "MRN-0042 (HOSPITAL)",
             "PRELIMINARY",
             "pleura, left, severe",
-            "93 %",
+            "93%",
             "series 1, instance 1",
             "chest-xray-pneumonia-paediatric",
             "Research use only. Not a medical device.",

@@ -269,7 +269,7 @@ Findings
   F1. Pneumothorax
      pleura, left, severe
      Large left pneumothorax with displacement of the mediastinum.
-  Certainty:              93 %
+  Certainty:              93%
   Urgency:                Critical
   Image:                  series 1, instance 1
   Measured:               Diameter 41.3 mm
@@ -279,14 +279,14 @@ Findings
   F2. Consolidation of lung
      lung, right, mild
      Patchy consolidation in the right lower zone.
-  Certainty:              71 %
+  Certainty:              71%
   Urgency:                Significant
   Image:                  series 1, instance 1
   Differential:           Pneumonia; Aspiration
   Recommendations:        Follow-up radiograph after treatment.
 
     Looked for, below threshold                        Probability of presence
-    Pleural effusion                                                       4 %
+    Pleural effusion                                                        4%
 
   What was looked for
     Pneumothorax, Consolidation of lung, Pleural effusion

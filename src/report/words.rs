@@ -235,6 +235,7 @@ words! {
     unnumbered: "without number", "번호 없음", "không có số", "无编号";
     more: "and {n} more", "외 {n}개", "và {n} mục khác", "及其他 {n} 项";
     key_image: "Key image", "주요 영상", "Hình ảnh chính", "关键图像";
+    unread_image: "Image of the study, not read", "검사 영상(판독하지 않음)", "Ảnh của lần chụp, chưa đọc", "本次检查的图像（未阅读）";
     further_image: "Further image with a region", "영역이 표시된 추가 영상", "Ảnh khác có vùng đánh dấu", "其他带标注区域的图像";
     regions: "Marked regions", "표시된 영역", "Vùng đánh dấu", "标注区域";
     window: "window", "윈도우", "cửa sổ", "窗";
