@@ -1,6 +1,12 @@
 //! One file for each command.
 
 mod check_config;
+mod get;
+mod node;
+mod queue;
+mod rebuild;
+mod study;
+mod verify;
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -24,11 +30,21 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     CheckConfig(check_config::Args),
+    Study(study::Args),
+    Get(get::Args),
+    Queue(queue::Args),
+    Verify(verify::Args),
+    Rebuild(rebuild::Args),
 }
 
 pub fn main() -> ExitCode {
     let run = match Cli::parse().command {
         Command::CheckConfig(args) => check_config::run(args),
+        Command::Study(args) => study::run(args),
+        Command::Get(args) => get::run(args),
+        Command::Queue(args) => queue::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Rebuild(args) => rebuild::run(args),
     };
     run.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -78,6 +94,18 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<ExitCode> {
     // A reader such as `head` that has seen enough is no failure.
     let _ = writeln!(std::io::stdout(), "{text}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says on a terminal how far a long walk is.
+pub fn progress() -> impl Fn(crate::store::Progress) {
+    let bar = indicatif::ProgressBar::new_spinner();
+    move |at| {
+        match at.total {
+            Some(total) => bar.set_message(format!("{}: {} of {total}", at.step, at.done)),
+            None => bar.set_message(format!("{}: {}", at.step, at.done)),
+        }
+        bar.tick();
+    }
 }
 
 /// A table for people, without lines between rows.

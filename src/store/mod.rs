@@ -277,6 +277,15 @@ impl Store {
         verify::verify(data, mode, progress)
     }
 
+    /// The part of [`Store::verify`] that can be done while the node works. Blocking.
+    pub fn verify_running(
+        &self,
+        mode: VerifyMode,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<VerifyReport, StoreError> {
+        verify::verify_running(self, mode, progress)
+    }
+
     /// Makes the index anew from ledger and objects. For a folder that no node works on.
     pub fn rebuild(
         data: &Path,

@@ -12,8 +12,10 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::domain::uid::SopInstanceUid;
+use crate::store::Store;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
+use crate::store::event::Receipt;
 use crate::store::folder;
 use crate::store::ledger;
 use crate::store::ledger::Start;
@@ -164,6 +166,43 @@ pub fn verify(
     outcome.map(|()| report)
 }
 
+/// What can be compared while the node works: every instance and every result that the index
+/// knows with its file, and the ledger's own chain. What the index should be, and files that
+/// nothing knows, are for a folder at rest. Takes no lock for longer than one study.
+pub fn verify_running(
+    store: &Store,
+    mode: VerifyMode,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<VerifyReport, StoreError> {
+    let mut report = VerifyReport::default();
+    let data = store.data();
+    let mut damage = Vec::new();
+    let ledger = data.join(folder::LEDGER);
+    // An incomplete last record is one that is being written.
+    let walked = ledger::walk(&ledger, &Start::Beginning, &mut |found| {
+        if let ledger::Found::Damage(what) = found {
+            damage.push(what.to_string());
+        }
+        Ok(())
+    })?;
+    report.records = walked.records;
+    for what in damage {
+        report.add(Gap::LedgerDamage { what });
+    }
+    for study in store.studies(usize::MAX)? {
+        report.rows += 1;
+        for row in store.instances(&study.study_uid)? {
+            check_receipt(&mut report, data, row.receipt, mode, progress);
+        }
+        for revision in store.revisions(&study.study_uid)? {
+            for row in store.artefacts(&study.study_uid, revision.revision)? {
+                check_artefact(&mut report, data, study.study_uid.as_str(), &row, progress);
+            }
+        }
+    }
+    Ok(report)
+}
+
 fn verify_into(
     report: &mut VerifyReport,
     data: &Path,
@@ -275,38 +314,47 @@ fn check_receipts(
             continue;
         }
         let row: InstanceRow = serde_json::from_slice(&value).map_err(StoreError::index)?;
-        let receipt = row.receipt;
-        report.receipts += 1;
-        if report.receipts.is_multiple_of(100) {
-            let step = "looking for each instance";
-            progress(Progress { step, done: report.receipts, total: None });
-        }
-        let path = data.join(&receipt.object);
-        let Ok(meta) = fs::metadata(&path) else {
-            let sop_instance_uid = receipt.sop_instance_uid.to_string();
-            report.add(Gap::ReceiptWithoutObject { sop_instance_uid, object: receipt.object });
-            continue;
-        };
-        if meta.len() != receipt.size_bytes {
-            report.add(Gap::ObjectSize {
-                object: receipt.object,
-                expected_bytes: receipt.size_bytes,
-                found_bytes: meta.len(),
-            });
-            continue;
-        }
-        if mode == VerifyMode::Full {
-            match data_set_digest(&path) {
-                Ok(digest) if digest == receipt.digest => {}
-                Ok(_) => report.add(Gap::ObjectDigest { object: receipt.object }),
-                Err(error) => {
-                    let cause = error.to_string();
-                    report.add(Gap::ObjectUnreadable { object: receipt.object, cause });
-                }
+        check_receipt(report, data, row.receipt, mode, progress);
+    }
+    Ok(())
+}
+
+fn check_receipt(
+    report: &mut VerifyReport,
+    data: &Path,
+    receipt: Receipt,
+    mode: VerifyMode,
+    progress: &mut dyn FnMut(Progress),
+) {
+    report.receipts += 1;
+    if report.receipts.is_multiple_of(100) {
+        let step = "looking for each instance";
+        progress(Progress { step, done: report.receipts, total: None });
+    }
+    let path = data.join(&receipt.object);
+    let Ok(meta) = fs::metadata(&path) else {
+        let sop_instance_uid = receipt.sop_instance_uid.to_string();
+        report.add(Gap::ReceiptWithoutObject { sop_instance_uid, object: receipt.object });
+        return;
+    };
+    if meta.len() != receipt.size_bytes {
+        report.add(Gap::ObjectSize {
+            object: receipt.object,
+            expected_bytes: receipt.size_bytes,
+            found_bytes: meta.len(),
+        });
+        return;
+    }
+    if mode == VerifyMode::Full {
+        match data_set_digest(&path) {
+            Ok(digest) if digest == receipt.digest => {}
+            Ok(_) => report.add(Gap::ObjectDigest { object: receipt.object }),
+            Err(error) => {
+                let cause = error.to_string();
+                report.add(Gap::ObjectUnreadable { object: receipt.object, cause });
             }
         }
     }
-    Ok(())
 }
 
 fn check_objects(
@@ -351,21 +399,30 @@ fn check_results(
         }
         let row: ArtefactRow = serde_json::from_slice(&value).map_err(StoreError::index)?;
         let study: Vec<u8> = key[1..].iter().copied().take_while(|b| *b != 0).collect();
-        let study = String::from_utf8_lossy(&study);
-        let file = format!("{}/{study}/{}/{}", folder::RESULTS, row.revision, row.file);
-        report.artefacts += 1;
-        progress(Progress { step: "looking at each result", done: report.artefacts, total: None });
-        match fs::read(data.join(&file)) {
-            Ok(bytes) => {
-                let same = bytes.len() as u64 == row.size_bytes && hex(&bytes) == row.digest;
-                if !same {
-                    report.add(Gap::ArtefactChanged { file });
-                }
-            }
-            Err(_) => report.add(Gap::ArtefactMissing { file }),
-        }
+        check_artefact(report, data, &String::from_utf8_lossy(&study), &row, progress);
     }
     Ok(())
+}
+
+fn check_artefact(
+    report: &mut VerifyReport,
+    data: &Path,
+    study: &str,
+    row: &ArtefactRow,
+    progress: &mut dyn FnMut(Progress),
+) {
+    let file = format!("{}/{study}/{}/{}", folder::RESULTS, row.revision, row.file);
+    report.artefacts += 1;
+    progress(Progress { step: "looking at each result", done: report.artefacts, total: None });
+    match fs::read(data.join(&file)) {
+        Ok(bytes) => {
+            let same = bytes.len() as u64 == row.size_bytes && hex(&bytes) == row.digest;
+            if !same {
+                report.add(Gap::ArtefactChanged { file });
+            }
+        }
+        Err(_) => report.add(Gap::ArtefactMissing { file }),
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

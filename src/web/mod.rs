@@ -1,5 +1,152 @@
 //! The web page, the API and the local API of the command line.
 
-mod config;
+pub mod inspect;
+pub mod local;
 
+mod access;
+mod api;
+mod audit;
+mod config;
+mod files;
+mod live;
+mod page;
+mod problem;
+mod queue;
+mod server;
+mod status;
+mod study;
+mod worklist;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::get;
+use axum::routing::post;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use crate::web::api::Accepted;
+pub use crate::web::api::Intake;
+pub use crate::web::api::IntakeError;
+pub use crate::web::api::Priority;
+pub use crate::web::api::Upload;
 pub use crate::web::config::Config;
+pub use crate::web::config::TokenError;
+pub use crate::web::server::serve;
+
+use crate::domain::clock::Clock;
+use crate::domain::secret::Secret;
+use crate::store::Store;
+use crate::web::problem::Failure;
+
+/// What the pages stand on.
+#[derive(Clone)]
+pub struct WebState {
+    pub store: Store,
+    /// Takes uploads.
+    pub intake: Arc<dyn Intake>,
+    pub config: Arc<Config>,
+    /// [`Config::token`]; none opens the pages to everyone on this machine.
+    pub token: Option<Secret>,
+    /// [`local::NodeFile`]'s token, for the command line alone.
+    pub local_token: Secret,
+    pub metrics: PrometheusHandle,
+    /// Why the node is not ready, e.g. "the DICOM port does not listen yet"; empty when it is.
+    pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// [`WebState`] and what the room keeps for itself.
+struct Shared {
+    node: WebState,
+    access: access::Access,
+    audit: audit::Audit,
+    pages: page::Pages,
+    people: worklist::People,
+    health: status::HealthCache,
+    requests: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+type Web = Arc<Shared>;
+
+impl Shared {
+    /// Runs `work`, which reads files and the index, where blocking is allowed.
+    async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Shared) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let web = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&web)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::internal("a page could not be made")),
+        }
+    }
+}
+
+/// Every route. The order of the layers, from outside: dress (security headers, error pages,
+/// metrics), guard (form of the request, host, origin, who may), places, time limit.
+fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Router {
+    let config = Arc::clone(&node.config);
+    let web: Web = Arc::new(Shared {
+        access: access::Access::new(&node),
+        audit: audit::start(&node, &stop, tasks),
+        pages: page::Pages::new(),
+        people: worklist::People::default(),
+        health: status::HealthCache::default(),
+        requests: Arc::new(Semaphore::new(config.requests_max)),
+        watchers: Arc::new(Semaphore::new(config.watchers_max)),
+        uploads: Arc::new(Semaphore::new(config.uploads_max)),
+        stop,
+        node,
+    });
+    // A multipart body has boundaries and text fields around the file.
+    let upload_bytes_max = usize::try_from(config.upload_bytes_max).unwrap_or(usize::MAX);
+    let upload = Router::new()
+        .route("/api/v1/analyze", post(api::analyze))
+        .layer(DefaultBodyLimit::max(upload_bytes_max.saturating_add(1 << 20)));
+    let watch = Router::new().route("/events", get(live::events));
+    let quick = Router::new()
+        .route("/", get(worklist::show))
+        .route("/studies/{uid}", get(study::show))
+        .route("/queue", get(queue::show))
+        .route("/queue/retry", post(queue::retry))
+        .route("/results/{uid}/{revision}/{file}", get(files::result))
+        .route("/assets/{file}", get(files::asset))
+        .route("/login", get(access::login_page).post(access::login))
+        .route("/logout", post(access::logout))
+        .route("/healthz", get(status::alive))
+        .route("/readyz", get(status::ready))
+        .route("/metrics", get(status::metrics))
+        .route("/api/v1/analyses/{id}", get(api::analysis))
+        .route("/local/v1/studies", get(local::studies))
+        .route("/local/v1/study/{uid}", get(local::study))
+        .route("/local/v1/object/{sop}", get(local::object))
+        .route("/local/v1/queue", get(local::queue))
+        .route("/local/v1/queue/retry", post(local::retry))
+        .layer(DefaultBodyLimit::max(64 << 10))
+        .layer(tower_http::timeout::TimeoutLayer::with_status_code(
+            axum::http::StatusCode::SERVICE_UNAVAILABLE,
+            Duration::from_secs(config.request_timeout_s),
+        ))
+        .layer(middleware::from_fn_with_state(Arc::clone(&web), server::places));
+    // Reads every object: as long as it takes.
+    let slow = Router::new().route("/local/v1/verify", get(local::verify));
+    Router::new()
+        .merge(quick)
+        .merge(upload)
+        .merge(watch)
+        .merge(slow)
+        .fallback(|| async { Failure::not_found("There is no such page.") })
+        .method_not_allowed_fallback(|| async { Failure::method() })
+        .layer(middleware::from_fn_with_state(Arc::clone(&web), access::guard))
+        .layer(middleware::from_fn_with_state(Arc::clone(&web), server::dress))
+        .with_state(web)
+}

@@ -1,0 +1,105 @@
+//! Asks the node that works on a data folder, or says that none does.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde::de::DeserializeOwned;
+
+use crate::cli::CouldNotStart;
+use crate::domain::clock::SystemClock;
+use crate::store::Config;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::web::local::NodeFile;
+
+/// A data folder: through the node that works on it, or our own as long as this lives.
+pub enum Folder {
+    Node(Node),
+    Own(Store),
+}
+
+pub struct Node {
+    file: NodeFile,
+    client: reqwest::Client,
+}
+
+/// Finds the node, else opens the folder.
+pub async fn open(data: &Path) -> anyhow::Result<Folder> {
+    match Node::find(data).await? {
+        Some(node) => Ok(Folder::Node(node)),
+        None => Ok(Folder::Own(open_store(data)?)),
+    }
+}
+
+fn open_store(data: &Path) -> anyhow::Result<Store> {
+    match Store::open(data, &Config::default(), Arc::new(SystemClock)) {
+        Ok((store, report)) => {
+            for alarm in report.alarms() {
+                eprintln!("warning: {alarm}");
+            }
+            Ok(store)
+        }
+        Err(error @ StoreError::InUse { .. }) => Err(anyhow::Error::new(CouldNotStart(format!(
+            "{error}, which does not answer; wait until it has started, or end it"
+        )))),
+        Err(error) => Err(anyhow::Error::new(error)),
+    }
+}
+
+impl Node {
+    /// The node that `node.json` names, when it answers.
+    pub async fn find(data: &Path) -> anyhow::Result<Option<Node>> {
+        let read = NodeFile::read(data);
+        let named = read.with_context(|| format!("reading {}/node.json", data.display()))?;
+        let Some(file) = named else { return Ok(None) };
+        // Another program may have set one; any will do, there is no TLS here.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let node = Node { file, client };
+        // A node that died leaves its file behind, and another program may listen there now.
+        match node.request(reqwest::Method::GET, "studies?limit=0").send().await {
+            Ok(answer) if answer.status().is_success() => Ok(Some(node)),
+            Ok(_) | Err(_) => Ok(None),
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.file.pid
+    }
+
+    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("http://{}/local/v1/{path}", self.file.address);
+        self.client.request(method, url).bearer_auth(&self.file.token)
+    }
+
+    /// The node's answer, none when it does not know what was asked for.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Option<reqwest::Response>> {
+        answer(self.request(reqwest::Method::GET, path).send().await?).await
+    }
+
+    pub async fn get_json<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Option<T>> {
+        match self.get(path).await? {
+            Some(answer) => Ok(Some(answer.json().await?)),
+            None => Ok(None),
+        }
+    }
+
+    pub async fn post(&self, path: &str, body: &impl serde::Serialize) -> anyhow::Result<bool> {
+        let sent = self.request(reqwest::Method::POST, path).json(body).send().await?;
+        Ok(answer(sent).await?.is_some())
+    }
+}
+
+async fn answer(answer: reqwest::Response) -> anyhow::Result<Option<reqwest::Response>> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(Some(answer));
+    }
+    if status == reqwest::StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
+    let problem: serde_json::Value = answer.json().await.unwrap_or_default();
+    let detail = problem["detail"].as_str().unwrap_or("no reason given");
+    anyhow::bail!("the node answered {status}: {}", crate::cli::plain(detail))
+}

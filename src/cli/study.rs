@@ -1,0 +1,143 @@
+//! `prelim study`: where a study is and what was found.
+
+use std::process::ExitCode;
+
+use crate::cli;
+use crate::cli::node;
+use crate::cli::node::Folder;
+use crate::domain::clock::Clock as _;
+use crate::domain::clock::SystemClock;
+use crate::domain::finding::Presence;
+use crate::domain::uid::StudyUid;
+use crate::store::event::Event;
+use crate::web::inspect;
+use crate::web::inspect::StudyView;
+
+/// Shows where a study is: states, findings, artefacts, deliveries, alerts
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  prelim study 1.2.840.113619.2.1.1\n  \
+    prelim study 1.2.840.113619.2.1.1 --json | jq -r .state\n\n\
+    Exit code: 0 found, 1 the node has no such study.")]
+pub struct Args {
+    /// Study Instance UID (0020,000D)
+    uid: StudyUid,
+    #[command(flatten)]
+    data: cli::DataArgs,
+    /// Print everything as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Some(view) = cli::block_on(find(&args))? else {
+        eprintln!("error: no study {} in this data folder", args.uid);
+        return Ok(ExitCode::from(1));
+    };
+    if args.json {
+        return cli::print_json(&view);
+    }
+    print(&view);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn find(args: &Args) -> anyhow::Result<Option<StudyView>> {
+    match node::open(args.data.existing()?).await? {
+        Folder::Node(node) => node.get_json(&format!("study/{}", args.uid)).await,
+        Folder::Own(store) => {
+            let view = inspect::study(&store, &args.uid)?;
+            if view.is_some() {
+                let looked = Event::Accessed {
+                    study_uid: Some(args.uid.clone()),
+                    what: "study".into(),
+                    by: "command line".into(),
+                    at: SystemClock.now(),
+                };
+                store.commit(vec![looked]).await?;
+            }
+            Ok(view)
+        }
+    }
+}
+
+fn print(view: &StudyView) {
+    let study = &view.study;
+    let urgency = study.urgency.map_or("not assessed", |urgency| urgency.as_str());
+    let reason = match study.reason.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", cli::plain(&study.reason)),
+    };
+    println!("Study        {}", study.study_uid);
+    println!("State        {}{reason}, revision {}", study.state.as_str(), study.revision);
+    println!("Urgency      {urgency}");
+    println!("Examination  {} {}", cli::plain(&study.modality), cli::plain(&study.examination));
+    println!("Images       {} from {}", study.instances, cli::plain(&study.calling_ae));
+    println!("Received     {} to {}", study.first_received_at, study.last_received_at);
+    if study.conflicts > 0 {
+        println!("Conflicts    {} images came again with other content", study.conflicts);
+    }
+    if let Some(reading) = &view.reading {
+        println!("Reading      {} {}", reading.algorithm.name, reading.algorithm.version);
+        println!("Impression   {}", cli::plain(&reading.impression));
+        for warning in &reading.warnings {
+            println!("Warning      {}", cli::plain(warning));
+        }
+        let mut table = cli::table(["Finding", "Presence", "Probability", "Urgency", "Code"]);
+        for finding in &reading.findings {
+            table.add_row([
+                cli::plain(&finding.concept.meaning),
+                match finding.presence {
+                    Presence::Present => "present".to_owned(),
+                    Presence::Absent => "absent".to_owned(),
+                    Presence::Undetermined => "undetermined".to_owned(),
+                },
+                finding.probability.map(|p| format!("{p:.2}")).unwrap_or_default(),
+                finding.urgency.as_str().to_owned(),
+                format!("{} {}", finding.concept.scheme, finding.concept.value),
+            ]);
+        }
+        section("Findings", &table);
+    }
+    let mut table = cli::table(["File", "Revision", "Bytes", "Path"]);
+    for artefact in &view.artefacts {
+        let row = &artefact.row;
+        let (revision, size) = (row.revision.to_string(), row.size_bytes.to_string());
+        table.add_row([row.file.clone(), revision, size, artefact.path.clone()]);
+    }
+    section("Artefacts", &table);
+    let mut table = cli::table(["Artefact", "Destination", "State", "Tries", "Word"]);
+    for row in &view.deliveries {
+        let state = format!("{:?}", row.state).to_lowercase();
+        let word = if row.detail.is_empty() { &row.cause } else { &row.detail };
+        let (tries, word) = (row.attempts.to_string(), cli::plain(word));
+        table.add_row([row.artefact.clone(), row.destination.clone(), state, tries, word]);
+    }
+    section("Deliveries", &table);
+    let mut table = cli::table(["Alert", "Urgency", "Findings", "Channel", "State", "Word"]);
+    for alert in &view.alerts {
+        for sending in &alert.sendings {
+            let word = if sending.detail.is_empty() { &sending.cause } else { &sending.detail };
+            table.add_row([
+                alert.raised_at.to_string(),
+                alert.urgency.as_str().to_owned(),
+                cli::plain(&alert.findings.join(", ")),
+                sending.channel.clone(),
+                format!("{:?}", sending.state).to_lowercase(),
+                cli::plain(word),
+            ]);
+        }
+    }
+    section("Alerts", &table);
+    let mut table = cli::table(["When", "Revision", "What", "Detail"]);
+    for row in &view.history {
+        let revision = row.revision.map(|revision| revision.to_string()).unwrap_or_default();
+        table.add_row([row.at.to_string(), revision, row.what.clone(), cli::plain(&row.detail)]);
+    }
+    section("History", &table);
+    println!("\n{}", view.notice);
+}
+
+fn section(name: &str, table: &comfy_table::Table) {
+    if table.row_iter().next().is_some() {
+        println!("\n{name}\n{table}");
+    }
+}

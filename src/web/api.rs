@@ -1,0 +1,463 @@
+//! `/api/v1`: a picture or an instance goes in, an analysis comes out.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Extension;
+use axum::Json;
+use axum::extract;
+use axum::extract::FromRequest as _;
+use axum::extract::Multipart;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::extract::multipart::Field;
+use axum::extract::multipart::MultipartError;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::IntoResponse as _;
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::json;
+use tempfile::NamedTempFile;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::domain::picture::PictureFormat;
+use crate::domain::uid::SopInstanceUid;
+use crate::domain::uid::StudyUid;
+use crate::web::Web;
+use crate::web::access::Viewer;
+use crate::web::inspect;
+use crate::web::problem::Failure;
+
+/// Takes what was uploaded the way of everything that is received: scanned, kept, in the ledger.
+/// Bytes are hostile; the file is removed after the call.
+#[async_trait]
+pub trait Intake: Send + Sync + 'static {
+    /// A DICOM Part 10 file.
+    async fn dicom(&self, file: &Path, upload: &Upload) -> Result<Accepted, IntakeError>;
+    /// A bare picture, which becomes an instance of a study of its own.
+    async fn picture(
+        &self,
+        file: &Path,
+        format: PictureFormat,
+        upload: &Upload,
+    ) -> Result<Accepted, IntakeError>;
+}
+
+/// What the sender says of a file. Text in DICOM's own forms, empty where nothing was said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Upload {
+    /// CS, e.g. `CR`.
+    pub modality: String,
+    pub body_part: String,
+    pub view: String,
+    /// AS, e.g. `004Y`.
+    pub age: String,
+    /// `M`, `F`, `O` or empty.
+    pub sex: String,
+    pub clinical_notes: String,
+    pub priority: Priority,
+    /// Who sent it, as the ledger names it.
+    pub by: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    #[default]
+    Routine,
+    Urgent,
+    Stat,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    pub study_uid: StudyUid,
+    pub sop_instance_uid: SopInstanceUid,
+    /// The revision of the study that it joined.
+    pub revision: u32,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The file is not what it says, or lacks what is needed; without data of the file.
+    #[error("{0}")]
+    Unusable(String),
+    /// The same SOP Instance UID with other bytes is here already.
+    #[error("{0}")]
+    Conflict(String),
+    #[error("there is no space for it")]
+    NoSpace,
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<IntakeError> for Failure {
+    fn from(error: IntakeError) -> Failure {
+        let status = match error {
+            IntakeError::Unusable(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            IntakeError::Conflict(_) => StatusCode::CONFLICT,
+            IntakeError::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+            IntakeError::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Failure::new(status, error.to_string())
+    }
+}
+
+const TEXT_BYTES_MAX: usize = 16 << 10;
+const FIELDS_MAX: usize = 32;
+/// Between two pieces of an upload.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+const FIELDS: &str = "file, modality, body_part, view, age, sex, clinical_notes, priority";
+
+/// Answers 202 as soon as the file is kept; the analysis follows.
+pub async fn analyze(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let Ok(_place) = Arc::clone(&web.uploads).try_acquire_owned() else {
+        return Err(Failure::busy("Too many uploads at one time.", 5));
+    };
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > web.node.config.upload_bytes_max + (1 << 20)) {
+        return Err(too_large(&web));
+    }
+    let multipart = match Multipart::from_request(request, &()).await {
+        Ok(multipart) => multipart,
+        Err(_) => {
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Failure::new(status, format!("Send multipart/form-data with {FIELDS}.")));
+        }
+    };
+    let limit = Duration::from_secs(web.node.config.upload_timeout_s);
+    let work = take(&web, multipart, viewer);
+    let accepted = match tokio::time::timeout(limit, work).await {
+        Ok(accepted) => accepted?,
+        Err(_) => return Err(timed_out()),
+    };
+    metrics::counter!("prelim_uploads_total").increment(1);
+    let id = format!("{}-{}", accepted.study_uid, accepted.revision);
+    let status_url = format!("/api/v1/analyses/{id}");
+    let answer = json!({
+        "id": id,
+        "study_uid": accepted.study_uid,
+        "sop_instance_uid": accepted.sop_instance_uid,
+        "revision": accepted.revision,
+        "url": format!("/studies/{}", accepted.study_uid),
+        "status_url": status_url,
+    });
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, status_url)], Json(answer)).into_response())
+}
+
+fn too_large(web: &Web) -> Failure {
+    let limit = web.node.config.upload_bytes_max;
+    let detail = format!("A file has at most {limit} bytes here (http.upload_bytes_max).");
+    Failure::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+}
+
+fn timed_out() -> Failure {
+    Failure::new(StatusCode::REQUEST_TIMEOUT, "The upload took too long.")
+}
+
+fn broken(web: &Web, error: &MultipartError) -> Failure {
+    match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(web),
+        _ => Failure::bad_request("The multipart body is not complete or not well formed."),
+    }
+}
+
+/// Within the time between two pieces.
+async fn soon<T>(
+    web: &Web,
+    piece: impl Future<Output = Result<T, MultipartError>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(SILENCE_MAX, piece).await {
+        Ok(piece) => piece.map_err(|error| broken(web, &error)),
+        Err(_) => Err(timed_out()),
+    }
+}
+
+async fn take(web: &Web, mut multipart: Multipart, viewer: Viewer) -> Result<Accepted, Failure> {
+    let mut upload = Upload { by: viewer.0, ..Upload::default() };
+    let mut file = None;
+    for _ in 0..=FIELDS_MAX {
+        let Some(mut field) = soon(web, multipart.next_field()).await? else { break };
+        let name = field.name().unwrap_or_default().to_owned();
+        if name == "file" {
+            if file.is_some() {
+                return Err(Failure::bad_request("One file at a time."));
+            }
+            file = Some(to_disk(web, &mut field).await?);
+        } else {
+            let value = text(web, &mut field).await?;
+            set(&mut upload, &name, &value)?;
+        }
+    }
+    let Some(file) = file else {
+        return Err(Failure::bad_request("There is no field 'file' with a file in it."));
+    };
+    let intake = &web.node.intake;
+    match kind(file.path()) {
+        Some(Kind::Dicom) => Ok(intake.dicom(file.path(), &upload).await?),
+        Some(Kind::Picture(format)) => {
+            if upload.modality.is_empty() {
+                let detail = "A bare picture needs its modality, e.g. modality=CR.";
+                return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+            }
+            Ok(intake.picture(file.path(), format, &upload).await?)
+        }
+        None => Err(Failure::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "That is no DICOM Part 10 file, no PNG and no JPEG.",
+        )),
+    }
+}
+
+/// Into the folder that is emptied at a start, so that a crash leaves nothing.
+async fn to_disk(web: &Web, field: &mut Field<'_>) -> Result<NamedTempFile, Failure> {
+    let folder = web.node.store.data().join("incoming");
+    let space = |error: std::io::Error| {
+        tracing::error!(%error, "an upload cannot be written");
+        Failure::new(StatusCode::INSUFFICIENT_STORAGE, "The upload cannot be written to disk.")
+    };
+    // Refuses below the low-water mark, as receiving does.
+    let opened = web
+        .read(move |web| {
+            drop(web.node.store.begin_object()?);
+            let file = NamedTempFile::with_prefix_in("upload-", folder).map_err(space)?;
+            let writer = file.reopen().map_err(space)?;
+            Ok((file, writer))
+        })
+        .await;
+    let (file, writer) = match opened {
+        Ok(opened) => opened,
+        Err(failure) => return Err(failure),
+    };
+    let mut writer = tokio::fs::File::from_std(writer);
+    let mut size = 0_u64;
+    while let Some(chunk) = soon(web, field.chunk()).await? {
+        size += chunk.len() as u64;
+        if size > web.node.config.upload_bytes_max {
+            return Err(too_large(web));
+        }
+        writer.write_all(&chunk).await.map_err(space)?;
+    }
+    writer.flush().await.map_err(space)?;
+    Ok(file)
+}
+
+async fn text(web: &Web, field: &mut Field<'_>) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = soon(web, field.chunk()).await? {
+        if bytes.len() + chunk.len() > TEXT_BYTES_MAX {
+            return Err(Failure::bad_request(format!(
+                "A text field has at most {TEXT_BYTES_MAX} bytes."
+            )));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        Err(_) => Err(Failure::bad_request("A text field is not UTF-8.")),
+    }
+}
+
+/// Puts one field into DICOM's form. An unknown one is a mistake that would go unseen.
+fn set(upload: &mut Upload, name: &str, value: &str) -> Result<(), Failure> {
+    let value = value.trim();
+    let wrong = |allowed: &str| Failure::bad_request(format!("{name}: use {allowed}."));
+    match name {
+        "modality" | "body_part" | "view" => {
+            let code = value.to_ascii_uppercase();
+            let allowed =
+                |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_' || b == b' ';
+            if code.len() > 16 || !code.bytes().all(allowed) {
+                return Err(wrong("at most 16 letters, digits, spaces or underscores"));
+            }
+            match name {
+                "modality" => upload.modality = code,
+                "body_part" => upload.body_part = code,
+                _ => upload.view = code,
+            }
+        }
+        "age" => {
+            upload.age = age(value).ok_or_else(|| {
+                wrong("years (4), or a number of three digits with D, W, M or Y (018M)")
+            })?;
+        }
+        "sex" => {
+            upload.sex = match value.to_ascii_lowercase().as_str() {
+                "" => "",
+                "m" | "male" => "M",
+                "f" | "female" => "F",
+                "o" | "other" => "O",
+                _ => return Err(wrong("M, F or O")),
+            }
+            .into();
+        }
+        "clinical_notes" => {
+            let keep = |c: &char| !c.is_control() || *c == '\n';
+            upload.clinical_notes = value.chars().filter(keep).take(10_240).collect();
+        }
+        "priority" => {
+            upload.priority = match value {
+                "" | "routine" => Priority::Routine,
+                "urgent" => Priority::Urgent,
+                "stat" => Priority::Stat,
+                _ => return Err(wrong("routine, urgent or stat")),
+            };
+        }
+        _ => {
+            let shown: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+            return Err(Failure::bad_request(format!("Unknown field '{shown}'; known: {FIELDS}.")));
+        }
+    }
+    Ok(())
+}
+
+/// VR AS (PS3.5 6.2).
+fn age(text: &str) -> Option<String> {
+    if text.is_empty() {
+        return Some(String::new());
+    }
+    let upper = text.to_ascii_uppercase();
+    let (number, unit) = match upper.strip_suffix(['D', 'W', 'M', 'Y']) {
+        Some(number) => (number, &upper[number.len()..]),
+        None => (upper.as_str(), "Y"),
+    };
+    let digits = (1..=3).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| format!("{number:0>3}{unit}"))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Dicom,
+    Picture(PictureFormat),
+}
+
+/// By its first bytes; what it is called and what its sender says count nothing.
+fn kind(file: &Path) -> Option<Kind> {
+    let mut head = Vec::new();
+    std::fs::File::open(file).ok()?.take(132).read_to_end(&mut head).ok()?;
+    kind_of(&head)
+}
+
+fn kind_of(head: &[u8]) -> Option<Kind> {
+    match head {
+        head if head.get(128..132) == Some(b"DICM") => Some(Kind::Dicom),
+        head if head.starts_with(b"\x89PNG\r\n\x1a\n") => Some(Kind::Picture(PictureFormat::Png)),
+        head if head.starts_with(b"\xff\xd8\xff") => Some(Kind::Picture(PictureFormat::Jpeg)),
+        _ => None,
+    }
+}
+
+/// How far an analysis is and what it found.
+pub async fn analysis(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    extract::Path(id): extract::Path<String>,
+) -> Result<Response, Failure> {
+    let unknown = || Failure::not_found("There is no such analysis.");
+    let (uid, revision) = id.rsplit_once('-').ok_or_else(unknown)?;
+    let uid = StudyUid::parse(uid).map_err(|_| unknown())?;
+    let revision: u32 = revision.parse().map_err(|_| unknown())?;
+    let of = uid.clone();
+    let found = web
+        .read(move |web| {
+            let store = &web.node.store;
+            let Some(study) = store.study(&of)? else { return Ok(None) };
+            let revisions = store.revisions(&of)?;
+            let Some(row) = revisions.into_iter().find(|row| row.revision == revision) else {
+                return Ok(None);
+            };
+            let reading = inspect::assessment_of(store, &of, revision)?
+                .map(|assessment| inspect::reading(assessment, study.revision));
+            let artefacts = store.artefacts(&of, revision)?;
+            Ok(Some((row, reading, artefacts)))
+        })
+        .await?;
+    let Some((row, reading, artefacts)) = found else { return Err(unknown()) };
+    web.audit.look(Some(&uid), &format!("analysis of revision {revision}"), &viewer).await;
+    let artefacts: Vec<_> = artefacts
+        .into_iter()
+        .map(|artefact| {
+            json!({
+                "url": format!("/results/{uid}/{revision}/{}", artefact.file),
+                "file": artefact.file,
+                "media_type": artefact.media_type,
+                "size_bytes": artefact.size_bytes,
+            })
+        })
+        .collect();
+    let answer = json!({
+        "id": id,
+        "study_uid": uid,
+        "revision": revision,
+        "state": row.state,
+        "reason": row.reason,
+        "outcome": row.outcome,
+        "urgency": row.urgency,
+        "findings": reading.as_ref().map(|reading| &reading.findings),
+        "reading": reading,
+        "artefacts": artefacts,
+        "url": format!("/studies/{uid}"),
+        "notice": inspect::NOTICE,
+    });
+    Ok(Json(answer).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_come_out_in_the_forms_of_dicom() {
+        let mut upload = Upload::default();
+        for (name, value) in [
+            ("modality", "cr"),
+            ("body_part", "Chest"),
+            ("age", "4"),
+            ("sex", "female"),
+            ("clinical_notes", "cough\u{1b}[31m\nfever"),
+            ("priority", "stat"),
+        ] {
+            set(&mut upload, name, value).unwrap();
+        }
+        assert_eq!((upload.modality.as_str(), upload.body_part.as_str()), ("CR", "CHEST"));
+        assert_eq!((upload.age.as_str(), upload.sex.as_str()), ("004Y", "F"));
+        assert_eq!(upload.clinical_notes, "cough[31m\nfever");
+        assert_eq!(upload.priority, Priority::Stat);
+        for (name, value) in
+            [("modality", "C/R"), ("age", "old"), ("age", "1234"), ("sex", "x"), ("prio", "stat")]
+        {
+            let failure = set(&mut upload, name, value).unwrap_err();
+            assert_eq!(failure.status, StatusCode::BAD_REQUEST, "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn an_age_is_three_digits_and_a_unit() {
+        for (given, found) in [("4", "004Y"), ("18m", "018M"), ("018M", "018M"), ("", "")] {
+            assert_eq!(age(given).as_deref(), Some(found), "{given}");
+        }
+        for given in ["-4", "Y", "1000", "4 y", "é"] {
+            assert_eq!(age(given), None, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_what_its_first_bytes_say() {
+        let mut dicom = vec![0; 128];
+        dicom.extend_from_slice(b"DICM");
+        assert_eq!(kind_of(&dicom), Some(Kind::Dicom));
+        assert_eq!(kind_of(b"\x89PNG\r\n\x1a\n"), Some(Kind::Picture(PictureFormat::Png)));
+        assert_eq!(kind_of(b"\xff\xd8\xff\xe0"), Some(Kind::Picture(PictureFormat::Jpeg)));
+        assert_eq!(kind_of(b"<html>"), None);
+        assert_eq!(kind_of(b""), None);
+    }
+}

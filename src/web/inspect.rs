@@ -1,0 +1,185 @@
+//! What there is to say about a study and about the queue: one form for the pages, the API and
+//! the command line.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::domain::assessment::Algorithm;
+use crate::domain::assessment::Assessment;
+use crate::domain::assessment::Outcome;
+use crate::domain::assessment::QualityFlag;
+use crate::domain::assessment::StudyMeasurement;
+use crate::domain::finding::Finding;
+use crate::domain::study::Excluded;
+use crate::domain::uid::StudyUid;
+use crate::store::AlertRow;
+use crate::store::ArtefactRow;
+use crate::store::DeliveryRow;
+use crate::store::HistoryRow;
+use crate::store::JobCounts;
+use crate::store::JobRow;
+use crate::store::RevisionRow;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::StudyRow;
+
+/// The file of a result folder from which everything else is made.
+pub const ASSESSMENT: &str = "assessment.json";
+/// Stands with every result that leaves this node.
+pub const NOTICE: &str =
+    "Preliminary reading by software. Not a diagnosis: a doctor has to read the images.";
+
+/// Everything about one study but who the patient is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StudyView {
+    #[serde(flatten)]
+    pub study: StudyRow,
+    /// The newest reading. None until there is one.
+    pub reading: Option<Reading>,
+    pub revisions: Vec<RevisionRow>,
+    /// The oldest first.
+    pub history: Vec<HistoryRow>,
+    pub artefacts: Vec<Artefact>,
+    pub deliveries: Vec<DeliveryRow>,
+    pub alerts: Vec<AlertRow>,
+    /// Jobs of the study that wait, run or are dead.
+    pub jobs: Vec<JobRow>,
+    pub notice: String,
+}
+
+/// What an assessment says, without the study it is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    pub revision: u32,
+    /// False when a newer revision has not been read yet.
+    pub of_newest_revision: bool,
+    pub profile: String,
+    pub profile_version: u32,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    pub algorithm: Algorithm,
+    pub impression: String,
+    pub recommendation: String,
+    pub findings: Vec<Finding>,
+    pub looked_for: Vec<String>,
+    pub warnings: Vec<String>,
+    pub quality: Vec<QualityFlag>,
+    pub measurements: Vec<StudyMeasurement>,
+    pub excluded: Vec<Excluded>,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Artefact {
+    #[serde(flatten)]
+    pub row: ArtefactRow,
+    /// Where the file is on the node's machine.
+    pub path: String,
+}
+
+/// Work that is not done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueueView {
+    pub counts: JobCounts,
+    /// The dead first, then those that run, then those that wait.
+    pub jobs: Vec<JobRow>,
+}
+
+/// All that the store knows about a study; none when it does not know it.
+pub fn study(store: &Store, uid: &StudyUid) -> Result<Option<StudyView>, StoreError> {
+    let Some(study) = store.study(uid)? else { return Ok(None) };
+    let revisions = store.revisions(uid)?;
+    let mut artefacts = Vec::new();
+    for revision in &revisions {
+        for row in store.artefacts(uid, revision.revision)? {
+            let path = store.result_path(uid, row.revision, &row.file);
+            let path = path.map(|path| path.display().to_string()).unwrap_or_default();
+            artefacts.push(Artefact { row, path });
+        }
+    }
+    let reading =
+        assessment(store, uid, &revisions)?.map(|assessment| reading(assessment, study.revision));
+    let mut jobs = store.jobs()?;
+    jobs.retain(|row| row.job.study_uid == *uid);
+    Ok(Some(StudyView {
+        reading,
+        history: store.history(uid)?,
+        artefacts,
+        deliveries: store.deliveries(uid)?,
+        alerts: store.alerts(uid)?,
+        jobs,
+        revisions,
+        study,
+        notice: NOTICE.into(),
+    }))
+}
+
+/// The assessment of the newest revision that has one.
+pub fn assessment(
+    store: &Store,
+    uid: &StudyUid,
+    revisions: &[RevisionRow],
+) -> Result<Option<Assessment>, StoreError> {
+    let mut newest_first: Vec<u32> = revisions
+        .iter()
+        .filter(|revision| revision.outcome.is_some())
+        .map(|revision| revision.revision)
+        .collect();
+    newest_first.sort_unstable_by(|a, b| b.cmp(a));
+    for revision in newest_first {
+        if let Some(found) = assessment_of(store, uid, revision)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+pub fn assessment_of(
+    store: &Store,
+    uid: &StudyUid,
+    revision: u32,
+) -> Result<Option<Assessment>, StoreError> {
+    let Some(bytes) = store.read_result(uid, revision, ASSESSMENT)? else { return Ok(None) };
+    let parsed = serde_json::from_slice(&bytes);
+    if let Err(error) = &parsed {
+        // Only where: a message of serde can quote what it found.
+        let (line, column) = (error.line(), error.column());
+        tracing::error!(study = %uid, revision, line, column, "an assessment cannot be read");
+    }
+    Ok(parsed.ok())
+}
+
+pub fn reading(assessment: Assessment, newest_revision: u32) -> Reading {
+    Reading {
+        of_newest_revision: assessment.revision == newest_revision,
+        revision: assessment.revision,
+        profile: assessment.profile,
+        profile_version: assessment.profile_version,
+        outcome: assessment.outcome,
+        algorithm: assessment.algorithm,
+        impression: assessment.impression,
+        recommendation: assessment.recommendation,
+        findings: assessment.findings,
+        looked_for: assessment.looked_for,
+        warnings: assessment.warnings,
+        quality: assessment.quality,
+        measurements: assessment.measurements,
+        excluded: assessment.excluded,
+        started_at: assessment.started_at,
+        finished_at: assessment.finished_at,
+    }
+}
+
+pub fn queue(store: &Store) -> Result<QueueView, StoreError> {
+    let mut jobs = store.jobs()?;
+    // Stable: the order of enqueuing stays within each state.
+    jobs.sort_by_key(|row| match row.state {
+        crate::store::JobState::Dead => 0,
+        crate::store::JobState::Running => 1,
+        crate::store::JobState::Waiting => 2,
+        crate::store::JobState::Done | crate::store::JobState::Dropped => 3,
+    });
+    Ok(QueueView { counts: store.job_counts(), jobs })
+}

@@ -1,0 +1,229 @@
+//! The command line's way to a node that runs: `<data>/node.json` says where it is, and only the
+//! owner of the data folder can read it.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use axum::Extension;
+use axum::Json;
+use axum::extract;
+use axum::extract::Query;
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::response::Response;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::domain::uid::SopInstanceUid;
+use crate::domain::uid::StudyUid;
+use crate::store::StudyRow;
+use crate::store::VerifyMode;
+use crate::store::VerifyReport;
+use crate::store::event::Event;
+use crate::web::Web;
+use crate::web::access::Viewer;
+use crate::web::access::random_token;
+use crate::web::files;
+use crate::web::inspect;
+use crate::web::inspect::QueueView;
+use crate::web::inspect::StudyView;
+use crate::web::problem::Failure;
+
+const FILE: &str = "node.json";
+
+/// Where the node that works on a data folder can be asked.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFile {
+    /// Of the HTTP port, on this machine.
+    pub address: SocketAddr,
+    /// Bearer token of `/local/v1`, new at each start.
+    pub token: String,
+    pub pid: u32,
+}
+
+impl NodeFile {
+    /// For a node that serves HTTP on `listening`. An address that stands for all is asked on
+    /// loopback.
+    pub fn new(listening: SocketAddr) -> NodeFile {
+        let mut address = listening;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address.ip() {
+                std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        NodeFile { address, token: random_token(), pid: std::process::id() }
+    }
+
+    /// Puts the file in the data folder, mode 0600.
+    pub fn write(&self, data: &Path) -> std::io::Result<()> {
+        let path = data.join(format!("{FILE}.tmp"));
+        let _ = std::fs::remove_file(&path);
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        drop(file);
+        std::fs::rename(path, data.join(FILE))
+    }
+
+    /// None when no node runs there, or none that ended in order.
+    pub fn read(data: &Path) -> std::io::Result<Option<NodeFile>> {
+        match std::fs::read(data.join(FILE)) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the file, at an orderly end.
+    pub fn remove(data: &Path) {
+        let _ = std::fs::remove_file(data.join(FILE));
+    }
+}
+
+#[derive(Deserialize)]
+pub struct ListQuery {
+    limit: Option<usize>,
+}
+
+pub(in crate::web) async fn studies(
+    State(web): State<Web>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Vec<StudyRow>>, Failure> {
+    let limit = query.limit.unwrap_or(1000).min(100_000);
+    web.read(move |web| Ok(Json(web.node.store.studies(limit)?))).await
+}
+
+pub(in crate::web) async fn study(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    extract::Path(uid): extract::Path<String>,
+) -> Result<Json<StudyView>, Failure> {
+    let uid = StudyUid::parse(&uid).map_err(|error| Failure::bad_request(error.to_string()))?;
+    let of = uid.clone();
+    let found = web.read(move |web| Ok(inspect::study(&web.node.store, &of)?)).await?;
+    let Some(view) = found else {
+        return Err(Failure::not_found("The node has no such study."));
+    };
+    web.audit.look(Some(&uid), "study", &viewer).await;
+    Ok(Json(view))
+}
+
+/// The Part 10 file as it was received.
+pub(in crate::web) async fn object(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    extract::Path(sop): extract::Path<String>,
+) -> Result<Response, Failure> {
+    let sop = SopInstanceUid::parse(&sop).map_err(|e| Failure::bad_request(e.to_string()))?;
+    let found = web
+        .read(move |web| {
+            let Some(row) = web.node.store.instance(&sop)? else { return Ok(None) };
+            let path = web.node.store.data().join(&row.receipt.object);
+            let file = std::fs::File::open(path).map_err(|_| {
+                Failure::internal("The file of this instance cannot be read; see prelim verify.")
+            })?;
+            Ok(Some((row, file)))
+        })
+        .await?;
+    let Some((row, file)) = found else {
+        return Err(Failure::not_found("The node has no such instance."));
+    };
+    let what = format!("instance {}", row.receipt.sop_instance_uid);
+    web.audit.look(Some(&row.receipt.study_uid), &what, &viewer).await;
+    let dicom = HeaderValue::from_static("application/dicom");
+    Ok(files::send(file, row.receipt.size_bytes, dicom))
+}
+
+pub(in crate::web) async fn queue(State(web): State<Web>) -> Result<Json<QueueView>, Failure> {
+    web.read(|web| Ok(Json(inspect::queue(&web.node.store)?))).await
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct Retry {
+    pub id: String,
+}
+
+pub(in crate::web) async fn retry(
+    State(web): State<Web>,
+    Json(wanted): Json<Retry>,
+) -> Result<Json<Retry>, Failure> {
+    retry_job(&web, &wanted.id).await?;
+    Ok(Json(wanted))
+}
+
+/// Puts a dead letter back into the queue, due now.
+pub(in crate::web) async fn retry_job(web: &Web, id: &str) -> Result<(), Failure> {
+    let wanted = id.to_owned();
+    let row = web.read(move |web| Ok(web.node.store.job(&wanted)?)).await?;
+    if !row.is_some_and(|row| row.state == crate::store::JobState::Dead) {
+        return Err(Failure::not_found("There is no dead letter with this id."));
+    }
+    let event = Event::JobRetried { id: id.to_owned(), at: web.node.clock.now() };
+    Ok(web.node.store.commit(vec![event]).await?)
+}
+
+#[derive(Deserialize)]
+pub struct VerifyQuery {
+    #[serde(default)]
+    full: bool,
+}
+
+/// What a check found, for a program and for a person.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Verified {
+    pub complete: bool,
+    /// True when a node worked on the folder, so that index and stray files were not compared.
+    pub node_was_running: bool,
+    /// `VerifyReport`, as JSON.
+    pub report: serde_json::Value,
+    /// One line for each gap.
+    pub gaps: Vec<String>,
+}
+
+impl Verified {
+    pub fn new(report: &VerifyReport, node_was_running: bool) -> Verified {
+        Verified {
+            complete: report.is_complete(),
+            node_was_running,
+            report: serde_json::to_value(report).unwrap_or_default(),
+            gaps: report.gaps.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+pub(in crate::web) async fn verify(
+    State(web): State<Web>,
+    Query(query): Query<VerifyQuery>,
+) -> Result<Json<Verified>, Failure> {
+    let mode = if query.full { VerifyMode::Full } else { VerifyMode::Quick };
+    web.read(move |web| {
+        let report = web.node.store.verify_running(mode, &mut |_| {})?;
+        Ok(Json(Verified::new(&report, true)))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_node_file_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        assert!(NodeFile::read(folder.path()).unwrap().is_none());
+        let node = NodeFile::new("0.0.0.0:8080".parse().unwrap());
+        node.write(folder.path()).unwrap();
+        node.write(folder.path()).unwrap();
+        let meta = std::fs::metadata(folder.path().join(FILE)).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+        let read = NodeFile::read(folder.path()).unwrap().unwrap();
+        assert_eq!(read.address.to_string(), "127.0.0.1:8080");
+        assert_eq!((read.token.len(), read.token == node.token), (64, true));
+        NodeFile::remove(folder.path());
+        assert!(NodeFile::read(folder.path()).unwrap().is_none());
+    }
+}

@@ -1,0 +1,161 @@
+//! Connections: how many, how slow, how long; and what every answer wears.
+//!
+//! Our own accept loop, because `axum::serve` sets no timer: a client that sends its head one
+//! byte a minute would keep its place for ever (hyper's `header_read_timeout`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use axum::extract::MatchedPath;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::HeaderName;
+use axum::http::HeaderValue;
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::IntoResponse as _;
+use axum::response::Response;
+use hyper::service::Service as _;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::web::Web;
+use crate::web::WebState;
+use crate::web::page;
+use crate::web::problem::Failure;
+
+/// Size of a request's head.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+/// How long an answer that is being sent may take once the node stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The other end of the connection. Not what a header claims.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// Serves until `stop`; then ends idle connections at once and busy ones within some seconds.
+pub async fn serve(
+    listener: TcpListener,
+    state: WebState,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let places = Arc::new(Semaphore::new(state.config.connections_max));
+    let header_timeout = Duration::from_secs(state.config.header_timeout_s);
+    let router = TowerToHyperService::new(crate::web::router(state, stop.clone(), &tasks));
+    loop {
+        let place = tokio::select! {
+            () = stop.cancelled() => return,
+            place = Arc::clone(&places).acquire_owned() => place,
+        };
+        let Ok(place) = place else { return };
+        let (stream, peer) = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                // Out of file descriptors, mostly: others will give some back.
+                Err(error) => {
+                    tracing::warn!(%error, "no HTTP connection could be accepted");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    continue;
+                }
+            },
+        };
+        let (router, stop) = (router.clone(), stop.clone());
+        tasks.spawn(async move {
+            connection(stream, peer, router, header_timeout, stop).await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: TowerToHyperService<axum::Router>,
+    header_timeout: Duration,
+    stop: CancellationToken,
+) {
+    let _ = stream.set_nodelay(true);
+    let service = hyper::service::service_fn(move |mut request| {
+        let request_extensions: &mut axum::http::Request<hyper::body::Incoming> = &mut request;
+        request_extensions.extensions_mut().insert(Peer(peer));
+        router.call(request)
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // Resets and time-outs are the peer's business.
+        _ = connection.as_mut() => return,
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = tokio::time::timeout(DRAIN, connection).await;
+}
+
+/// Bounds the requests that are worked on at one time.
+pub async fn places(State(web): State<Web>, request: Request, next: Next) -> Response {
+    let Ok(_place) = web.requests.try_acquire() else {
+        return Failure::busy("Too many requests at one time.", 1).into_response();
+    };
+    next.run(request).await
+}
+
+const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; \
+                      form-action 'self'; frame-ancestors 'self'";
+
+/// Puts security headers on every answer, a page around errors that a browser shows, and counts.
+pub async fn dress(State(web): State<Web>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let html = wants_html(request.headers());
+    let mut response = next.run(request).await;
+    if html && let Some(failure) = response.extensions().get::<Failure>().cloned() {
+        let page = web.pages.failure(&failure);
+        let (parts, _) = response.into_parts();
+        response = (parts.status, page).into_response();
+        for name in [header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
+            if let Some(value) = parts.headers.get(&name) {
+                response.headers_mut().insert(name, value.clone());
+            }
+        }
+    }
+    let headers = response.headers_mut();
+    let mut default = |name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    default(header::CONTENT_SECURITY_POLICY, POLICY);
+    default(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    default(header::REFERRER_POLICY, "same-origin");
+    default(header::CACHE_CONTROL, "no-store");
+    default(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
+    default(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    // The route, not the path: a path holds UIDs, and any path may be asked for.
+    let route = route.unwrap_or_else(|| "none".into());
+    let status = response.status().as_u16();
+    let labels =
+        [("method", page::method_label(&method)), ("route", route), ("status", status.to_string())];
+    metrics::counter!("prelim_http_requests_total", &labels).increment(1);
+    metrics::histogram!("prelim_http_request_seconds").record(started.elapsed().as_secs_f64());
+    tracing::debug!(%method, route = labels[1].1, status, "http");
+    response
+}
+
+/// Whether a person reads the answer: browsers name `text/html`, programs do not.
+pub fn wants_html(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}

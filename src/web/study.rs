@@ -1,0 +1,465 @@
+//! One study: what was found, on which pictures, and what became of it.
+
+use axum::Extension;
+use axum::extract::Path;
+use axum::extract::State;
+use axum::response::Response;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::domain::assessment::Assessment;
+use crate::domain::assessment::Outcome;
+use crate::domain::assessment::StudyMeasurement;
+use crate::domain::finding::Finding;
+use crate::domain::finding::Laterality;
+use crate::domain::finding::Presence;
+use crate::domain::finding::Severity;
+use crate::domain::picture::ImageRef;
+use crate::domain::picture::PictureRef;
+use crate::domain::uid::StudyUid;
+use crate::store::AlertRow;
+use crate::store::DeliveryRow;
+use crate::web::Shared;
+use crate::web::Web;
+use crate::web::access::Viewer;
+use crate::web::inspect;
+use crate::web::inspect::StudyView;
+use crate::web::live;
+use crate::web::page;
+use crate::web::page::Frame;
+use crate::web::page::Level;
+use crate::web::page::Moment;
+use crate::web::problem::Failure;
+use crate::web::worklist;
+use crate::web::worklist::Person;
+
+#[derive(Serialize)]
+struct Page {
+    frame: Frame,
+    uid: StudyUid,
+    level: Level,
+    state: &'static str,
+    reason: String,
+    revision: u32,
+    instances: u32,
+    conflicts: u32,
+    modality: String,
+    examination: String,
+    from: String,
+    received: Moment,
+    /// None until the headers have been read.
+    person: Option<Person>,
+    reading: Option<ReadingPart>,
+    history: Vec<HistoryPart>,
+    deliveries: Vec<DeliveryPart>,
+    alerts: Vec<AlertPart>,
+    artefacts: Vec<ArtefactPart>,
+    notice: &'static str,
+}
+
+#[derive(Serialize)]
+struct ReadingPart {
+    revision: u32,
+    is_old: bool,
+    /// Why there are no findings, when a model did not read it.
+    unread: Option<String>,
+    needs_review: bool,
+    impression: String,
+    recommendation: String,
+    clinical_information: String,
+    algorithm: String,
+    provider: String,
+    profile: String,
+    parameters: Vec<String>,
+    finished: Moment,
+    seen: Vec<FindingPart>,
+    unseen: Vec<FindingPart>,
+    looked_for: String,
+    warnings: Vec<String>,
+    measurements: Vec<StudyMeasurement>,
+    pictures: Vec<PicturePart>,
+    excluded: Vec<ExcludedPart>,
+    report: Option<String>,
+}
+
+#[derive(Serialize)]
+struct FindingPart {
+    id: String,
+    name: String,
+    code: String,
+    presence: &'static str,
+    is_present: bool,
+    level: Level,
+    /// Side, site, severity.
+    details: String,
+    probability: String,
+    description: String,
+    measurements: Vec<String>,
+    /// Numbers of pictures it rests on.
+    pictures: Vec<u32>,
+    /// Instances that it rests on and that have no picture.
+    others: usize,
+    differential: String,
+    recommendation: String,
+}
+
+#[derive(Serialize)]
+struct PicturePart {
+    number: u32,
+    href: String,
+    is_key: bool,
+    width: u32,
+    height: u32,
+    window: String,
+    frame: Option<u32>,
+    instance: String,
+    boxes: Vec<BoxPart>,
+    /// Of lines and letters, in pixels of this picture.
+    stroke: f64,
+    letters: f64,
+}
+
+/// A region in pixels of the picture.
+#[derive(Debug, PartialEq, Serialize)]
+struct BoxPart {
+    x: f64,
+    y: f64,
+    width: f64,
+    height: f64,
+    label: String,
+    label_y: f64,
+    name: String,
+    key: &'static str,
+}
+
+#[derive(Serialize)]
+struct ExcludedPart {
+    instance: String,
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct HistoryPart {
+    at: Moment,
+    revision: Option<u32>,
+    what: String,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct DeliveryPart {
+    artefact: String,
+    destination: String,
+    state: &'static str,
+    key: &'static str,
+    detail: String,
+    attempts: u32,
+    at: Moment,
+}
+
+#[derive(Serialize)]
+struct AlertPart {
+    level: Level,
+    findings: String,
+    recipients: String,
+    raised: Moment,
+    sendings: Vec<DeliveryPart>,
+}
+
+#[derive(Serialize)]
+struct ArtefactPart {
+    file: String,
+    href: String,
+    revision: u32,
+    media_type: String,
+    size: String,
+    at: Moment,
+}
+
+pub async fn show(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    Path(uid): Path<String>,
+) -> Result<Response, Failure> {
+    let unknown = || Failure::not_found("The node has no such study.");
+    let uid = StudyUid::parse(&uid).map_err(|_| unknown())?;
+    let of = uid.clone();
+    let page = web.read(move |web| page_of(web, &of)).await?.ok_or_else(unknown)?;
+    web.audit.look(Some(&uid), "study page", &viewer).await;
+    web.pages.render("study", &page)
+}
+
+fn page_of(web: &Shared, uid: &StudyUid) -> Result<Option<Page>, Failure> {
+    let now = web.node.clock.now();
+    let store = &web.node.store;
+    // Before the rest, so that a change meanwhile is told.
+    let version = live::version(web, Some(uid))?;
+    let Some(view) = inspect::study(store, uid)? else { return Ok(None) };
+    let assessment = inspect::assessment(store, uid, &view.revisions)?;
+    let mut frame = Frame::new(web, "Study", "");
+    frame.events = format!("/events?study={uid}");
+    frame.version = version;
+    let person = assessment.as_ref().map(|assessment| worklist::person(&assessment.study));
+    let reading = assessment.map(|assessment| reading_part(&view, assessment, now));
+    Ok(Some(Page {
+        frame,
+        uid: uid.clone(),
+        level: page::level(view.study.state, view.study.outcome.as_deref(), view.study.urgency),
+        state: page::state_word(view.study.state),
+        person,
+        reading,
+        history: history(&view, now),
+        deliveries: view.deliveries.iter().map(|row| delivery(row, now)).collect(),
+        alerts: view.alerts.iter().map(|row| alert(row, now)).collect(),
+        artefacts: artefacts(&view, now),
+        received: page::moment(view.study.last_received_at, now),
+        reason: view.study.reason,
+        revision: view.study.revision,
+        instances: view.study.instances,
+        conflicts: view.study.conflicts,
+        modality: view.study.modality,
+        examination: view.study.examination,
+        from: view.study.calling_ae,
+        notice: inspect::NOTICE,
+    }))
+}
+
+fn reading_part(view: &StudyView, assessment: Assessment, now: Timestamp) -> ReadingPart {
+    let uid = &view.study.study_uid;
+    let revision = assessment.revision;
+    let mut pictures: Vec<PicturePart> =
+        assessment.pictures.iter().map(|shown| picture(uid, &assessment, shown)).collect();
+    pictures.sort_by_key(|picture| (!picture.is_key, picture.number));
+    let (unseen, mut seen): (Vec<&Finding>, Vec<&Finding>) =
+        assessment.findings.iter().partition(|finding| finding.presence == Presence::Absent);
+    seen.sort_by_key(|f| (f.presence != Presence::Present, std::cmp::Reverse(f.urgency)));
+    let part = |finding: &Finding| finding_part(finding, &assessment.pictures);
+    let (unread, needs_review) = match &assessment.outcome {
+        Outcome::Read => (None, false),
+        Outcome::NotCovered { reason } => (Some(reason.clone()), false),
+        Outcome::NeedsReview { reason } => (Some(reason.clone()), true),
+    };
+    let report = view.artefacts.iter().filter(|artefact| artefact.row.revision == revision);
+    let report = report.map(|artefact| &artefact.row.file).find(|file| file.ends_with(".html"));
+    ReadingPart {
+        revision,
+        is_old: revision != view.study.revision,
+        unread,
+        needs_review,
+        seen: seen.into_iter().map(part).collect(),
+        unseen: unseen.into_iter().map(part).collect(),
+        pictures,
+        algorithm: format!("{} {}", assessment.algorithm.name, assessment.algorithm.version),
+        provider: assessment.algorithm.provider.clone(),
+        parameters: assessment.algorithm.parameters.clone(),
+        profile: format!("{} {}", assessment.profile, assessment.profile_version),
+        finished: page::moment(assessment.finished_at, now),
+        looked_for: assessment.looked_for.join(", "),
+        warnings: assessment
+            .warnings
+            .into_iter()
+            .chain(assessment.quality.into_iter().map(|flag| flag.text))
+            .collect(),
+        excluded: assessment
+            .excluded
+            .into_iter()
+            .map(|excluded| ExcludedPart {
+                instance: excluded.sop_instance_uid.to_string(),
+                reason: excluded.reason,
+            })
+            .collect(),
+        measurements: assessment.measurements,
+        impression: assessment.impression,
+        recommendation: assessment.recommendation,
+        clinical_information: assessment.clinical_information,
+        report: report.map(|file| format!("/results/{uid}/{revision}/{file}")),
+    }
+}
+
+fn finding_part(finding: &Finding, pictures: &[PictureRef]) -> FindingPart {
+    let laterality = finding.laterality.map(|side| match side {
+        Laterality::Right => "right",
+        Laterality::Left => "left",
+        Laterality::Bilateral => "both sides",
+        Laterality::Unilateral => "one side",
+    });
+    let severity = finding.severity.map(|severity| match severity {
+        Severity::Mild => "mild",
+        Severity::Moderate => "moderate",
+        Severity::Severe => "severe",
+    });
+    let site = finding.site.as_ref().map(|site| site.meaning.as_str());
+    let details: Vec<&str> = [site, laterality, severity].into_iter().flatten().collect();
+    let rests_on = |shown: &&PictureRef| finding.evidence.contains(&shown.image);
+    let shown = pictures.iter().filter(rests_on).map(|picture| picture.number).collect();
+    let has_picture = |image: &ImageRef| pictures.iter().any(|shown| shown.image == *image);
+    FindingPart {
+        id: finding.id.clone(),
+        name: finding.concept.meaning.clone(),
+        code: format!("{} {}", finding.concept.scheme, finding.concept.value),
+        presence: match finding.presence {
+            Presence::Present => "Present",
+            Presence::Absent => "Not seen",
+            Presence::Undetermined => "Undetermined",
+        },
+        is_present: finding.presence == Presence::Present,
+        level: page::urgency_level(finding.urgency),
+        details: details.join(", "),
+        probability: finding.probability.map(percent).unwrap_or_default(),
+        description: finding.description.clone(),
+        measurements: finding
+            .measurements
+            .iter()
+            .map(|m| format!("{}: {} {}", m.concept.meaning, m.value, m.unit))
+            .collect(),
+        others: finding.evidence.iter().filter(|image| !has_picture(image)).count(),
+        pictures: shown,
+        differential: finding.differential.join(", "),
+        recommendation: finding.recommendation.clone(),
+    }
+}
+
+/// Neither certainty is ever claimed.
+fn percent(probability: f64) -> String {
+    match probability * 100.0 {
+        p if p < 1.0 => "< 1 %".into(),
+        p if p > 99.0 => "> 99 %".into(),
+        p => format!("{p:.0} %"),
+    }
+}
+
+fn picture(uid: &StudyUid, assessment: &Assessment, shown: &PictureRef) -> PicturePart {
+    let width = f64::from(shown.width_px);
+    let boxes = assessment
+        .findings
+        .iter()
+        .filter(|finding| finding.presence != Presence::Absent)
+        .flat_map(|finding| boxes(finding, shown))
+        .collect();
+    PicturePart {
+        number: shown.number,
+        href: format!("/results/{uid}/{}/{}", assessment.revision, shown.file),
+        is_key: assessment.key_picture == Some(shown.number),
+        width: shown.width_px,
+        height: shown.height_px,
+        window: shown.window.clone(),
+        frame: shown.image.frame,
+        instance: shown.image.sop_instance_uid.to_string(),
+        boxes,
+        stroke: round(width / 250.0),
+        letters: round(width / 24.0),
+    }
+}
+
+/// Regions stand in pixels of the frame, the picture shows the whole frame in its own size.
+fn boxes(finding: &Finding, shown: &PictureRef) -> Vec<BoxPart> {
+    let scale_x = f64::from(shown.width_px) / f64::from(shown.source_columns.max(1));
+    let scale_y = f64::from(shown.height_px) / f64::from(shown.source_rows.max(1));
+    let letters = f64::from(shown.width_px) / 24.0;
+    let here = finding.regions.iter().filter(|region| region.image == shown.image);
+    here.map(|region| {
+        let (x0, x1) = (region.x0.min(region.x1) * scale_x, region.x0.max(region.x1) * scale_x);
+        let (y0, y1) = (region.y0.min(region.y1) * scale_y, region.y0.max(region.y1) * scale_y);
+        // Above the box, or inside it at the upper edge of the picture.
+        let above = y0 - letters * 0.3;
+        BoxPart {
+            x: round(x0),
+            y: round(y0),
+            width: round(x1 - x0),
+            height: round(y1 - y0),
+            label: finding.id.clone(),
+            label_y: round(if above > letters { above } else { y0 + letters }),
+            name: finding.concept.meaning.clone(),
+            key: page::urgency_level(finding.urgency).key,
+        }
+    })
+    .collect()
+}
+
+fn round(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// The newest first.
+fn history(view: &StudyView, now: Timestamp) -> Vec<HistoryPart> {
+    let part = |row: &crate::store::HistoryRow| HistoryPart {
+        at: page::moment(row.at, now),
+        revision: row.revision,
+        what: row.what.clone(),
+        detail: row.detail.clone(),
+    };
+    view.history.iter().rev().map(part).collect()
+}
+
+fn delivery(row: &DeliveryRow, now: Timestamp) -> DeliveryPart {
+    DeliveryPart {
+        artefact: row.artefact.clone(),
+        destination: row.destination.clone(),
+        state: page::delivery_word(row.state),
+        key: delivery_key(row.state),
+        detail: if row.detail.is_empty() { row.cause.clone() } else { row.detail.clone() },
+        attempts: row.attempts,
+        at: page::moment(row.at, now),
+    }
+}
+
+fn delivery_key(state: crate::store::DeliveryState) -> &'static str {
+    match state {
+        crate::store::DeliveryState::Queued => "pending",
+        crate::store::DeliveryState::Done => "done",
+        crate::store::DeliveryState::Dead => "failed",
+    }
+}
+
+fn alert(row: &AlertRow, now: Timestamp) -> AlertPart {
+    let sending = |sending: &crate::store::AlertSending| DeliveryPart {
+        artefact: row.alert.clone(),
+        destination: sending.channel.clone(),
+        state: page::delivery_word(sending.state),
+        key: delivery_key(sending.state),
+        detail: match sending.detail.is_empty() {
+            true => sending.cause.clone(),
+            false => sending.detail.clone(),
+        },
+        attempts: sending.attempts,
+        at: page::moment(sending.at, now),
+    };
+    AlertPart {
+        level: page::urgency_level(row.urgency),
+        findings: row.findings.join(", "),
+        recipients: row.recipients.join(", "),
+        raised: page::moment(row.raised_at, now),
+        sendings: row.sendings.iter().map(sending).collect(),
+    }
+}
+
+/// The newest revision first.
+fn artefacts(view: &StudyView, now: Timestamp) -> Vec<ArtefactPart> {
+    let uid = &view.study.study_uid;
+    let mut parts: Vec<ArtefactPart> = view
+        .artefacts
+        .iter()
+        .map(|artefact| ArtefactPart {
+            href: format!("/results/{uid}/{}/{}", artefact.row.revision, artefact.row.file),
+            file: artefact.row.file.clone(),
+            revision: artefact.row.revision,
+            media_type: artefact.row.media_type.clone(),
+            size: page::size(artefact.row.size_bytes),
+            at: page::moment(artefact.row.at, now),
+        })
+        .collect();
+    parts.sort_by(|a, b| b.revision.cmp(&a.revision).then_with(|| a.file.cmp(&b.file)));
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_probability_is_shown_as_certain() {
+        assert_eq!(percent(1.0), "> 99 %");
+        assert_eq!(percent(0.0), "< 1 %");
+        assert_eq!(percent(0.874), "87 %");
+    }
+}

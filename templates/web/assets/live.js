@@ -1,0 +1,76 @@
+"use strict";
+// Keeps an open page true: replaces the parts that changed, and says so when it cannot.
+(() => {
+  const main = document.getElementById("main");
+  const light = document.getElementById("live");
+  if (!main || !light || !main.dataset.events || !window.EventSource) return;
+
+  const part = (root) =>
+    new Map([...root.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e.outerHTML]));
+  let shown = part(document);
+  let busy = false;
+  let again = false;
+
+  const say = (state, text) => {
+    if (light.dataset.state !== state) {
+      light.dataset.state = state;
+      light.textContent = text;
+    }
+  };
+
+  async function refresh() {
+    if (busy) {
+      again = true;
+      return;
+    }
+    busy = true;
+    try {
+      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      if (answer.redirected) {
+        location.reload();
+        return;
+      }
+      if (!answer.ok) throw new Error(String(answer.status));
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const next = part(fresh);
+      // A part that comes or goes changes the layout: then the whole page is made anew.
+      if ([...next.keys()].join() !== [...shown.keys()].join()) {
+        location.reload();
+        return;
+      }
+      for (const [name, html] of next) {
+        if (html === shown.get(name)) continue;
+        const old = document.querySelector(`[data-part="${name}"]`);
+        const open = [...old.querySelectorAll("details[open][id]")].map((e) => e.id);
+        const fresher = document.importNode(fresh.querySelector(`[data-part="${name}"]`), true);
+        for (const e of fresher.querySelectorAll("details[id]")) e.open = open.includes(e.id);
+        old.replaceWith(fresher);
+      }
+      shown = next;
+      document.title = fresh.title;
+      main.dataset.version = fresh.getElementById("main").dataset.version;
+    } catch {
+      say("lost", "Not up to date: no connection");
+    } finally {
+      busy = false;
+      if (again) {
+        again = false;
+        setTimeout(refresh, 500);
+      }
+    }
+  }
+
+  const source = new EventSource(main.dataset.events);
+  source.addEventListener("version", (event) => {
+    say("live", "Live");
+    if (event.data !== main.dataset.version) refresh();
+  });
+  source.addEventListener("open", () => say("live", "Live"));
+  source.addEventListener("error", () => {
+    const at = new Date().toTimeString().slice(0, 5);
+    say("lost", `Not up to date: no connection since ${at}`);
+  });
+  addEventListener("pagehide", () => source.close());
+  // "12 min ago" has to grow also when nothing happens.
+  setInterval(() => document.visibilityState === "visible" && refresh(), 60000);
+})();
