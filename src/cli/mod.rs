@@ -7,6 +7,7 @@ mod queue;
 mod rebuild;
 mod study;
 mod verify;
+mod worker;
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -35,6 +36,9 @@ enum Command {
     Queue(queue::Args),
     Verify(verify::Args),
     Rebuild(rebuild::Args),
+    /// Started by the node itself: parses what came from outside
+    #[command(hide = true)]
+    Worker(worker::Args),
 }
 
 pub fn main() -> ExitCode {
@@ -45,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Queue(args) => queue::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Rebuild(args) => rebuild::run(args),
+        Command::Worker(args) => worker::run(args),
     };
     run.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
