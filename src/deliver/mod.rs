@@ -101,3 +101,6 @@ fn peer_words(text: &str) -> String {
     let words: String = text.chars().take(400).map(one_line).collect();
     words.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(160).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -163,8 +163,7 @@ fn series_description(kind: &Kind, of: &Identity) -> String {
         true => format!("{}: measurements only, no reading", kind.title),
         false => format!("{}: {} {}", kind.title, of.name, of.version),
     };
-    let kept: String = subject.chars().take(64 - end.len()).collect();
-    format!("{}{end}", kept.trim_end())
+    format!("{}{end}", text::cut(&subject, 64 - end.len()))
 }
 
 pub fn date_and_time(at: Timestamp, zone: &TimeZone) -> (String, String) {

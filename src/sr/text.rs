@@ -1,25 +1,25 @@
 //! Text as DICOM's value representations allow it (PS3.5 6.2).
 
-/// LO: 64 characters, one line, no backslash (it separates values). `fallback` where nothing is
-/// left: most attributes that take it are Type 1.
+/// LO: one line, no backslash (it separates values), 64 characters; we keep to 64 bytes, as archives
+/// and dciodvfy count. `fallback` where nothing is left: most attributes that take it are Type 1.
 pub fn lo(text: &str, fallback: &str) -> String {
     line(text, 64, fallback)
 }
 
-/// SH: 16 characters, else as LO.
+/// SH: 16, else as LO.
 pub fn sh(text: &str, fallback: &str) -> String {
     line(text, 16, fallback)
 }
 
 /// UT and ST: several lines; of the control characters only line ends stay.
-pub fn long(text: &str, characters_max: usize) -> String {
+pub fn long(text: &str, bytes_max: usize) -> String {
     let plain = |c: char| match c {
         '\t' => ' ',
         c => c,
     };
     let cleaned: String =
         text.chars().map(plain).filter(|&c| c == '\n' || !is_unwanted(c)).collect();
-    cut(cleaned.trim(), characters_max)
+    cut(cleaned.trim(), bytes_max)
 }
 
 /// A value that identifies: byte for byte what the source says, without what no value may hold.
@@ -37,27 +37,28 @@ pub fn decimal(value: f64) -> String {
     rounded.into_iter().find(|text| text.len() <= 16).unwrap_or_else(|| format!("{value:.8e}"))
 }
 
-fn line(text: &str, characters_max: usize, fallback: &str) -> String {
+fn line(text: &str, bytes_max: usize, fallback: &str) -> String {
     let one_line = |c: char| match c {
         '\\' => '/',
         '\n' | '\r' | '\t' => ' ',
         c => c,
     };
     let cleaned: String = text.chars().map(one_line).filter(|&c| !is_unwanted(c)).collect();
-    match cut(cleaned.trim(), characters_max) {
+    match cut(cleaned.trim(), bytes_max) {
         short if short.is_empty() => fallback.to_owned(),
         short => short,
     }
 }
 
-fn cut(text: &str, characters_max: usize) -> String {
-    if text.chars().count() <= characters_max {
+/// At most so many bytes of UTF-8, whole characters.
+pub fn cut(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
         return text.to_owned();
     }
     // Three dots, not one character: an ASCII text stays one, and its data set needs no character set.
-    let dots = if characters_max > 16 { "..." } else { "" };
-    let kept: String = text.chars().take(characters_max - dots.len()).collect();
-    format!("{}{dots}", kept.trim_end())
+    let dots = if bytes_max > 16 { "..." } else { "" };
+    let end = text.floor_char_boundary(bytes_max - dots.len());
+    format!("{}{dots}", text[..end].trim_end())
 }
 
 /// Control characters, and the marks that turn the direction of writing: with them a text can
@@ -74,7 +75,7 @@ mod tests {
     fn text_fits_its_value_representation() {
         assert_eq!(lo("a\\b\u{1b}[31m\nc", "-"), "a/b[31m c");
         assert_eq!(lo(" \0 ", "unknown"), "unknown");
-        assert_eq!(lo(&"한".repeat(80), "-").chars().count(), 64);
+        assert_eq!(lo(&"한".repeat(80), "-"), format!("{}...", "한".repeat(20)));
         assert_eq!(sh("1234567890123456", "-"), "1234567890123456");
         assert_eq!(sh("12345678901234567", "-").chars().count(), 16);
         assert_eq!(long("one\ttwo\r\nthree\u{202e}", 100), "one two\nthree");

@@ -26,6 +26,7 @@ use crate::sr::content_item::SourceImage;
 use crate::sr::content_item::Value;
 use crate::sr::header::Identity;
 use crate::sr::header::LOCAL_SCHEME;
+use crate::sr::text;
 
 /// A tree that no one can open helps no one: a series of thousands is represented by these many.
 const LIBRARY_IMAGES_MAX: usize = 200;
@@ -242,7 +243,7 @@ fn region_group(
         .contains(region.with(SelectedFrom, image))
 }
 
-/// TID 1501: how sure, how large, in words, on which images.
+/// TID 1501: how sure, how large, on which images.
 fn certainty_group(
     finding: &Finding,
     identity: &Identity,
@@ -267,17 +268,6 @@ fn certainty_group(
     }
     if !described_above {
         group = described(group, finding);
-    }
-    if !finding.description.trim().is_empty() {
-        group = group.contains(Item::text(comment(), &finding.description[..]));
-    }
-    if !finding.differential.is_empty() {
-        let text = format!("Differential: {}", finding.differential.join("; "));
-        group = group.contains(Item::text(comment(), text));
-    }
-    if !finding.recommendation.trim().is_empty() {
-        let name = dcm("121075", "Recommendation");
-        group = group.contains(Item::text(name, &finding.recommendation[..]));
     }
     let measured_on = dcm("121112", "Source of Measurement");
     group.contains_all(sources.into_iter().map(|image| Item::image(measured_on.clone(), image)))
@@ -365,6 +355,7 @@ fn evaluations(a: &Assessment) -> Vec<Item> {
     }
     say(dcm("121073", "Impression"), a.impression.clone());
     say(dcm("121075", "Recommendation"), a.recommendation.clone());
+    items.extend(a.present().filter_map(in_words));
     match &a.outcome {
         Outcome::Read => {
             items.extend(negatives(a));
@@ -431,8 +422,7 @@ fn negatives(a: &Assessment) -> Vec<Item> {
             items.push(Item::code(finding.concept.clone(), value.clone()));
         }
         if is_denial || finding.presence == Presence::Undetermined {
-            let side = finding.laterality.map(|side| laterality(side).meaning.to_lowercase());
-            let side = side.map(|side| format!(", {side}")).unwrap_or_default();
+            let side = side(finding);
             let sure = percent(finding.probability).map(|p| format!(", probability {p} %"));
             let sure = sure.filter(|_| finding.presence == Presence::Undetermined);
             let text = format!(
@@ -448,12 +438,38 @@ fn negatives(a: &Assessment) -> Vec<Item> {
     items
 }
 
+/// What the model said of a finding. It stands here and not in its group, which takes codes and
+/// numbers only.
+fn in_words(finding: &Finding) -> Option<Item> {
+    let mut said = Vec::new();
+    if !finding.description.trim().is_empty() {
+        said.push(finding.description.trim().to_owned());
+    }
+    if !finding.differential.is_empty() {
+        said.push(format!("Differential: {}.", finding.differential.join("; ")));
+    }
+    if !finding.recommendation.trim().is_empty() {
+        said.push(format!("Recommendation: {}", finding.recommendation.trim()));
+    }
+    let title = format!("{} {}{}", finding.id, finding.concept.meaning, side(finding));
+    (!said.is_empty()).then(|| Item::text(comment(), format!("{title}: {}", said.join(" "))))
+}
+
+fn side(finding: &Finding) -> String {
+    let side = finding.laterality.map(|side| laterality(side).meaning.to_lowercase());
+    side.map(|side| format!(", {side}")).unwrap_or_default()
+}
+
 /// What a reader should know about the images and the guards.
 fn limits(a: &Assessment) -> Vec<Item> {
     let mut texts: Vec<String> = Vec::new();
-    texts.extend(a.warnings.iter().map(|warning| format!("Note: {warning}")));
-    texts.extend(a.quality.iter().map(|flag| format!("Image quality: {}", flag.text)));
-    texts.extend(a.study.inconsistencies.iter().map(|what| format!("Note: {what}")));
+    let mut say = |about: &str, what: &str| match text::long(what, 2000) {
+        what if what.is_empty() => {}
+        what => texts.push(format!("{about}: {what}")),
+    };
+    a.warnings.iter().for_each(|warning| say("Note", warning));
+    a.quality.iter().for_each(|flag| say("Image quality", &flag.text));
+    a.study.inconsistencies.iter().for_each(|what| say("Note", what));
     let mut reasons: Vec<(&str, usize)> = Vec::new();
     for excluded in a.excluded.iter().chain(&a.study.unreadable) {
         match reasons.iter_mut().find(|(reason, _)| *reason == excluded.reason) {
