@@ -1,11 +1,17 @@
 //! C-STORE of result objects to an archive.
 
+use std::path::Path;
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::deliver::DeliverError;
 use crate::deliver::Delivered;
 use crate::deliver::peer_words;
+use crate::dicom::storage_scu;
+use crate::dicom::storage_scu::ScuError;
+use crate::dicom::storage_scu::SendOutcome;
 use crate::domain::ae_title::AeTitle;
 
 /// What an archive can be sent.
@@ -82,6 +88,54 @@ impl Config {
     }
 }
 
+/// One try to store one file. A second one is harmless: the object keeps its SOP Instance UID,
+/// which the archive has already.
+///
+/// # Errors
+/// Permanent when the archive takes no such object or refuses this one; all that has to do with
+/// the connection may pass.
+pub async fn deliver(config: &Config, file: &Path) -> Result<Delivered, DeliverError> {
+    let target = storage_scu::Target {
+        ae_title: config.ae_title.clone(),
+        calling_ae: config.calling_ae.clone(),
+        address: config.address.clone(),
+    };
+    let answer = Duration::from_secs(config.timeout_s);
+    let timeouts = storage_scu::Timeouts { answer, ..Default::default() };
+    let files = [file.to_owned()];
+    let sent = storage_scu::send(&target, &files, &timeouts, &mut |_| {}).await;
+    match sent.map_err(failed)?.pop() {
+        Some(SendOutcome { status, comment, answered: true, .. }) => outcome(status, &comment),
+        // 0122 that the peer never said: it accepted no context for this class or syntax.
+        Some(SendOutcome { comment, .. }) => {
+            Err(DeliverError::Refused { answer: peer_words(&comment) })
+        }
+        None => Err(DeliverError::Unreachable { cause: "nothing was sent".into() }),
+    }
+}
+
+fn failed(error: ScuError) -> DeliverError {
+    let transient = error.is_transient();
+    match error {
+        ScuError::File { source } => {
+            DeliverError::File { what: "the result cannot be read", source }
+        }
+        ScuError::Rejected { .. }
+        | ScuError::NoContext
+        | ScuError::Protocol { .. }
+        | ScuError::Connect { .. }
+        | ScuError::Aborted { .. }
+        | ScuError::TimedOut { .. }
+        | ScuError::Broken { .. } => {
+            let words = peer_words(&error.to_string());
+            match transient {
+                true => DeliverError::Unreachable { cause: words },
+                false => DeliverError::Refused { answer: words },
+            }
+        }
+    }
+}
+
 /// What the status of a C-STORE response (PS3.4 B.2.3, PS3.7 C.4) means for the outbox.
 fn outcome(status: u16, comment: &str) -> Result<Delivered, DeliverError> {
     let words = peer_words(comment);
@@ -102,7 +156,107 @@ fn outcome(status: u16, comment: &str) -> Result<Delivered, DeliverError> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Child;
+    use std::process::Command;
+    use std::process::Stdio;
+
+    use dicom_core::VR;
+    use dicom_dictionary_std::tags;
+    use dicom_dictionary_std::uids;
+    use dicom_object::FileMetaTableBuilder;
+    use dicom_object::InMemDicomObject;
+
     use super::*;
+
+    /// DCMTK's storescp as archive.
+    struct Archive {
+        process: Child,
+        folder: tempfile::TempDir,
+        config: Config,
+    }
+
+    impl Archive {
+        async fn start(options: &[&str]) -> Archive {
+            let folder = tempfile::tempdir().unwrap();
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = free.local_addr().unwrap().port();
+            drop(free);
+            let process = Command::new("storescp")
+                .args(["-aet", "MAIN", "-od"])
+                .arg(folder.path())
+                .args(options)
+                .arg(port.to_string())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            for _attempt in 0..100 {
+                if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let settings = format!("ae_title = \"MAIN\"\naddress = \"127.0.0.1:{port}\"");
+            Archive { process, folder, config: toml::from_str(&settings).unwrap() }
+        }
+
+        fn stored(&self) -> usize {
+            std::fs::read_dir(self.folder.path()).unwrap().count()
+        }
+    }
+
+    impl Drop for Archive {
+        fn drop(&mut self) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+
+    fn object(folder: &Path, sop_class_uid: &str) -> std::path::PathBuf {
+        let mut object = InMemDicomObject::new_empty();
+        object.put_str(tags::SOP_CLASS_UID, VR::UI, sop_class_uid);
+        object.put_str(tags::SOP_INSTANCE_UID, VR::UI, format!("1.2.3.{}", sop_class_uid.len()));
+        object.put_str(tags::PATIENT_ID, VR::LO, "X");
+        let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+        let file = folder.join(format!("{sop_class_uid}.dcm"));
+        object.with_meta(meta).unwrap().write_to_file(&file).unwrap();
+        file
+    }
+
+    #[tokio::test]
+    async fn an_archive_gets_reports_and_documents_once_however_often_we_try() {
+        let archive = Archive::start(&["+xa"]).await;
+        let here = tempfile::tempdir().unwrap();
+        for class in [uids::COMPREHENSIVE3_DSR_STORAGE, uids::ENCAPSULATED_PDF_STORAGE] {
+            let file = object(here.path(), class);
+            for _try in 0..2 {
+                let done = deliver(&archive.config, &file).await.unwrap();
+                assert_eq!(done.detail, "status 0000H");
+            }
+        }
+        assert_eq!(archive.stored(), 2);
+    }
+
+    /// D1 and D2: an archive that is away is tried again, one that takes no such object is not.
+    #[tokio::test]
+    async fn an_archive_that_is_away_is_not_one_that_refuses() {
+        let here = tempfile::tempdir().unwrap();
+        let file = object(here.path(), uids::COMPREHENSIVE3_DSR_STORAGE);
+        let only_ct = here.path().join("only-ct.cfg");
+        let profile = "[[TransferSyntaxes]]\n[Any]\nTransferSyntax1 = LittleEndianExplicit\n\
+                       [[PresentationContexts]]\n[CT]\n\
+                       PresentationContext1 = CTImageStorage\\Any\n\
+                       [[Profiles]]\n[Default]\nPresentationContexts = CT\n";
+        std::fs::write(&only_ct, profile).unwrap();
+        let archive = Archive::start(&["-xf", only_ct.to_str().unwrap(), "Default"]).await;
+        let error = deliver(&archive.config, &file).await.unwrap_err();
+        assert!(!error.is_transient(), "{error}");
+        let config = archive.config.clone();
+        drop(archive);
+        let error = deliver(&config, &file).await.unwrap_err();
+        assert!(matches!(error, DeliverError::Unreachable { .. }), "{error}");
+        assert!(error.is_transient());
+    }
 
     #[test]
     fn a_status_says_done_again_or_never() {
