@@ -203,7 +203,9 @@ pub async fn analyze(
     let mut total = RunTotal::default();
     let first = attempt(provider, prompt, pictures, &schema, timeout, &mut total).await?;
     let (problems, repaired) = match first {
-        Ok((raw, read)) => return Ok(reading(provider, prompt, pictures, raw, read, &total, false)),
+        Ok((raw, read)) => {
+            return Ok(reading(provider, prompt, pictures, raw, read, &total, false));
+        }
         Err(problems) => (problems, true),
     };
     let again = Prompt {

@@ -1,10 +1,12 @@
 //! One file for each command.
 
 mod check_config;
+mod demo;
 mod get;
 mod node;
 mod queue;
 mod rebuild;
+mod serve;
 mod study;
 mod verify;
 mod worker;
@@ -30,6 +32,8 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Serve(serve::Args),
+    Demo(demo::Args),
     CheckConfig(check_config::Args),
     Study(study::Args),
     Get(get::Args),
@@ -43,6 +47,8 @@ enum Command {
 
 pub fn main() -> ExitCode {
     let run = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Demo(args) => demo::run(args),
         Command::CheckConfig(args) => check_config::run(args),
         Command::Study(args) => study::run(args),
         Command::Get(args) => get::run(args),

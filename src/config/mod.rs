@@ -46,6 +46,20 @@ macro_rules! settings {
 settings! {
     /// The web page, the API and who may see them.
     http: crate::web::Config,
+    /// The DICOM port: who may send what, and within which limits.
+    dicom: crate::dicom::storage_scp::Config,
+    /// The data folder.
+    store: crate::store::Config,
+    /// Worker processes: where bytes from outside are parsed.
+    worker: crate::worker::Config,
+    /// Which model reads: the local one, or a gateway.
+    analysis: crate::analysis::Config,
+    /// The report for people.
+    report: crate::report::Config,
+    /// Where results go.
+    deliver: crate::deliver::Config,
+    /// Who hears of what cannot wait.
+    alert: crate::alert::Config,
     /// When a study is complete.
     assemble: crate::assemble::Config,
     /// How many steps at once, how often again.

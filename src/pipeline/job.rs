@@ -81,8 +81,15 @@ impl StepError {
 /// When a step of the reading is tried again after its `attempt`th try (from 1) failed, `None`
 /// when a person must look: 2, 8, 32, 128 s and then 5 minutes apart; a wait that the peer
 /// named counts when it is longer.
-pub fn next_try(attempt: u32, tries_max: u32, failure: Failure, now: Timestamp) -> Option<Timestamp> {
-    let backoff = Duration::from_secs(2u64.saturating_mul(4u64.saturating_pow(attempt.min(8).saturating_sub(1))).min(300));
+pub fn next_try(
+    attempt: u32,
+    tries_max: u32,
+    failure: Failure,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let backoff = Duration::from_secs(
+        2u64.saturating_mul(4u64.saturating_pow(attempt.min(8).saturating_sub(1))).min(300),
+    );
     let wait = match failure {
         Failure::Passing { wait } if attempt < tries_max => wait.unwrap_or_default().max(backoff),
         Failure::Poison if attempt < 2 => Duration::from_secs(1),

@@ -1,6 +1,9 @@
 //! The whole way of a study: who runs the steps, and what each step is.
 
 pub mod job;
+pub mod record;
+pub mod runner;
+pub mod steps;
 
 use serde::Deserialize;
 use serde::Serialize;

@@ -152,7 +152,7 @@ async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
                 }
                 None => {
                     tracing::error!(cause, "step failed for good: a person must look");
-                    events = steps::given_up(kit, &job, &cause, at);
+                    events = steps::given_up(kit, &job, &cause);
                     JobOutcome::Dead { cause }
                 }
             }
@@ -163,7 +163,8 @@ async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
         JobOutcome::Retry { .. } => "retry",
         JobOutcome::Dead { .. } => "dead",
     };
-    metrics::histogram!("prelim_step_seconds", "step" => step).record(started.elapsed().as_secs_f64());
+    metrics::histogram!("prelim_step_seconds", "step" => step)
+        .record(started.elapsed().as_secs_f64());
     metrics::counter!("prelim_steps_total", "step" => step, "outcome" => label).increment(1);
     events.push(Event::JobEnded { id: job.id.clone(), outcome, at });
     crash(kit, step, "before");

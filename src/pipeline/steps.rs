@@ -5,36 +5,766 @@
 //! again under the same names, and what it enqueues has the same ids.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::alert;
+use crate::alert::Alert;
+use crate::analysis;
+use crate::analysis::gate;
+use crate::analysis::plan::Plan;
+use crate::analysis::plan::Route;
+use crate::analysis::prompt;
+use crate::analysis::provider::Provider;
+use crate::analysis::provider::local;
+use crate::analysis::record::Basis;
+use crate::analysis::record::LocalResult;
+use crate::deid;
+use crate::deid::Destination;
+use crate::deliver;
+use crate::deliver::DeliverError;
+use crate::deliver::backoff::Schedule;
+use crate::deliver::pacs::Artefact;
+use crate::domain::assessment::Assessment;
+use crate::domain::assessment::Outcome;
 use crate::domain::clock::Clock;
+use crate::domain::picture::Picture;
+use crate::domain::picture::PixelRule;
 use crate::domain::profile::Profile;
+use crate::domain::study::Study;
 use crate::domain::uid::StudyUid;
+use crate::domain::urgency::Urgency;
 use crate::pipeline::job;
 use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
+use crate::pipeline::record;
+use crate::pipeline::record::AnswerRecord;
+use crate::pipeline::record::PicturesRecord;
+use crate::pipeline::record::PlanRecord;
+use crate::pipeline::record::Request;
+use crate::report::Communication;
+use crate::sr;
+use crate::sr::SrClass;
+use crate::sr::SrOptions;
+use crate::store::DeliveryState;
+use crate::store::RevisionRow;
 use crate::store::Store;
+use crate::store::StoreError;
 use crate::store::event::Event;
 use crate::store::event::Job;
 use crate::store::event::JobKind;
 use crate::store::event::StudyState;
+use crate::worker::Object;
+use crate::worker::Pool;
+use crate::worker::WorkerError;
 
 /// Everything the steps work with.
 pub struct Kit {
     pub store: Store,
-    pub pool: crate::worker::Pool,
+    pub pool: Pool,
     pub clock: Arc<dyn Clock>,
     pub profiles: Vec<Profile>,
-    pub providers: BTreeMap<String, Arc<dyn crate::analysis::provider::Provider>>,
+    pub providers: BTreeMap<String, Arc<dyn Provider>>,
+    /// This node, as it stands in what it writes.
+    pub equipment: sr::Equipment,
     pub pipeline: crate::pipeline::Config,
     pub assemble: crate::assemble::Config,
-    pub analysis: crate::analysis::Config,
+    pub analysis: analysis::Config,
     pub report: crate::report::Config,
-    pub deliver: crate::deliver::Config,
-    pub alert: crate::alert::Config,
+    pub deliver: deliver::Config,
+    pub alert: alert::Config,
+}
+
+/// One revision of one study, and its files.
+struct Way<'a> {
+    kit: &'a Kit,
+    study_uid: &'a StudyUid,
+    revision: u32,
+}
+
+impl Way<'_> {
+    fn save<T: Serialize>(&self, file: &str, value: &T) -> Result<(), StepError> {
+        let bytes = serde_json::to_vec_pretty(value).map_err(StepError::lasting)?;
+        self.save_bytes(file, &bytes)
+    }
+
+    fn save_bytes(&self, file: &str, bytes: &[u8]) -> Result<(), StepError> {
+        let written = self.kit.store.write_result(self.study_uid, self.revision, file, bytes);
+        written.map_err(StepError::passing)
+    }
+
+    fn load<T: DeserializeOwned>(&self, file: &str) -> Result<T, StepError> {
+        self.load_if_there(file)?
+            .ok_or_else(|| StepError::lasting(format!("{file} of the step before is gone")))
+    }
+
+    fn load_if_there<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, StepError> {
+        self.load_bytes(file)?
+            .map(|bytes| {
+                serde_json::from_slice(&bytes)
+                    .map_err(|_| StepError::lasting(format!("{file} cannot be read")))
+            })
+            .transpose()
+    }
+
+    fn load_bytes(&self, file: &str) -> Result<Option<Vec<u8>>, StepError> {
+        let read = self.kit.store.read_result(self.study_uid, self.revision, file);
+        read.map_err(StepError::passing)
+    }
+
+    fn state(&self, to: StudyState, reason: impl Into<String>) -> Event {
+        let (study_uid, revision) = (self.study_uid.clone(), self.revision);
+        Event::StateChanged {
+            study_uid,
+            revision,
+            to,
+            reason: reason.into(),
+            at: self.kit.clock.now(),
+        }
+    }
+
+    fn next(&self, kind: JobKind) -> Event {
+        let job = job::job(kind, self.study_uid, self.revision, self.kit.clock.now());
+        Event::JobEnqueued { job }
+    }
+}
+
+/// One try of one step: the events that its end brings, or why it failed.
+pub async fn run(kit: &Kit, job: &Job) -> Result<Vec<Event>, StepError> {
+    let way = Way { kit, study_uid: &job.study_uid, revision: job.revision };
+    match &job.kind {
+        JobKind::Plan => plan(&way).await,
+        JobKind::Picture => picture(&way).await,
+        JobKind::Analyse => analyse(&way).await,
+        JobKind::Judge => judge(&way),
+        JobKind::Compose => compose(&way).await,
+        JobKind::Deliver { artefact, destination } => deliver(&way, artefact, destination).await,
+        JobKind::Alert { alert, channel } => tell(&way, alert, channel).await,
+    }
+}
+
+/// A worker that died or ran over its limits may have been brought down by what it was given.
+fn unworked(error: WorkerError) -> StepError {
+    let verdict = match (error.is_poison(), error.is_transient()) {
+        (true, _) => Failure::Poison,
+        (false, true) => Failure::Passing { wait: None },
+        (false, false) => Failure::Lasting,
+    };
+    StepError { verdict, cause: error.to_string() }
+}
+
+/// What is it, and who reads it how? Parses the headers, matches a profile.
+async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
+    let started_at = way.kit.clock.now();
+    let whole = inspect(way).await?;
+    let (study, not_read) = analysis::plan::readable(&whole);
+    let described = |examination: &str| Event::StudyDescribed {
+        study_uid: way.study_uid.clone(),
+        revision: way.revision,
+        modality: whole.modalities().join("+"),
+        examination: examination.to_owned(),
+        at: way.kit.clock.now(),
+    };
+    let (profile, route, notes) =
+        match analysis::plan::plan(&whole, &way.kit.profiles, &way.kit.analysis) {
+            Plan::Read { profile, route, notes } => (*profile, route, notes),
+            Plan::Hold { reason } => {
+                way.save(record::STUDY, &whole)?;
+                return Ok(vec![described("Not for reading"), way.state(StudyState::Held, reason)]);
+            }
+            Plan::Review { reason } => {
+                way.save(record::STUDY, &whole)?;
+                let mut events = vec![described("Unreadable")];
+                events.extend(needs_review(way, &reason));
+                return Ok(events);
+            }
+        };
+    way.save(record::STUDY, &study)?;
+    let outside = match &route {
+        Route::Gateway { name } => {
+            way.kit.analysis.gateways.get(name).is_some_and(|gateway| !gateway.inside_the_building)
+        }
+        Route::Local | Route::Nobody { .. } => false,
+    };
+    let to = if outside { Destination::Outside } else { Destination::Inside };
+    let (pixels, pixels_held) = match deid::pixels(&study.instances, to) {
+        Ok(rule) => (rule, None),
+        Err(held) => (PixelRule::Keep, Some(held.reason)),
+    };
+    let title = profile.title.clone();
+    way.save(
+        record::PLAN,
+        &PlanRecord { profile, route, notes, pixels, pixels_held, not_read, started_at },
+    )?;
+    let reason = format!("read as {title}");
+    Ok(vec![
+        described(&title),
+        way.state(StudyState::Analysing, reason),
+        way.next(JobKind::Picture),
+    ])
+}
+
+/// The headers of all instances of this revision and those before. An instance that cannot be
+/// parsed is a note, not the end.
+async fn inspect(way: &Way<'_>) -> Result<Study, StepError> {
+    let instances = way.kit.store.instances(way.study_uid).map_err(StepError::passing)?;
+    let objects: Vec<Object> = instances
+        .into_iter()
+        .filter(|row| row.revision <= way.revision)
+        .map(|row| Object {
+            object: row.receipt.object,
+            sop_instance_uid: row.receipt.sop_instance_uid,
+        })
+        .collect();
+    let inspected = way.kit.pool.inspect(way.kit.store.data(), objects).await;
+    let (parsed, unreadable) = inspected.map_err(unworked)?;
+    Ok(Study::gather(way.study_uid.clone(), parsed, unreadable))
+}
+
+/// Pictures within the profile's budget, and measurements.
+async fn picture(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
+    let study: Study = way.load(record::STUDY)?;
+    let plan: PlanRecord = way.load(record::PLAN)?;
+    make_pictures(way, &study, &plan, &plan.profile.pictures).await?;
+    Ok(vec![way.next(JobKind::Analyse)])
+}
+
+async fn make_pictures(
+    way: &Way<'_>,
+    study: &Study,
+    plan: &PlanRecord,
+    budget: &crate::domain::picture::PicturePlan,
+) -> Result<PicturesRecord, StepError> {
+    let (pool, data) = (&way.kit.pool, way.kit.store.data());
+    let made = pool.pictures(data, study, budget, plan.pixels).await;
+    let (pictures, mut excluded) = made.map_err(unworked)?;
+    for picture in &pictures {
+        way.save_bytes(&picture.reference.file, &picture.bytes)?;
+    }
+    let measured = pool.measure(data, study).await;
+    let (measurements, quality, unmeasured) = measured.map_err(unworked)?;
+    excluded.extend(plan.not_read.iter().cloned());
+    excluded.extend(study.unreadable.iter().cloned());
+    for one in unmeasured {
+        if !excluded.iter().any(|known| known.sop_instance_uid == one.sop_instance_uid) {
+            excluded.push(one);
+        }
+    }
+    let pictures = pictures.into_iter().map(|picture| picture.reference).collect();
+    let made = PicturesRecord { pictures, excluded, measurements, quality };
+    way.save(record::PICTURES, &made)?;
+    Ok(made)
+}
+
+/// Asks the provider: the local model behind its gate, or a gateway with what may leave.
+async fn analyse(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
+    let study: Study = way.load(record::STUDY)?;
+    let plan: PlanRecord = way.load(record::PLAN)?;
+    let answer = match &plan.route {
+        Route::Local => ask_local(way, &study).await?,
+        Route::Nobody { reason } => AnswerRecord::NotCovered { reason: reason.clone() },
+        Route::Gateway { name } => match way.kit.providers.get(name) {
+            Some(provider) => ask_gateway(way, &study, &plan, provider.as_ref()).await?,
+            None => {
+                let reason = format!("the gateway {name} is not in the configuration any more");
+                AnswerRecord::NeedsReview { reason }
+            }
+        },
+    };
+    way.save(record::ANSWER, &answer)?;
+    Ok(vec![way.next(JobKind::Judge)])
+}
+
+async fn ask_local(way: &Way<'_>, study: &Study) -> Result<AnswerRecord, StepError> {
+    let instance = match gate::gate(study) {
+        Ok(instance) => instance.clone(),
+        Err(closed) => return Ok(AnswerRecord::NotCovered { reason: closed.reason }),
+    };
+    match way.kit.pool.local_read(way.kit.store.data(), &instance).await {
+        Ok(reading) => Ok(AnswerRecord::Local { instance: Box::new(instance), reading }),
+        Err(WorkerError::Refused(reason)) => Ok(AnswerRecord::NeedsReview { reason }),
+        Err(error) => Err(unworked(error)),
+    }
+}
+
+async fn ask_gateway(
+    way: &Way<'_>,
+    study: &Study,
+    plan: &PlanRecord,
+    provider: &dyn Provider,
+) -> Result<AnswerRecord, StepError> {
+    if let Some(reason) = &plan.pixels_held {
+        return Ok(AnswerRecord::NeedsReview { reason: reason.clone() });
+    }
+    let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
+    let notes = (!request.clinical_notes.is_empty()).then_some(request.clinical_notes.as_str());
+    let context = deid::context(study, notes);
+    let mut budget = Some(plan.profile.pictures.clone());
+    let mut made: PicturesRecord = way.load(record::PICTURES)?;
+    loop {
+        if made.pictures.is_empty() {
+            let reason = "none of the images could be shown to a model".to_owned();
+            return Ok(AnswerRecord::NeedsReview { reason });
+        }
+        let prompt = prompt::render(&plan.profile, &context, study, &made.pictures);
+        let prompt = prompt.map_err(StepError::lasting)?;
+        let pictures = load_pictures(way, &made)?;
+        match analysis::analyze(provider, &prompt, &pictures, &plan.profile).await {
+            Ok(reading) => return Ok(AnswerRecord::Gateway { reading: Box::new(reading) }),
+            Err(error) if error.is_transient() => {
+                let verdict = Failure::Passing { wait: error.retry_after() };
+                return Err(StepError { verdict, cause: error.to_string() });
+            }
+            Err(analysis::AnalyzeError::TooLarge { .. }) => {
+                // Smaller pictures, once more each time, until they would show too little.
+                budget = budget.as_ref().and_then(analysis::smaller);
+                let Some(smaller) = &budget else {
+                    let reason =
+                        "the pictures are too large for the gateway at any size".to_owned();
+                    return Ok(AnswerRecord::NeedsReview { reason });
+                };
+                made = make_pictures(way, study, plan, smaller).await?;
+            }
+            Err(error) if error.is_for_review() => {
+                return Ok(AnswerRecord::NeedsReview { reason: error.to_string() });
+            }
+            // The gateway cannot be used as it stands: a job for a person, tried again by hand.
+            Err(error) => return Err(StepError::lasting(error)),
+        }
+    }
+}
+
+fn load_pictures(way: &Way<'_>, made: &PicturesRecord) -> Result<Vec<Picture>, StepError> {
+    let load = |reference: &crate::domain::picture::PictureRef| {
+        let bytes = way.load_bytes(&reference.file)?;
+        let bytes = bytes.ok_or_else(|| StepError::lasting("a picture is gone"))?;
+        let media_type = match reference.file.ends_with(".png") {
+            true => "image/png",
+            false => "image/jpeg",
+        };
+        Ok(Picture { reference: reference.clone(), media_type, bytes })
+    };
+    made.pictures.iter().map(load).collect()
+}
+
+/// Turns the answer into the assessment, and says who must hear: the alert does not wait for
+/// the report.
+fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
+    let study: Study = way.load(record::STUDY)?;
+    let plan: PlanRecord = way.load(record::PLAN)?;
+    let made: PicturesRecord = way.load(record::PICTURES)?;
+    let answer: AnswerRecord = way.load(record::ANSWER)?;
+    let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
+    let alert_at = plan.profile.alert_at;
+    let assessment = assess(way, study, plan, made, answer, request);
+    way.save(record::ASSESSMENT, &assessment)?;
+    let at = way.kit.clock.now();
+    let (outcome, state, reason) = match &assessment.outcome {
+        Outcome::Read => ("read", StudyState::Judged, "read".to_owned()),
+        Outcome::NotCovered { reason } => ("not_covered", StudyState::Judged, reason.clone()),
+        Outcome::NeedsReview { reason } => {
+            ("needs_review", StudyState::NeedsReview, reason.clone())
+        }
+    };
+    let mut events = vec![
+        Event::Assessed {
+            study_uid: way.study_uid.clone(),
+            revision: way.revision,
+            outcome: outcome.to_owned(),
+            urgency: assessment.urgency,
+            findings: assessment.present().map(|finding| finding.concept.meaning.clone()).collect(),
+            at,
+        },
+        way.state(state, reason),
+        way.next(JobKind::Compose),
+    ];
+    if let Some(alert) = alert::decide(&assessment, alert_at, &way.kit.alert) {
+        events.extend(raise(way, &alert)?);
+    }
+    Ok(events)
+}
+
+/// The one record of the reading, for each way the answer can be.
+fn assess(
+    way: &Way<'_>,
+    study: Study,
+    plan: PlanRecord,
+    made: PicturesRecord,
+    answer: AnswerRecord,
+    request: Request,
+) -> Assessment {
+    let basis = Basis {
+        study,
+        revision: way.revision,
+        profile: plan.profile,
+        pictures: made.pictures,
+        measurements: made.measurements,
+        quality: made.quality,
+        excluded: made.excluded,
+        notes: plan.notes,
+        clinical_information: request.clinical_notes,
+        started_at: plan.started_at,
+        finished_at: way.kit.clock.now(),
+    };
+    match answer {
+        AnswerRecord::Gateway { reading } => analysis::record::read(basis, &reading),
+        AnswerRecord::NotCovered { reason } => analysis::record::not_covered(basis, &reason),
+        AnswerRecord::NeedsReview { reason } => {
+            analysis::record::needs_review(basis, &reason, None)
+        }
+        AnswerRecord::Local { instance, reading } => {
+            let threshold = local::manifest().threshold;
+            let result = LocalResult {
+                probability: reading.probability,
+                threshold,
+                threshold_low: threshold,
+                algorithm: local::algorithm(),
+                implausible: reading.implausible(),
+            };
+            analysis::record::pneumonia(basis, &instance, &result)
+        }
+    }
+}
+
+/// The alert, and one job for each of its channels. A later revision with the same findings
+/// joins the alert that is out already.
+fn raise(way: &Way<'_>, alert: &Alert) -> Result<Vec<Event>, StepError> {
+    let known = way.kit.store.alerts(way.study_uid).map_err(StepError::passing)?;
+    if known.iter().any(|row| row.alert == alert.key) {
+        return Ok(Vec::new());
+    }
+    if alert.recipients.is_empty() {
+        tracing::warn!(
+            urgency = alert.urgency.as_str(),
+            "an alert has no recipient: only the page shows it"
+        );
+    }
+    metrics::counter!("prelim_alerts_raised_total", "urgency" => alert.urgency.as_str())
+        .increment(1);
+    let mut events = vec![Event::AlertRaised {
+        study_uid: way.study_uid.clone(),
+        revision: way.revision,
+        alert: alert.key.clone(),
+        urgency: alert.urgency,
+        findings: alert.titles.clone(),
+        recipients: alert.recipients.clone(),
+        at: way.kit.clock.now(),
+    }];
+    for channel in way.kit.alert.channels(&alert.recipients) {
+        events.push(way.next(JobKind::Alert { alert: alert.key.clone(), channel }));
+    }
+    Ok(events)
+}
+
+/// Report, structured report, Encapsulated PDF; then one delivery for each and destination.
+async fn compose(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
+    let assessment: Assessment = way.load(record::ASSESSMENT)?;
+    let plan: PlanRecord = way.load(record::PLAN)?;
+    let previous: Option<Assessment> = match way.revision {
+        0 | 1 => None,
+        n => {
+            let before = Way { kit: way.kit, study_uid: way.study_uid, revision: n - 1 };
+            before.load_if_there(record::ASSESSMENT)?
+        }
+    };
+    let mut pictures = Vec::new();
+    let shown = assessment.key_picture;
+    for reference in assessment.pictures.iter().filter(|p| Some(p.number) == shown) {
+        if let Some(bytes) = way.load_bytes(&reference.file)? {
+            pictures.push((reference.clone(), bytes));
+        }
+    }
+    let communications = communications(way)?;
+    let mut files: Vec<(String, &'static str, Vec<u8>)> = Vec::new();
+    for (nth, language) in way.kit.report.languages.iter().enumerate() {
+        let rendered = way
+            .kit
+            .pool
+            .render(&assessment, *language, &pictures, &communications, &way.kit.report)
+            .await;
+        let [html, text, pdf] = rendered.map_err(unworked)?;
+        // The first language is the site's own: its files carry no suffix.
+        let stem = match nth {
+            0 => "report".to_owned(),
+            _ => format!("report.{}", language.as_str()),
+        };
+        files.push((format!("{stem}.html"), "text/html; charset=utf-8", html));
+        files.push((format!("{stem}.txt"), "text/plain; charset=utf-8", text));
+        files.push((format!("{stem}.pdf"), "application/pdf", pdf));
+    }
+    let node = &way.kit.equipment;
+    let mut options = SrOptions::new(Some(&plan.profile), previous.as_ref());
+    let sr = sr::measurement_report(&assessment, node, &options).map_err(StepError::lasting)?;
+    files.push((Artefact::Sr.file().into(), "application/dicom", sr));
+    let wanted = |kind| way.kit.deliver.pacs.values().any(|pacs| pacs.artefacts.contains(&kind));
+    if wanted(Artefact::SrComprehensive) {
+        options.class = SrClass::Comprehensive;
+        let sr = sr::measurement_report(&assessment, node, &options).map_err(StepError::lasting)?;
+        files.push((Artefact::SrComprehensive.file().into(), "application/dicom", sr));
+    }
+    let sr_uid = assessment.artefact_uid("sr");
+    let pdf = files.iter().find(|(name, ..)| name == "report.pdf").map(|(.., bytes)| bytes);
+    if let Some(pdf) = pdf {
+        let wrapped = sr::encapsulated_pdf(&assessment, node, pdf, Some(&sr_uid));
+        let wrapped = wrapped.map_err(StepError::lasting)?;
+        files.push((Artefact::Pdf.file().into(), "application/dicom", wrapped));
+    }
+    let mut events = Vec::new();
+    for (file, media_type, bytes) in &files {
+        way.save_bytes(file, bytes)?;
+        events.push(Event::ArtefactWritten {
+            study_uid: way.study_uid.clone(),
+            revision: way.revision,
+            file: file.clone(),
+            media_type: (*media_type).to_owned(),
+            size_bytes: bytes.len() as u64,
+            digest: sha256(bytes),
+            at: way.kit.clock.now(),
+        });
+    }
+    let names: Vec<&str> = files.iter().map(|(file, ..)| file.as_str()).collect();
+    let entries = outbox(&way.kit.deliver, &names);
+    let needs_review = matches!(assessment.outcome, Outcome::NeedsReview { .. });
+    if !needs_review {
+        events.push(way.state(StudyState::Composed, format!("{} files", files.len())));
+    }
+    if entries.is_empty() && !needs_review {
+        let reason = "no destination is configured: the results are in the data folder";
+        events.push(way.state(StudyState::Delivered, reason));
+    }
+    for (artefact, destination) in entries {
+        events.push(way.next(JobKind::Deliver { artefact, destination }));
+    }
+    Ok(events)
+}
+
+/// Who was told of this study so far, for the report.
+fn communications(way: &Way<'_>) -> Result<Vec<Communication>, StepError> {
+    let alerts = way.kit.store.alerts(way.study_uid).map_err(StepError::passing)?;
+    let sent = alerts.iter().flat_map(|row| {
+        let done = row.sendings.iter().filter(|sending| sending.state == DeliveryState::Done);
+        done.map(|sending| Communication {
+            at: sending.at,
+            what: match row.findings.is_empty() {
+                true => "needs review".to_owned(),
+                false => row.findings.join("; "),
+            },
+            to: alert::address(&sending.channel).to_owned(),
+            by: "Prelim".to_owned(),
+            how: "e-mail".to_owned(),
+            acknowledged_at: None,
+            acknowledged_by: String::new(),
+        })
+    });
+    Ok(sent.collect())
+}
+
+/// Which file goes where: one outbox entry for each.
+fn outbox(config: &crate::deliver::Config, files: &[&str]) -> Vec<(String, String)> {
+    let mut entries = Vec::new();
+    for (name, pacs) in &config.pacs {
+        for artefact in &pacs.artefacts {
+            entries.push((artefact.file().to_owned(), format!("pacs.{name}")));
+        }
+    }
+    for (name, folder) in &config.folder {
+        let taken = files.iter().filter(|file| folder.takes(file));
+        entries.extend(taken.map(|file| ((*file).to_owned(), format!("folder.{name}"))));
+    }
+    entries
+}
+
+/// One artefact to one destination. A second run sends the same SOP Instance UID.
+async fn deliver(
+    way: &Way<'_>,
+    artefact: &str,
+    destination: &str,
+) -> Result<Vec<Event>, StepError> {
+    let file = way.kit.store.result_path(way.study_uid, way.revision, artefact);
+    let file = file.ok_or_else(|| StepError::lasting(format!("{artefact} is no result file")))?;
+    let gone = || StepError::lasting(format!("{destination} is not in the configuration any more"));
+    let sent = match destination.split_once('.') {
+        Some(("pacs", name)) => {
+            let pacs = way.kit.deliver.pacs.get(name).ok_or_else(gone)?;
+            deliver::pacs::deliver(pacs, &file).await
+        }
+        Some(("folder", name)) => {
+            let folder = way.kit.deliver.folder.get(name).ok_or_else(gone)?;
+            let within = format!("{}/{}", way.study_uid, way.revision);
+            deliver::folder::deliver(folder, Path::new(&within), &file).await
+        }
+        _ => return Err(gone()),
+    };
+    let delivered = sent.map_err(undelivered)?;
+    metrics::counter!("prelim_deliveries_total", "destination" => destination.to_owned())
+        .increment(1);
+    Ok(vec![Event::Delivered {
+        study_uid: way.study_uid.clone(),
+        revision: way.revision,
+        artefact: artefact.to_owned(),
+        destination: destination.to_owned(),
+        detail: delivered.detail,
+        at: way.kit.clock.now(),
+    }])
+}
+
+fn undelivered(error: DeliverError) -> StepError {
+    match error.is_transient() {
+        true => StepError::passing(error),
+        false => StepError::lasting(error),
+    }
+}
+
+/// One alert to one person. A second run is the same message: its Message-ID is fixed.
+async fn tell(way: &Way<'_>, key: &str, channel: &str) -> Result<Vec<Event>, StepError> {
+    let config = &way.kit.alert;
+    let (assessment, alert_at) = match way.load_if_there(record::ASSESSMENT)? {
+        Some(assessment) => {
+            let plan: PlanRecord = way.load(record::PLAN)?;
+            (assessment, plan.profile.alert_at)
+        }
+        None => {
+            let revisions = way.kit.store.revisions(way.study_uid).map_err(StepError::passing)?;
+            let row = revisions.into_iter().find(|row| row.revision == way.revision);
+            let reason = row.map(|row| row.reason).unwrap_or_default();
+            (unread(way, &reason)?, Urgency::Critical)
+        }
+    };
+    let alert = alert::decide(&assessment, alert_at, config);
+    let alert = alert.ok_or_else(|| StepError::lasting("the reading raises no alert any more"))?;
+    let shown = assessment.pictures.iter().find(|p| Some(p.number) == assessment.key_picture);
+    let bytes = match shown {
+        Some(reference) => way.load_bytes(&reference.file)?,
+        None => None,
+    };
+    let picture = shown.zip(bytes.as_deref());
+    let to = [alert::address(channel).to_owned()];
+    let zone = &way.kit.equipment.time_zone;
+    let message = alert::compose(&alert, &assessment, &to, picture, config, zone);
+    let message = message.map_err(StepError::lasting)?;
+    let sent = deliver::email::send(&way.kit.deliver.email, &message).await;
+    let delivered = sent.map_err(undelivered)?;
+    metrics::counter!("prelim_alerts_sent_total").increment(1);
+    Ok(vec![Event::AlertSent {
+        study_uid: way.study_uid.clone(),
+        revision: way.revision,
+        alert: key.to_owned(),
+        channel: channel.to_owned(),
+        detail: delivered.detail,
+        at: way.kit.clock.now(),
+    }])
+}
+
+/// When this job is tried again: deliveries and alerts by their schedules over days, the steps
+/// of the reading a few times. `None`: a person must look.
+pub fn next_try(
+    kit: &Kit,
+    job: &Job,
+    attempt: u32,
+    error: &StepError,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let schedule = match &job.kind {
+        JobKind::Deliver { .. } => Schedule::DELIVERY,
+        JobKind::Alert { .. } => Schedule::ALERT,
+        JobKind::Plan | JobKind::Picture | JobKind::Analyse | JobKind::Judge | JobKind::Compose => {
+            return job::next_try(attempt, kit.pipeline.tries_max, error.verdict, now);
+        }
+    };
+    match error.verdict {
+        Failure::Lasting | Failure::Poison => None,
+        Failure::Passing { .. } => schedule.next_try(attempt, now, rand::random()),
+    }
+}
+
+/// What a step that is given up leaves behind: a reading that failed is a study that a person
+/// must look at. A delivery or an alert that failed is a dead letter, on the page and counted.
+pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
+    match &job.kind {
+        JobKind::Plan | JobKind::Picture | JobKind::Analyse | JobKind::Judge | JobKind::Compose => {
+            let reason = format!("{} failed: {cause}", job::step_name(&job.kind));
+            let way = Way { kit, study_uid: &job.study_uid, revision: job.revision };
+            needs_review(&way, &reason)
+        }
+        JobKind::Deliver { destination, .. } => {
+            metrics::counter!("prelim_deliveries_dead_total", "destination" => destination.clone())
+                .increment(1);
+            Vec::new()
+        }
+        JobKind::Alert { .. } => {
+            metrics::counter!("prelim_alerts_dead_total").increment(1);
+            Vec::new()
+        }
+    }
+}
+
+/// A study that could not be read to its end: its state says so, and an alert for review.
+fn needs_review(way: &Way<'_>, reason: &str) -> Vec<Event> {
+    metrics::counter!("prelim_needs_review_total").increment(1);
+    let mut events = vec![way.state(StudyState::NeedsReview, reason)];
+    let raised = unread(way, reason).and_then(|assessment| {
+        let alert = alert::decide(&assessment, Urgency::Critical, &way.kit.alert);
+        alert.map_or(Ok(Vec::new()), |alert| raise(way, &alert))
+    });
+    match raised {
+        Ok(more) => events.extend(more),
+        Err(error) => tracing::error!(cause = error.cause, "no alert could be raised for review"),
+    }
+    events
+}
+
+/// The record of a study that no step could bring to an assessment, with what is known of it.
+fn unread(way: &Way<'_>, reason: &str) -> Result<Assessment, StepError> {
+    let study: Option<Study> = way.load_if_there(record::STUDY).unwrap_or_default();
+    let plan: Option<PlanRecord> = way.load_if_there(record::PLAN).unwrap_or_default();
+    let general = || way.kit.profiles.iter().min_by_key(|profile| profile.priority).cloned();
+    let profile = plan.map(|plan| plan.profile).or_else(general);
+    let profile = profile.ok_or_else(|| StepError::lasting("there is no profile at all"))?;
+    let now = way.kit.clock.now();
+    let basis = Basis {
+        study: study
+            .unwrap_or_else(|| Study::gather(way.study_uid.clone(), Vec::new(), Vec::new())),
+        revision: way.revision,
+        profile,
+        pictures: Vec::new(),
+        measurements: Vec::new(),
+        quality: Vec::new(),
+        excluded: Vec::new(),
+        notes: Vec::new(),
+        clinical_information: String::new(),
+        started_at: now,
+        finished_at: now,
+    };
+    Ok(analysis::record::needs_review(basis, reason, None))
+}
+
+/// Marks a revision as delivered once nothing of it is on its way any more.
+pub async fn settle(kit: &Kit, study_uid: &StudyUid, revision: u32) -> Result<(), StoreError> {
+    let revisions = kit.store.revisions(study_uid)?;
+    let composed =
+        |row: &&RevisionRow| row.revision == revision && row.state == StudyState::Composed;
+    if revisions.iter().find(composed).is_none() {
+        return Ok(());
+    }
+    let deliveries = kit.store.deliveries(study_uid)?;
+    let own: Vec<_> = deliveries.iter().filter(|row| row.revision == revision).collect();
+    if own.iter().any(|row| row.state != DeliveryState::Done) {
+        return Ok(());
+    }
+    let destinations: std::collections::BTreeSet<&str> =
+        own.iter().map(|row| row.destination.as_str()).collect();
+    let reason = format!("to {}", destinations.into_iter().collect::<Vec<_>>().join(", "));
+    let at = kit.clock.now();
+    let to = StudyState::Delivered;
+    let study_uid = study_uid.clone();
+    kit.store.commit(vec![Event::StateChanged { study_uid, revision, to, reason, at }]).await
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -41,6 +41,9 @@ pub struct NodeFile {
     /// Bearer token of `/local/v1`, new at each start.
     pub token: String,
     pub pid: u32,
+    /// Of the DICOM port, as it listens.
+    #[serde(default)]
+    pub dicom: Option<SocketAddr>,
 }
 
 impl NodeFile {
@@ -54,7 +57,7 @@ impl NodeFile {
                 std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
             });
         }
-        NodeFile { address, token: random_token(), pid: std::process::id() }
+        NodeFile { address, token: random_token(), pid: std::process::id(), dicom: None }
     }
 
     /// Puts the file in the data folder, mode 0600.

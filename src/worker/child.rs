@@ -2,10 +2,18 @@
 
 use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::process::ExitCode;
 
+use crate::analysis::provider::local;
+use crate::analysis::provider::local::LocalReading;
+use crate::domain::picture::PictureRef;
 use crate::domain::study::Excluded;
+use crate::domain::study::Instance;
 use crate::imaging;
+use crate::report;
+use crate::report::ReportError;
+use crate::report::ReportInput;
 use crate::worker::Answer;
 use crate::worker::Object;
 use crate::worker::Task;
@@ -90,6 +98,25 @@ fn perform(task: Task) -> Answer {
             let (measurements, quality, excluded) = imaging::measure::measure(&data, &study);
             Answer::Measured { measurements, quality, excluded }
         }
+        Task::LocalRead { data, instance } => match local_read(&data, &instance) {
+            Ok(reading) => Answer::LocalRead { reading },
+            Err(reason) => Answer::Refused { reason },
+        },
+        Task::Render { assessment, language, references, pictures, communications, site } => {
+            let pictures: Vec<(PictureRef, Vec<u8>)> =
+                references.into_iter().zip(pictures).collect();
+            let input = ReportInput {
+                assessment: &assessment,
+                language,
+                pictures: &pictures,
+                communications: &communications,
+                site: &site,
+            };
+            match render(&input) {
+                Ok(files) => Answer::Rendered { files },
+                Err(error) => Answer::Refused { reason: error.to_string() },
+            }
+        }
         Task::Wrap { picture, fields } => match imaging::wrap::wrap(&picture, &fields) {
             Ok(file) => Answer::Wrapped { file },
             Err(error) => Answer::Refused { reason: error.to_string() },
@@ -97,6 +124,17 @@ fn perform(task: Task) -> Answer {
         #[cfg(test)]
         Task::Misbehave { how } => tests::misbehave(&how),
     }
+}
+
+fn local_read(data: &Path, instance: &Instance) -> Result<LocalReading, String> {
+    let grey = imaging::picture::grey_frame(data, instance).map_err(|error| error.to_string())?;
+    local::read(&grey.pixels, grey.width as usize, grey.height as usize)
+        .map_err(|error| error.to_string())
+}
+
+fn render(input: &ReportInput<'_>) -> Result<Vec<Vec<u8>>, ReportError> {
+    let (html, text) = (report::html(input)?, report::text(input)?);
+    Ok(vec![html.into_bytes(), text.into_bytes(), report::pdf(input)?])
 }
 
 #[cfg(test)]

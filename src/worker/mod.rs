@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::analysis::provider::local::LocalReading;
+use crate::domain::assessment::Assessment;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
 use crate::domain::picture::Picture;
@@ -19,9 +21,12 @@ use crate::domain::picture::PictureRef;
 use crate::domain::picture::PixelRule;
 use crate::domain::study::Excluded;
 use crate::domain::study::Inspected;
+use crate::domain::study::Instance;
 use crate::domain::study::Study;
 use crate::domain::uid::SopInstanceUid;
 use crate::imaging::wrap::WrapFields;
+use crate::report::Communication;
+use crate::report::Language;
 
 mod child;
 mod limits;
@@ -49,6 +54,18 @@ pub enum Task {
     Picture { data: PathBuf, study: Box<Study>, plan: PicturePlan, pixels: PixelRule },
     /// Take measurements.
     Measure { data: PathBuf, study: Box<Study> },
+    /// Show one frontal chest X-ray of a child to the local model.
+    LocalRead { data: PathBuf, instance: Box<Instance> },
+    /// Write the report for people.
+    Render {
+        assessment: Box<Assessment>,
+        language: Language,
+        references: Vec<PictureRef>,
+        #[serde(skip)]
+        pictures: Vec<Vec<u8>>,
+        communications: Vec<Communication>,
+        site: Box<crate::report::Config>,
+    },
     /// A JPEG or PNG to a DICOM file.
     Wrap {
         #[serde(skip)]
@@ -79,6 +96,14 @@ pub enum Answer {
         measurements: Vec<StudyMeasurement>,
         quality: Vec<QualityFlag>,
         excluded: Vec<Excluded>,
+    },
+    LocalRead {
+        reading: LocalReading,
+    },
+    /// HTML, text and PDF.
+    Rendered {
+        #[serde(skip)]
+        files: Vec<Vec<u8>>,
     },
     Wrapped {
         #[serde(skip)]

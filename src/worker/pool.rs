@@ -16,15 +16,21 @@ use tokio::process::Command;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::analysis::provider::local::LocalReading;
+use crate::domain::assessment::Assessment;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PicturePlan;
+use crate::domain::picture::PictureRef;
 use crate::domain::picture::PixelRule;
 use crate::domain::study::Excluded;
 use crate::domain::study::Inspected;
+use crate::domain::study::Instance;
 use crate::domain::study::Study;
 use crate::imaging::wrap::WrapFields;
+use crate::report::Communication;
+use crate::report::Language;
 use crate::worker::Answer;
 use crate::worker::Config;
 use crate::worker::Object;
@@ -221,6 +227,49 @@ impl Pool {
             Answer::Measured { measurements, quality, excluded } => {
                 Ok((measurements, quality, excluded))
             }
+            _ => Err(ANOTHER),
+        }
+    }
+
+    /// Shows an instance to the local model.
+    ///
+    /// # Errors
+    /// [`WorkerError::Refused`] when it cannot be decoded, and the others.
+    pub async fn local_read(
+        &self,
+        data: &Path,
+        instance: &Instance,
+    ) -> Result<LocalReading, WorkerError> {
+        let instance = Box::new(instance.clone());
+        match self.run(Task::LocalRead { data: data.to_owned(), instance }).await? {
+            Answer::LocalRead { reading } => Ok(reading),
+            _ => Err(ANOTHER),
+        }
+    }
+
+    /// Writes the report: HTML, text, PDF.
+    ///
+    /// # Errors
+    /// [`WorkerError::Refused`] when a font or a template cannot be used, and the others.
+    pub async fn render(
+        &self,
+        assessment: &Assessment,
+        language: Language,
+        pictures: &[(PictureRef, Vec<u8>)],
+        communications: &[Communication],
+        site: &crate::report::Config,
+    ) -> Result<[Vec<u8>; 3], WorkerError> {
+        let (references, pictures) = pictures.iter().cloned().unzip();
+        let task = Task::Render {
+            assessment: Box::new(assessment.clone()),
+            language,
+            references,
+            pictures,
+            communications: communications.to_vec(),
+            site: Box::new(site.clone()),
+        };
+        match self.run(task).await? {
+            Answer::Rendered { files } => files.try_into().map_err(|_| ANOTHER),
             _ => Err(ANOTHER),
         }
     }

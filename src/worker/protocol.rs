@@ -42,7 +42,11 @@ impl Message for Task {
     fn take_blobs(&mut self) -> Vec<Vec<u8>> {
         match self {
             Task::Wrap { picture, .. } => vec![std::mem::take(picture)],
-            Task::Inspect { .. } | Task::Picture { .. } | Task::Measure { .. } => Vec::new(),
+            Task::Render { pictures, .. } => std::mem::take(pictures),
+            Task::Inspect { .. }
+            | Task::Picture { .. }
+            | Task::Measure { .. }
+            | Task::LocalRead { .. } => Vec::new(),
             #[cfg(test)]
             Task::Misbehave { .. } => Vec::new(),
         }
@@ -57,7 +61,15 @@ impl Message for Task {
                 }
                 _ => false,
             },
-            Task::Inspect { .. } | Task::Picture { .. } | Task::Measure { .. } => blobs.is_empty(),
+            Task::Render { pictures, references, .. } => {
+                let fits = blobs.len() == references.len();
+                *pictures = blobs;
+                fits
+            }
+            Task::Inspect { .. }
+            | Task::Picture { .. }
+            | Task::Measure { .. }
+            | Task::LocalRead { .. } => blobs.is_empty(),
             #[cfg(test)]
             Task::Misbehave { .. } => blobs.is_empty(),
         }
@@ -69,9 +81,11 @@ impl Message for Answer {
         match self {
             Answer::Pictures { bytes, .. } => std::mem::take(bytes),
             Answer::Wrapped { file } => vec![std::mem::take(file)],
-            Answer::Inspected { .. } | Answer::Measured { .. } | Answer::Refused { .. } => {
-                Vec::new()
-            }
+            Answer::Rendered { files } => std::mem::take(files),
+            Answer::Inspected { .. }
+            | Answer::Measured { .. }
+            | Answer::LocalRead { .. }
+            | Answer::Refused { .. } => Vec::new(),
         }
     }
 
@@ -89,9 +103,14 @@ impl Message for Answer {
                 }
                 _ => false,
             },
-            Answer::Inspected { .. } | Answer::Measured { .. } | Answer::Refused { .. } => {
-                blobs.is_empty()
+            Answer::Rendered { files } => {
+                *files = blobs;
+                files.len() == 3
             }
+            Answer::Inspected { .. }
+            | Answer::Measured { .. }
+            | Answer::LocalRead { .. }
+            | Answer::Refused { .. } => blobs.is_empty(),
         }
     }
 }

@@ -64,7 +64,8 @@ fn modules_name_only_those_below_them() {
             for named in line.split("crate::").skip(1) {
                 let word = |c: char| c.is_alphanumeric() || c == '_';
                 let named: String = named.chars().take_while(|c| word(*c)).collect();
-                let place = || format!("{}:{}: {module} names {named}", within.display(), number + 1);
+                let place =
+                    || format!("{}:{}: {module} names {named}", within.display(), number + 1);
                 if named == module {
                     continue;
                 }

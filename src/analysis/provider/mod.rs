@@ -1,6 +1,7 @@
 //! Providers: who is asked.
 
 pub mod address;
+pub mod local;
 pub mod openai;
 
 use std::time::Duration;

@@ -21,7 +21,12 @@ const MESSAGE_BYTES_MAX: usize = 20 * 1024 * 1024;
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Takes mail on `listener` until `stop`, one file `mail-001.eml` a message in `folder`.
-pub async fn serve(listener: TcpListener, folder: PathBuf, stop: CancellationToken, tasks: TaskTracker) {
+pub async fn serve(
+    listener: TcpListener,
+    folder: PathBuf,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
     let count = Arc::new(AtomicUsize::new(0));
     loop {
         let peer = tokio::select! {

@@ -21,7 +21,8 @@ pub struct Folder(pub PathBuf);
 impl StorageHandler for Folder {
     async fn begin(&self, request: StoreRequest) -> Result<Box<dyn InstanceSink>, Refusal> {
         let refuse = |why: String| Refusal::new(Status::CANNOT_UNDERSTAND, why);
-        let uid = SopInstanceUid::parse(&request.sop_instance_uid).map_err(|e| refuse(e.to_string()))?;
+        let uid =
+            SopInstanceUid::parse(&request.sop_instance_uid).map_err(|e| refuse(e.to_string()))?;
         let mut head = vec![0u8; 128];
         head.extend_from_slice(b"DICM");
         FileMetaTableBuilder::new()

@@ -47,7 +47,11 @@ pub fn fetch(cache: &Path) -> anyhow::Result<Vec<Vec<PathBuf>>> {
     for (folder, names) in STUDIES {
         let files: Vec<PathBuf> = names.iter().map(|name| cache.join(folder).join(name)).collect();
         if let Some(missing) = files.iter().find(|file| !file.is_file()) {
-            bail!("the sample {} is not where it was expected; remove {} and start again", missing.display(), cache.display());
+            bail!(
+                "the sample {} is not where it was expected; remove {} and start again",
+                missing.display(),
+                cache.display()
+            );
         }
         studies.push(files);
     }

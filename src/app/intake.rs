@@ -1,0 +1,179 @@
+//! Uploads take the way of everything that is received: one receiver, one order of syncs.
+
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use sha2::Digest as _;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncSeekExt as _;
+
+use crate::dicom::status::Status;
+use crate::dicom::storage_scp::Refusal;
+use crate::dicom::storage_scp::StorageHandler as _;
+use crate::dicom::storage_scp::StoreRequest;
+use crate::dicom::storage_scu::Head;
+use crate::domain::ae_title::AeTitle;
+use crate::domain::picture::PictureFormat;
+use crate::domain::study::PersonName;
+use crate::domain::uid::SeriesUid;
+use crate::domain::uid::SopInstanceUid;
+use crate::domain::uid::StudyUid;
+use crate::imaging::wrap::WrapFields;
+use crate::pipeline::record;
+use crate::pipeline::record::Request;
+use crate::pipeline::runner;
+use crate::pipeline::steps::Kit;
+use crate::receive::Receiver;
+use crate::web::Accepted;
+use crate::web::Intake;
+use crate::web::IntakeError;
+use crate::web::Priority;
+use crate::web::Upload;
+
+/// Bytes of a file in memory at one time.
+const CHUNK_BYTES: usize = 512 * 1024;
+
+pub struct Uploads {
+    pub receiver: Arc<Receiver>,
+    pub kit: Arc<Kit>,
+    pub ae_title: AeTitle,
+}
+
+#[async_trait]
+impl Intake for Uploads {
+    async fn dicom(&self, file: &Path, upload: &Upload) -> Result<Accepted, IntakeError> {
+        let path = file.to_owned();
+        let head = tokio::task::spawn_blocking(move || Head::read(&path))
+            .await
+            .map_err(failed)?
+            .map_err(|error| IntakeError::Unusable(error.to_string()))?;
+        let uid = SopInstanceUid::parse(&head.sop_instance_uid)
+            .map_err(|error| IntakeError::Unusable(error.to_string()))?;
+        let request = StoreRequest {
+            sop_class_uid: head.sop_class_uid,
+            sop_instance_uid: head.sop_instance_uid,
+            transfer_syntax_uid: head.transfer_syntax_uid,
+            calling_ae: "UPLOAD".to_owned(),
+            called_ae: self.ae_title.to_string(),
+            peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            association: "http".to_owned(),
+        };
+        let mut sink = self.receiver.begin(request).await.map_err(refused)?;
+        let mut from = tokio::fs::File::open(file).await.map_err(failed)?;
+        from.seek(std::io::SeekFrom::Start(head.data_at)).await.map_err(failed)?;
+        loop {
+            let mut chunk = vec![0u8; CHUNK_BYTES];
+            let read = from.read(&mut chunk).await.map_err(failed)?;
+            if read == 0 {
+                break;
+            }
+            chunk.truncate(read);
+            sink.write(Bytes::from(chunk)).await.map_err(refused)?;
+        }
+        sink.finish().await.map_err(refused)?;
+        self.accepted(&uid, upload).await
+    }
+
+    async fn picture(
+        &self,
+        file: &Path,
+        format: PictureFormat,
+        upload: &Upload,
+    ) -> Result<Accepted, IntakeError> {
+        let _ = format; // the worker looks at the bytes, not at what was said of them
+        let bytes = tokio::fs::read(file).await.map_err(failed)?;
+        let now = self.kit.clock.now();
+        let fields = fields(upload, &bytes, &self.kit.equipment.time_zone, self.kit.clock.now());
+        let wrapped = self.kit.pool.wrap(bytes, fields).await;
+        let object = wrapped.map_err(|error| IntakeError::Unusable(error.to_string()))?;
+        let part10 = tempfile::NamedTempFile::new_in(file.parent().unwrap_or(Path::new(".")))
+            .map_err(failed)?;
+        tokio::fs::write(part10.path(), object).await.map_err(failed)?;
+        self.dicom(part10.path(), upload).await
+    }
+}
+
+/// A bare picture as a study of its own. Its UIDs come from the bytes and what was said of them:
+/// the same upload again is the same instance.
+fn fields(upload: &Upload, bytes: &[u8], zone: &TimeZone, now: Timestamp) -> WrapFields {
+    let digest = sha2::Sha256::digest(bytes);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let said = [&upload.modality, &upload.body_part, &upload.view, &upload.age, &upload.sex];
+    let said = said.map(String::as_str).join("\n");
+    let local = now.to_zoned(zone.clone());
+    WrapFields {
+        study_uid: StudyUid::derived(&["upload", "study", &digest, &said]),
+        series_uid: SeriesUid::derived(&["upload", "series", &digest, &said]),
+        sop_instance_uid: SopInstanceUid::derived(&["upload", "instance", &digest, &said]),
+        modality: upload.modality.clone(),
+        body_part: upload.body_part.clone(),
+        view: upload.view.clone(),
+        laterality: String::new(),
+        patient_id: format!("UPLOAD-{}", digest.split_at(12).0),
+        patient_name: PersonName::default(),
+        birth_date: String::new(),
+        age: upload.age.clone(),
+        sex: upload.sex.clone(),
+        study_description: "Uploaded picture".to_owned(),
+        series_description: String::new(),
+        accession_number: String::new(),
+        study_id: String::new(),
+        date: local.strftime("%Y%m%d").to_string(),
+        time: local.strftime("%H%M%S").to_string(),
+    }
+}
+
+impl Uploads {
+    /// Keeps what was said with the upload and closes the study: it is whole.
+    async fn accepted(
+        &self,
+        uid: &SopInstanceUid,
+        upload: &Upload,
+    ) -> Result<Accepted, IntakeError> {
+        let store = &self.kit.store;
+        let row = store.instance(uid).map_err(failed)?;
+        let row = row.ok_or_else(|| {
+            IntakeError::Conflict(
+                "the same SOP Instance UID with other bytes is here already".into(),
+            )
+        })?;
+        let (study_uid, revision) = (row.receipt.study_uid, row.revision);
+        let request = Request {
+            clinical_notes: upload.clinical_notes.clone(),
+            priority: match upload.priority {
+                Priority::Routine => "routine",
+                Priority::Urgent => "urgent",
+                Priority::Stat => "stat",
+            }
+            .to_owned(),
+        };
+        let bytes = serde_json::to_vec_pretty(&request).map_err(failed)?;
+        store.write_result(&study_uid, revision, record::REQUEST, &bytes).map_err(failed)?;
+        let open = store.open_revisions().map_err(failed)?;
+        if let Some(open) = open.iter().find(|o| o.study_uid == study_uid && o.revision == revision)
+        {
+            let reason = format!("uploaded by {}", upload.by);
+            runner::close(&self.kit, &study_uid, revision, open.instances, reason)
+                .await
+                .map_err(failed)?;
+        }
+        Ok(Accepted { study_uid, sop_instance_uid: uid.clone(), revision })
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> IntakeError {
+    IntakeError::Failed(error.to_string())
+}
+
+fn refused(refusal: Refusal) -> IntakeError {
+    match refusal.status {
+        Status::OUT_OF_RESOURCES => IntakeError::NoSpace,
+        _ => IntakeError::Unusable(refusal.comment),
+    }
+}

@@ -1,0 +1,196 @@
+//! Builds every part from the settings, starts them, drains them.
+
+mod intake;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::analysis;
+use crate::config::Settings;
+use crate::dicom::storage_scp;
+use crate::domain::clock::SystemClock;
+use crate::pipeline::runner;
+use crate::pipeline::steps::Kit;
+use crate::receive::Receiver;
+use crate::store::Store;
+use crate::web;
+use crate::web::local::NodeFile;
+use crate::worker::Pool;
+
+/// How long studies, pages and workers may take to come to rest once nothing new is taken.
+const REST: Duration = Duration::from_secs(10);
+/// How often a service manager hears that the store still works (systemd's watchdog).
+const WATCHDOG: Duration = Duration::from_secs(10);
+
+/// A running node.
+pub struct App {
+    pub dicom: SocketAddr,
+    pub http: SocketAddr,
+    pub kit: Arc<Kit>,
+    stop_taking: CancellationToken,
+    stop: CancellationToken,
+    receiving: TaskTracker,
+    tasks: TaskTracker,
+    _metrics: PrometheusHandle,
+}
+
+impl App {
+    /// Opens the data folder and starts everything. When it returns, both ports listen.
+    ///
+    /// - `program`: this program's own file, started again as the worker processes.
+    ///
+    /// # Errors
+    /// The folder is in use or cannot be written, a port is taken, a profile or a token file is
+    /// wrong: in words for whoever starts it.
+    pub async fn start(
+        settings: &Settings,
+        data: &Path,
+        program: &Path,
+        metrics: PrometheusHandle,
+    ) -> anyhow::Result<App> {
+        let clock = Arc::new(SystemClock);
+        let (store, report) = {
+            let (data, config, clock) = (data.to_owned(), settings.store.clone(), clock.clone());
+            tokio::task::spawn_blocking(move || Store::open(&data, &config, clock)).await??
+        };
+        for line in report.alarms() {
+            tracing::warn!("{line}");
+        }
+        let token = settings.http.token()?;
+        let profiles = analysis::profile::load(settings.analysis.site_profiles())
+            .context("the profiles cannot be used")?;
+        let mut providers: BTreeMap<String, Arc<dyn analysis::provider::Provider>> =
+            BTreeMap::new();
+        for (name, gateway) in &settings.analysis.gateways {
+            let provider = analysis::provider::openai::OpenAi::new(name, gateway)
+                .with_context(|| format!("the gateway {name} cannot be used"))?;
+            providers.insert(name.clone(), Arc::new(provider));
+        }
+
+        let dicom = listen(&settings.dicom.listen, "dicom.listen").await?;
+        let http = listen(&settings.http.listen.to_string(), "http.listen").await?;
+        let (dicom_at, http_at) = (dicom.local_addr()?, http.local_addr()?);
+
+        let (stop_taking, stop) = (CancellationToken::new(), CancellationToken::new());
+        let (receiving, tasks) = (TaskTracker::new(), TaskTracker::new());
+        let pool = Pool::start(&settings.worker, program.to_owned(), tasks.clone());
+        let kit = Arc::new(Kit {
+            store: store.clone(),
+            pool,
+            clock: clock.clone(),
+            profiles,
+            providers,
+            equipment: equipment(settings),
+            pipeline: settings.pipeline.clone(),
+            assemble: settings.assemble.clone(),
+            analysis: settings.analysis.clone(),
+            report: settings.report.clone(),
+            deliver: settings.deliver.clone(),
+            alert: settings.alert.clone(),
+        });
+        runner::start(Arc::clone(&kit), stop.clone(), &tasks);
+
+        let receiver = Arc::new(Receiver::new(store.clone(), clock.clone()));
+        receiving.spawn(storage_scp::serve(
+            dicom,
+            Arc::new(settings.dicom.clone()),
+            receiver.clone(),
+            stop_taking.clone(),
+            receiving.clone(),
+        ));
+
+        let mut node = NodeFile::new(http_at);
+        node.dicom = Some(dicom_at);
+        let state = web::WebState {
+            store: store.clone(),
+            intake: Arc::new(intake::Uploads {
+                receiver,
+                kit: Arc::clone(&kit),
+                ae_title: settings.dicom.ae_title.clone(),
+            }),
+            config: Arc::new(settings.http.clone()),
+            token,
+            local_token: crate::domain::secret::Secret::new(node.token.clone()),
+            metrics: metrics.clone(),
+            not_ready: {
+                let stopping = stop_taking.clone();
+                Arc::new(move || match stopping.is_cancelled() {
+                    true => vec!["the node is stopping".to_owned()],
+                    false => Vec::new(),
+                })
+            },
+            clock,
+        };
+        tasks.spawn(web::serve(http, state, stop.clone(), tasks.clone()));
+        node.write(data).context("node.json cannot be written in the data folder")?;
+        tasks.spawn(tell_service_manager(store, stop.clone()));
+        tracing::info!(dicom = %dicom_at, http = %http_at, ae_title = %settings.dicom.ae_title, "ready");
+        Ok(App {
+            dicom: dicom_at,
+            http: http_at,
+            kit,
+            stop_taking,
+            stop,
+            receiving,
+            tasks,
+            _metrics: metrics,
+        })
+    }
+
+    /// Takes nothing new, lets associations finish or aborts them, then brings the rest to an
+    /// end. What was not done is done by the next start.
+    pub async fn stop(self) {
+        tracing::info!("stopping");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.stop_taking.cancel();
+        self.receiving.close();
+        self.receiving.wait().await;
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(REST, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some work did not come to rest in time; the next start does it again");
+        }
+        NodeFile::remove(self.kit.store.data());
+        tracing::info!("stopped");
+    }
+}
+
+async fn listen(address: &str, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {key} = {address}; is another program there?"))
+}
+
+/// The node as General Equipment of what it writes.
+fn equipment(settings: &Settings) -> crate::sr::Equipment {
+    crate::sr::Equipment {
+        station_name: settings.dicom.ae_title.to_string(),
+        time_zone: jiff::tz::TimeZone::system(),
+        ..crate::sr::Equipment::default()
+    }
+}
+
+/// READY once, then a sign of life as long as the store takes a real write.
+async fn tell_service_manager(store: Store, stop: CancellationToken) {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(WATCHDOG) => (),
+        }
+        let store = store.clone();
+        // A full disk is no reason for a restart; a store that does not answer is.
+        if tokio::task::spawn_blocking(move || store.health()).await.is_ok() {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+}
