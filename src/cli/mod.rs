@@ -6,6 +6,7 @@ mod get;
 mod node;
 mod queue;
 mod rebuild;
+mod send;
 mod serve;
 mod study;
 mod verify;
@@ -35,6 +36,7 @@ enum Command {
     Serve(serve::Args),
     Demo(demo::Args),
     CheckConfig(check_config::Args),
+    Send(send::Args),
     Study(study::Args),
     Get(get::Args),
     Queue(queue::Args),
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(args),
         Command::CheckConfig(args) => check_config::run(args),
+        Command::Send(args) => send::run(args),
         Command::Study(args) => study::run(args),
         Command::Get(args) => get::run(args),
         Command::Queue(args) => queue::run(args),
