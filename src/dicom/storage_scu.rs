@@ -30,6 +30,8 @@ use crate::dicom::command::Command;
 use crate::dicom::command::field;
 use crate::dicom::negotiation;
 use crate::dicom::pdu;
+use crate::dicom::scan::ScanLimits;
+use crate::dicom::scan::scan;
 use crate::dicom::status::Status;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::uid::SopClassUid;
@@ -479,12 +481,14 @@ const META_BYTES_MAX: u64 = 64 * 1024;
 const PREAMBLE_BYTES: usize = 132;
 
 impl Head {
-    /// Reads the head of a file; at most 64 KiB of it.
+    /// Reads the head of a file; at most 64 KiB of it. SOP class and instance are those of the
+    /// data set where it can be scanned: receivers compare them with the command, and files are
+    /// about whose meta information says something else.
     pub fn read(path: &Path) -> Result<Head, HeadError> {
-        let file = File::open(path)?;
+        let mut file = File::open(path)?;
         let file_bytes = file.metadata()?.len();
         let mut head = Vec::new();
-        file.take(META_BYTES_MAX).read_to_end(&mut head)?;
+        file.by_ref().take(META_BYTES_MAX).read_to_end(&mut head)?;
         if head.get(128..PREAMBLE_BYTES) != Some(b"DICM") {
             return Err(HeadError::NotPart10);
         }
@@ -495,21 +499,29 @@ impl Head {
             let text: String = element.value.iter().take(66).map(|&b| char::from(b)).collect();
             found.insert(element.number, text.trim_matches(['\0', ' ']).to_owned());
         }
+        let data_at = at as u64;
+        let data_bytes = file_bytes.saturating_sub(data_at);
         let uid = |number: u16| found.get(&number).cloned().unwrap_or_default();
-        let (class, instance, syntax) = (uid(0x0002), uid(0x0003), uid(0x0010));
-        let valid = SopClassUid::parse(&class).is_ok()
-            && SopInstanceUid::parse(&instance).is_ok()
-            && TransferSyntaxUid::parse(&syntax).is_ok();
-        match (valid, file_bytes.saturating_sub(at as u64)) {
-            (false, _) => Err(HeadError::BadMeta),
-            (true, 0) => Err(HeadError::Empty),
-            (true, data_bytes) => Ok(Head {
-                sop_class_uid: class,
-                sop_instance_uid: instance,
-                transfer_syntax_uid: syntax,
-                data_at: at as u64,
+        let syntax = TransferSyntaxUid::parse(&uid(0x0010)).map_err(|_| HeadError::BadMeta)?;
+        if data_bytes == 0 {
+            return Err(HeadError::Empty);
+        }
+        file.seek(SeekFrom::Start(data_at))?;
+        let reader = io::BufReader::with_capacity(64 * 1024, file);
+        let facts = scan(reader, data_bytes, &syntax, &ScanLimits::default()).unwrap_or_default();
+        let (class, instance) = (uid(0x0002), uid(0x0003));
+        let class = SopClassUid::parse(&facts.sop_class_uid).or(SopClassUid::parse(&class));
+        let instance =
+            SopInstanceUid::parse(&facts.sop_instance_uid).or(SopInstanceUid::parse(&instance));
+        match (class, instance) {
+            (Ok(class), Ok(instance)) => Ok(Head {
+                sop_class_uid: class.to_string(),
+                sop_instance_uid: instance.to_string(),
+                transfer_syntax_uid: syntax.to_string(),
+                data_at,
                 data_bytes,
             }),
+            (_, _) => Err(HeadError::BadMeta),
         }
     }
 }

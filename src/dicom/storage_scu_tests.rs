@@ -43,6 +43,15 @@ fn the_head_of_a_file_says_what_and_where() {
 }
 
 #[test]
+fn the_data_set_has_the_last_word_on_what_it_is() {
+    let data_set = b"\x08\x00\x18\x00UI\x06\x001.2.4\0";
+    let head = read(&part10("1.2.3", data_set)).unwrap();
+    assert_eq!(head.sop_instance_uid, "1.2.4");
+    assert_eq!(head.sop_class_uid, uids::CT_IMAGE_STORAGE);
+    assert_eq!(read(&part10("", data_set)).unwrap().sop_instance_uid, "1.2.4");
+}
+
+#[test]
 fn what_is_no_part_10_file_is_told() {
     assert!(matches!(read(b"GIF89a"), Err(HeadError::NotPart10)));
     assert!(matches!(read(&part10("1.2.3", b"")), Err(HeadError::Empty)));
