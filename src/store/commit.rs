@@ -271,8 +271,8 @@ impl Committer {
             Ok(()) => {
                 let now = self.shared.clock.now();
                 let mut queue = self.shared.queue();
-                for (id, row) in &jobs {
-                    queue.set(id, row.as_ref(), now);
+                for job in &jobs {
+                    queue.set(&job.row, job.ended, now);
                 }
             }
             Err(_) => self.repair()?,
@@ -451,4 +451,194 @@ fn add_instance(
         return Ok((Stored::OtherBytes, None));
     }
     Ok((Stored::OtherBytes, Some(receipt.object.clone())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::SystemClock;
+    use crate::store::HealthState;
+    use crate::store::Store;
+    use crate::store::event::JobKind;
+    use crate::store::ledger::Fault;
+    use crate::store::testing::at;
+    use crate::store::testing::dump;
+    use crate::store::testing::job;
+    use crate::store::testing::receipt;
+    use crate::store::testing::sop;
+    use crate::store::testing::store_instance;
+    use crate::store::testing::study;
+    use std::path::Path;
+
+    type Broken = Arc<Mutex<Option<Fault>>>;
+
+    fn open_with_fault(data: &Path) -> (Store, Broken) {
+        let config = Config { free_bytes_min: 0, ..Config::default() };
+        let (committer, shared, _) = open::open(data, &config, Arc::new(SystemClock)).unwrap();
+        let fault = Arc::clone(&committer.ledger.fault);
+        let handle = Arc::new(Handle::start(committer).unwrap());
+        (Store { handle, shared }, fault)
+    }
+
+    fn objects(data: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        crate::store::objects::walk_files(data, "objects", &mut |name, _| {
+            found.push(name.to_owned());
+            Ok(())
+        })
+        .unwrap();
+        found
+    }
+
+    /// P71: the same new instance on 8 associations at once.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn an_instance_that_comes_8_times_at_once_is_one_copy_in_one_revision() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open_with_fault(dir.path());
+        for instance in 1..=20 {
+            let tasks = tokio_util::task::TaskTracker::new();
+            let answers: Vec<_> = (0..8)
+                .map(|_| {
+                    let store = store.clone();
+                    tasks.spawn(async move { store_instance(&store, 1, instance, "same").await })
+                })
+                .collect();
+            let mut new = 0;
+            for answer in answers {
+                match answer.await.unwrap() {
+                    Stored::New { revision } => new += revision,
+                    Stored::SameBytes => {}
+                    Stored::OtherBytes => panic!("the bytes are the same"),
+                }
+            }
+            assert_eq!(new, 1, "one new instance, revision 1");
+        }
+        let row = store.study(&study(1)).unwrap().unwrap();
+        assert_eq!((row.instances, row.revision, row.conflicts), (20, 1, 0));
+        assert_eq!(objects(dir.path()).len(), 20);
+        for row in store.instances(&study(1)).unwrap() {
+            assert!(dir.path().join(&row.receipt.object).is_file());
+        }
+    }
+
+    /// P69, P70.
+    #[tokio::test]
+    async fn the_first_of_two_is_kept_and_a_difference_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open_with_fault(dir.path());
+        assert_eq!(store_instance(&store, 1, 1, "a").await, Stored::New { revision: 1 });
+        let before = dump(&store);
+        assert_eq!(store_instance(&store, 1, 1, "a").await, Stored::SameBytes);
+        assert_eq!(dump(&store), before, "nothing to see");
+        assert_eq!(store_instance(&store, 1, 1, "b").await, Stored::OtherBytes);
+        assert_eq!(objects(dir.path()).len(), 1);
+        let kept = store.instance(&sop(1, 1)).unwrap().unwrap().receipt;
+        let bytes = std::fs::read(dir.path().join(&kept.object)).unwrap();
+        assert_eq!(bytes.last(), Some(&b'a'));
+        assert_eq!(store.study(&study(1)).unwrap().unwrap().conflicts, 1);
+        let history = store.history(&study(1)).unwrap();
+        assert!(history.iter().any(|row| row.what == "conflict"), "{history:?}");
+        // Sent again by whoever got no answer: its own file is no loser.
+        assert_eq!(store.commit_instance(kept.clone()).await.unwrap(), Stored::SameBytes);
+        assert!(dir.path().join(&kept.object).is_file());
+    }
+
+    #[tokio::test]
+    async fn an_instance_whose_file_is_lost_is_restored_by_the_next_sending() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open_with_fault(dir.path());
+        store_instance(&store, 1, 1, "a").await;
+        let kept = store.instance(&sop(1, 1)).unwrap().unwrap().receipt;
+        std::fs::remove_file(dir.path().join(&kept.object)).unwrap();
+        assert_eq!(store_instance(&store, 1, 1, "a").await, Stored::SameBytes);
+        let now = store.instance(&sop(1, 1)).unwrap().unwrap().receipt;
+        assert!(dir.path().join(&now.object).is_file());
+        assert_eq!(store.study(&study(1)).unwrap().unwrap().instances, 1);
+    }
+
+    /// S1, S2, S3: an error before the answer, nothing half, and it works again by itself.
+    #[tokio::test]
+    async fn a_full_or_failing_disk_answers_every_waiter_and_is_survived() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, fault) = open_with_fault(dir.path());
+        store.commit_instance(receipt(1, 1, "x")).await.unwrap();
+        let before = dump(&store);
+        assert_eq!(store.health().state, HealthState::Ok);
+        for broken in [Fault::Full(0), Fault::Full(100), Fault::Sync] {
+            *fault.lock().unwrap() = Some(broken);
+            let tasks = tokio_util::task::TaskTracker::new();
+            let answers: Vec<_> = (2..10)
+                .map(|instance| {
+                    let store = store.clone();
+                    let receipt = receipt(1, instance, "x");
+                    tasks.spawn(async move { store.commit_instance(receipt).await })
+                })
+                .collect();
+            for answer in answers {
+                let error = answer.await.unwrap().unwrap_err();
+                assert_eq!(error.is_out_of_space(), matches!(broken, Fault::Full(_)));
+            }
+            assert_eq!(dump(&store), before);
+            let health = store.health();
+            assert_eq!(health.state, HealthState::Failing);
+            assert!(health.reasons[0].contains("the last commit failed"), "{health:?}");
+        }
+        *fault.lock().unwrap() = None;
+        store.commit_instance(receipt(1, 2, "x")).await.unwrap();
+        assert_eq!(store.health().state, HealthState::Ok);
+        drop(store);
+        let (store, _) = open_with_fault(dir.path());
+        assert_eq!(store.study(&study(1)).unwrap().unwrap().instances, 2);
+    }
+
+    /// sled breaks after the ledger was synced: it is opened anew, the commit holds.
+    #[tokio::test]
+    async fn an_index_that_breaks_is_repaired_in_flight() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open_with_fault(dir.path());
+        store
+            .commit(vec![Event::JobEnqueued { job: job(1, 1, JobKind::Plan, 0, 5) }])
+            .await
+            .unwrap();
+        store.claim(at(1), Duration::from_secs(60)).unwrap().unwrap();
+        for instance in 1..=3 {
+            store.read(|view| Ok(view.fail_publish.store(true, Ordering::SeqCst))).unwrap();
+            let stored = store.commit_instance(receipt(1, instance, "x")).await.unwrap();
+            assert_eq!(stored, Stored::New { revision: 1 });
+        }
+        assert_eq!(store.study(&study(1)).unwrap().unwrap().instances, 3);
+        let held = store.claim(at(1), Duration::from_secs(60)).unwrap();
+        assert_eq!(held, None, "a lease outlives the repair");
+        store.read(View::check_sum).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_commit_over_the_limit_is_refused_and_harms_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open_with_fault(dir.path());
+        let what = "x".repeat(GROUP_BYTES + 1);
+        let event = Event::Accessed { study_uid: None, what, by: String::new(), at: at(0) };
+        let error = store.commit(vec![event]).await.unwrap_err();
+        assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
+        store.commit(vec![]).await.unwrap();
+        store.commit_instance(receipt(1, 1, "x")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_revision_closes_with_the_number_of_instances_it_really_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open_with_fault(dir.path());
+        for instance in 1..=3 {
+            store.commit_instance(receipt(1, instance, "x")).await.unwrap();
+        }
+        let (study_uid, reason) = (study(1), "quiet".to_owned());
+        let event =
+            Event::RevisionClosed { study_uid, revision: 1, instances: 2, reason, at: at(9) };
+        let mut changed = store.changed();
+        changed.mark_unchanged();
+        store.commit(vec![event]).await.unwrap();
+        assert!(changed.has_changed().unwrap());
+        let closed = store.history(&study(1)).unwrap();
+        assert!(closed.iter().any(|row| row.detail == "3 instances, quiet"), "{closed:?}");
+    }
 }

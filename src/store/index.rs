@@ -508,6 +508,7 @@ fn job_ended(
         }
     };
     put_job(txn, &row)?;
+    txn.job_ended(id);
     sending(txn, &row, Some(at))?;
     if let Some(what) = what {
         let detail = format!("{id}, try {}: {}", row.attempts, row.cause);
@@ -597,4 +598,188 @@ fn change_sending(
     });
     change(&mut row.sendings[place]);
     txn.put(key, &row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::urgency::Urgency;
+    use crate::store::Stored;
+    use crate::store::ledger::Start;
+    use crate::store::open::replay;
+    use crate::store::testing::at;
+    use crate::store::testing::job;
+    use crate::store::testing::open;
+    use crate::store::testing::random_events;
+    use crate::store::testing::receipt;
+    use crate::store::testing::rows_of;
+    use crate::store::testing::study;
+    use crate::store::view::View;
+
+    fn closed(n: u32, revision: u32) -> Event {
+        let (study_uid, reason) = (study(n), "quiet".to_owned());
+        Event::RevisionClosed { study_uid, revision, instances: 0, reason, at: at(50) }
+    }
+
+    fn state(n: u32, revision: u32, to: StudyState) -> Event {
+        let reason = String::new();
+        Event::StateChanged { study_uid: study(n), revision, to, reason, at: at(60) }
+    }
+
+    fn deliver() -> JobKind {
+        JobKind::Deliver { artefact: "sr.dcm".into(), destination: "pacs".into() }
+    }
+
+    #[tokio::test]
+    async fn a_late_instance_opens_revision_2_which_supersedes_when_it_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        for instance in 1..=2 {
+            let stored = store.commit_instance(receipt(1, instance, "x")).await.unwrap();
+            assert_eq!(stored, Stored::New { revision: 1 });
+        }
+        let open_now = store.open_revisions().unwrap();
+        assert_eq!((open_now.len(), open_now[0].instances), (1, 2));
+        assert_eq!((open_now[0].first_received_at, open_now[0].last_received_at), (at(1), at(2)));
+        let assessed = Event::Assessed {
+            study_uid: study(1),
+            revision: 1,
+            outcome: "read".into(),
+            urgency: Urgency::Critical,
+            findings: vec!["pneumonia".into()],
+            at: at(61),
+        };
+        let enqueue = |kind| Event::JobEnqueued { job: job(1, 1, kind, 0, 5) };
+        let events = vec![closed(1, 1), enqueue(JobKind::Judge), enqueue(deliver()), assessed];
+        store.commit(events).await.unwrap();
+        let row = store.study(&study(1)).unwrap().unwrap();
+        assert_eq!((row.state, row.revision, row.instances), (StudyState::Ready, 1, 2));
+        assert!(store.open_revisions().unwrap().is_empty());
+
+        let stored = store.commit_instance(receipt(1, 3, "x")).await.unwrap();
+        assert_eq!(stored, Stored::New { revision: 2 });
+        let row = store.study(&study(1)).unwrap().unwrap();
+        assert_eq!((row.state, row.revision, row.instances), (StudyState::Receiving, 2, 3));
+        assert_eq!(row.urgency, Some(Urgency::Critical), "what is urgent stays in sight");
+        assert_eq!(store.revisions(&study(1)).unwrap()[0].state, StudyState::Ready);
+        assert_eq!(store.jobs().unwrap().len(), 2);
+
+        store.commit(vec![closed(1, 2)]).await.unwrap();
+        let revisions = store.revisions(&study(1)).unwrap();
+        assert_eq!(revisions[0].state, StudyState::Superseded);
+        assert_eq!(revisions[0].reason, "revision 2");
+        assert_eq!((revisions[1].instances, revisions[1].new_instances), (3, 1));
+        let jobs = store.jobs().unwrap();
+        assert_eq!((jobs.len(), &jobs[0].job.kind), (1, &deliver()), "deliveries stay");
+
+        // What a runner that was in the middle of revision 1 still says changes nothing.
+        let late = vec![state(1, 1, StudyState::Judged), enqueue(JobKind::Compose)];
+        store.commit(late).await.unwrap();
+        assert_eq!(store.revisions(&study(1)).unwrap()[0].state, StudyState::Superseded);
+        assert_eq!(store.jobs().unwrap().len(), 1);
+        let history = store.history(&study(1)).unwrap();
+        let dropped = history.iter().filter(|row| row.what == "job dropped").count();
+        assert_eq!(dropped, 2, "{history:?}");
+        let instances = store.instances(&study(1)).unwrap();
+        let came_in: Vec<u32> = instances.iter().map(|row| row.revision).collect();
+        assert_eq!(came_in, [1, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn the_list_begins_with_the_newest_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        for n in [1, 2, 3, 1] {
+            store.commit_instance(receipt(n, n, "x")).await.unwrap();
+        }
+        store.commit_instance(receipt(1, 9, "x")).await.unwrap();
+        let list = |limit| -> Vec<_> {
+            store.studies(limit).unwrap().into_iter().map(|row| row.study_uid).collect()
+        };
+        assert_eq!(list(10), [study(1), study(3), study(2)]);
+        assert_eq!(list(2), [study(1), study(3)]);
+    }
+
+    #[tokio::test]
+    async fn deliveries_and_alerts_show_how_their_jobs_stand() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        store.commit_instance(receipt(1, 1, "x")).await.unwrap();
+        let mail = JobKind::Alert { alert: "a".into(), channel: "mail".into() };
+        let (send, tell) = (job(1, 1, deliver(), 0, 5), job(1, 1, mail, 0, 1));
+        let raised = Event::AlertRaised {
+            study_uid: study(1),
+            revision: 1,
+            alert: "a".into(),
+            urgency: Urgency::Critical,
+            findings: vec![],
+            recipients: vec![],
+            at: at(1),
+        };
+        let start = |id: &str| Event::JobStarted { id: id.into(), at: at(2) };
+        let end = |id: &str, outcome| Event::JobEnded { id: id.into(), outcome, at: at(3) };
+        let (send_id, tell_id) = (send.id.clone(), tell.id.clone());
+        let retry = JobOutcome::Retry { due: at(100), cause: "connection refused".into() };
+        let dead = JobOutcome::Dead { cause: "550".into() };
+        let events = vec![
+            raised,
+            Event::JobEnqueued { job: send },
+            Event::JobEnqueued { job: tell },
+            start(&send_id),
+            start(&tell_id),
+            end(&send_id, retry),
+            end(&tell_id, dead),
+        ];
+        store.commit(events).await.unwrap();
+        let delivery = &store.deliveries(&study(1)).unwrap()[0];
+        assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Queued, 1));
+        assert_eq!(delivery.cause, "connection refused");
+        let alert = &store.alerts(&study(1)).unwrap()[0];
+        assert_eq!(alert.sendings[0].state, DeliveryState::Dead);
+        assert_eq!(alert.sendings[0].cause, "550");
+        let delivered = Event::Delivered {
+            study_uid: study(1),
+            revision: 1,
+            artefact: "sr.dcm".into(),
+            destination: "pacs".into(),
+            detail: "status 0000".into(),
+            at: at(4),
+        };
+        let again = Event::JobRetried { id: tell_id.clone(), at: at(4) };
+        let events = vec![start(&send_id), delivered, end(&send_id, JobOutcome::Done), again];
+        store.commit(events).await.unwrap();
+        let delivery = &store.deliveries(&study(1)).unwrap()[0];
+        assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Done, 2));
+        assert_eq!((delivery.detail.as_str(), delivery.cause.as_str()), ("status 0000", ""));
+        let alert = &store.alerts(&study(1)).unwrap()[0];
+        assert_eq!(
+            (alert.sendings[0].state, alert.sendings[0].attempts),
+            (DeliveryState::Queued, 0)
+        );
+    }
+
+    /// The view that grew event by event is the view that a replay makes, whatever happened.
+    #[tokio::test]
+    async fn a_replay_gives_the_same_rows() {
+        for seed in 0..20 {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, _) = open(dir.path());
+            for events in random_events(seed, 120) {
+                store.commit(events).await.unwrap();
+            }
+            let fresh = View::open(&dir.path().join("fresh"), 8 << 20).unwrap();
+            let ledger = dir.path().join("ledger");
+            let replayed = replay(&fresh, &ledger, &Start::Beginning, &mut |_| {}).unwrap();
+            assert_eq!((replayed.records, replayed.damage), (120, vec![]));
+            store
+                .read(|view| {
+                    assert_eq!(view.mark(), fresh.mark(), "seed {seed}");
+                    assert_eq!(rows_of(view)?, rows_of(&fresh)?, "seed {seed}");
+                    view.check_sum()?;
+                    fresh.check_sum()
+                })
+                .unwrap();
+            assert!(fresh.mark().rows > 50);
+        }
+    }
 }

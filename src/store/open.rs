@@ -285,3 +285,172 @@ pub fn replay(
     }
     Ok(Replayed { records, damage, end: walked.end })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::event::JobKind;
+    use crate::store::testing;
+    use crate::store::testing::dump;
+    use crate::store::testing::random_events;
+    use crate::store::testing::receipt;
+    use crate::store::testing::sop;
+    use crate::store::testing::store_instance;
+    use crate::store::testing::study;
+    use std::fs;
+
+    async fn filled(data: &Path) -> Vec<(String, String)> {
+        let (store, report) = testing::open(data);
+        assert!(report.alarms().is_empty());
+        for events in random_events(7, 200) {
+            store.commit(events).await.unwrap();
+        }
+        dump(&store)
+    }
+
+    fn biggest_state_file(data: &Path) -> PathBuf {
+        data.join("state/db")
+    }
+
+    /// S7: whatever happens to sled's folder, the node starts and shows the same.
+    #[tokio::test]
+    async fn a_lost_or_broken_index_is_made_anew_and_is_equal() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        let rows = filled(data).await;
+        let whole = fs::read(biggest_state_file(data)).unwrap();
+        type Harm = Box<dyn Fn(&Path)>;
+        let harms: Vec<(&str, Harm)> = vec![
+            ("deleted", Box::new(|data| fs::remove_dir_all(data.join("state")).unwrap())),
+            (
+                "a file in its place",
+                Box::new(|data| {
+                    fs::remove_dir_all(data.join("state")).unwrap();
+                    fs::write(data.join("state"), "garbage").unwrap();
+                }),
+            ),
+            (
+                "garbage",
+                Box::new(|data| {
+                    let size = fs::metadata(biggest_state_file(data)).unwrap().len() as usize;
+                    let garbage: Vec<u8> = (0..size).map(|i| (i * 7919 % 251) as u8).collect();
+                    fs::write(biggest_state_file(data), garbage).unwrap();
+                }),
+            ),
+            ("empty", Box::new(|data| fs::write(biggest_state_file(data), "").unwrap())),
+        ];
+        for (name, harm) in harms {
+            harm(data);
+            let (store, report) = testing::open(data);
+            assert!(report.rebuilt.is_some(), "{name}: {report:?}");
+            assert_eq!(dump(&store), rows, "{name}");
+            store.commit(vec![]).await.unwrap();
+        }
+        // Cut short and flipped bits: found or harmless, never a row that is silently gone.
+        for cut in [1, 100, 4096, whole.len() / 2] {
+            fs::write(biggest_state_file(data), &whole[..whole.len() - cut]).unwrap();
+            let (store, _) = testing::open(data);
+            assert_eq!(dump(&store), rows, "cut {cut}");
+        }
+        for step in 1..30 {
+            let mut flipped = whole.clone();
+            let at = whole.len() * step / 30;
+            flipped[at] ^= 0x10;
+            fs::write(biggest_state_file(data), &flipped).unwrap();
+            let (store, _) = testing::open(data);
+            assert_eq!(dump(&store), rows, "bit at {at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_index_that_lags_behind_is_brought_up_to_the_ledger() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        {
+            let (store, _) = testing::open(data);
+            store.commit_instance(receipt(1, 1, "x")).await.unwrap();
+        }
+        let early = dir.path().join("early");
+        let copy = |from: &Path, to: &Path| {
+            let _ = fs::remove_dir_all(to);
+            let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
+            assert!(status.unwrap().success());
+        };
+        copy(&data.join("state"), &early);
+        let rows = {
+            let (store, _) = testing::open(data);
+            for events in random_events(3, 50) {
+                store.commit(events).await.unwrap();
+            }
+            dump(&store)
+        };
+        copy(&early, &data.join("state"));
+        let (store, report) = testing::open(data);
+        assert_eq!((report.replayed, report.rebuilt), (50, None));
+        assert_eq!(dump(&store), rows);
+    }
+
+    /// The end of the ledger is gone, the index knew more: receipts come back from there.
+    #[tokio::test]
+    async fn receipts_that_the_ledger_lost_are_salvaged_from_the_index() {
+        for keep in [0, 64, 800] {
+            let dir = tempfile::tempdir().unwrap();
+            let data = dir.path();
+            {
+                let (store, _) = testing::open(data);
+                for instance in 1..=5 {
+                    store_instance(&store, 1, instance, "x").await;
+                }
+            }
+            let ledger = data.join("ledger/00000001.log");
+            let whole = fs::read(&ledger).unwrap();
+            fs::write(&ledger, &whole[..keep]).unwrap();
+            let (store, report) = testing::open(data);
+            let why = report.rebuilt.clone().unwrap();
+            assert!(why.contains("the ledger has lost its last"), "{why}");
+            assert_eq!(report.alarms().len(), 2, "{report:?}");
+            assert_eq!(store.study(&study(1)).unwrap().unwrap().instances, 5);
+            for instance in 1..=5 {
+                let row = store.instance(&sop(1, instance)).unwrap().unwrap();
+                assert!(data.join(row.receipt.object).is_file());
+            }
+            drop(store);
+            let (_, report) = testing::open(data);
+            assert!(report.alarms().is_empty(), "{report:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_record_is_told_at_every_start_and_the_index_keeps_what_it_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        let rows = filled(data).await;
+        let ledger = data.join("ledger/00000001.log");
+        let mut bytes = fs::read(&ledger).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&ledger, &bytes).unwrap();
+        for _ in 0..2 {
+            let (store, report) = testing::open(data);
+            assert_eq!(report.damage.len(), 1, "{report:?}");
+            assert!(report.rebuilt.is_none());
+            assert_eq!(dump(&store), rows);
+        }
+    }
+
+    #[tokio::test]
+    async fn incoming_is_emptied_and_a_second_node_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = testing::open(dir.path());
+        let job = testing::job(1, 1, JobKind::Plan, 0, 1);
+        store.commit(vec![Event::JobEnqueued { job }]).await.unwrap();
+        let config = Config::default();
+        let clock: Arc<dyn Clock> = Arc::new(crate::domain::clock::SystemClock);
+        let second = crate::store::Store::open(dir.path(), &config, Arc::clone(&clock));
+        assert!(matches!(second, Err(StoreError::InUse { .. })));
+        drop(store);
+        fs::write(dir.path().join("incoming/00000001.part"), "half").unwrap();
+        let (_store, report) = testing::open(dir.path());
+        assert_eq!((report.incoming_removed, report.jobs_waiting), (1, 1));
+    }
+}

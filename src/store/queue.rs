@@ -68,13 +68,10 @@ fn until(now: Timestamp, due: Timestamp) -> Duration {
 }
 
 impl Queue {
-    /// Takes over what the rows say of one job.
-    pub fn set(&mut self, id: &str, row: Option<&JobRow>, now: Timestamp) {
+    /// Takes over what the row of a job says. `ended`: with it, a try came to its end.
+    pub fn set(&mut self, row: &JobRow, ended: bool, now: Timestamp) {
+        let id = &row.job.id;
         let held = self.jobs.get(id).map(|entry| entry.place);
-        let Some(row) = row else {
-            self.forget(id);
-            return;
-        };
         let place = match (row.state, held) {
             (JobState::Done | JobState::Dropped, _) => {
                 self.forget(id);
@@ -84,7 +81,7 @@ impl Queue {
             (JobState::Running, Some(Place::Leased { until, .. })) => {
                 Place::Leased { until, starting: false }
             }
-            (JobState::Waiting, Some(Place::Leased { until, starting: true })) => {
+            (JobState::Waiting, Some(Place::Leased { until, starting: true })) if !ended => {
                 Place::Leased { until, starting: true }
             }
             (JobState::Running, _) => Place::Ready,
@@ -111,7 +108,7 @@ impl Queue {
             self.forget(&id);
         }
         for row in rows {
-            self.set(&row.job.id, Some(row), now);
+            self.set(row, false, now);
         }
     }
 
@@ -213,5 +210,203 @@ impl Queue {
             }
             Place::Dead => self.dead -= 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::event::Event;
+    use crate::store::event::JobKind;
+    use crate::store::event::JobOutcome;
+    use crate::store::testing::at;
+    use crate::store::testing::job;
+    use crate::store::testing::open;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    async fn enqueue(store: &Store, n: u32, due: i64, priority: u8) -> String {
+        let job = job(n, 1, JobKind::Plan, due, priority);
+        let id = job.id.clone();
+        store.commit(vec![Event::JobEnqueued { job }]).await.unwrap();
+        id
+    }
+
+    async fn end(store: &Store, id: &str, outcome: JobOutcome) {
+        let event = Event::JobEnded { id: id.to_owned(), outcome, at: at(0) };
+        store.commit(vec![event]).await.unwrap();
+    }
+
+    /// Commits are in order: when this one is answered, those told before are applied.
+    async fn settle(store: &Store) {
+        let (study_uid, what, by) = (None, String::new(), String::new());
+        store.commit(vec![Event::Accessed { study_uid, what, by, at: at(0) }]).await.unwrap();
+    }
+
+    fn claim(store: &Store, now: i64) -> Option<(String, u32)> {
+        let claimed = store.claim(at(now), LONG).unwrap();
+        claimed.map(|claimed| (claimed.job.id, claimed.attempt))
+    }
+
+    #[tokio::test]
+    async fn jobs_come_by_due_time_then_priority_then_age() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let mut ids = Vec::new();
+        for (n, due, priority) in [(1, 0, 5), (2, 0, 5), (3, 0, 1), (4, 100, 0)] {
+            ids.push(enqueue(&store, n, due, priority).await);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| claim(&store, 50)).collect();
+        let expected = [&ids[2], &ids[0], &ids[1]].map(|id| (id.clone(), 1));
+        assert_eq!(order, expected, "the fourth is not due");
+        assert_eq!(store.next_claim_in(at(90)).unwrap(), Duration::from_secs(10));
+        assert_eq!(claim(&store, 100), Some((ids[3].clone(), 1)));
+        settle(&store).await;
+        assert_eq!(store.job_counts().running, 4);
+        assert!(store.jobs().unwrap().iter().all(|row| row.state == JobState::Running));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_exists_is_not_enqueued_again_in_any_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let id = enqueue(&store, 1, 0, 5).await;
+        enqueue(&store, 1, 0, 5).await;
+        assert_eq!(claim(&store, 1), Some((id.clone(), 1)));
+        enqueue(&store, 1, 0, 5).await;
+        assert_eq!(claim(&store, 1), None);
+        end(&store, &id, JobOutcome::Done).await;
+        enqueue(&store, 1, 0, 5).await;
+        assert_eq!(claim(&store, 1), None);
+        assert_eq!(store.job(&id).unwrap().unwrap().state, JobState::Done);
+        assert!(store.jobs().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_failed_try_waits_and_a_dead_letter_waits_for_a_person() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let id = enqueue(&store, 1, 0, 5).await;
+        assert_eq!(claim(&store, 1), Some((id.clone(), 1)));
+        end(&store, &id, JobOutcome::Retry { due: at(60), cause: "busy".into() }).await;
+        assert_eq!(claim(&store, 59), None);
+        assert_eq!(claim(&store, 60), Some((id.clone(), 2)));
+        end(&store, &id, JobOutcome::Dead { cause: "refused".into() }).await;
+        assert_eq!(claim(&store, 9999), None);
+        let row = &store.jobs().unwrap()[0];
+        assert_eq!((row.state, row.attempts, row.cause.as_str()), (JobState::Dead, 2, "refused"));
+        assert_eq!(store.job_counts(), JobCounts { dead: 1, ..JobCounts::default() });
+        // A stray end of an earlier try does not wake it.
+        end(&store, &id, JobOutcome::Done).await;
+        assert_eq!(store.job_counts().dead, 1);
+        store.commit(vec![Event::JobRetried { id: id.clone(), at: at(70) }]).await.unwrap();
+        assert_eq!(claim(&store, 70), Some((id.clone(), 1)));
+        end(&store, &id, JobOutcome::Done).await;
+        assert_eq!(store.job_counts(), JobCounts::default());
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_is_over_frees_its_job_and_a_renewed_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let id = enqueue(&store, 1, 0, 5).await;
+        let short = Duration::from_millis(40);
+        store.claim(at(1), short).unwrap().unwrap();
+        assert_eq!(claim(&store, 1), None);
+        settle(&store).await;
+        assert!(store.renew(&id, LONG));
+        tokio::time::sleep(short * 2).await;
+        assert_eq!(claim(&store, 1), None, "renewed");
+        assert!(store.renew(&id, short));
+        tokio::time::sleep(short * 2).await;
+        assert_eq!(claim(&store, 1), Some((id.clone(), 2)));
+        assert_eq!(claim(&store, 1), None);
+        end(&store, &id, JobOutcome::Done).await;
+        assert!(!store.renew(&id, LONG));
+    }
+
+    /// S4: nobody holds anything after a restart, and tries are still counted.
+    #[tokio::test]
+    async fn what_ran_when_the_node_ended_is_claimable_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = {
+            let (store, _) = open(dir.path());
+            let id = enqueue(&store, 1, 0, 5).await;
+            assert_eq!(claim(&store, 1), Some((id.clone(), 1)));
+            id
+        };
+        let (store, report) = open(dir.path());
+        assert_eq!(report.jobs_waiting, 1);
+        assert_eq!(claim(&store, 1), Some((id, 2)));
+    }
+
+    /// An operator's word in the moment between a claim and its start does not free the job.
+    #[tokio::test]
+    async fn a_job_is_held_from_the_claim_on() {
+        let mut queue = Queue::default();
+        let waiting = JobRow {
+            job: job(1, 1, JobKind::Plan, 0, 5),
+            state: JobState::Waiting,
+            attempts: 0,
+            cause: String::new(),
+            due: at(0),
+            order: 1,
+        };
+        queue.set(&waiting, false, at(1));
+        assert!(queue.claim(at(1), LONG).is_some());
+        queue.set(&waiting, false, at(1));
+        assert_eq!(queue.claim(at(1), LONG), None);
+        let running = JobRow { state: JobState::Running, attempts: 1, ..waiting.clone() };
+        queue.set(&running, false, at(1));
+        assert_eq!(queue.claim(at(1), LONG), None);
+        queue.set(&waiting, false, at(1));
+        assert!(queue.claim(at(1), LONG).is_some());
+    }
+
+    /// S9: a wait is over by the monotonic clock too.
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_holds_no_job() {
+        let mut queue = Queue::default();
+        let row = JobRow {
+            job: job(1, 1, JobKind::Plan, 0, 5),
+            state: JobState::Waiting,
+            attempts: 0,
+            cause: String::new(),
+            due: at(100),
+            order: 1,
+        };
+        let just_before = at(100) - jiff::SignedDuration::from_millis(30);
+        queue.set(&row, false, just_before);
+        let yesterday = at(-86_400);
+        assert_eq!(queue.claim(yesterday, LONG), None);
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert!(queue.claim(yesterday, LONG).is_some());
+    }
+
+    #[test]
+    fn a_hundred_thousand_jobs_are_claimed_in_order_and_in_time() {
+        let mut queue = Queue::default();
+        let begun = std::time::Instant::now();
+        for n in 0..100_000_u32 {
+            let row = JobRow {
+                job: job(n, 1, JobKind::Plan, 0, (n % 3) as u8),
+                state: JobState::Waiting,
+                attempts: 0,
+                cause: String::new(),
+                due: at(i64::from(n % 1000)),
+                order: u64::from(n),
+            };
+            queue.set(&row, false, at(0));
+        }
+        let mut last = (0, 0);
+        for _ in 0..100_000 {
+            let id = queue.claim(at(1000), LONG).unwrap().id;
+            let entry = &queue.jobs[&id];
+            assert!((entry.priority, entry.order) >= last);
+            last = (entry.priority, entry.order);
+        }
+        assert_eq!(queue.counts().running, 100_000);
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 }

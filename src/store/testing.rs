@@ -4,20 +4,39 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use rand::Rng as _;
+use rand::SeedableRng as _;
 
-use crate::domain::clock::SystemClock;
+use crate::domain::clock::Clock;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::domain::uid::TransferSyntaxUid;
+use crate::domain::urgency::Urgency;
 use crate::store::Config;
 use crate::store::OpenReport;
 use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::Stored;
+use crate::store::event::Event;
 use crate::store::event::Job;
 use crate::store::event::JobKind;
+use crate::store::event::JobOutcome;
 use crate::store::event::Receipt;
 use crate::store::event::Source;
+use crate::store::event::StudyState;
+use crate::store::verify::hex;
+use crate::store::view::View;
+
+/// Time stands still at `at(0)`.
+pub struct StoppedClock;
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        at(0)
+    }
+}
 
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
@@ -67,5 +86,138 @@ pub fn job(n: u32, revision: u32, kind: JobKind, due: i64, priority: u8) -> Job 
 
 pub fn open(data: &Path) -> (Store, OpenReport) {
     let config = Config { free_bytes_min: 0, ..Config::default() };
-    Store::open(data, &config, Arc::new(SystemClock)).unwrap()
+    Store::open(data, &config, Arc::new(StoppedClock)).unwrap()
+}
+
+/// Every row of the index, for comparison.
+pub fn dump(store: &Store) -> Vec<(String, String)> {
+    store.read(rows_of).unwrap()
+}
+
+pub fn rows_of(view: &View) -> Result<Vec<(String, String)>, StoreError> {
+    let text = |bytes: sled::IVec| bytes.escape_ascii().to_string();
+    view.rows().map(|row| row.map(|(key, value)| (text(key), text(value)))).collect()
+}
+
+/// Places a small Part 10 file and commits its receipt.
+pub async fn store_instance(store: &Store, n: u32, instance: u32, bytes: &str) -> Stored {
+    let mut receipt = receipt(n, instance, "");
+    receipt.digest = hex(bytes.as_bytes());
+    let mut object = store.begin_object().unwrap();
+    object.write(&[0; 128]).unwrap();
+    object.write(b"DICM\x02\0\0\0UL\x04\0\0\0\0\0").unwrap();
+    object.write(bytes.as_bytes()).unwrap();
+    receipt.size_bytes = object.size_bytes();
+    let (study, series) = (&receipt.study_uid, &receipt.series_uid);
+    receipt.object = object.place(study, series, &receipt.sop_instance_uid).unwrap();
+    store.commit_instance(receipt).await.unwrap()
+}
+
+/// A life of a node: some studies, each with what can happen to it, in random order.
+pub fn random_events(seed: u64, count: usize) -> Vec<Vec<Event>> {
+    let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+    (0..count)
+        .map(|i| {
+            let mut now = i as i64;
+            let commits = rng.random_range(1..4);
+            let mut event = || {
+                now += 1;
+                random_event(&mut rng, now)
+            };
+            (0..commits).map(|_| event()).collect()
+        })
+        .collect()
+}
+
+fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
+    let n = rng.random_range(1..5);
+    let (study_uid, at) = (study(n), at(now));
+    let revision = rng.random_range(1..4);
+    let artefact = || "sr.dcm".to_owned();
+    let to = || "pacs".to_owned();
+    let kind = match rng.random_range(0..7) {
+        0 => JobKind::Plan,
+        1 => JobKind::Picture,
+        2 => JobKind::Analyse,
+        3 => JobKind::Judge,
+        4 => JobKind::Compose,
+        5 => JobKind::Deliver { artefact: artefact(), destination: to() },
+        _ => JobKind::Alert { alert: "a".into(), channel: "mail".into() },
+    };
+    let job = job(n, revision, kind, now, rng.random_range(0..3));
+    let id = job.id.clone();
+    let reason = "for a test".to_owned();
+    let words = || vec!["pneumonia".to_owned()];
+    match rng.random_range(0..22) {
+        0..=3 => {
+            let instance = rng.random_range(0..30);
+            Event::InstanceStored { receipt: receipt(n, instance, "a") }
+        }
+        4 => Event::InstanceRepeated {
+            sop_instance_uid: sop(n, rng.random_range(0..30)),
+            digest: "b".into(),
+            same_bytes: rng.random(),
+            from: receipt(n, 1, "").from,
+            at,
+        },
+        5 => Event::RevisionOpened { study_uid, revision, at },
+        6 | 7 => Event::RevisionClosed { study_uid, revision, instances: 7, reason, at },
+        8 => {
+            let states = [StudyState::Analysing, StudyState::Held, StudyState::Delivered];
+            let to = states[rng.random_range(0..3)];
+            Event::StateChanged { study_uid, revision, to, reason, at }
+        }
+        9 => Event::StudyDescribed {
+            study_uid,
+            revision,
+            modality: "CT".into(),
+            examination: "CT head".into(),
+            at,
+        },
+        10 => Event::Assessed {
+            study_uid,
+            revision,
+            outcome: "read".into(),
+            urgency: Urgency::ALL[rng.random_range(0..4)],
+            findings: words(),
+            at,
+        },
+        11 | 12 => Event::JobEnqueued { job },
+        13 => Event::JobStarted { id, at },
+        14 => Event::JobEnded { id, outcome: JobOutcome::Done, at },
+        15 => {
+            let outcome = JobOutcome::Retry { due: at, cause: "busy".into() };
+            Event::JobEnded { id, outcome, at }
+        }
+        16 => Event::JobEnded { id, outcome: JobOutcome::Dead { cause: "refused".into() }, at },
+        17 => Event::JobRetried { id, at },
+        18 => Event::Delivered {
+            study_uid,
+            revision,
+            artefact: artefact(),
+            destination: to(),
+            detail: "0000".into(),
+            at,
+        },
+        19 => Event::AlertRaised {
+            study_uid,
+            revision,
+            alert: "a".into(),
+            urgency: Urgency::Critical,
+            findings: words(),
+            recipients: vec!["on-call".into()],
+            at,
+        },
+        20 => Event::AlertSent {
+            study_uid,
+            revision,
+            alert: "a".into(),
+            channel: "mail".into(),
+            detail: "250".into(),
+            at,
+        },
+        _ => {
+            Event::Accessed { study_uid: Some(study_uid), what: "page".into(), by: "x".into(), at }
+        }
+    }
 }

@@ -425,7 +425,8 @@ fn check_artefact(
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// SHA-256 in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -450,5 +451,165 @@ pub fn data_set_digest(path: &Path) -> io::Result<String> {
             0 => return Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect()),
             n => hash.update(&buffer[..n]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::Clock;
+    use crate::domain::clock::SystemClock;
+    use crate::store::Config;
+    use crate::store::Store;
+    use crate::store::event::Event;
+    use crate::store::event::Receipt;
+    use crate::store::testing;
+    use crate::store::testing::at;
+    use crate::store::testing::dump;
+    use crate::store::testing::sop;
+    use crate::store::testing::store_instance;
+    use crate::store::testing::study;
+    use std::sync::Arc;
+
+    async fn filled(data: &Path) {
+        let (store, _) = testing::open(data);
+        for instance in 1..=4 {
+            store_instance(&store, 1, instance, "pixels").await;
+        }
+        store.write_result(&study(1), 1, "report.txt", b"text").unwrap();
+        let written = Event::ArtefactWritten {
+            study_uid: study(1),
+            revision: 1,
+            file: "report.txt".into(),
+            media_type: "text/plain".into(),
+            size_bytes: 4,
+            digest: hex(b"text"),
+            at: at(9),
+        };
+        store.commit(vec![written]).await.unwrap();
+    }
+
+    fn gaps(data: &Path, mode: VerifyMode) -> Vec<String> {
+        let report = Store::verify(data, mode, &mut |_| {}).unwrap();
+        assert_eq!(report.gaps_total, report.gaps.len() as u64);
+        report.gaps.iter().map(Gap::to_string).collect()
+    }
+
+    fn object(data: &Path, instance: u32) -> std::path::PathBuf {
+        let mut found = None;
+        objects::walk_files(data, "objects", &mut |name, _| {
+            if name.ends_with(&format!("/{}.dcm", sop(1, instance))) {
+                found = Some(data.join(name));
+            }
+            Ok(())
+        })
+        .unwrap();
+        found.unwrap()
+    }
+
+    fn append(path: &Path, bytes: &[u8]) {
+        let mut whole = fs::read(path).unwrap();
+        whole.extend(bytes);
+        fs::write(path, whole).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_whole_folder_has_no_gap() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path()).await;
+        let report = Store::verify(dir.path(), VerifyMode::Full, &mut |_| {}).unwrap();
+        assert!(report.is_complete(), "{report:?}");
+        assert_eq!((report.receipts, report.objects, report.artefacts), (4, 4, 1));
+        assert!(!dir.path().join("state.check").exists());
+    }
+
+    #[tokio::test]
+    async fn every_gap_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        filled(data).await;
+        fs::remove_file(object(data, 1)).unwrap();
+        append(&object(data, 2), b"more");
+        let third = object(data, 3);
+        let mut bytes = fs::read(&third).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&third, bytes).unwrap();
+        fs::copy(object(data, 4), object(data, 4).with_extension("v2.dcm")).unwrap();
+        fs::write(data.join("results/1.2.1/1/report.txt"), "other").unwrap();
+        append(&data.join("ledger/00000001.log"), b"torn");
+        let quick = gaps(data, VerifyMode::Quick);
+        let expected = [
+            "4 bytes at",
+            "was acknowledged and",
+            "bytes, 150 were received",
+            ".v2.dcm has no receipt",
+            "report.txt is not what was written",
+        ];
+        assert_eq!(quick.len(), expected.len(), "{quick:#?}");
+        for part in expected {
+            assert!(quick.iter().any(|gap| gap.contains(part)), "{part}: {quick:#?}");
+        }
+        let full = gaps(data, VerifyMode::Full);
+        assert_eq!(full.len(), 6);
+        assert!(full.iter().any(|gap| gap.ends_with("is not what was received")), "{full:#?}");
+        fs::remove_file(data.join("results/1.2.1/1/report.txt")).unwrap();
+        assert!(gaps(data, VerifyMode::Quick).iter().any(|gap| gap.contains("is missing")));
+    }
+
+    #[tokio::test]
+    async fn an_index_that_is_missing_or_differs_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        filled(data).await;
+        {
+            // A row changed behind our back, with a sum that fits.
+            let view = View::open(&data.join("state"), 8 << 20).unwrap();
+            let mut txn = view.begin();
+            let key = key::study(&study(1));
+            let mut row: crate::store::StudyRow = txn.get(&key).unwrap().unwrap();
+            row.instances = 3;
+            txn.put(key, &row).unwrap();
+            txn.remove(key::study_of(&sop(1, 1))).unwrap();
+            view.publish(txn.finish().unwrap(), view.mark().position).unwrap();
+        }
+        let found = gaps(data, VerifyMode::Quick);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found.iter().any(|gap| gap.contains("n1.2.1.1.1: is missing")), "{found:?}");
+        assert!(found.iter().any(|gap| gap.contains("s1.2.1: differs")), "{found:?}");
+        fs::remove_dir_all(data.join("state")).unwrap();
+        assert_eq!(gaps(data, VerifyMode::Quick), ["the index is missing"]);
+    }
+
+    /// Index and ledger gone: instances come back from their files, when these can be read.
+    #[tokio::test]
+    async fn a_rebuild_makes_the_same_index_and_adopts_objects_without_receipt() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        filled(data).await;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let config = Config { free_bytes_min: 0, ..Config::default() };
+        let rebuild = |facts: crate::store::Facts<'_>| {
+            Store::rebuild(data, &config, Arc::clone(&clock), facts, &mut |_| {}).unwrap()
+        };
+        let rows = dump(&testing::open(data).0);
+        let report = rebuild(&|_| None);
+        assert_eq!((report.objects, report.adopted), (4, 0));
+        assert!(report.set_aside.is_some() && report.damage.is_empty());
+        assert_eq!(dump(&testing::open(data).0), rows);
+
+        fs::remove_dir_all(data.join("ledger")).unwrap();
+        fs::copy(object(data, 4), object(data, 4).with_extension("v2.dcm")).unwrap();
+        let facts = |path: &Path| -> Option<Receipt> {
+            let name = path.file_name()?.to_str()?;
+            let number: u32 = name.strip_prefix("1.2.1.1.")?.split('.').next()?.parse().ok()?;
+            (number != 3).then(|| testing::receipt(1, number, "x"))
+        };
+        let report = rebuild(&facts);
+        assert_eq!((report.objects, report.adopted), (5, 3), "{report:?}");
+        assert!(report.unreadable[0].ends_with("1.2.1.1.3.dcm"), "{report:?}");
+        assert!(report.duplicates[0].ends_with("1.2.1.1.4.v2.dcm"), "{report:?}");
+        let (store, opened) = testing::open(data);
+        assert!(opened.alarms().is_empty(), "{opened:?}");
+        assert_eq!(store.study(&study(1)).unwrap().unwrap().instances, 3);
     }
 }

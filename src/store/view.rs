@@ -278,7 +278,7 @@ impl View {
     }
 
     pub fn begin(&self) -> Txn<'_> {
-        Txn { view: self, before: HashMap::new(), changes: BTreeMap::new(), jobs: BTreeSet::new() }
+        Txn { view: self, before: HashMap::new(), changes: BTreeMap::new(), jobs: BTreeMap::new() }
     }
 
     /// Makes the changes of a transaction visible, as one batch with their position.
@@ -345,11 +345,18 @@ struct Change {
     after: Option<Vec<u8>>,
 }
 
+/// What the queue has to hear of a job.
+#[derive(Debug, Clone)]
+pub struct JobChange {
+    pub row: JobRow,
+    /// A try of it came to an end: whoever held it holds it no more.
+    pub ended: bool,
+}
+
 /// The outcome of a transaction, not yet visible.
 pub struct Changes {
     changes: Vec<Change>,
-    /// Ids of the jobs whose rows changed, with the new row.
-    pub jobs: Vec<(String, Option<JobRow>)>,
+    pub jobs: Vec<JobChange>,
 }
 
 /// Changes in the making, seen only by whoever makes them: reads see them, the view does not.
@@ -357,7 +364,8 @@ pub struct Txn<'a> {
     view: &'a View,
     before: HashMap<Vec<u8>, Option<IVec>>,
     changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    jobs: BTreeSet<String>,
+    /// Jobs whose rows changed, and whether a try ended.
+    jobs: BTreeMap<String, bool>,
 }
 
 impl Txn<'_> {
@@ -414,16 +422,20 @@ impl Txn<'_> {
 
     /// Writes the row of a job; the queue hears of it when the changes are published.
     pub fn put_job(&mut self, row: &JobRow) -> Result<(), StoreError> {
-        self.jobs.insert(row.job.id.clone());
+        self.jobs.entry(row.job.id.clone()).or_insert(false);
         self.put(key::job(&row.job.id), row)
+    }
+
+    pub fn job_ended(&mut self, id: &str) {
+        self.jobs.insert(id.to_owned(), true);
     }
 
     pub fn finish(mut self) -> Result<Changes, StoreError> {
         let ids = std::mem::take(&mut self.jobs);
         let mut jobs = Vec::new();
-        for id in ids {
-            let row = self.get(&key::job(&id))?;
-            jobs.push((id, row));
+        for (id, ended) in ids {
+            let row = self.get::<JobRow>(&key::job(&id))?;
+            jobs.extend(row.map(|row| JobChange { row, ended }));
         }
         let mut changes = Vec::with_capacity(self.changes.len());
         for (key, after) in self.changes {
