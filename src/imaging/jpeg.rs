@@ -6,6 +6,7 @@ use crate::imaging::decode::Decoded;
 use crate::imaging::decode::Photometric;
 use crate::imaging::decode::Shape;
 use crate::imaging::decode::Values;
+use crate::imaging::jpeg12;
 
 /// One marker segment: its marker's second byte and what follows the length.
 pub struct Segment<'a> {
@@ -125,7 +126,10 @@ pub fn decode(bytes: &[u8], shape: &Shape) -> Result<(Values, Decoded), ImagingE
     let lossless = info.process == 0xc3;
     match (info.process, info.precision) {
         (0xc0..=0xc2, 8) | (0xc3, 2..=16) => {}
-        (0xc1, 12) => return Err(broken("12-bit extended")),
+        (0xc1, 12) if shape.samples == 1 => {
+            let values = jpeg12::decode(bytes, shape.columns, shape.rows).map_err(broken)?;
+            return Ok((codec::patterns(values, 12, shape), Decoded::AsStored));
+        }
         (_, precision) => {
             return Err(broken(&format!(
                 "process {} with {precision} bits",
@@ -136,7 +140,8 @@ pub fn decode(bytes: &[u8], shape: &Shape) -> Result<(Values, Decoded), ImagingE
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
     decoder.set_color_transform(match shape.samples {
         1 => jpeg_decoder::ColorTransform::Grayscale,
-        _ => jpeg_decoder::ColorTransform::None,
+        // As they are; the conversion is ours.
+        _ => jpeg_decoder::ColorTransform::RGB,
     });
     decoder.set_max_decoding_buffer_size(shape.pixels() * shape.samples * 2);
     let decoded = decoder.decode().map_err(|e| broken(&short(&e.to_string())))?;
