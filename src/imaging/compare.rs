@@ -8,8 +8,15 @@ use std::process::Command;
 
 use serde::Deserialize;
 
+use crate::domain::picture::PicturePlan;
+use crate::domain::picture::PixelRule;
+use crate::domain::picture::Window;
+use crate::domain::study::Study;
 use crate::imaging::decode::Image;
 use crate::imaging::decode::Values;
+use crate::imaging::inspect::inspect;
+use crate::imaging::measure::measure;
+use crate::imaging::picture::pictures;
 
 #[derive(Deserialize)]
 struct Reference {
@@ -52,8 +59,7 @@ fn decoded_values_are_pydicoms() {
     let out = tempfile::tempdir().unwrap();
     let mut command = Command::new(python);
     command.arg(root.join("tests/peers/decode_reference.py")).arg(out.path());
-    let shared = ["../shared/data", "/work/shared/data"].map(|at| root.join(at));
-    command.args(shared.into_iter().find(|folder| folder.is_dir()));
+    command.args(shared_data());
     let run = command.stderr(std::process::Stdio::null()).output().unwrap();
     assert!(run.status.success(), "the reference script failed: {}", run.status);
     let text = String::from_utf8(run.stdout).unwrap();
@@ -151,32 +157,103 @@ impl Theirs {
     }
 }
 
-/// How long a picture takes, from the file to the encoded JPEG.
+/// The sample data beside the repository, where it is there.
+fn shared_data() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let places = ["../shared/data", "/work/shared/data"].map(|at| root.join(at));
+    places.into_iter().find(|folder| folder.is_dir())
+}
+
+fn study_in(root: &Path, folder: &str) -> Study {
+    let mut paths = vec![root.join(folder)];
+    if paths[0].is_dir() {
+        paths = std::fs::read_dir(&paths[0]).unwrap().map(|e| e.unwrap().path()).collect();
+    }
+    let object = |path: &Path| path.strip_prefix(root).unwrap().display().to_string();
+    let all = paths.iter().filter_map(|path| inspect(path, &object(path)).ok());
+    let all: Vec<_> = all.collect();
+    Study::gather(all[0].study_uid.clone(), all, Vec::new())
+}
+
+/// A CT head of 28 slices: 14 of 4 mm, then 14 of 7 mm, gantry tilted by 18.5 degrees.
+#[test]
+fn a_real_head_series_is_measured_and_pictured() {
+    let Some(root) = shared_data() else {
+        println!("no sample data beside the repository: nothing checked");
+        return;
+    };
+    let study = study_in(&root, "ct-head-series");
+    let (measurements, flags, excluded) = measure(&root, &study);
+    let value = |name: &str| {
+        let found = measurements.iter().find(|m| m.name == name);
+        found.map_or("missing", |m| m.value.as_str())
+    };
+    measurements.iter().for_each(|m| println!("{m:?}"));
+    println!("{flags:?}");
+    assert_eq!(excluded, []);
+    assert_eq!(value("Instances with pixels"), "28");
+    assert_eq!(value("Slice thickness"), "4 to 7");
+    assert_eq!(value("Gantry tilt"), "18.5");
+    assert_eq!(value("Gaps in the stack"), "0");
+    assert_eq!(value("Slices at a position of another"), "0");
+    let keys: Vec<&str> = flags.iter().map(|flag| flag.key.as_str()).collect();
+    assert_eq!(keys, ["variable_spacing"]);
+    let window = |name: &str, center, width| Window { name: name.into(), center, width };
+    let windows = vec![window("brain", 40.0, 80.0), window("bone", 600.0, 2800.0)];
+    let plan = PicturePlan { slices_max: 4, windows, ..PicturePlan::default() };
+    let (made, excluded) = pictures(&root, &study, &plan, PixelRule::Keep);
+    assert_eq!((made.len(), excluded.len()), (8, 0));
+    assert!(made.iter().all(|p| p.bytes.len() as u64 <= plan.bytes_max));
+    let numbers: Vec<u32> = made.iter().map(|p| p.reference.number).collect();
+    assert_eq!(numbers, (1..=8).collect::<Vec<u32>>());
+}
+
+/// How long pictures take, from the file to the encoded JPEG; kept in the temporary folder.
 #[test]
 #[ignore = "a measurement, for people"]
 fn milliseconds_for_a_picture() {
-    let root = Path::new("/work/shared/data");
-    for file in ["ct-head-series/01.dcm", "dx", "cr-chest/RG1_j2k-lossless.dcm", "mg-mammogram"] {
-        let mut path = root.join(file);
-        if path.is_dir() {
-            path = std::fs::read_dir(&path).unwrap().next().unwrap().unwrap().path();
-        }
-        let object = path.strip_prefix(root).unwrap().display().to_string();
-        let inspected = crate::imaging::inspect::inspect(&path, &object).unwrap();
-        let uid = inspected.study_uid.clone();
-        let study = crate::domain::study::Study::gather(uid, vec![inspected], Vec::new());
-        let plan = crate::domain::picture::PicturePlan::default();
-        let keep = crate::domain::picture::PixelRule::Keep;
+    let root = shared_data().unwrap();
+    let out = std::env::temp_dir().join("prelim-pictures");
+    std::fs::create_dir_all(&out).unwrap();
+    let folders = [
+        "ct-head-series/01.dcm",
+        "dx",
+        "cr-chest/RG1_j2k-lossless.dcm",
+        "mg-mammogram",
+        "fundus",
+        "us",
+        "vl-endoscopy",
+        "xa-nm-sc",
+        "enhanced-multiframe",
+        "mr-brain-t1-series",
+        "mr-prostate-adc-series",
+        "ct-head-series",
+    ];
+    for folder in folders {
+        let study = study_in(&root, folder);
+        let plan = PicturePlan::default();
         let mut best = f64::INFINITY;
-        let mut bytes = 0;
+        let mut last = (Vec::new(), Vec::new());
         for _ in 0..3 {
             let start = std::time::Instant::now();
-            let (made, excluded) = crate::imaging::picture::pictures(root, &study, &plan, keep);
-            assert!(excluded.is_empty() && made.len() == 1, "{excluded:?}");
-            bytes = made[0].bytes.len();
-            best = best.min(start.elapsed().as_secs_f64() * 1e3);
+            last = pictures(&root, &study, &plan, PixelRule::Keep);
+            best = best.min(start.elapsed().as_secs_f64() * 1e3 / last.0.len().max(1) as f64);
         }
-        println!("{object}: {best:.1} ms, {bytes} bytes");
+        let bytes: usize = last.0.iter().map(|p| p.bytes.len()).sum();
+        let count = last.0.len();
+        println!(
+            "{folder}: {count} pictures, {best:.1} ms and {} bytes each",
+            bytes / count.max(1)
+        );
+        last.1.iter().for_each(|e| println!("    left out: {}", e.reason));
+        for picture in last.0 {
+            let name = format!("{}-{}", folder.replace('/', "-"), picture.reference.file);
+            std::fs::write(out.join(name), picture.bytes).unwrap();
+        }
+        let start = std::time::Instant::now();
+        let (measurements, flags, _) = measure(&root, &study);
+        println!("    {} measurements in {:?}", measurements.len(), start.elapsed());
+        flags.iter().for_each(|flag| println!("    {}: {}", flag.key, flag.text));
     }
 }
 

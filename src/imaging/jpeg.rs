@@ -137,6 +137,9 @@ pub fn decode(bytes: &[u8], shape: &Shape) -> Result<(Values, Decoded), ImagingE
             )));
         }
     }
+    if lossless {
+        check_lossless(bytes, shape).map_err(broken)?;
+    }
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
     decoder.set_color_transform(match shape.samples {
         1 => jpeg_decoder::ColorTransform::Grayscale,
@@ -161,6 +164,25 @@ pub fn decode(bytes: &[u8], shape: &Shape) -> Result<(Values, Decoded), ImagingE
         (_, false) => Decoded::Rgb,
     };
     Ok((codec::patterns(values, info.precision, shape), colour))
+}
+
+/// What jpeg-decoder 0.3.2 decodes without an error and wrongly: it predicts across restart
+/// intervals, predicts from shifted values, and mixes up scans of single components.
+fn check_lossless(bytes: &[u8], shape: &Shape) -> Result<(), &'static str> {
+    for Segment { marker, content } in Segments::of(bytes) {
+        match (marker, content) {
+            (0xdd, [0, 0]) => {}
+            (0xdd, _) => return Err("lossless with restart intervals"),
+            (0xda, [count, ..]) if usize::from(*count) != shape.samples => {
+                return Err("lossless with a scan for each component");
+            }
+            (0xda, [.., approximation]) if approximation & 15 != 0 => {
+                return Err("lossless with a point transform");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A codec's words, without anything that could come from the file.

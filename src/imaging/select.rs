@@ -244,12 +244,12 @@ pub mod tests {
 
     /// An axial CT slice at `z` mm.
     pub fn slice(number: i32, z: f64) -> Instance {
-        let json = serde_json::json!({
-            "sop_instance_uid": format!("1.2.{number}"), "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2",
+        let json = r#"{
+            "sop_instance_uid": "1.2.NUMBER", "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2",
             "series_uid": "1.3", "transfer_syntax_uid": "1.2.840.10008.1.2.1", "object": "a",
             "modality": "CT", "series_number": 1, "series_description": "", "protocol_name": "",
             "body_part_examined": "", "view_position": "", "laterality": "",
-            "patient_orientation": [], "instance_number": number,
+            "patient_orientation": [], "instance_number": NUMBER,
             "image_type": ["ORIGINAL", "PRIMARY", "AXIAL"], "conversion_type": "",
             "burned_in_annotation": "", "manufacturer": "", "manufacturer_model_name": "",
             "station_name": "", "acquired_date": "", "acquired_time": "", "rows": 512,
@@ -258,13 +258,15 @@ pub mod tests {
             "photometric_interpretation": "MONOCHROME2", "has_pixels": true,
             "pixel_spacing_mm": [0.5, 0.5], "imager_pixel_spacing_mm": null,
             "slice_thickness_mm": 5.0, "spacing_between_slices_mm": null,
-            "image_position_mm": [0.0, 0.0, z], "image_orientation": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+            "image_position_mm": [0.0, 0.0, POSITION], "image_orientation": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
             "gantry_tilt_degrees": null, "frame_of_reference_uid": "", "kvp": 120.0,
             "exposure_mas": 100.0, "exposure_index": null, "rescale_slope": 1.0,
             "rescale_intercept": -1024.0, "window_center": [], "window_width": [],
             "lossy_image_compression": "", "ultrasound_regions": []
-        });
-        serde_json::from_value(json).unwrap()
+        }"#;
+        let json = json.replace("NUMBER", &number.to_string());
+        let json = json.replace("POSITION", &format!("{z:?}"));
+        serde_json::from_str(&json).unwrap()
     }
 
     pub fn study(instances: Vec<Instance>) -> Study {
@@ -309,13 +311,13 @@ pub mod tests {
         capture.sop_class_uid =
             crate::domain::uid::SopClassUid::parse("1.2.840.10008.5.1.4.1.1.7").unwrap();
         capture.image_type[0] = "DERIVED".into();
-        let study = study(vec![localizer.clone(), capture, slice(3, 1.0), slice(4, 2.0)]);
-        let (chosen, excluded) = choose(&study, &PicturePlan::default());
+        let mixed = study(vec![localizer.clone(), capture, slice(3, 1.0), slice(4, 2.0)]);
+        let (chosen, excluded) = choose(&mixed, &PicturePlan::default());
         assert_eq!(chosen.len(), 2);
         let reasons: Vec<&str> = excluded.iter().map(|e| e.reason.as_str()).collect();
         assert_eq!(reasons, ["localizer", "secondary capture"]);
-        let (chosen, excluded) =
-            choose(&super::tests::study(vec![localizer]), &PicturePlan::default());
+        let alone = study(vec![localizer]);
+        let (chosen, excluded) = choose(&alone, &PicturePlan::default());
         assert_eq!((chosen.len(), excluded.len()), (1, 0), "better than nothing");
     }
 

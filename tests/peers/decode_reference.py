@@ -77,7 +77,7 @@ def reference(path, out, number):
             continue
         seen.append(frames)
         is_float = frames[0].dtype.kind == "f" or frames[0].dtype.itemsize > 4
-        is_float = is_float or frames[0].dtype == np.uint32
+        is_float = is_float or (frames[0].dtype.kind, frames[0].dtype.itemsize) == ("u", 4)
         file = out / f"{number}-{plugin or 'native'}.bin"
         with open(file, "wb") as to:
             for frame in frames:
