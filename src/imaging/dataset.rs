@@ -27,7 +27,7 @@ const HEADER_MAX_BYTES: usize = 128 << 20;
 /// A single value longer than this is stepped over (encapsulated documents, private blobs).
 const VALUE_MAX_BYTES: u32 = 4 << 20;
 /// Inflated size of a deflated data set.
-const INFLATED_MAX_BYTES: u64 = 768 << 20;
+const INFLATED_MAX_BYTES: u64 = 512 << 20;
 /// Sequences in sequences.
 const DEPTH_MAX: usize = 64;
 /// Elements in one data set or item.
@@ -781,4 +781,116 @@ fn clean(text: &str) -> String {
 /// Characters that reorder or hide text (bidirectional overrides, zero-width, tags).
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A Part 10 file around a data set.
+    pub fn part10(transfer_syntax: &str, data_set: &[u8]) -> Vec<u8> {
+        let mut file = vec![0; 128];
+        file.extend(b"DICM");
+        let mut uid = transfer_syntax.as_bytes().to_vec();
+        uid.resize(uid.len().next_multiple_of(2), 0);
+        file.extend([2, 0, 0x10, 0, b'U', b'I']);
+        file.extend((uid.len() as u16).to_le_bytes());
+        file.extend(uid);
+        file.extend(data_set);
+        file
+    }
+
+    /// An explicit little endian element of a VR with a 4-byte length.
+    pub fn long(tag: Tag, vr: &[u8; 2], length: u32, value: &[u8]) -> Vec<u8> {
+        let mut out = [tag.0.to_le_bytes(), tag.1.to_le_bytes()].concat();
+        out.extend(vr);
+        out.extend([0, 0]);
+        out.extend(length.to_le_bytes());
+        out.extend(value);
+        out
+    }
+
+    pub fn short(tag: Tag, vr: &[u8; 2], value: &[u8]) -> Vec<u8> {
+        let mut out = [tag.0.to_le_bytes(), tag.1.to_le_bytes()].concat();
+        out.extend(vr);
+        out.extend((value.len() as u16).to_le_bytes());
+        out.extend(value);
+        out
+    }
+
+    fn item(length: u32) -> Vec<u8> {
+        let mut out = vec![0xfe, 0xff, 0x00, 0xe0];
+        out.extend(length.to_le_bytes());
+        out
+    }
+
+    /// `depth` sequences in each other, of undefined or of defined length.
+    pub fn nested(depth: usize, undefined: bool) -> Vec<u8> {
+        let mut inner = short(tags::MODALITY, b"CS", b"CT");
+        for _ in 0..depth {
+            let (length, end) = match undefined {
+                true => (u32::MAX, [0xfe, 0xff, 0x0d, 0xe0, 0, 0, 0, 0].to_vec()),
+                false => (inner.len() as u32, Vec::new()),
+            };
+            let content = [item(length), inner, end].concat();
+            let (length, end) = match undefined {
+                true => (u32::MAX, [0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0].to_vec()),
+                false => (content.len() as u32, Vec::new()),
+            };
+            let head = long(tags::REFERENCED_STUDY_SEQUENCE, b"SQ", length, &content);
+            inner = [head, end].concat();
+        }
+        part10(uids::EXPLICIT_VR_LITTLE_ENDIAN, &inner)
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_takes_no_stack() {
+        assert!(DataSet::of(nested(60, true)).is_ok());
+        let started = std::time::Instant::now();
+        for depth in [70, 2_000, 100_000] {
+            let opened = DataSet::of(nested(depth.min(3_000), true));
+            assert!(matches!(opened, Err(Unreadable::Malformed { .. })), "{depth}");
+        }
+        // Of defined length: one value, looked into one level at a time.
+        let opened = DataSet::of(nested(2_000, false)).unwrap();
+        assert_eq!(opened.fields().items(tags::REFERENCED_STUDY_SEQUENCE, 9).len(), 1);
+        assert!(started.elapsed().as_secs() < 5);
+    }
+
+    #[test]
+    fn no_length_is_believed() {
+        for length in [0xffff_fff0, 0x7fff_ffff, 9] {
+            for vr in [b"OB", b"UT", b"UN", b"SQ"] {
+                let element = long(Tag(0x0009, 0x1001), vr, length, b"12345678");
+                let opened = DataSet::of(part10(uids::EXPLICIT_VR_LITTLE_ENDIAN, &element));
+                assert!(opened.is_err(), "{vr:?} {length}");
+            }
+        }
+        let endless = long(tags::REFERENCED_STUDY_SEQUENCE, b"SQ", u32::MAX, &item(u32::MAX));
+        assert!(DataSet::of(part10(uids::EXPLICIT_VR_LITTLE_ENDIAN, &endless)).is_err());
+        for rubbish in [&b""[..], b"DICM", &[0; 200], &[0xff; 500]] {
+            assert!(DataSet::of(rubbish.to_vec()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_value_that_nobody_needs_is_stepped_over() {
+        let document = long(tags::ENCAPSULATED_DOCUMENT, b"OB", 6 << 20, &vec![7; 6 << 20]);
+        let after = short(Tag(0x0042, 0x0012), b"LO", b"application/pdf ");
+        let file = part10(uids::EXPLICIT_VR_LITTLE_ENDIAN, &[document, after].concat());
+        let opened = DataSet::of(file).unwrap();
+        assert!(opened.buffer.len() < 1 << 20);
+        assert_eq!(opened.fields().plain(Tag(0x0042, 0x0012)), "application/pdf");
+    }
+
+    #[test]
+    fn a_deflate_bomb_ends_at_the_limit() {
+        use std::io::Write as _;
+        let mut bomb = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        let zeros = vec![0; 1 << 20];
+        (0..520).for_each(|_| bomb.write_all(&zeros).unwrap());
+        let bomb = bomb.finish().unwrap();
+        let opened = DataSet::of(part10(uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, &bomb));
+        assert!(matches!(opened, Err(Unreadable::TooLarge(_))), "{:?}", opened.err());
+    }
 }

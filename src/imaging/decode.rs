@@ -377,3 +377,121 @@ fn ybr_to_rgb(values: Values, bits: u32, partial: bool) -> Result<Values, Imagin
         Values::F64(_) => return Err(ImagingError::undecodable("colour of more than 16 bits")),
     })
 }
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::imaging::dataset::tests::long;
+    use crate::imaging::dataset::tests::part10;
+    use crate::imaging::dataset::tests::short;
+
+    /// A grey image whose header says what it is told to and whose pixels are what is given.
+    pub fn image(syntax: &str, rows: u16, columns: u16, frames: &str, pixels: &[u8]) -> Vec<u8> {
+        let number = |tag, value: u16| short(tag, b"US", &value.to_le_bytes());
+        let mut set = short(tags::SOP_CLASS_UID, b"UI", b"1.2.840.10008.5.1.4.1.1.2\0");
+        set.extend(short(tags::SOP_INSTANCE_UID, b"UI", b"1.2.3.4\0"));
+        set.extend(short(tags::MODALITY, b"CS", b"CT"));
+        set.extend(short(tags::STUDY_INSTANCE_UID, b"UI", b"1.2.3\0"));
+        set.extend(short(tags::SERIES_INSTANCE_UID, b"UI", b"1.2.3.5\0"));
+        set.extend(number(tags::SAMPLES_PER_PIXEL, 1));
+        set.extend(short(tags::PHOTOMETRIC_INTERPRETATION, b"CS", b"MONOCHROME2 "));
+        set.extend(short(tags::NUMBER_OF_FRAMES, b"IS", frames.as_bytes()));
+        set.extend(number(tags::ROWS, rows));
+        set.extend(number(tags::COLUMNS, columns));
+        set.extend(number(tags::BITS_ALLOCATED, 16));
+        set.extend(number(tags::BITS_STORED, 16));
+        set.extend(number(tags::HIGH_BIT, 15));
+        set.extend(number(tags::PIXEL_REPRESENTATION, 0));
+        if syntax == uids::EXPLICIT_VR_LITTLE_ENDIAN {
+            set.extend(long(tags::PIXEL_DATA, b"OW", pixels.len() as u32, pixels));
+        } else {
+            let item = |bytes: &[u8]| {
+                let length = (bytes.len() as u32).to_le_bytes();
+                [&[0xfe, 0xff, 0x00, 0xe0], &length[..], bytes].concat()
+            };
+            let end = [0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0].to_vec();
+            let value = [item(&[]), item(pixels), end].concat();
+            set.extend(long(tags::PIXEL_DATA, b"OB", u32::MAX, &value));
+        }
+        part10(syntax, &set)
+    }
+
+    fn refusal(file: Vec<u8>) -> String {
+        let opened = Image::of(DataSet::of(file).unwrap());
+        opened.and_then(|mut image| image.frame(0)).unwrap_err().to_string()
+    }
+
+    /// A JPEG 2000 main header of this size, and nothing behind it.
+    pub fn j2k_header(width: u32, height: u32) -> Vec<u8> {
+        let mut stream = vec![0xff, 0x4f, 0xff, 0x51, 0, 41, 0, 0];
+        for number in [width, height, 0, 0, width, height, 0, 0] {
+            stream.extend(number.to_be_bytes());
+        }
+        stream.extend([0, 1, 15, 1, 1]);
+        stream.extend([0xff, 0x90, 0, 10, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0x93, 0x00, 0x00]);
+        stream
+    }
+
+    #[test]
+    fn sizes_are_bounded_before_anything_is_decoded() {
+        let native = uids::EXPLICIT_VR_LITTLE_ENDIAN;
+        let said = refusal(image(native, 65_535, 65_535, "2147483647", &[0; 4]));
+        assert!(said.contains("above the limit"), "{said}");
+        let said = refusal(image(native, 512, 512, "2147483647", &[0; 4]));
+        assert!(said.contains("above the limit"), "{said}");
+        let said = refusal(image(native, 512, 512, "1", &[0; 4]));
+        assert!(said.contains("cut short"), "{said}");
+        let said = refusal(image(native, 0, 512, "1", &[0; 4]));
+        assert!(said.contains("is 0"), "{said}");
+        let said = refusal(image(uids::RLE_LOSSLESS, 512, 512, "7", &[0; 64]));
+        assert!(said.contains("fragments"), "{said}");
+    }
+
+    #[test]
+    fn a_code_stream_that_lies_or_breaks_off_is_refused() {
+        let syntax = uids::JPEG2000_LOSSLESS;
+        let said = refusal(image(syntax, 512, 512, "1", &j2k_header(65_535, 65_535)));
+        assert!(said.contains("65535 x 65535, the header says 512 x 512"), "{said}");
+        let said = refusal(image(syntax, 10_000, 10_000, "1", &j2k_header(10_000, 10_000)));
+        assert!(said.contains("cut short"), "{said}");
+        for syntax in [syntax, uids::JPEG_BASELINE8_BIT, uids::JPEGLS_LOSSLESS, uids::RLE_LOSSLESS]
+        {
+            for rubbish in [&[][..], &[0xff; 64], &[0xff, 0xd8, 0xff, 0xda, 0, 2], &[0; 64]] {
+                let said = refusal(image(syntax, 8, 8, "1", rubbish));
+                assert!(said.starts_with("cannot decode: "), "{said}");
+            }
+        }
+        let said = refusal(image("1.2.840.10008.1.2.4.102", 8, 8, "1", &[0; 8]));
+        assert!(said.contains("video"), "{said}");
+    }
+
+    #[test]
+    fn unused_bits_are_dropped_and_signs_extended() {
+        let mut shape = Shape {
+            rows: 1,
+            columns: 2,
+            frames: 1,
+            samples: 1,
+            bits_allocated: 16,
+            bits_stored: 12,
+            high_bit: 11,
+            signed: true,
+            planar: false,
+            photometric: Photometric::Monochrome2,
+            float: false,
+        };
+        let words = || [0xf830u64, 0x1005].into_iter();
+        assert_eq!(native::narrow(words(), &shape), Values::I32(vec![-2000, 5]));
+        shape.signed = false;
+        assert_eq!(native::narrow(words(), &shape), Values::I32(vec![0x830, 5]));
+        shape.high_bit = 15;
+        assert_eq!(native::narrow(words(), &shape), Values::I32(vec![0xf83, 0x100]));
+    }
+
+    #[test]
+    fn ybr_becomes_rgb_as_the_standard_says() {
+        let ybr = Values::U8(vec![76, 85, 255, 255, 128, 128, 0, 128, 128]);
+        let rgb = ybr_to_rgb(ybr, 8, false).unwrap();
+        assert_eq!(rgb, Values::U8(vec![254, 0, 0, 255, 255, 255, 0, 0, 0]));
+    }
+}

@@ -6,6 +6,7 @@ use crate::imaging::decode::Decoded;
 use crate::imaging::decode::Photometric;
 use crate::imaging::decode::Shape;
 use crate::imaging::decode::Values;
+use crate::imaging::jpeg12;
 
 /// One marker segment: its marker's second byte and what follows the length.
 pub struct Segment<'a> {
@@ -125,7 +126,10 @@ pub fn decode(bytes: &[u8], shape: &Shape) -> Result<(Values, Decoded), ImagingE
     let lossless = info.process == 0xc3;
     match (info.process, info.precision) {
         (0xc0..=0xc2, 8) | (0xc3, 2..=16) => {}
-        (0xc1, 12) => return Err(broken("12-bit extended")),
+        (0xc1, 12) if shape.samples == 1 => {
+            let values = jpeg12::decode(bytes, shape.columns, shape.rows).map_err(broken)?;
+            return Ok((codec::patterns(values, 12, shape), Decoded::AsStored));
+        }
         (_, precision) => {
             return Err(broken(&format!(
                 "process {} with {precision} bits",
@@ -133,10 +137,14 @@ pub fn decode(bytes: &[u8], shape: &Shape) -> Result<(Values, Decoded), ImagingE
             )));
         }
     }
+    if lossless {
+        check_lossless(bytes, shape).map_err(broken)?;
+    }
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
     decoder.set_color_transform(match shape.samples {
         1 => jpeg_decoder::ColorTransform::Grayscale,
-        _ => jpeg_decoder::ColorTransform::None,
+        // As they are; the conversion is ours.
+        _ => jpeg_decoder::ColorTransform::RGB,
     });
     decoder.set_max_decoding_buffer_size(shape.pixels() * shape.samples * 2);
     let decoded = decoder.decode().map_err(|e| broken(&short(&e.to_string())))?;
@@ -156,6 +164,25 @@ pub fn decode(bytes: &[u8], shape: &Shape) -> Result<(Values, Decoded), ImagingE
         (_, false) => Decoded::Rgb,
     };
     Ok((codec::patterns(values, info.precision, shape), colour))
+}
+
+/// What jpeg-decoder 0.3.2 decodes without an error and wrongly: it predicts across restart
+/// intervals, predicts from shifted values, and mixes up scans of single components.
+fn check_lossless(bytes: &[u8], shape: &Shape) -> Result<(), &'static str> {
+    for Segment { marker, content } in Segments::of(bytes) {
+        match (marker, content) {
+            (0xdd, [0, 0]) => {}
+            (0xdd, _) => return Err("lossless with restart intervals"),
+            (0xda, [count, ..]) if usize::from(*count) != shape.samples => {
+                return Err("lossless with a scan for each component");
+            }
+            (0xda, [.., approximation]) if approximation & 15 != 0 => {
+                return Err("lossless with a point transform");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A codec's words, without anything that could come from the file.

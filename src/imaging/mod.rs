@@ -10,8 +10,11 @@ pub mod window;
 pub mod wrap;
 
 mod codec;
+#[cfg(test)]
+mod compare;
 mod encapsulated;
 mod jpeg;
+mod jpeg12;
 mod native;
 mod palette;
 

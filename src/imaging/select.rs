@@ -105,7 +105,7 @@ fn spread_over_series<'a>(
     slices_max: usize,
     budget: usize,
 ) -> Vec<Chosen<'a>> {
-    let mut series: BTreeMap<(&SeriesUid, [i8; 3]), Vec<&Instance>> = BTreeMap::new();
+    let mut series: BTreeMap<(&SeriesUid, usize), Vec<&Instance>> = BTreeMap::new();
     let (volumes, projections): (Vec<&Instance>, Vec<&Instance>) =
         candidates.into_iter().partition(|i| is_slice(i));
     for instance in volumes {
@@ -135,10 +135,12 @@ fn is_slice(instance: &Instance) -> bool {
     volume || (instance.image_position_mm.is_some() && instance.image_orientation.is_some())
 }
 
-/// The axis that a slice looks along, rounded, so that a three-plane series falls apart.
-fn direction(instance: &Instance) -> [i8; 3] {
-    let normal = instance.image_orientation.map(normal_of);
-    normal.map_or([0; 3], |normal| normal.map(|part| (part * 4.0).round() as i8))
+/// The axis that a slice looks along (3: not known), so that a three-plane series falls apart
+/// and one with a varying gantry tilt does not.
+fn direction(instance: &Instance) -> usize {
+    let Some(normal) = instance.image_orientation.map(normal_of) else { return 3 };
+    let longest = (0..3).max_by(|a, b| normal[*a].abs().total_cmp(&normal[*b].abs()));
+    longest.unwrap_or(3)
 }
 
 /// The normal of a slice: row direction times column direction.
@@ -146,20 +148,22 @@ pub fn normal_of(o: [f64; 6]) -> [f64; 3] {
     [o[1] * o[5] - o[2] * o[4], o[2] * o[3] - o[0] * o[5], o[0] * o[4] - o[1] * o[3]]
 }
 
-/// Where a slice lies along its normal, in mm. `None` without position or orientation.
-pub fn position_of(instance: &Instance) -> Option<f64> {
-    let (normal, at) = (normal_of(instance.image_orientation?), instance.image_position_mm?);
-    Some(normal.iter().zip(at).map(|(n, p)| n * p).sum())
+/// Where slices lie along the normal of the first, in mm. `None` when one has no position.
+pub fn positions_of(slices: &[&Instance]) -> Option<Vec<f64>> {
+    let normal = normal_of(slices.first()?.image_orientation?);
+    let along = |i: &&Instance| {
+        let at = i.image_position_mm?;
+        Some(normal.iter().zip(at).map(|(n, p)| n * p).sum())
+    };
+    slices.iter().map(along).collect()
 }
 
 /// Slices by their position, those without one by instance number; repeats of a position
 /// (time points, echoes) after the first are left out.
 pub fn in_order<'a>(instances: &[&'a Instance]) -> Vec<&'a Instance> {
     let mut slices = instances.to_vec();
-    let key = |i: &Instance| (i.instance_number, i.sop_instance_uid.clone());
-    slices.sort_by_key(|i| key(i));
-    let positions: Option<Vec<f64>> = slices.iter().map(|i| position_of(i)).collect();
-    let Some(positions) = positions else { return slices };
+    slices.sort_by_key(|i| (i.instance_number, i.sop_instance_uid.clone()));
+    let Some(positions) = positions_of(&slices) else { return slices };
     let mut placed: Vec<(f64, &Instance)> = positions.into_iter().zip(slices).collect();
     placed.sort_by(|a, b| a.0.total_cmp(&b.0));
     placed.dedup_by(|later, first| (later.0 - first.0).abs() < SAME_POSITION_MM);
@@ -184,7 +188,30 @@ fn of_stack<'a>(slices: &[&'a Instance], count: usize) -> Vec<Chosen<'a>> {
         [one] => (0..one.number_of_frames).map(|frame| Chosen { instance: one, frame }).collect(),
         many => many.iter().map(|instance| Chosen { instance, frame: 0 }).collect(),
     };
-    spread(&frames, count)
+    match positions_of(slices).filter(|positions| positions.len() == frames.len()) {
+        Some(positions) => spread_over(&frames, &positions, count),
+        None => spread(&frames, count),
+    }
+}
+
+/// `count` of the items, evenly over the extent of their rising positions: thick slices beside
+/// thin ones get their share.
+fn spread_over<T: Copy>(items: &[T], positions: &[f64], count: usize) -> Vec<T> {
+    let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
+        return Vec::new();
+    };
+    if items.len() <= count {
+        return items.to_vec();
+    }
+    let mut taken: Vec<usize> = Vec::new();
+    for i in 0..count {
+        let wanted = first + (last - first) * (2 * i + 1) as f64 / (2 * count) as f64;
+        let free = (0..items.len()).filter(|at| !taken.contains(at));
+        let away = |at: &usize| (positions[*at] - wanted).abs();
+        taken.extend(free.min_by(|a, b| away(a).total_cmp(&away(b))));
+    }
+    taken.sort_unstable();
+    taken.into_iter().map(|at| items[at]).collect()
 }
 
 /// Views: every instance once, then more frames of the long ones.
@@ -209,4 +236,113 @@ pub fn spread<T: Copy>(items: &[T], count: usize) -> Vec<T> {
         return items.to_vec();
     }
     (0..count).map(|i| items[(2 * i + 1) * items.len() / (2 * count)]).collect()
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// An axial CT slice at `z` mm.
+    pub fn slice(number: i32, z: f64) -> Instance {
+        let json = r#"{
+            "sop_instance_uid": "1.2.NUMBER", "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2",
+            "series_uid": "1.3", "transfer_syntax_uid": "1.2.840.10008.1.2.1", "object": "a",
+            "modality": "CT", "series_number": 1, "series_description": "", "protocol_name": "",
+            "body_part_examined": "", "view_position": "", "laterality": "",
+            "patient_orientation": [], "instance_number": NUMBER,
+            "image_type": ["ORIGINAL", "PRIMARY", "AXIAL"], "conversion_type": "",
+            "burned_in_annotation": "", "manufacturer": "", "manufacturer_model_name": "",
+            "station_name": "", "acquired_date": "", "acquired_time": "", "rows": 512,
+            "columns": 512, "number_of_frames": 1, "samples_per_pixel": 1, "bits_allocated": 16,
+            "bits_stored": 16, "pixel_representation": 1,
+            "photometric_interpretation": "MONOCHROME2", "has_pixels": true,
+            "pixel_spacing_mm": [0.5, 0.5], "imager_pixel_spacing_mm": null,
+            "slice_thickness_mm": 5.0, "spacing_between_slices_mm": null,
+            "image_position_mm": [0.0, 0.0, POSITION], "image_orientation": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+            "gantry_tilt_degrees": null, "frame_of_reference_uid": "", "kvp": 120.0,
+            "exposure_mas": 100.0, "exposure_index": null, "rescale_slope": 1.0,
+            "rescale_intercept": -1024.0, "window_center": [], "window_width": [],
+            "lossy_image_compression": "", "ultrasound_regions": []
+        }"#;
+        let json = json.replace("NUMBER", &number.to_string());
+        let json = json.replace("POSITION", &format!("{z:?}"));
+        serde_json::from_str(&json).unwrap()
+    }
+
+    pub fn study(instances: Vec<Instance>) -> Study {
+        Study {
+            study_uid: crate::domain::uid::StudyUid::parse("1.1").unwrap(),
+            patient: Default::default(),
+            attributes: Default::default(),
+            instances,
+            unreadable: Vec::new(),
+            inconsistencies: Vec::new(),
+        }
+    }
+
+    fn chosen_numbers(study: &Study, slices_max: u32) -> Vec<i32> {
+        let plan = PicturePlan { slices_max, ..PicturePlan::default() };
+        let (chosen, _) = choose(study, &plan);
+        chosen.iter().filter_map(|c| c.instance.instance_number).collect()
+    }
+
+    #[test]
+    fn slices_are_taken_by_position_evenly_and_without_repeats() {
+        // Sent in disorder, numbered against the position, one position twice.
+        let mut slices: Vec<Instance> =
+            (0..40).map(|i| slice(i, f64::from(39 - i) * 2.5)).collect();
+        slices.push(slice(99, 50.0));
+        slices.reverse();
+        assert_eq!(chosen_numbers(&study(slices), 4), [34, 24, 15, 5]);
+    }
+
+    #[test]
+    fn thick_slices_get_their_share_beside_thin_ones() {
+        let thin = (0..20).map(|i| slice(i, f64::from(i)));
+        let thick = (20..24).map(|i| slice(i, 20.0 + f64::from(i - 20) * 5.0));
+        assert_eq!(chosen_numbers(&study(thin.chain(thick).collect()), 4), [4, 13, 20, 22]);
+    }
+
+    #[test]
+    fn localizers_and_captures_are_left_out_with_their_reason() {
+        let mut localizer = slice(1, 0.0);
+        localizer.image_type[2] = "LOCALIZER".into();
+        let mut capture = slice(2, 0.0);
+        capture.sop_class_uid =
+            crate::domain::uid::SopClassUid::parse("1.2.840.10008.5.1.4.1.1.7").unwrap();
+        capture.image_type[0] = "DERIVED".into();
+        let mixed = study(vec![localizer.clone(), capture, slice(3, 1.0), slice(4, 2.0)]);
+        let (chosen, excluded) = choose(&mixed, &PicturePlan::default());
+        assert_eq!(chosen.len(), 2);
+        let reasons: Vec<&str> = excluded.iter().map(|e| e.reason.as_str()).collect();
+        assert_eq!(reasons, ["localizer", "secondary capture"]);
+        let alone = study(vec![localizer]);
+        let (chosen, excluded) = choose(&alone, &PicturePlan::default());
+        assert_eq!((chosen.len(), excluded.len()), (1, 0), "better than nothing");
+    }
+
+    #[test]
+    fn every_view_is_shown_and_windows_count_against_the_budget() {
+        let view = |n| Instance {
+            modality: "CR".into(),
+            image_position_mm: None,
+            image_orientation: None,
+            ..slice(n, 0.0)
+        };
+        let plan = PicturePlan { pictures_max: 3, ..PicturePlan::default() };
+        assert_eq!(choose(&study((1..=3).map(view).collect()), &plan).0.len(), 3);
+        assert_eq!(choose(&study((1..=9).map(view).collect()), &plan).0.len(), 3);
+        let window = |name: &str| crate::domain::picture::Window {
+            name: name.into(),
+            center: 40.0,
+            width: 80.0,
+        };
+        let plan = PicturePlan {
+            pictures_max: 12,
+            windows: vec![window("brain"), window("bone")],
+            ..PicturePlan::default()
+        };
+        let study = study((0..30).map(|i| slice(i, f64::from(i))).collect());
+        assert_eq!(choose(&study, &plan).0.len(), 6);
+    }
 }

@@ -117,7 +117,7 @@ impl Pool {
         let shared = &self.shared;
         let _slot = shared.slots.acquire().await.map_err(|_| WorkerError::Stopping)?;
         let rested = shared.idle.lock().map(|mut idle| idle.pop()).unwrap_or_default();
-        let mut worker = match rested.filter(Worker::is_alive) {
+        let mut worker = match rested.and_then(Worker::if_alive) {
             Some(worker) => worker,
             None => Worker::start(shared).await?,
         };
@@ -304,7 +304,20 @@ impl Worker {
             return Err(WorkerError::Protocol("no pipes"));
         };
         let said = Arc::new(Mutex::new(Said::default()));
-        shared.tasks.spawn(listen(errors, process.id().unwrap_or(0), said.clone()));
+        let listening = listen(errors, process.id().unwrap_or(0), said.clone());
+        let tasks = shared.tasks.clone();
+        shared.tasks.spawn(async move {
+            // A resting child must not hold up the node's stop.
+            let stopping = async {
+                while !tasks.is_closed() {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            };
+            tokio::select! {
+                () = listening => {}
+                () = stopping => {}
+            }
+        });
         let mut worker = Worker { process, input, output, said, done: 0 };
         let settings = Settings { memory_max_bytes: shared.config.memory_max_bytes };
         let greeting = async {
@@ -319,9 +332,9 @@ impl Worker {
         }
     }
 
-    fn is_alive(&self) -> bool {
-        // `try_wait` needs `&mut`; a dead child's pipe is found out by the first write.
-        self.process.id().is_some()
+    /// Itself, unless it died while it rested: that is nobody's fault.
+    fn if_alive(mut self) -> Option<Worker> {
+        matches!(self.process.try_wait(), Ok(None)).then_some(self)
     }
 
     async fn ask(&mut self, task: Task) -> Result<Answer, ProtocolError> {
@@ -441,6 +454,140 @@ mod tests {
         assert!(matches!(error, WorkerError::TimedOut(1)), "{error}");
         assert_eq!(misbehave(&pool, "alive").await.unwrap(), "alive");
     }
+
+    #[tokio::test]
+    async fn a_stop_does_not_wait_for_resting_children() {
+        let pool = pool(Config::default());
+        assert_eq!(misbehave(&pool, "alive").await.unwrap(), "alive");
+        pool.shared.tasks.close();
+        let stopped = tokio::time::timeout(Duration::from_secs(5), pool.shared.tasks.wait()).await;
+        assert!(stopped.is_ok());
+    }
+
+    fn object(name: &str, number: usize) -> Object {
+        let uid = format!("1.2.3.{number}");
+        let sop_instance_uid = crate::domain::uid::SopInstanceUid::parse(&uid).unwrap();
+        Object { object: name.to_owned(), sop_instance_uid }
+    }
+
+    fn resident_bytes() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Files that are made to break a parser: all are answered, the good one among them is read.
+    #[tokio::test]
+    async fn hostile_files_are_excluded_and_the_others_read() {
+        use crate::imaging::dataset::tests::nested;
+        use crate::imaging::decode::tests::image;
+        use crate::imaging::decode::tests::j2k_header;
+        use dicom_dictionary_std::uids;
+        let folder = tempfile::tempdir().unwrap();
+        let native = uids::EXPLICIT_VR_LITTLE_ENDIAN;
+        let j2k = uids::JPEG2000_LOSSLESS;
+        let files = [
+            ("good", image(native, 4, 4, "1", &[9; 32])),
+            ("nested", nested(2_000, true)),
+            ("nested, defined", nested(2_000, false)),
+            ("huge", image(native, 65_535, 65_535, "2147483647", &[0; 4])),
+            ("j2k", image(j2k, 10_000, 10_000, "1", &j2k_header(10_000, 10_000))),
+            ("rubbish", vec![0xff; 4096]),
+        ];
+        let mut objects = Vec::new();
+        for (number, (name, bytes)) in files.into_iter().enumerate() {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            objects.push(object(name, number));
+        }
+        let pool = pool(Config { processes: 1, ..Config::default() });
+        let before = resident_bytes();
+        let (parsed, unreadable) = pool.inspect(folder.path(), objects).await.unwrap();
+        assert_eq!((parsed.len(), unreadable.len()), (3, 3), "{unreadable:?}");
+        let uid = parsed[0].study_uid.clone();
+        for one in parsed {
+            let good = one.instance.object == "good";
+            let study = Study::gather(uid.clone(), vec![one], Vec::new());
+            let plan = PicturePlan::default();
+            let (made, excluded) =
+                pool.pictures(folder.path(), &study, &plan, PixelRule::Keep).await.unwrap();
+            assert_eq!((made.len(), excluded.len()), if good { (1, 0) } else { (0, 1) });
+        }
+        let grown = resident_bytes().saturating_sub(before);
+        assert!(grown < 64 << 20, "the parent grew by {grown} bytes");
+    }
+
+    /// Real files with bytes changed at random: whatever a child does, the node has an answer
+    /// and the next task is done.
+    #[tokio::test]
+    async fn mutated_files_never_stop_the_node() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let site = std::fs::read_dir(root.join(".venv/lib")).expect("scripts/test makes .venv");
+        let site = site.flatten().next().unwrap().path().join("site-packages");
+        let files = site.join("pydicom/data/test_files");
+        let names = [
+            "MR_small_jp2klossless.dcm",
+            "MR_small_jpeg_ls_lossless.dcm",
+            "MR_small_RLE.dcm",
+            "SC_rgb_jpeg_dcmtk.dcm",
+            "SC_rgb_small_odd_jpeg.dcm",
+            "image_dfl.dcm",
+            "JPGExtended.dcm",
+            "J2K_pixelrep_mismatch.dcm",
+            "MR_small_bigendian.dcm",
+            "examples_palette.dcm",
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let mut seed = 42u64;
+        let mut random = move |below: usize| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as usize % below
+        };
+        let mut objects = Vec::new();
+        for name in names {
+            let whole = std::fs::read(files.join(name)).unwrap();
+            for number in 0..MUTANTS {
+                let mut bytes = whole.clone();
+                // Half of the changes in the last part, where the code stream is.
+                for _ in 0..=random(8) {
+                    let from = if random(2) == 0 { 132 } else { bytes.len() / 2 };
+                    let at = from + random(bytes.len() - from);
+                    bytes[at] = random(256) as u8;
+                }
+                if random(4) == 0 {
+                    bytes.truncate(132 + random(bytes.len() - 132));
+                }
+                let name = format!("{number}-{name}");
+                std::fs::write(folder.path().join(&name), bytes).unwrap();
+                objects.push(object(&name, objects.len()));
+            }
+        }
+        let config = Config { task_time_max_s: 20, ..Config::default() };
+        let pool = pool(config);
+        let count = objects.len();
+        let (parsed, unreadable) = pool.inspect(folder.path(), objects).await.unwrap();
+        assert_eq!(parsed.len() + unreadable.len(), count);
+        let (mut made, mut refused, mut died) = (0, 0, 0);
+        for one in parsed {
+            let study = Study::gather(one.study_uid.clone(), vec![one], Vec::new());
+            let plan = PicturePlan { pictures_max: 2, ..PicturePlan::default() };
+            match pool.pictures(folder.path(), &study, &plan, PixelRule::Keep).await {
+                Ok((pictures, _)) if pictures.is_empty() => refused += 1,
+                Ok(_) => made += 1,
+                Err(WorkerError::Refused(_)) => refused += 1,
+                Err(error) if error.is_poison() => died += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        println!(
+            "{count} mutants: {} unreadable, {refused} refused, {made} pictured, {died} killed a worker",
+            unreadable.len()
+        );
+        assert_eq!(misbehave(&pool, "alive").await.unwrap(), "alive");
+    }
+
+    const MUTANTS: usize = 25;
 
     #[tokio::test]
     async fn a_process_is_replaced_after_its_tasks() {
