@@ -62,8 +62,8 @@ fn peer(text: &str) -> Result<Peer, String> {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (files, passed_over) = find(&args.files)
-        .map_err(|error| super::CouldNotStart(format!("{error:#}")))?;
+    let (files, passed_over) =
+        find(&args.files).map_err(|error| super::CouldNotStart(format!("{error:#}")))?;
     let target =
         Target { ae_title: args.to.ae_title, calling_ae: args.calling, address: args.to.address };
     let bar = progress(files.len(), args.json);

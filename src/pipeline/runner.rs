@@ -29,6 +29,7 @@ const LEASE: Duration = Duration::from_secs(3600);
 /// Starts the assembler and the runners; they end soon after `stop`, in the middle of nothing:
 /// a step that was cut off is claimed again by the next start.
 pub fn start(kit: Arc<Kit>, stop: CancellationToken, tasks: &TaskTracker) {
+    tasks.spawn(settle_what_was_left(Arc::clone(&kit)));
     tasks.spawn(assemble_until_stopped(Arc::clone(&kit), stop.clone()));
     for _ in 0..kit.pipeline.steps_at_once {
         tasks.spawn(run_until_stopped(Arc::clone(&kit), stop.clone()));
@@ -174,6 +175,19 @@ async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
     crash(kit, step, "after");
+    if let Err(error) = steps::settle(kit, &job.study_uid, job.revision).await {
+        tracing::warn!(%error, "the study's last state cannot be kept yet; the next start does it");
+    }
+}
+
+/// Studies whose last delivery was done by a node that ended before it could say so.
+async fn settle_what_was_left(kit: Arc<Kit>) {
+    let rows = kit.store.studies(usize::MAX).unwrap_or_default();
+    for row in rows.into_iter().filter(|row| row.state == StudyState::Composed) {
+        if let Err(error) = steps::settle(&kit, &row.study_uid, row.revision).await {
+            tracing::warn!(%error, "a study's last state cannot be kept now");
+        }
+    }
 }
 
 /// For crash tests: ends the program without warning where the configuration says so.

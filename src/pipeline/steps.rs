@@ -747,12 +747,12 @@ pub async fn settle(kit: &Kit, study_uid: &StudyUid, revision: u32) -> Result<()
     let revisions = kit.store.revisions(study_uid)?;
     let composed =
         |row: &&RevisionRow| row.revision == revision && row.state == StudyState::Composed;
-    if revisions.iter().find(composed).is_none() {
+    if !revisions.iter().any(|row| composed(&row)) {
         return Ok(());
     }
     let deliveries = kit.store.deliveries(study_uid)?;
     let own: Vec<_> = deliveries.iter().filter(|row| row.revision == revision).collect();
-    if own.iter().any(|row| row.state != DeliveryState::Done) {
+    if own.is_empty() || own.iter().any(|row| row.state != DeliveryState::Done) {
         return Ok(());
     }
     let destinations: std::collections::BTreeSet<&str> =

@@ -40,7 +40,8 @@ pub fn pydicom_file(name: &str) -> PathBuf {
 
 /// Runs a program to its end; its output is in the panic when it fails.
 pub fn run(command: &mut Command) -> Output {
-    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let output =
+        command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     assert!(output.status.success(), "{command:?}\n{}", said(&output));
     output
 }
@@ -157,7 +158,7 @@ impl Node {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(study) = study(&self.data, uid) {
-                if study["study"]["state"] == state {
+                if study["state"] == state {
                     return study;
                 }
                 last = study;
