@@ -374,10 +374,13 @@ fn undeclared(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// Name, bytes, Specific Character Set, VR, text.
+    type Example = (&'static str, &'static [u8], &'static [&'static str], VR, &'static str);
+
     /// The patients' names of pydicom's character set files and the published examples of PS3.5
     /// (H.3.1, H.3.2, I.2, I.3, J.1, J.2, K.2, K.3), and what pydicom 3.0.2 reads in them.
     #[rustfmt::skip]
-    const EXAMPLES: &[(&str, &[u8], &[&str], VR, &str)] = &[
+    const EXAMPLES: &[Example] = &[
         ("Arabic", b"\xe2\xc8\xc7\xe6\xea^\xe4\xe6\xd2\xc7\xd1 ", &["ISO_IR 127"], VR::PN, "قباني^لنزار"),
         ("French", b"Buc^J\xe9r\xf4me", &["ISO_IR 100"], VR::PN, "Buc^Jérôme"),
         ("French, two values", b"Buc^J\xe9r\xf4me\\Buc^J\xe9r\xf4me ", &["ISO_IR 100"], VR::PN, "Buc^Jérôme\\Buc^Jérôme"),

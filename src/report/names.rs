@@ -196,7 +196,7 @@ mod tests {
         let keys: Vec<(&str, &str)> = table
             .lines()
             .skip(1)
-            .filter_map(|line| line.split_once(',').map(|(key, rest)| (key, rest)))
+            .filter_map(|line| line.split_once(','))
             .map(|(key, rest)| (key, rest.split(',').next().unwrap()))
             .collect();
         assert_eq!(keys.len(), FINDINGS.len());
