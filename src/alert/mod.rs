@@ -3,7 +3,6 @@
 
 mod compose;
 
-pub use compose::ComposeError;
 pub use compose::compose;
 
 use std::collections::BTreeMap;
@@ -71,7 +70,8 @@ impl Config {
         let is_url = self.base_url.starts_with("http://") || self.base_url.starts_with("https://");
         let is_plain =
             self.base_url.bytes().all(|b| b.is_ascii_graphic() && !b"\"'<>".contains(&b));
-        if !self.base_url.is_empty() && !(is_url && is_plain) {
+        let can_open = self.base_url.is_empty() || (is_url && is_plain);
+        if !can_open {
             let found = &self.base_url;
             let allowed = "use http:// or https:// and the host, or leave it empty";
             problems.push(format!("{at}.base_url = {found:?}: {allowed}; the link would not open"));
@@ -169,7 +169,7 @@ pub fn decide(a: &Assessment, alert_at: Urgency, config: &Config) -> Option<Aler
         // The rules raised the study above its findings.
         findings = a.present().collect();
     }
-    findings.sort_by(|one, other| other.urgency.cmp(&one.urgency));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.urgency));
     let urgency = findings.iter().map(|f| f.urgency).fold(a.urgency, Urgency::max);
     let must_hear = match kind {
         Kind::Finding => urgency >= alert_at,

@@ -37,18 +37,20 @@ impl Config {
     }
 }
 
-/// Copies `source` to `name` (relative, below the folder). A reader sees the whole file or none:
-/// it is written beside its place, synced, then renamed. A second copy replaces the first.
+/// Copies `file` into `within` (relative, below the folder) under its own name. A reader sees the
+/// whole file or none: it is written beside its place, synced, then renamed. A second copy
+/// replaces the first.
 pub async fn deliver(
     config: &Config,
-    source: &Path,
-    name: &Path,
+    within: &Path,
+    file: &Path,
 ) -> Result<Delivered, DeliverError> {
     let is_plain = |part: Component| matches!(part, Component::Normal(_));
-    if name.as_os_str().is_empty() || !name.components().all(is_plain) {
-        return Err(DeliverError::Settings { what: "the file name leaves the folder".into() });
-    }
-    let (source, target) = (source.to_owned(), config.path.join(name));
+    let name = file.file_name().filter(|_| within.components().all(is_plain));
+    let Some(name) = name else {
+        return Err(DeliverError::Settings { what: "the copy would leave its folder".into() });
+    };
+    let (source, target) = (file.to_owned(), config.path.join(within).join(name));
     let copied = tokio::task::spawn_blocking(move || copy(&source, &target)).await;
     let copied = copied.map_err(|e| DeliverError::Unreachable { cause: e.to_string() })?;
     copied.map(|size| Delivered { detail: format!("{size} bytes") })
@@ -86,16 +88,17 @@ mod tests {
         std::fs::write(&source, b"object").unwrap();
         let config = Config { path: dir.path().join("out"), files: vec![] };
         for _twice in 0..2 {
-            let done = deliver(&config, &source, Path::new("1.2.3/1/sr.dcm")).await.unwrap();
+            let done = deliver(&config, Path::new("1.2.3/1"), &source).await.unwrap();
             assert_eq!(done.detail, "6 bytes");
         }
         assert_eq!(std::fs::read(config.path.join("1.2.3/1/sr.dcm")).unwrap(), b"object");
         let entries = std::fs::read_dir(config.path.join("1.2.3/1")).unwrap().count();
         assert_eq!(entries, 1, "nothing temporary is left");
-        for bad in ["../x", "/etc/x", "", "a/../../x"] {
-            assert!(deliver(&config, &source, Path::new(bad)).await.is_err(), "{bad}");
+        for bad in ["../x", "/etc", "a/../../x", ".."] {
+            let error = deliver(&config, Path::new(bad), &source).await.unwrap_err();
+            assert!(!error.is_transient(), "{bad}");
         }
-        let gone = deliver(&config, &dir.path().join("none"), Path::new("x")).await.unwrap_err();
+        let gone = deliver(&config, Path::new("x"), &dir.path().join("none")).await.unwrap_err();
         assert!(gone.is_transient());
     }
 }

@@ -11,6 +11,7 @@ use crate::domain::assessment::Assessment;
 use crate::domain::finding::Presence;
 use crate::domain::sample;
 use crate::sr::Equipment;
+use crate::sr::SrClass;
 use crate::sr::SrError;
 use crate::sr::SrOptions;
 use crate::sr::encapsulated_pdf;
@@ -327,18 +328,24 @@ fn a_correction_names_what_it_replaces_and_the_same_reading_is_the_same_object()
     let options = SrOptions::new(None, Some(&first));
     let bytes = measurement_report(&second, &node, &options).unwrap();
     assert_eq!(bytes, measurement_report(&second, &node, &options).unwrap());
-    let (one, two) = (report(&first, &SrOptions::default()), read(&bytes));
+    replaces(&report(&first, &SrOptions::default()), &read(&bytes));
+    let of = |options: SrOptions| SrOptions { class: SrClass::Comprehensive, ..options };
+    let (one, two) = (report(&first, &of(SrOptions::default())), report(&second, &of(options)));
+    replaces(&one, &two);
+}
+
+fn replaces(one: &InMemDicomObject, two: &InMemDicomObject) {
     assert!(one.get(tags::PREDECESSOR_DOCUMENTS_SEQUENCE).is_none());
-    let study = &items(&two, tags::PREDECESSOR_DOCUMENTS_SEQUENCE)[0];
+    let study = &items(two, tags::PREDECESSOR_DOCUMENTS_SEQUENCE)[0];
     let series = &items(study, tags::REFERENCED_SERIES_SEQUENCE)[0];
     let instance = &items(series, tags::REFERENCED_SOP_SEQUENCE)[0];
     let same = |tag: Tag, of: &InMemDicomObject, named: Tag| {
-        assert_eq!(string(&one, tag), string(of, named));
+        assert_eq!(string(one, tag), string(of, named));
     };
     same(tags::SERIES_INSTANCE_UID, series, tags::SERIES_INSTANCE_UID);
     same(tags::SOP_INSTANCE_UID, instance, tags::REFERENCED_SOP_INSTANCE_UID);
     same(tags::SOP_CLASS_UID, instance, tags::REFERENCED_SOP_CLASS_UID);
-    assert_ne!(string(&one, tags::SOP_INSTANCE_UID), string(&two, tags::SOP_INSTANCE_UID));
+    assert_ne!(string(one, tags::SOP_INSTANCE_UID), string(two, tags::SOP_INSTANCE_UID));
 }
 
 #[test]

@@ -108,8 +108,9 @@ fn evidence(a: &Assessment) -> InMemDicomObject {
 }
 
 fn predecessor_study(a: &Assessment, of: &Predecessor, class: SrClass) -> InMemDicomObject {
-    let instance = reference(class.uid(), &of.sop_instance_uid);
-    study(a, vec![series(&of.series_uid, vec![instance])])
+    let named = of.named(class);
+    let instance = reference(class.uid(), &named.sop_instance_uid);
+    study(a, vec![series(&named.series_uid, vec![instance])])
 }
 
 /// Hierarchical SOP Instance Reference (PS3.3 C.17.2.1).

@@ -89,23 +89,44 @@ impl SrOptions {
         let procedure = profile
             .filter(|profile| !profile.procedure_code.is_empty())
             .map(|profile| Code::new(&profile.procedure_code, "LN", &profile.procedure_meaning));
-        let class = SrClass::default();
-        SrOptions { procedure, predecessor: previous.map(|a| Predecessor::of(a, class)), class }
+        SrOptions {
+            procedure,
+            predecessor: previous.map(Predecessor::of),
+            class: SrClass::default(),
+        }
     }
 }
 
-/// An earlier report of the same study.
+/// The reports of an earlier reading of the same study. A report replaces the one of its own
+/// class: an archive that refuses the other class does not have the other report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Predecessor {
-    pub series_uid: String,
-    pub sop_instance_uid: String,
+    comprehensive_3d: Named,
+    comprehensive: Named,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named {
+    series_uid: String,
+    sop_instance_uid: String,
 }
 
 impl Predecessor {
-    pub fn of(previous: &Assessment, class: SrClass) -> Predecessor {
-        Predecessor {
+    pub fn of(previous: &Assessment) -> Predecessor {
+        let named = |class: SrClass| Named {
             series_uid: header::series_uid(previous, class.kind()),
             sop_instance_uid: previous.artefact_uid(class.kind()),
+        };
+        Predecessor {
+            comprehensive_3d: named(SrClass::Comprehensive3d),
+            comprehensive: named(SrClass::Comprehensive),
+        }
+    }
+
+    fn named(&self, class: SrClass) -> &Named {
+        match class {
+            SrClass::Comprehensive3d => &self.comprehensive_3d,
+            SrClass::Comprehensive => &self.comprehensive,
         }
     }
 }
