@@ -75,8 +75,9 @@ const NOT_STORAGE: &[&str] =
     &["200.4", "200.5", "200.6", "201.2", "201.3", "201.4", "201.5", "201.6"];
 
 /// Storage SOP classes with other roots: treatment instructions, hanging protocols, palettes,
-/// implant templates, retired hardcopy.
+/// implant templates, retired print and hardcopy.
 const OTHER_STORAGE: &[&str] = &[
+    "1.2.840.10008.5.1.1.27",
     "1.2.840.10008.5.1.1.29",
     "1.2.840.10008.5.1.1.30",
     "1.2.840.10008.5.1.4.34.1",

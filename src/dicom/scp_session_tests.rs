@@ -24,10 +24,12 @@ use crate::dicom::storage_scp::StorageHandler;
 const CT: &str = uids::CT_IMAGE_STORAGE;
 const PLAIN: &str = uids::EXPLICIT_VR_LITTLE_ENDIAN;
 
+type Instances = Arc<Mutex<Vec<(StoreRequest, Vec<u8>)>>>;
+
 /// Keeps what was stored; refuses UIDs that begin with 9.
 #[derive(Default)]
 struct Memory {
-    stored: Arc<Mutex<Vec<(StoreRequest, Vec<u8>)>>>,
+    stored: Instances,
     /// Sinks that are open now.
     open: Arc<Mutex<i32>>,
 }
@@ -35,7 +37,7 @@ struct Memory {
 struct Sink {
     request: StoreRequest,
     bytes: Vec<u8>,
-    stored: Arc<Mutex<Vec<(StoreRequest, Vec<u8>)>>>,
+    stored: Instances,
     open: Arc<Mutex<i32>>,
 }
 
@@ -86,7 +88,7 @@ enum Said {
 
 struct Peer {
     stream: DuplexStream,
-    stored: Arc<Mutex<Vec<(StoreRequest, Vec<u8>)>>>,
+    stored: Instances,
     open: Arc<Mutex<i32>>,
     stop: CancellationToken,
     task: JoinHandle<Tally>,
@@ -104,7 +106,7 @@ impl Peer {
 
     fn of(
         shared: Arc<Shared>,
-        stored: Arc<Mutex<Vec<(StoreRequest, Vec<u8>)>>>,
+        stored: Instances,
         open: Arc<Mutex<i32>>,
         stop: CancellationToken,
     ) -> Peer {

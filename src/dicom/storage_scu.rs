@@ -198,7 +198,7 @@ async fn next_batch(files: &[PathBuf]) -> (Batch, Vec<(String, String)>, &[PathB
     for (index, file) in files.iter().enumerate() {
         let path = file.clone();
         let head = tokio::task::spawn_blocking(move || Head::read(&path)).await;
-        let head = head.unwrap_or_else(|_| Err(HeadError::NotPart10));
+        let head = head.unwrap_or(Err(HeadError::NotPart10));
         if let Ok(head) = &head {
             let context = (head.sop_class_uid.clone(), head.transfer_syntax_uid.clone());
             if !contexts.contains(&context) {

@@ -4,3 +4,4 @@ mod crash;
 mod layers;
 mod node;
 mod way;
+mod net;
