@@ -223,6 +223,11 @@ impl Start {
             }
             at = end;
         }
+        let first = head.get(at..at + 2).map_or([0; 2], |b| [b[0], b[1]]);
+        let group = u16::from_le_bytes(first).min(u16::from_be_bytes(first));
+        if at == 0 && !(1..=0x20).contains(&group) {
+            return Err(Unreadable::NotDicom("it has no preamble and begins like no data set"));
+        }
         let guessed = guess(head.get(at..).unwrap_or_default());
         let Some(guessed) = guessed else {
             return Err(Unreadable::NotDicom("no data set follows its head"));
@@ -868,7 +873,7 @@ pub mod tests {
         }
         let endless = long(tags::REFERENCED_STUDY_SEQUENCE, b"SQ", u32::MAX, &item(u32::MAX));
         assert!(DataSet::of(part10(uids::EXPLICIT_VR_LITTLE_ENDIAN, &endless)).is_err());
-        for rubbish in [&b""[..], b"DICM", &[0; 200], &[0xff; 500]] {
+        for rubbish in [&b""[..], b"DICM", &[0; 500], &[0xff; 500]] {
             assert!(DataSet::of(rubbish.to_vec()).is_err());
         }
     }

@@ -242,8 +242,15 @@ impl Image {
     /// Decodes frame `number` (from 0) to stored values, YBR converted to RGB.
     ///
     /// # Errors
-    /// [`ImagingError::Undecodable`] with the reason.
+    /// [`ImagingError::Undecodable`] with the reason; also when a codec panics, so that one
+    /// broken instance does not take the others of its task with it.
     pub fn frame(&mut self, number: u32) -> Result<Frame, ImagingError> {
+        let decoding = std::panic::AssertUnwindSafe(|| self.decode(number));
+        std::panic::catch_unwind(decoding)
+            .unwrap_or_else(|_| Err(ImagingError::undecodable("the decoder stumbled over it")))
+    }
+
+    fn decode(&mut self, number: u32) -> Result<Frame, ImagingError> {
         if number >= self.shape.frames {
             return Err(ImagingError::undecodable(format!("there is no frame {}", number + 1)));
         }

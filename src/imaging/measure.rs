@@ -120,7 +120,7 @@ fn series(instances: Vec<&Instance>) -> Series<'_> {
     let one = instances[0];
     let is_volume = matches!(one.modality.as_str(), "CT" | "MR" | "PT");
     let number = one.series_number.map_or("series".into(), |n| format!("series {n}"));
-    let count: u32 = instances.iter().map(|i| i.number_of_frames).sum();
+    let count: u64 = instances.iter().map(|i| u64::from(i.number_of_frames)).sum();
     let what = match (is_volume, count) {
         (true, 1) => "slice",
         (true, _) => "slices",
@@ -283,15 +283,11 @@ fn plane(orientation: [f64; 6]) -> &'static str {
 /// Values of a few slices over the whole stack, in modality units.
 fn volume_intensity(data: &Path, series: &Series<'_>, report: &mut Report) {
     let slices = select::in_order(&series.instances);
-    let frames: Vec<(&Instance, u32)> = match slices.as_slice() {
-        [one] => (0..one.number_of_frames).map(|frame| (*one, frame)).collect(),
-        many => many.iter().map(|one| (*one, 0)).collect(),
-    };
     let mut values: Vec<f64> = Vec::new();
     let mut taken = 0;
     let mut in_units = true;
     let mut open: Option<(&Instance, Image)> = None;
-    for (instance, frame) in select::spread(&frames, SAMPLED_MAX) {
+    for select::Chosen { instance, frame } in select::frames_of(&slices, SAMPLED_MAX) {
         if open.as_ref().is_none_or(|(opened, _)| !std::ptr::eq(*opened, instance)) {
             open = match Image::open(&data.join(&instance.object)) {
                 Ok(image) => Some((instance, image)),

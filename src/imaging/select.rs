@@ -42,7 +42,7 @@ pub fn choose<'a>(study: &'a Study, plan: &PicturePlan) -> (Vec<Chosen<'a>>, Vec
     if candidates.is_empty() {
         let shown = |i: &&Instance| !is_not_an_image(i);
         candidates = study.instances.iter().filter(|i| i.has_pixels).filter(wanted).collect();
-        candidates.retain(|i| shown(&i));
+        candidates.retain(shown);
         excluded.retain(|e| candidates.iter().all(|i| i.sop_instance_uid != e.sop_instance_uid));
     }
     let windows = plan.windows.len().max(1);
@@ -112,7 +112,7 @@ fn spread_over_series<'a>(
         series.entry((&instance.series_uid, direction(instance))).or_default().push(instance);
     }
     let mut stacks: Vec<Stack<'_>> = series.into_values().map(stack).collect();
-    stacks.sort_by(|a, b| a.rank.cmp(&b.rank));
+    stacks.sort_by_key(|stack| stack.rank);
     let is_mr = stacks.first().is_some_and(|stack| stack.slices[0].modality == "MR");
     let shared = if is_mr { stacks.len().clamp(1, MR_SERIES_MAX) } else { 1 };
     let each = slices_max.min((budget / shared).max(1));
@@ -183,15 +183,37 @@ fn stack(instances: Vec<&Instance>) -> Stack<'_> {
 }
 
 fn of_stack<'a>(slices: &[&'a Instance], count: usize) -> Vec<Chosen<'a>> {
-    let frames: Vec<Chosen<'a>> = match slices {
-        // An enhanced object holds the whole stack.
-        [one] => (0..one.number_of_frames).map(|frame| Chosen { instance: one, frame }).collect(),
-        many => many.iter().map(|instance| Chosen { instance, frame: 0 }).collect(),
-    };
-    match positions_of(slices).filter(|positions| positions.len() == frames.len()) {
-        Some(positions) => spread_over(&frames, &positions, count),
-        None => spread(&frames, count),
+    let frames = || slices.iter().map(|instance| Chosen { instance, frame: 0 });
+    let single = slices.iter().all(|instance| instance.number_of_frames <= 1);
+    match positions_of(slices).filter(|_| single) {
+        Some(positions) => spread_over(&frames().collect::<Vec<_>>(), &positions, count),
+        None => frames_of(slices, count),
     }
+}
+
+/// `count` of all frames of the instances, evenly. A header may claim two thousand million
+/// frames: they are counted, not listed.
+pub fn frames_of<'a>(instances: &[&'a Instance], count: usize) -> Vec<Chosen<'a>> {
+    let frames = |i: &Instance| u64::from(i.number_of_frames.max(1));
+    let total = instances.iter().map(|i| frames(i)).sum();
+    let mut chosen = Vec::new();
+    for mut at in evenly(total, count) {
+        for instance in instances {
+            if at < frames(instance) {
+                chosen.push(Chosen { instance, frame: at as u32 });
+                break;
+            }
+            at -= frames(instance);
+        }
+    }
+    chosen
+}
+
+/// `count` numbers below `total`, rising, evenly spread.
+fn evenly(total: u64, count: usize) -> Vec<u64> {
+    let count = (count as u64).min(total);
+    let middle = |i: u64| u128::from(2 * i + 1) * u128::from(total) / u128::from(2 * count);
+    (0..count).map(|i| middle(i) as u64).collect()
 }
 
 /// `count` of the items, evenly over the extent of their rising positions: thick slices beside
@@ -223,19 +245,14 @@ fn of_projections<'a>(views: &[&'a Instance], frames_max: usize, budget: usize) 
     let each = (budget / shown.len()).clamp(1, frames_max);
     let mut chosen = Vec::new();
     for instance in shown {
-        let frames: Vec<Chosen<'a>> =
-            (0..instance.number_of_frames.max(1)).map(|frame| Chosen { instance, frame }).collect();
-        chosen.extend(spread(&frames, each));
+        chosen.extend(frames_of(&[instance], each));
     }
     chosen
 }
 
-/// `count` of the items, evenly over their whole extent.
+/// `count` of the items, evenly.
 pub fn spread<T: Copy>(items: &[T], count: usize) -> Vec<T> {
-    if items.len() <= count {
-        return items.to_vec();
-    }
-    (0..count).map(|i| items[(2 * i + 1) * items.len() / (2 * count)]).collect()
+    evenly(items.len() as u64, count).into_iter().map(|at| items[at as usize]).collect()
 }
 
 #[cfg(test)]
@@ -294,6 +311,19 @@ pub mod tests {
         slices.push(slice(99, 50.0));
         slices.reverse();
         assert_eq!(chosen_numbers(&study(slices), 4), [34, 24, 15, 5]);
+    }
+
+    #[test]
+    fn frames_of_all_instances_count_and_are_never_listed() {
+        let long = |n, frames| Instance { number_of_frames: frames, ..slice(n, 0.0) };
+        let instances = [long(1, 10), long(2, 10)];
+        let chosen = frames_of(&instances.each_ref(), 4);
+        let frames: Vec<u32> = chosen.iter().map(|c| c.frame).collect();
+        assert_eq!(frames, [2, 7, 2, 7]);
+        let claimed = long(1, u32::MAX);
+        assert_eq!(frames_of(&[&claimed], 1)[0].frame, u32::MAX / 2);
+        let plan = PicturePlan::default();
+        assert_eq!(choose(&study(vec![claimed]), &plan).0.len(), 8);
     }
 
     #[test]
