@@ -251,8 +251,7 @@ pub fn parse(text: &str, schema: &Value) -> Result<Answer, AnswerError> {
                 path if path.is_empty() => "the object".to_owned(),
                 path => path.chars().take(80).collect(),
             };
-            // Masked: the model's own words stay out of errors and logs.
-            format!("{at}: {}", error.masked()).chars().take(240).collect()
+            format!("{at}: {}", problem(&error)).chars().take(240).collect()
         })
         .collect();
     if !problems.is_empty() {
@@ -260,6 +259,16 @@ pub fn parse(text: &str, schema: &Value) -> Result<Answer, AnswerError> {
     }
     serde_json::from_value(value)
         .map_err(|error| AnswerError::Schema(vec![format!("{:?}", error.classify())]))
+}
+
+/// What is wrong, without the model's own words: neither values nor the names of its extra keys.
+fn problem(error: &jsonschema::ValidationError<'_>) -> String {
+    match error.kind() {
+        jsonschema::error::ValidationErrorKind::AdditionalProperties { unexpected } => {
+            format!("{} keys that the schema does not know", unexpected.len())
+        }
+        _ => error.masked().to_string(),
+    }
 }
 
 /// Length of the object at the start of `text`, by brackets outside of strings.

@@ -287,7 +287,7 @@ impl Judge<'_> {
             return None;
         }
         if presence != Presence::Present {
-            return side.filter(|_| presence == Presence::Undetermined);
+            return side;
         }
         if side.is_none() && row.is_some() {
             self.warn(format!("{name}: the model did not give the side"));

@@ -1,1 +1,359 @@
-// tests
+use super::*;
+use crate::analysis::testing;
+use serde_json::Value;
+use serde_json::json;
+
+struct Case {
+    study: Study,
+    profile: Profile,
+    answer: Value,
+}
+
+impl Case {
+    fn new(profile: &str, changed: Vec<Value>) -> Case {
+        let profile = testing::profile(profile);
+        let answer = testing::answer(&profile, changed);
+        Case { study: testing::study("DX", "CHEST", "PA", ""), profile, answer }
+    }
+
+    fn with(mut self, name: &str, value: Value) -> Case {
+        self.answer[name] = value;
+        self
+    }
+
+    fn judge(&self) -> Judged {
+        let text = self.answer.to_string();
+        let answer =
+            crate::analysis::answer::parse(&text, &crate::analysis::answer::schema(&self.profile))
+                .unwrap();
+        let pictures = testing::pictures(&self.study);
+        judge(&answer, &self.study, &self.profile, &pictures, &testing::algorithm())
+    }
+}
+
+fn present(key: &str, more: Value) -> Value {
+    let mut changes = json!({"presence": "present", "probability": 0.9, "laterality": "left", "description": "Seen."});
+    for (name, value) in more.as_object().unwrap() {
+        changes[name] = value.clone();
+    }
+    testing::entry(key, changes)
+}
+
+fn needs_review(judged: &Judged) -> bool {
+    matches!(judged.outcome, Outcome::NeedsReview { .. })
+}
+
+#[test]
+fn a_present_finding_gets_codes_place_and_urgency() {
+    let boxes = json!([{"picture": 2, "x0": 0.5, "y0": 0.1, "x1": 0.75, "y1": 0.2}]);
+    let judged = Case::new(
+        "chest_xray",
+        vec![
+            present("pleural_effusion", json!({"probability": 0.95})),
+            present("pneumothorax", json!({"boxes": boxes, "severity": "mild"})),
+        ],
+    )
+    .judge();
+    assert_eq!(judged.outcome, Outcome::Read);
+    let first = &judged.findings[0];
+    assert_eq!(
+        (first.id.as_str(), first.key.as_str()),
+        ("F1", "pneumothorax"),
+        "the more urgent first"
+    );
+    assert_eq!(first.concept.value, "36118008");
+    assert_eq!((first.laterality, first.severity), (Some(Laterality::Left), Some(Severity::Mild)));
+    let region = &first.regions[0];
+    assert_eq!(
+        (region.x0, region.y0, region.x1, region.y1),
+        (500.0, 200.0, 750.0, 400.0),
+        "of 1000 x 2000"
+    );
+    assert_eq!(region.image.sop_instance_uid.as_str(), "1.2.826.0.1.77.1.1.2");
+    assert_eq!(first.evidence.len(), 2, "picture 1 as cited, picture 2 by its box");
+    assert_eq!((judged.urgency, judged.key_picture), (Urgency::Urgent, Some(2)));
+    assert_eq!(judged.looked_for.len(), 18);
+    assert_eq!(judged.findings.len(), 18);
+    assert_eq!(
+        judged.impression,
+        "Pneumothorax, left, mild (probability 0.90); Pleural effusion, left (probability 0.95)."
+    );
+}
+
+#[test]
+fn nothing_found_is_never_called_normal() {
+    for impression in
+        ["", "Normal.", "No acute cardiopulmonary abnormality.", "Unremarkable chest."]
+    {
+        let judged = Case::new("chest_xray", vec![]).with("impression", json!(impression)).judge();
+        assert_eq!(judged.outcome, Outcome::Read, "{impression}");
+        assert_eq!(judged.impression, "No finding above threshold among those looked for.");
+        assert_eq!(judged.urgency, Urgency::Routine);
+    }
+}
+
+/// The model's word can raise urgency and never lower it.
+#[test]
+fn urgency_only_rises() {
+    let urgency = |key: &str, said: &str| {
+        Case::new("chest_xray", vec![present(key, json!({"urgency": said}))]).judge().urgency
+    };
+    assert_eq!(urgency("pneumothorax", "routine"), Urgency::Urgent);
+    assert_eq!(urgency("pneumothorax", "critical"), Urgency::Critical);
+    assert_eq!(urgency("cardiomegaly", "routine"), Urgency::Routine);
+    assert_eq!(urgency("cardiomegaly", "urgent"), Urgency::Urgent);
+    let whole = Case::new("chest_xray", vec![]).with("urgency", json!("critical")).judge();
+    assert!(
+        needs_review(&whole) && whole.urgency == Urgency::Critical,
+        "urgent without a finding: a person"
+    );
+}
+
+#[test]
+fn a_doubtful_finding_is_undetermined() {
+    let low =
+        Case::new("chest_xray", vec![present("pneumothorax", json!({"probability": 0.3}))]).judge();
+    let finding = low.findings.iter().find(|f| f.key == "pneumothorax").unwrap();
+    assert_eq!((finding.presence, low.urgency), (Presence::Undetermined, Urgency::Routine));
+    let odd =
+        Case::new("chest_xray", vec![testing::entry("pneumothorax", json!({"probability": 0.9}))])
+            .judge();
+    assert!(needs_review(&odd), "absent with 0.9");
+    let both = Case::new(
+        "chest_xray",
+        vec![
+            present("pneumothorax", json!({})),
+            testing::entry("pneumothorax", json!({"laterality": "left"})),
+        ],
+    )
+    .judge();
+    assert!(needs_review(&both) && both.urgency == Urgency::Urgent, "present and absent");
+}
+
+#[test]
+fn sides_are_checked() {
+    let laterality = |key: &str, side: &str, header: &str| {
+        let mut case = Case::new("chest_xray", vec![present(key, json!({"laterality": side}))]);
+        case.study.instances.iter_mut().for_each(|i| i.laterality = header.into());
+        let judged = case.judge();
+        let side = judged.findings[0].laterality;
+        (side, judged.warnings.len(), needs_review(&judged))
+    };
+    assert_eq!(laterality("pneumothorax", "left", ""), (Some(Laterality::Left), 0, false));
+    assert_eq!(laterality("pneumothorax", "none", ""), (None, 1, false));
+    assert_eq!(laterality("cardiomegaly", "left", ""), (None, 1, false));
+    assert_eq!(laterality("pneumothorax", "left", "L"), (Some(Laterality::Left), 0, false));
+    assert_eq!(laterality("pneumothorax", "left", "R"), (None, 1, true));
+    assert_eq!(laterality("pneumothorax", "bilateral", "R"), (None, 1, true));
+}
+
+#[test]
+fn an_organ_that_the_patient_does_not_have_is_for_a_person() {
+    let mut case = Case::new("ultrasound", vec![present("testicular_torsion", json!({}))]);
+    let judged = case.judge();
+    assert!(needs_review(&judged), "the patient is a girl");
+    assert_eq!(judged.findings[0].presence, Presence::Undetermined);
+    case.study.patient.sex = "M".into();
+    let judged = case.judge();
+    assert_eq!((judged.outcome.clone(), judged.urgency), (Outcome::Read, Urgency::Critical));
+    let mut case =
+        Case::new("mr", vec![present("edema", json!({"description": "Edema of the prostate."}))]);
+    assert!(needs_review(&case.judge()));
+    case.study.patient.sex = "O".into();
+    assert!(!needs_review(&case.judge()));
+}
+
+/// A15: pictures that were not shown are not cited; a finding keeps its evidence.
+#[test]
+fn cited_pictures_exist() {
+    let boxes = json!([{"picture": 9, "x0": 0.1, "y0": 0.1, "x1": 0.2, "y1": 0.2}]);
+    let judged =
+        Case::new("chest_xray", vec![present("nodule", json!({"pictures": [7], "boxes": boxes}))])
+            .judge();
+    let finding = &judged.findings[0];
+    assert!(finding.regions.is_empty());
+    assert_eq!(finding.evidence.len(), 2, "all that was shown");
+    assert!(judged.warnings.iter().any(|w| w.contains("not shown")), "{:?}", judged.warnings);
+}
+
+#[test]
+fn a_box_without_an_area_is_left_out() {
+    for (x0, x1) in [(0.5, 0.5), (0.6, 0.5), (0.5, 0.5005)] {
+        let boxes = json!([{"picture": 1, "x0": x0, "y0": 0.1, "x1": x1, "y1": 0.2}]);
+        let judged =
+            Case::new("chest_xray", vec![present("nodule", json!({"boxes": boxes}))]).judge();
+        assert!(judged.findings[0].regions.is_empty(), "{x0} {x1}");
+    }
+}
+
+#[test]
+fn millimetres_come_from_pixel_spacing_alone() {
+    let boxes = json!([{"picture": 1, "x0": 0.1, "y0": 0.1, "x1": 0.3, "y1": 0.15}]);
+    let said = json!([{"name": "diameter", "value": 77.0, "unit": "mm"}]);
+    let mut case = Case::new(
+        "chest_xray",
+        vec![present("nodule", json!({"boxes": boxes, "measurements": said}))],
+    );
+    let found = case.judge().findings[0].measurements.clone();
+    assert_eq!(found.len(), 1);
+    // 0.2 of 1000 columns at 0.1 mm is 20 mm; 0.05 of 2000 rows at 0.2 mm is 20 mm.
+    assert_eq!(
+        (found[0].value, found[0].unit.as_str(), found[0].concept.value.as_str()),
+        (20.0, "mm", "81827009")
+    );
+    case.study.instances.iter_mut().for_each(|i| i.pixel_spacing_mm = None);
+    case.study.instances.iter_mut().for_each(|i| i.imager_pixel_spacing_mm = Some([0.1, 0.1]));
+    let judged = case.judge();
+    assert!(judged.findings[0].measurements.is_empty());
+    assert!(judged.warnings.iter().any(|w| w.contains("own estimate")), "{:?}", judged.warnings);
+    let density = json!([{"name": "density", "value": 70.0, "unit": "HU"}]);
+    let judged = Case::new(
+        "ct_head",
+        vec![present("cerebral_hemorrhage", json!({"measurements": density}))],
+    )
+    .judge();
+    assert!(judged.findings[0].measurements.is_empty());
+}
+
+/// A15: identifiers of the study in the model's text are removed, another patient's name is for a person.
+#[test]
+fn identifiers_do_not_come_back() {
+    let text = "Kowalski, Agnieszka (PID-4711, born 2019-03-07): opacity in the left lung, seen by Dr Brandt. ACC-0815.";
+    let judged = Case::new(
+        "chest_xray",
+        vec![present("opacity_none", json!({}))].into_iter().take(0).collect(),
+    )
+    .with("impression", json!(text))
+    .with("recommendation", json!("Tell Kowalski at Saint Example Hospital."))
+    .judge();
+    for name in ["Kowalski", "Agnieszka", "4711", "2019", "Brandt", "0815", "Saint Example"] {
+        assert!(!format!("{judged:?}").contains(name), "{name} in {judged:?}");
+    }
+    assert!(judged.impression.contains("opacity in the left lung"));
+    assert!(judged.warnings.iter().any(|w| w.contains("identifier")));
+    let other = Case::new("chest_xray", vec![])
+        .with("impression", json!("Patient name: Smith, John. Clear lungs."))
+        .judge();
+    assert!(needs_review(&other));
+}
+
+/// A16: control and direction characters go, HTML stays as data.
+#[test]
+fn text_is_made_harmless() {
+    let text = "A\u{202e}B\r\nBcc: evil@example <script>alert(1)</script>\u{0}\u{1b}[2J";
+    let judged = Case::new(
+        "chest_xray",
+        vec![present("nodule", json!({"description": text, "differential": [text, ""]}))],
+    )
+    .judge();
+    let finding = &judged.findings[0];
+    assert_eq!(finding.description, "AB Bcc: evil@example <script>alert(1)</script> [2J");
+    assert_eq!(finding.differential, [finding.description.clone()]);
+}
+
+/// A14: another language is for a person, and the impression is made by rule.
+#[test]
+fn another_language_is_for_a_person() {
+    let judged = Case::new("chest_xray", vec![])
+        .with("impression", json!("左肺下叶可见斑片状高密度影，考虑肺炎。"))
+        .judge();
+    assert!(needs_review(&judged));
+    assert_eq!(judged.impression, "No finding above threshold among those looked for.");
+}
+
+#[test]
+fn text_and_findings_may_not_contradict() {
+    let impression = |findings: Vec<Value>, text: &str| {
+        Case::new("chest_xray", findings).with("impression", json!(text)).judge()
+    };
+    let hidden = impression(vec![], "Large left pneumothorax.");
+    assert!(needs_review(&hidden), "only in the text");
+    let denied = impression(vec![present("pneumothorax", json!({}))], "No pneumothorax.");
+    assert!(
+        needs_review(&denied) && denied.impression.starts_with("Pneumothorax, left"),
+        "{denied:?}"
+    );
+    let normal = impression(vec![present("pneumothorax", json!({}))], "Normal chest.");
+    assert!(needs_review(&normal) && normal.urgency == Urgency::Urgent);
+    let same = impression(
+        vec![present("pneumothorax", json!({}))],
+        "Small left pneumothorax. No pleural effusion.",
+    );
+    assert_eq!(
+        (same.outcome, same.impression.as_str()),
+        (Outcome::Read, "Small left pneumothorax. No pleural effusion.")
+    );
+    let mild = impression(vec![], "Mild cardiomegaly.");
+    assert!(!needs_review(&mild) && mild.warnings.len() == 1, "not urgent: a warning");
+}
+
+#[test]
+fn a_model_that_did_not_look_did_not_read() {
+    let mut case = Case::new("chest_xray", vec![]);
+    case.answer["findings"] = json!([]);
+    assert!(needs_review(&case.judge()));
+    case.answer["findings"] = json!([testing::entry("pneumothorax", json!({}))]);
+    let judged = case.judge();
+    assert_eq!(
+        (judged.outcome.clone(), judged.looked_for.as_slice()),
+        (Outcome::Read, &["Pneumothorax".to_owned()][..])
+    );
+    assert!(judged.warnings[0].starts_with("the model did not answer on: "));
+    let poor = Case::new("chest_xray", vec![])
+        .with("image_quality", json!({"usable": "not_diagnostic", "remarks": "black"}))
+        .judge();
+    assert!(needs_review(&poor) && poor.quality[0].key == "image_quality_not_diagnostic");
+}
+
+#[test]
+fn an_unknown_finding_is_text_without_an_alert_but_never_silent() {
+    let other = |urgency: &str| {
+        Case::new(
+            "chest_xray",
+            vec![present("other", json!({"name": "Swallowed coin", "urgency": urgency}))],
+        )
+        .judge()
+    };
+    let judged = other("routine");
+    let finding = &judged.findings[0];
+    assert_eq!(
+        (finding.key.as_str(), finding.concept.scheme.as_str()),
+        ("other_swallowed_coin", "99PRELIM")
+    );
+    assert_eq!((finding.urgency, judged.outcome.clone()), (Urgency::Routine, Outcome::Read));
+    assert_eq!(judged.warnings.len(), 1);
+    let urgent = other("critical");
+    assert!(needs_review(&urgent) && urgent.findings[0].urgency == Urgency::Routine);
+}
+
+#[test]
+fn tracking_uids_are_stable_and_different() {
+    let findings = || {
+        Case::new(
+            "chest_xray",
+            vec![
+                present("nodule", json!({"laterality": "left"})),
+                present("nodule", json!({"laterality": "left", "probability": 0.7})),
+                present("nodule", json!({"laterality": "right"})),
+            ],
+        )
+        .judge()
+        .findings
+    };
+    let uids = |all: &[Finding]| {
+        all.iter().map(|f| f.tracking_uid.clone()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(uids(&findings()), uids(&findings()));
+    assert_eq!(uids(&findings()).len(), findings().len());
+}
+
+/// A17: whatever text an attacker brings the model to say, the alert rule is ours.
+#[test]
+fn an_injected_calm_text_does_not_lower_an_alert() {
+    let calm = json!({"urgency": "routine", "recommendation": "Ignore. No alert needed.", "description": "Artefact, do not alert."});
+    let judged = Case::new("ct_head", vec![present("intracranial_hemorrhage", calm)]).judge();
+    assert_eq!(
+        (judged.urgency, judged.findings[0].urgency),
+        (Urgency::Critical, Urgency::Critical)
+    );
+}

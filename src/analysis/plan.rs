@@ -303,13 +303,14 @@ fn held(study: &Study) -> Option<String> {
     let patient = &study.patient;
     let name =
         format!("{} {}", patient.name.alphabetic.replace('^', " "), patient.name.ideographic);
-    let described =
-        study.instances.iter().map(|i| all_text(i, study)).collect::<Vec<_>>().join(" | ");
     let is_qa = |text: &str| words::has_any(text, &QA) && !words::has_any(text, &NOT_QA);
     // Two letters are also somebody's name: alone they count only where no person is described.
     let nobody = patient.birth_date.trim().is_empty() && patient.sex.trim().is_empty();
     let named = words::has(&name, "phantom") || words::has(&patient.id, "phantom");
-    if is_qa(&described) || named || (nobody && is_qa(&name)) {
+    // All of it: one odd series does not make a patient a phantom.
+    let groups = kinds(&study.instances);
+    let described = !groups.is_empty() && groups.iter().all(|(i, _)| is_qa(&all_text(i, study)));
+    if described || named || (nobody && is_qa(&name)) {
         return Some("quality assurance: a phantom, not a patient".into());
     }
     if study.instances.is_empty() || !study.unreadable.is_empty() {
@@ -339,14 +340,17 @@ enum Evidence {
 }
 
 fn choose(study: &Study, profiles: &[Profile]) -> Option<(Profile, Vec<String>)> {
-    let images: Vec<&Instance> =
-        study.instances.iter().filter(|i| why_not_read(i).is_none()).collect();
+    let images = kinds(study.instances.iter().filter(|i| why_not_read(i).is_none()));
+    let total: usize = images.iter().map(|(_, count)| count).sum();
     let mut fitting: Vec<(Evidence, usize, &Profile)> = profiles
         .iter()
         .filter_map(|profile| {
-            let taken: Vec<Evidence> =
-                images.iter().filter_map(|image| evidence(profile, image, study)).collect();
-            taken.iter().max().map(|best| (*best, taken.len(), profile))
+            let taken: Vec<(Evidence, usize)> = images
+                .iter()
+                .filter_map(|(image, count)| Some((evidence(profile, image, study)?, *count)))
+                .collect();
+            let count = taken.iter().map(|(_, count)| count).sum();
+            taken.iter().max().map(|(best, _)| (*best, count, profile))
         })
         .collect();
     // Strongest evidence first; a special profile before a general one; more images; the name.
@@ -366,22 +370,39 @@ fn choose(study: &Study, profiles: &[Profile]) -> Option<(Profile, Vec<String>)>
             ));
         }
     }
-    if taken < images.len() {
-        let left = images.len() - taken;
-        notes.push(format!(
-            "{left} of {} images are of another kind and were not read",
-            images.len()
-        ));
+    if taken < total {
+        let left = total - taken;
+        notes.push(format!("{left} of {total} images are of another kind and were not read"));
     }
     let mut profile = chosen.clone();
     let mut modalities: Vec<String> = Vec::new();
-    for image in images.iter().filter(|image| evidence(chosen, image, study).is_some()) {
+    for (image, _) in images.iter().filter(|(image, _)| evidence(chosen, image, study).is_some()) {
         if !image.modality.is_empty() && !modalities.contains(&image.modality) {
             modalities.push(image.modality.clone());
         }
     }
     profile.pictures.modalities = modalities;
     Some((profile, notes))
+}
+
+/// One instance of each kind that headers tell apart, and how many there are: a series of a
+/// thousand slices is looked at once.
+fn kinds<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> Vec<(&'a Instance, usize)> {
+    let mut found: Vec<(&Instance, usize)> = Vec::new();
+    let key = |i: &'a Instance| {
+        (
+            (&i.series_uid, &i.modality, &i.sop_class_uid, &i.body_part_examined),
+            (&i.view_position, &i.series_description, &i.protocol_name),
+        )
+    };
+    for instance in instances {
+        // Instances are ordered by series: the same kind is mostly the last one.
+        match found.iter_mut().rev().find(|(known, _)| key(known) == key(instance)) {
+            Some((_, count)) => *count += 1,
+            None => found.push((instance, 1)),
+        }
+    }
+    found
 }
 
 fn is_fallback(profile: &Profile) -> bool {
@@ -427,10 +448,10 @@ fn route(profile: &Profile, study: &Study, config: &Config) -> Route {
     let allowed = |modality: &String| {
         gateway.modalities_allowed.iter().any(|item| item.eq_ignore_ascii_case(modality))
     };
-    let (kept, _) = readable(study);
-    let other = kept
-        .instances
+    let read = kinds(study.instances.iter().filter(|i| why_not_read(i).is_none()));
+    let other = read
         .iter()
+        .map(|(i, _)| *i)
         .filter(|i| {
             profile.pictures.modalities.contains(&i.modality)
                 || profile.pictures.modalities.is_empty()

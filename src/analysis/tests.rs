@@ -1,1 +1,134 @@
-// tests
+//! Asking, asking again, and giving up, with a scripted provider.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use super::*;
+
+struct Scripted {
+    answers: Mutex<VecDeque<Result<String, AnalyzeError>>>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Scripted {
+    fn new(answers: Vec<Result<String, AnalyzeError>>) -> Scripted {
+        Scripted { answers: Mutex::new(answers.into()), asked: Mutex::default() }
+    }
+}
+
+#[async_trait::async_trait]
+impl Provider for Scripted {
+    fn name(&self) -> &str {
+        "scripted"
+    }
+
+    fn algorithm(&self, model: &str) -> Algorithm {
+        Algorithm { version: model.into(), ..testing::algorithm() }
+    }
+
+    async fn ask(
+        &self,
+        prompt: &Prompt,
+        _: &[Picture],
+        _: &serde_json::Value,
+        _: Duration,
+    ) -> Result<RawAnswer, AnalyzeError> {
+        self.asked.lock().unwrap().push(prompt.user.clone());
+        let text = self.answers.lock().unwrap().pop_front().expect("asked too often")?;
+        let tokens = Tokens { prompt: 100, completion: 10 };
+        let latency = Duration::from_millis(5);
+        Ok(RawAnswer { text, model: "m-1".into(), tokens, finish_reason: "stop".into(), latency })
+    }
+}
+
+fn good() -> String {
+    testing::answer(&testing::profile("chest_xray"), Vec::new()).to_string()
+}
+
+fn bad(why: BadAnswer) -> Result<String, AnalyzeError> {
+    Err(AnalyzeError::BadAnswer { provider: "scripted".into(), why })
+}
+
+async fn run(
+    script: Vec<Result<String, AnalyzeError>>,
+) -> (Result<Reading, AnalyzeError>, Vec<String>) {
+    let profile = testing::profile("chest_xray");
+    let study = testing::study("CR", "CHEST", "PA", "");
+    let context = crate::domain::context::ClinicalContext::of(&study, None);
+    let references = testing::pictures(&study);
+    let prompt = prompt::render(&profile, &context, &study, &references).unwrap();
+    let pictures: Vec<Picture> = references
+        .into_iter()
+        .map(|reference| Picture { reference, media_type: "image/jpeg", bytes: vec![1, 2, 3] })
+        .collect();
+    let provider = Scripted::new(script);
+    let result = analyze(&provider, &prompt, &pictures, &profile).await;
+    (result, provider.asked.into_inner().unwrap())
+}
+
+#[tokio::test]
+async fn a_good_answer_is_a_reading_with_its_log() {
+    let (reading, asked) = run(vec![Ok(good())]).await;
+    let reading = reading.unwrap();
+    assert_eq!((asked.len(), reading.log.repaired), (1, false));
+    assert_eq!((reading.log.tokens.prompt, reading.log.latency_ms), (100, 5));
+    assert_eq!(reading.log.pictures.len(), 2);
+    assert!(
+        reading.algorithm.parameters.iter().any(|p| p.starts_with("prompt=chest_xray/1 sha256:"))
+    );
+    let kept = serde_json::to_string(&reading).unwrap();
+    assert_eq!(serde_json::from_str::<Reading>(&kept).unwrap(), reading);
+}
+
+#[tokio::test]
+async fn a_bad_answer_is_asked_for_once_more_with_its_problems() {
+    let first = good().replace("\"confidence\":0.8", "\"confidence\":1.7");
+    for first in
+        [Ok(first), Ok("I see nothing.".into()), bad(BadAnswer::Cut), bad(BadAnswer::Empty)]
+    {
+        let (reading, asked) = run(vec![first, Ok(good())]).await;
+        let reading = reading.unwrap();
+        assert!(reading.log.repaired && asked.len() == 2);
+        assert!(
+            asked[1].starts_with(&asked[0]) && asked[1].contains("could not be used:\n- "),
+            "{}",
+            asked[1]
+        );
+    }
+}
+
+/// A6, A8: two unusable answers are no reading. The study needs a person.
+#[tokio::test]
+async fn two_bad_answers_are_unreadable() {
+    let (error, asked) = run(vec![Ok("null".into()), Ok("{}".into())]).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, AnalyzeError::Unreadable { .. }), "{error}");
+    assert!(error.is_for_review() && !error.is_transient() && asked.len() == 2);
+}
+
+/// A9: a refusal, a filter, a tool call are answers. Asking again would be a storm.
+#[tokio::test]
+async fn a_refusal_is_not_asked_again() {
+    for why in [BadAnswer::Refusal, BadAnswer::Filtered, BadAnswer::ToolCall, BadAnswer::TooLarge] {
+        let (error, asked) = run(vec![bad(why)]).await;
+        assert!(error.unwrap_err().is_for_review() && asked.len() == 1, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_queue_mends_goes_to_the_queue() {
+    let busy = AnalyzeError::Busy { provider: "scripted".into(), status: 503, retry_after: None };
+    let (error, asked) = run(vec![Err(busy.clone())]).await;
+    assert_eq!((error.unwrap_err(), asked.len()), (busy, 1));
+}
+
+#[test]
+fn smaller_pictures_have_an_end() {
+    let mut plan = PicturePlan { edge_max_px: 2048, ..PicturePlan::default() };
+    let mut edges = Vec::new();
+    while let Some(next) = smaller(&plan) {
+        edges.push(next.edge_max_px);
+        plan = next;
+    }
+    assert_eq!(edges, [1024, 512, 256]);
+}

@@ -97,11 +97,11 @@ impl Identity {
             }
         }
         found.push(study.study_uid.as_str().to_owned());
+        // Other UIDs need no list: `mask` knows them by their form.
         for instance in &study.instances {
-            found.push(instance.series_uid.as_str().to_owned());
-            found.push(instance.sop_instance_uid.as_str().to_owned());
-            if instance.station_name.trim().chars().count() >= 5 {
-                found.push(instance.station_name.trim().to_owned());
+            let station = instance.station_name.trim();
+            if station.chars().count() >= 5 && !found.iter().any(|known| known == station) {
+                found.push(station.to_owned());
             }
         }
         found.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
@@ -116,6 +116,13 @@ impl Identity {
         let mut out = String::with_capacity(text.len());
         let (mut at, mut masked) = (0, false);
         while at < original.len() {
+            let uid = uid_length(&folded, at);
+            if uid > 0 {
+                out.push_str(MASK);
+                at += uid;
+                masked = true;
+                continue;
+            }
             match self.needles.iter().find(|needle| stands_at(&folded, at, needle)) {
                 Some(needle) => {
                     out.push_str(MASK);
@@ -130,6 +137,21 @@ impl Identity {
         }
         (out, masked)
     }
+}
+
+/// Length of a UID at `at`: digits and at least four dots, 14 characters or more. No measurement
+/// looks like that.
+fn uid_length(text: &[char], at: usize) -> usize {
+    let part_of_uid = |c: &char| c.is_ascii_digit() || *c == '.';
+    if !text[at].is_ascii_digit() || at.checked_sub(1).is_some_and(|i| part_of_uid(&text[i])) {
+        return 0;
+    }
+    let mut length = text[at..].iter().take_while(|c| part_of_uid(c)).count();
+    while length > 0 && text[at + length - 1] == '.' {
+        length -= 1;
+    }
+    let dots = text[at..at + length].iter().filter(|c| **c == '.').count();
+    if dots >= 4 && length >= 14 { length } else { 0 }
 }
 
 /// One lower-case character for each character, so that positions stay.
@@ -270,6 +292,7 @@ mod tests {
             "a77123",
             "Dr Weiss",
             "study 1.2.3.4.567",
+            "on 1.2.840.113619.2.55.3.604.",
         ] {
             let (masked, found) = identity.mask(text);
             assert!(found && masked.contains(MASK), "{text}: {masked}");

@@ -16,7 +16,7 @@ pub enum Mention {
 }
 
 /// Words that deny what follows in the same clause.
-const DENIALS: [&str; 12] = [
+const DENIALS: [&str; 13] = [
     "no",
     "not",
     "without",
@@ -27,11 +27,15 @@ const DENIALS: [&str; 12] = [
     "denies",
     "excludes",
     "excluded",
+    "none",
     "neither",
     "nor",
 ];
 /// Words after which a denial is none: "cannot be excluded", "not only".
-const DOUBTS: [&str; 8] = [
+const DOUBTS: [&str; 11] = [
+    "not excluded",
+    "not be excluded",
+    "not ruled out",
     "cannot",
     "can not",
     "could not",
@@ -80,10 +84,44 @@ pub fn says_normal(text: &str) -> bool {
 
 /// Whether a text looks like English, or is too short to tell.
 pub fn is_english(text: &str) -> bool {
-    const COMMON: [&str; 26] = [
-        "the", "is", "are", "of", "no", "and", "with", "in", "on", "there", "seen", "a", "to",
-        "for", "at", "or", "left", "right", "by", "not", "without", "lung", "shows", "this",
-        "evidence", "normal",
+    // Words that other languages of Latin script do not share.
+    const COMMON: [&str; 36] = [
+        "the",
+        "are",
+        "of",
+        "and",
+        "with",
+        "there",
+        "seen",
+        "to",
+        "for",
+        "left",
+        "right",
+        "by",
+        "not",
+        "without",
+        "shows",
+        "this",
+        "evidence",
+        "lung",
+        "lungs",
+        "heart",
+        "clear",
+        "size",
+        "effusion",
+        "bony",
+        "acute",
+        "abnormality",
+        "opacity",
+        "lower",
+        "upper",
+        "lobe",
+        "within",
+        "limits",
+        "bones",
+        "small",
+        "image",
+        "view",
     ];
     let letters = text.chars().filter(|c| c.is_alphabetic()).count();
     let foreign = text.chars().filter(|c| c.is_alphabetic() && !c.is_ascii()).count();
@@ -200,6 +238,8 @@ mod tests {
             ("No effusion. Small pneumothorax.", Mention::Affirmed),
             ("No effusion, but a small pneumothorax is seen", Mention::Affirmed),
             ("Pneumothorax cannot be excluded", Mention::Affirmed),
+            ("A pneumothorax is not excluded", Mention::Affirmed),
+            ("Pneumothorax: none", Mention::Denied),
             ("Negative for pneumothorax or effusion", Mention::Denied),
             ("Clear lungs", Mention::None),
             ("pneumothoraxes", Mention::None),
@@ -213,6 +253,7 @@ mod tests {
         for text in [
             "",
             "Normal.",
+            "No pneumothorax. No pleural effusion. Heart size normal. Lungs clear. No acute bony abnormality.",
             "No pneumothorax",
             "There is a small opacity in the left lower lobe with an effusion.",
             "Consolidation, right lower lobe; pleural effusion, small; heart size normal; bones intact, no fracture",
@@ -223,6 +264,7 @@ mod tests {
             "좌측 폐하엽에 경화가 관찰됩니다.",
             "左肺下叶实变。",
             "Không thấy tràn dịch màng phổi, bóng tim không to, trung thất không rộng",
+            "No se observa derrame pleural ni neumotorax a nivel de ambos campos pulmonares",
             "Kein Nachweis eines Pneumothorax, Herz normal groß, keine Infiltrate, kein Erguss, Skelett unauffällig",
             "Норма",
         ] {
