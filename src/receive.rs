@@ -375,7 +375,8 @@ mod tests {
     }
 
     fn element(tag: dicom_core::Tag, vr: &str, value: &str) -> Vec<u8> {
-        let value = if value.len().is_multiple_of(2) { value.to_owned() } else { format!("{value}\0") };
+        let value =
+            if value.len().is_multiple_of(2) { value.to_owned() } else { format!("{value}\0") };
         let mut out = [tag.0.to_le_bytes(), tag.1.to_le_bytes()].concat();
         out.extend_from_slice(vr.as_bytes());
         out.extend_from_slice(&u16::try_from(value.len()).unwrap().to_le_bytes());

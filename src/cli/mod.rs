@@ -48,6 +48,7 @@ enum Command {
 }
 
 pub fn main() -> ExitCode {
+    end_quietly_when_nobody_reads();
     let run = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(args),
@@ -65,6 +66,18 @@ pub fn main() -> ExitCode {
         let usage = error.is::<CouldNotStart>() || error.is::<crate::config::ConfigError>();
         ExitCode::from(if usage { 2 } else { 1 })
     })
+}
+
+/// A reader such as `head` that has seen enough is no failure of ours: `println!` panics then.
+fn end_quietly_when_nobody_reads() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let message = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if message.starts_with("failed printing to stdout") {
+            std::process::exit(0);
+        }
+        usual(panic);
+    }));
 }
 
 /// Ends the program with exit code 2. What is wrong and what to do about it.

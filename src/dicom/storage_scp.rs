@@ -128,7 +128,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            listen: "0.0.0.0:11112".to_owned(),
+            listen: "127.0.0.1:11112".to_owned(),
             ae_title: AeTitle::parse("PRELIM").expect("an AE title"),
             called_ae_check: true,
             calling_aes: Vec::new(),

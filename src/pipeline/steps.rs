@@ -622,20 +622,7 @@ fn undelivered(error: DeliverError) -> StepError {
 /// One alert to one person. A second run is the same message: its Message-ID is fixed.
 async fn tell(way: &Way<'_>, key: &str, channel: &str) -> Result<Vec<Event>, StepError> {
     let config = &way.kit.alert;
-    let (assessment, alert_at) = match way.load_if_there(record::ASSESSMENT)? {
-        Some(assessment) => {
-            let plan: PlanRecord = way.load(record::PLAN)?;
-            (assessment, plan.profile.alert_at)
-        }
-        None => {
-            let revisions = way.kit.store.revisions(way.study_uid).map_err(StepError::passing)?;
-            let row = revisions.into_iter().find(|row| row.revision == way.revision);
-            let reason = row.map(|row| row.reason).unwrap_or_default();
-            (unread(way, &reason)?, Urgency::Critical)
-        }
-    };
-    let alert = alert::decide(&assessment, alert_at, config);
-    let alert = alert.ok_or_else(|| StepError::lasting("the reading raises no alert any more"))?;
+    let (alert, assessment) = alert_of(way, key)?;
     let shown = assessment.pictures.iter().find(|p| Some(p.number) == assessment.key_picture);
     let bytes = match shown {
         Some(reference) => way.load_bytes(&reference.file)?,
@@ -657,6 +644,28 @@ async fn tell(way: &Way<'_>, key: &str, channel: &str) -> Result<Vec<Event>, Ste
         detail: delivered.detail,
         at: way.kit.clock.now(),
     }])
+}
+
+/// The alert with this key, and the record that it is about: the study's assessment, else, for a
+/// step that was given up, what is known of the study and why it needs review.
+fn alert_of(way: &Way<'_>, key: &str) -> Result<(Alert, Assessment), StepError> {
+    let config = &way.kit.alert;
+    let with_key = |assessment: Assessment, alert_at| {
+        let alert =
+            alert::decide(&assessment, alert_at, config).filter(|alert| alert.key == key)?;
+        Some((alert, assessment))
+    };
+    if let Some(assessment) = way.load_if_there(record::ASSESSMENT)? {
+        let plan: PlanRecord = way.load(record::PLAN)?;
+        if let Some(found) = with_key(assessment, plan.profile.alert_at) {
+            return Ok(found);
+        }
+    }
+    let revisions = way.kit.store.revisions(way.study_uid).map_err(StepError::passing)?;
+    let row = revisions.into_iter().find(|row| row.revision == way.revision);
+    let reason = row.map(|row| row.reason).unwrap_or_default();
+    with_key(unread(way, &reason)?, Urgency::Critical)
+        .ok_or_else(|| StepError::lasting("the reading raises this alert no more"))
 }
 
 /// When this job is tried again: deliveries and alerts by their schedules over days, the steps

@@ -2,6 +2,6 @@
 
 mod crash;
 mod layers;
+mod net;
 mod node;
 mod way;
-mod net;

@@ -123,8 +123,9 @@ fn a_positive_child_ends_as_report_structured_report_and_alert() {
     let set = folder.path().join("validate/child");
     std::fs::create_dir_all(set.join("sources")).unwrap();
     std::fs::copy(&file, set.join("sources/child.dcm")).unwrap();
-    for (nth, object) in sent.iter().enumerate() {
-        std::fs::copy(object, set.join(format!("{nth}.dcm"))).unwrap();
+    for object in &sent {
+        let is_sr = object.file_name().unwrap().to_string_lossy().starts_with("SR");
+        std::fs::copy(object, set.join(if is_sr { "sr.dcm" } else { "pdf.dcm" })).unwrap();
     }
     let mut validate = Command::new("bash");
     validate.arg(root().join("tests/peers/validate_sr.sh")).arg(folder.path().join("validate"));
