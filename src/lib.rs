@@ -2,7 +2,6 @@
 //!
 //! The map. A module may name those below it, never its neighbours or those above:
 //! `tests/it/layers.rs` holds the table.
-#![allow(dead_code)] // TEMPORARY while the rooms are being built
 
 pub mod cli;
 

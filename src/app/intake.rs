@@ -88,7 +88,6 @@ impl Intake for Uploads {
     ) -> Result<Accepted, IntakeError> {
         let _ = format; // the worker looks at the bytes, not at what was said of them
         let bytes = tokio::fs::read(file).await.map_err(failed)?;
-        let now = self.kit.clock.now();
         let fields = fields(upload, &bytes, &self.kit.equipment.time_zone, self.kit.clock.now());
         let wrapped = self.kit.pool.wrap(bytes, fields).await;
         let object = wrapped.map_err(|error| IntakeError::Unusable(error.to_string()))?;

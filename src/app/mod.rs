@@ -174,7 +174,7 @@ async fn listen(address: &str, key: &str) -> anyhow::Result<TcpListener> {
 fn equipment(settings: &Settings) -> crate::sr::Equipment {
     crate::sr::Equipment {
         station_name: settings.dicom.ae_title.to_string(),
-        time_zone: jiff::tz::TimeZone::system(),
+        time_zone: settings.report.zone().unwrap_or(jiff::tz::TimeZone::UTC),
         ..crate::sr::Equipment::default()
     }
 }

@@ -31,8 +31,12 @@ pub struct Args {
     to: Peer,
 
     /// Files and folders; folders with all below them, where what is no DICOM file is passed over
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "echo", value_name = "FILE")]
     files: Vec<PathBuf>,
+
+    /// Send nothing, only ask whether the peer answers (C-ECHO)
+    #[arg(long, conflicts_with = "files")]
+    echo: bool,
 
     /// Our AE title
     #[arg(long, default_value = "PRELIM", value_parser = AeTitle::parse)]
@@ -66,6 +70,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         find(&args.files).map_err(|error| super::CouldNotStart(format!("{error:#}")))?;
     let target =
         Target { ae_title: args.to.ae_title, calling_ae: args.calling, address: args.to.address };
+    if args.echo {
+        return super::block_on(async {
+            storage_scu::echo(&target, &Timeouts::default())
+                .await
+                .map_err(|error| super::CouldNotStart(format!("no C-ECHO: {error}")))?;
+            println!("{} at {} answers", target.ae_title, target.address);
+            Ok(ExitCode::SUCCESS)
+        });
+    }
     let bar = progress(files.len(), args.json);
     let mut outcomes = Vec::with_capacity(files.len());
     let error = super::block_on(async {

@@ -3,7 +3,6 @@
 mod pixels;
 
 pub use pixels::Destination;
-pub use pixels::Held;
 pub use pixels::pixels;
 
 use crate::domain::context::ClinicalContext;

@@ -50,11 +50,6 @@ impl Schedule {
     }
 }
 
-/// [`Schedule::DELIVERY`].
-pub fn next_try(attempt: u32, now: Timestamp, rand01: f64) -> Option<Timestamp> {
-    Schedule::DELIVERY.next_try(attempt, now, rand01)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,8 +67,9 @@ mod tests {
         let hours = waits.iter().sum::<i64>() as f64 / 3600.0;
         assert!((71.0..=72.0).contains(&hours), "{} tries in {hours} h", waits.len());
         assert_eq!(waits.len(), 77);
-        assert_eq!(next_try(78, Timestamp::UNIX_EPOCH, 0.5), None);
-        assert_eq!(next_try(u32::MAX, Timestamp::UNIX_EPOCH, 0.5), None);
+        for attempt in [78, u32::MAX] {
+            assert_eq!(Schedule::DELIVERY.next_try(attempt, Timestamp::UNIX_EPOCH, 0.5), None);
+        }
 
         let alerts = waits_s(Schedule::ALERT, 0.5);
         assert_eq!(alerts[..7], [10, 20, 40, 80, 160, 300, 300]);

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::deliver::DeliverError;
 use crate::deliver::Delivered;
 use crate::deliver::peer_words;
+use crate::dicom::status::Status;
 use crate::dicom::storage_scu;
 use crate::dicom::storage_scu::ScuError;
 use crate::dicom::storage_scu::SendOutcome;
@@ -27,8 +28,6 @@ pub enum Artefact {
 }
 
 impl Artefact {
-    pub const ALL: [Artefact; 3] = [Artefact::Sr, Artefact::SrComprehensive, Artefact::Pdf];
-
     /// Its file in the result folder.
     pub fn file(self) -> &'static str {
         match self {
@@ -148,8 +147,7 @@ fn outcome(status: u16, comment: &str) -> Result<Delivered, DeliverError> {
         0x0000 | 0x0001 | 0x0107 | 0x0116 | 0xB000..=0xBFFF | 0x0111 => {
             Ok(Delivered { detail: answer })
         }
-        // Out of resources; processing failure; its database is busy or gone.
-        0xA700..=0xA7FF | 0x0110 | 0x0213 => Err(DeliverError::Deferred { answer }),
+        _ if Status(status).is_transient() => Err(DeliverError::Deferred { answer }),
         _ => Err(DeliverError::Refused { answer }),
     }
 }

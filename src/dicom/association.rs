@@ -38,6 +38,7 @@ pub enum State {
 
 /// Events of PS3.8 table 9-10; the number is the standard's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the table is the standard's, and whole"))]
 pub enum Event {
     LocalRequest = 1,
     TransportConfirmed = 2,
@@ -279,10 +280,6 @@ impl<S: Transport> Link<S> {
         let state = State::AwaitTransport;
         let wire = Wire::new(stream, data_bytes_max);
         Link { wire, state, role: Role::Requestor, write_limit }
-    }
-
-    pub fn state(&self) -> State {
-        self.state
     }
 
     /// The next thing that the peer wants. Safe to cancel.

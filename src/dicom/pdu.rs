@@ -101,11 +101,6 @@ impl<S: Transport> Wire<S> {
         self.read_ahead_bytes = self.data_bytes_max as usize + HEADER_BYTES;
     }
 
-    /// Whether a part of a PDU has come.
-    pub fn is_in_pdu(&self) -> bool {
-        !self.buffer.is_empty()
-    }
-
     /// The next PDU. Safe to cancel: what was read stays in the buffer.
     pub async fn read(&mut self) -> io::Result<Pdu> {
         if !self.fill(HEADER_BYTES).await? {

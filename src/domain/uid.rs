@@ -51,11 +51,6 @@ macro_rules! uid_type {
                 parse(raw).map($name)
             }
 
-            /// A UID of this kind made from content, see [`derived`].
-            pub fn derived(parts: &[&str]) -> $name {
-                $name(derived(parts))
-            }
-
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -103,6 +98,19 @@ uid_type!(
     /// A Transfer Syntax UID (0002,0010).
     TransferSyntaxUid
 );
+
+macro_rules! derivable {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// A UID of this kind made from content, see [`derived`].
+            pub fn derived(parts: &[&str]) -> $name {
+                $name(derived(parts))
+            }
+        }
+    )*};
+}
+
+derivable!(StudyUid, SeriesUid, SopInstanceUid);
 
 #[cfg(test)]
 mod tests {

@@ -620,10 +620,6 @@ impl<'a> Fields<'a> {
         self.elements.iter().find(|e| e.tag == tag && !e.bytes.is_empty()).copied()
     }
 
-    pub fn has(&self, tag: Tag) -> bool {
-        self.elements.iter().any(|e| e.tag == tag)
-    }
-
     /// Items of a sequence, at most `max`.
     pub fn items(&self, tag: Tag, max: usize) -> Vec<Fields<'a>> {
         let Some(sequence) = self.get(tag) else { return Vec::new() };

@@ -69,6 +69,7 @@ pub struct Frame {
     pub values: Values,
 }
 
+#[cfg(test)]
 impl Frame {
     pub fn samples(&self) -> usize {
         match self.colour {

@@ -104,7 +104,8 @@ impl Config {
         }
     }
 
-    fn zone(&self) -> Option<TimeZone> {
+    /// The zone of the people who read; `None` when its name is no zone.
+    pub fn zone(&self) -> Option<TimeZone> {
         match self.time_zone.as_str() {
             "" => Some(TimeZone::system()),
             name => TimeZone::get(name).ok(),
@@ -155,21 +156,6 @@ pub enum ReportError {
     Template { name: &'static str, reason: String },
     #[error("the PDF could not be written: {reason}")]
     Pdf { reason: String },
-}
-
-impl ReportError {
-    /// Whether a later try can succeed without a person's help. No `_` arm.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            // Installing the font or repairing the template is a person's work.
-            ReportError::FontMissing { .. }
-            | ReportError::FontUnreadable { .. }
-            | ReportError::FontUnusable { .. }
-            | ReportError::TemplateUnreadable { .. }
-            | ReportError::Template { .. }
-            | ReportError::Pdf { .. } => false,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub enum Language {
 }
 
 impl Language {
+    #[cfg(test)]
     pub const ALL: [Language; 4] = [Language::En, Language::Ko, Language::Vi, Language::Zh];
 
     /// As in the configuration and in file names: `en`, `ko`, `vi`, `zh`.
@@ -37,10 +38,6 @@ impl Language {
             Language::Vi => "vi",
             Language::Zh => "zh-Hans",
         }
-    }
-
-    pub fn parse(text: &str) -> Option<Language> {
-        Language::ALL.into_iter().find(|language| language.as_str() == text)
     }
 
     /// The one of four that is in this language.

@@ -143,15 +143,3 @@ pub enum SrError {
     #[error("the DICOM object cannot be written: {cause}")]
     Write { cause: String },
 }
-
-impl SrError {
-    /// Whether the queue tries again: the same assessment fails in the same way.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            SrError::ForeignImage { .. }
-            | SrError::NotPdf
-            | SrError::TooLarge { .. }
-            | SrError::Write { .. } => false,
-        }
-    }
-}

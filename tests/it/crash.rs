@@ -78,6 +78,15 @@ fn killed_at_alert_the_study_goes_on() {
     killed_at("alert");
 }
 
+fn all_files(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+    for path in files(folder) {
+        match path.is_dir() {
+            true => all_files(&path, found),
+            false => found.push(path),
+        }
+    }
+}
+
 /// kill -9 while instances arrive: what was answered 0000 is there after the next start.
 #[test]
 fn killed_while_receiving_nothing_acknowledged_is_lost() {
@@ -99,17 +108,23 @@ fn killed_while_receiving_nothing_acknowledged_is_lost() {
     }
     assert!(acknowledged.len() > 20, "too few for a test: {}", acknowledged.len());
     let node = Node::start(&data, &[]);
+    let mut kept = Vec::new();
+    all_files(&data.join("objects"), &mut kept);
     let mut lost = Vec::new();
     for sop in &acknowledged {
-        let mut get = std::process::Command::new(crate::node::PRELIM);
-        let got = get.args(["get", sop, "--data"]).arg(&data).output().unwrap();
-        let whole = got.status.success() && got.stdout.len() > 30_000;
+        let object =
+            kept.iter().find(|file| file.file_stem().is_some_and(|stem| stem == sop.as_str()));
+        let whole = object.is_some_and(|file| file.metadata().unwrap().len() > 30_000);
         if !whole {
             lost.push(sop);
         }
     }
     assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), acknowledged.len());
     let mut verify = std::process::Command::new(crate::node::PRELIM);
-    crate::node::run(verify.args(["verify", "--data"]).arg(&data));
+    // Object, receipt, index and digest agree for each.
+    crate::node::run(verify.args(["verify", "--full", "--data"]).arg(&data));
+    let mut get = std::process::Command::new(crate::node::PRELIM);
+    let got = crate::node::run(get.args(["get", &acknowledged[0], "--data"]).arg(&data));
+    assert_eq!(&got.stdout[128..132], b"DICM");
     assert_eq!(node.terminate(), Some(0));
 }
