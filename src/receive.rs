@@ -161,29 +161,15 @@ impl InstanceSink for Reception {
                 Ok(())
             }
             Err(error) => {
-                if !may_hold(&error) {
+                // A file whose receipt may stand in the ledger has to stay: a rebuild takes in a file
+                // without a receipt, but nothing brings back a file.
+                if !error.may_hold() {
                     let path = store.data().join(object);
                     let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
                 }
                 Err(refused(&error))
             }
         }
-    }
-}
-
-/// Whether the receipt of a failed commit may stand in the ledger after all. Then its file has to
-/// stay: a rebuild takes in a file without a receipt, but nothing brings back a file.
-fn may_hold(error: &StoreError) -> bool {
-    match error {
-        StoreError::Busy | StoreError::TooLarge { .. } => false,
-        StoreError::InUse { .. }
-        | StoreError::Newer { .. }
-        | StoreError::Io { .. }
-        | StoreError::Space { .. }
-        | StoreError::Index { .. }
-        | StoreError::Name { .. }
-        | StoreError::TooManyVersions { .. }
-        | StoreError::Closed => true,
     }
 }
 

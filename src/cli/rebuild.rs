@@ -7,6 +7,7 @@ use crate::cli;
 use crate::cli::CouldNotStart;
 use crate::cli::node::Node;
 use crate::domain::clock::SystemClock;
+use crate::store;
 use crate::store::Config;
 use crate::store::Store;
 
@@ -34,9 +35,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .into());
     }
     let progress = cli::progress();
-    let facts = |_: &std::path::Path| None;
     let report =
-        Store::rebuild(data, &Config::default(), Arc::new(SystemClock), &facts, &mut |at| {
+        Store::rebuild(data, &Config::default(), Arc::new(SystemClock), &store::facts_of_file, &mut |at| {
             progress(at)
         })?;
     let whole = report.damage.is_empty() && report.unreadable.is_empty();

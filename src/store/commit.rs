@@ -275,7 +275,11 @@ impl Committer {
                     queue.set(&job.row, job.ended, now);
                 }
             }
-            Err(_) => self.repair()?,
+            Err(_) => {
+                let unsettled =
+                    |error: StoreError| StoreError::Unsettled { cause: error.to_string() };
+                self.repair().map_err(unsettled)?;
+            }
         }
         for loser in losers {
             let _ = std::fs::remove_file(self.shared.data.join(loser));
@@ -474,7 +478,9 @@ mod tests {
 
     fn open_with_fault(data: &Path) -> (Store, Broken) {
         let config = Config { free_bytes_min: 0, ..Config::default() };
-        let (committer, shared, _) = open::open(data, &config, Arc::new(SystemClock)).unwrap();
+        let adopting = open::Adopting { facts: &|_| None, always: false };
+        let (committer, shared, ..) =
+            open::open(data, &config, Arc::new(SystemClock), adopting, &mut |_| {}).unwrap();
         let fault = Arc::clone(&committer.ledger.fault);
         let handle = Arc::new(Handle::start(committer).unwrap());
         (Store { handle, shared }, fault)

@@ -27,6 +27,9 @@ pub enum StoreError {
     Name { name: String },
     #[error("an instance with this name is there {times} times")]
     TooManyVersions { times: u32 },
+    /// The ledger may or may not hold the commit: the next start tells.
+    #[error("it is not known whether the commit holds: {cause}")]
+    Unsettled { cause: String },
     #[error("more commits wait than the store takes in")]
     Busy,
     #[error("the store is closed")]
@@ -58,8 +61,26 @@ impl StoreError {
             | StoreError::TooLarge { .. }
             | StoreError::Name { .. }
             | StoreError::TooManyVersions { .. }
+            | StoreError::Unsettled { .. }
             | StoreError::Busy
             | StoreError::Closed => false,
+        }
+    }
+
+    /// Whether a commit that failed with this may hold all the same: then what it speaks of (an
+    /// instance's file) must stay. After every other error it does not hold.
+    pub fn may_hold(&self) -> bool {
+        match self {
+            StoreError::Unsettled { .. } | StoreError::Closed => true,
+            StoreError::InUse { .. }
+            | StoreError::Newer { .. }
+            | StoreError::Io { .. }
+            | StoreError::Space { .. }
+            | StoreError::Index { .. }
+            | StoreError::TooLarge { .. }
+            | StoreError::Name { .. }
+            | StoreError::TooManyVersions { .. }
+            | StoreError::Busy => false,
         }
     }
 
@@ -70,6 +91,7 @@ impl StoreError {
             | StoreError::Space { .. }
             | StoreError::Index { .. }
             | StoreError::InUse { .. }
+            | StoreError::Unsettled { .. }
             | StoreError::Busy => true,
             StoreError::Newer { .. }
             | StoreError::TooLarge { .. }

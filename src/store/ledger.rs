@@ -220,6 +220,9 @@ impl Ledger {
 
     /// Appends one record and syncs it. On any error the file is taken back to its end before, at
     /// the latest before the next append: the ledger stays usable and tries again.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsettled`] when it could not be taken back yet.
     pub fn append(&mut self, payload: &[u8]) -> Result<Position, StoreError> {
         if payload.len() > RECORD_BYTES_MAX {
             return Err(StoreError::TooLarge { size: payload.len(), limit: RECORD_BYTES_MAX });
@@ -236,8 +239,12 @@ impl Ledger {
         self.overhang = true;
         let written = self.write(&record).and_then(|()| self.sync());
         if let Err(error) = written {
-            let _ = self.take_back();
-            return Err(StoreError::io("appending to", &path, error));
+            let taken_back = self.take_back();
+            let error = StoreError::io("appending to", &path, error);
+            return Err(match taken_back {
+                Ok(()) => error,
+                Err(_) => StoreError::Unsettled { cause: error.to_string() },
+            });
         }
         self.overhang = false;
         let offset = self.end.offset + record.len() as u64;

@@ -10,6 +10,7 @@ pub mod event;
 mod commit;
 mod config;
 mod error;
+mod facts;
 mod folder;
 mod health;
 mod index;
@@ -22,6 +23,8 @@ mod rows;
 mod verify;
 mod view;
 
+#[cfg(test)]
+mod bench_test;
 #[cfg(test)]
 mod crash_test;
 #[cfg(test)]
@@ -38,6 +41,7 @@ use tokio::sync::watch;
 pub use crate::store::commit::Stored;
 pub use crate::store::config::Config;
 pub use crate::store::error::StoreError;
+pub use crate::store::facts::facts_of_file;
 pub use crate::store::health::Health;
 pub use crate::store::health::HealthState;
 pub use crate::store::objects::IncomingObject;
@@ -95,7 +99,9 @@ impl Store {
         config: &Config,
         clock: Arc<dyn Clock>,
     ) -> Result<(Store, OpenReport), StoreError> {
-        let (committer, shared, report) = open::open(data, config, clock)?;
+        let adopting = open::Adopting { facts: &facts::facts_of_file, always: false };
+        let (committer, shared, report, _) =
+            open::open(data, config, clock, adopting, &mut |_| {})?;
         let handle = Handle::start(committer)?;
         Ok((Store { handle: Arc::new(handle), shared }, report))
     }
@@ -303,6 +309,11 @@ impl Store {
     }
 
     fn read<T>(&self, f: impl FnOnce(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        self.shared.read(f)
+        let result = self.shared.read(f);
+        if let Err(StoreError::Index { .. }) = &result {
+            // A commit of nothing, so that the committer looks at the index.
+            let _ = self.handle.tell(Request::Events(Vec::new()));
+        }
+        result
     }
 }

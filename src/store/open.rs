@@ -14,6 +14,7 @@ use crate::store::commit::Committer;
 use crate::store::commit::Request;
 use crate::store::commit::Shared;
 use crate::store::config::Config;
+use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::event::Event;
 use crate::store::event::Receipt;
@@ -27,14 +28,17 @@ use crate::store::ledger::Position;
 use crate::store::ledger::Start;
 use crate::store::objects::Objects;
 use crate::store::queue::Queue;
+use crate::store::rebuild;
+use crate::store::rebuild::Adopted;
+use crate::store::rebuild::Facts;
 use crate::store::rows::InstanceRow;
 use crate::store::verify::Progress;
 use crate::store::view::View;
 use crate::store::view::guarded;
 use crate::store::view::key;
 
-/// Records whose changes are published as one batch while replaying.
-const REPLAY_BATCH: usize = 128;
+/// Events whose changes are published as one batch while replaying.
+const REPLAY_BATCH: usize = 1000;
 
 /// What opening found and did.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -53,6 +57,9 @@ pub struct OpenReport {
     pub damage: Vec<String>,
     /// Receipts that the ledger had lost and that were taken over from the old index.
     pub salvaged: u64,
+    /// Objects that had no receipt and were entered from what stands in them. Looked for only when
+    /// the index was made anew or the ledger is damaged.
+    pub adopted: u64,
     /// Instances that were being received when the node ended.
     pub incoming_removed: u64,
     pub jobs_waiting: usize,
@@ -72,8 +79,18 @@ impl OpenReport {
                 self.salvaged
             ));
         }
+        if self.adopted > 0 {
+            alarms.push(format!("{} objects had no receipt and were entered anew", self.adopted));
+        }
         alarms
     }
+}
+
+/// What to do with objects that have no receipt.
+pub struct Adopting<'a> {
+    pub facts: Facts<'a>,
+    /// Also when nothing is wrong with ledger and index.
+    pub always: bool,
 }
 
 /// Opens everything but the committer's thread.
@@ -81,14 +98,19 @@ pub fn open(
     data: &Path,
     config: &Config,
     clock: Arc<dyn Clock>,
-) -> Result<(Committer, Arc<Shared>, OpenReport), StoreError> {
+    adopting: Adopting<'_>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Committer, Arc<Shared>, OpenReport, Adopted), StoreError> {
     let begun = Instant::now();
     let held = folder::hold(data)?;
     let objects = Objects::new(data);
     let incoming_removed = objects.empty_incoming()?;
     let opened = Ledger::open(&data.join(folder::LEDGER), config.ledger_segment_bytes)?;
     let now = clock.now();
-    let view = open_view(data, config, &opened.ledger, now, &mut |_| {})?;
+    let mut view = open_view(data, config, &opened.ledger, now, progress)?;
+    if view.rebuilt.is_none() && opened.ledger.end().number == 0 && !is_empty(data)? {
+        view.rebuilt = Some("ledger and index are empty, and there are objects".to_owned());
+    }
     let jobs = guarded(|| view.view.open_jobs())?;
     let mut queue = Queue::default();
     queue.reload(&jobs, now);
@@ -112,6 +134,10 @@ pub fn open(
     }
     let mut committer = Committer::new(Arc::clone(&shared), opened.ledger);
     let salvaged = salvage(&mut committer, view.salvage)?;
+    let adopted = match adopting.always || view.rebuilt.is_some() || !damage.is_empty() {
+        true => rebuild::adopt(&mut committer, data, adopting.facts, progress)?,
+        false => Adopted::default(),
+    };
     let report = OpenReport {
         records: committer.ledger.end().number,
         replayed: view.replayed,
@@ -120,11 +146,17 @@ pub fn open(
         cut: opened.cut,
         damage,
         salvaged,
+        adopted: adopted.adopted,
         incoming_removed,
         jobs_waiting: jobs.len(),
         took_ms: begun.elapsed().as_millis() as u64,
     };
-    Ok((committer, shared, report))
+    Ok((committer, shared, report, adopted))
+}
+
+fn is_empty(data: &Path) -> Result<bool, StoreError> {
+    let objects = data.join(folder::OBJECTS);
+    Ok(std::fs::read_dir(&objects).doing("reading", &objects)?.next().is_none())
 }
 
 /// Enters receipts anew that the ledger has lost, when their files are there.
@@ -174,6 +206,8 @@ pub fn open_view(
         Ok(view)
     });
     let why = match tried {
+        // It may be good, and a new one would find no space either.
+        Err(error) if error.is_out_of_space() => return Err(error),
         Err(error) => error.to_string(),
         Ok(view) => {
             let (mark, end) = (view.mark().position, ledger.end());
@@ -261,6 +295,7 @@ pub fn replay(
         match serde_json::from_slice::<Body>(record.payload) {
             Ok(body) => {
                 for (place, event) in body.commits.iter().flatten().enumerate() {
+                    waiting += 1;
                     index::apply(&mut txn, event, index::order(position.number, place))?;
                 }
             }
@@ -271,7 +306,7 @@ pub fn replay(
                 what: format!("record {} cannot be understood: {error}", position.number),
             }),
         }
-        (records, waiting, last) = (records + 1, waiting + 1, position);
+        (records, last) = (records + 1, position);
         if waiting >= REPLAY_BATCH {
             let full = std::mem::replace(&mut txn, view.begin());
             view.publish(full.finish()?, position)?;
@@ -280,7 +315,7 @@ pub fn replay(
         }
         Ok(())
     })?;
-    if waiting > 0 {
+    if last != view.mark().position {
         view.publish(txn.finish()?, last)?;
     }
     Ok(Replayed { records, damage, end: walked.end })
@@ -289,6 +324,7 @@ pub fn replay(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StudyRow;
     use crate::store::event::JobKind;
     use crate::store::testing;
     use crate::store::testing::dump;
@@ -417,6 +453,39 @@ mod tests {
             drop(store);
             let (_, report) = testing::open(data);
             assert!(report.alarms().is_empty(), "{report:?}");
+        }
+    }
+
+    /// Ledger and index both gone: what stands in the files themselves is entered anew.
+    #[tokio::test]
+    async fn objects_alone_are_enough_to_start_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        {
+            let (store, _) = testing::open(data);
+            for instance in 1..=5 {
+                store_instance(&store, 1, instance, "x").await;
+            }
+        }
+        let clock: Arc<dyn Clock> = Arc::new(testing::StoppedClock);
+        let facts = |path: &Path| {
+            let name = path.file_name()?.to_str()?;
+            let number = name.strip_prefix("1.2.1.1.")?.strip_suffix(".dcm")?;
+            Some(receipt(1, number.parse().ok()?, "x"))
+        };
+        for part in [&["state"][..], &["ledger", "state"][..]] {
+            for part in part {
+                fs::remove_dir_all(data.join(part)).unwrap();
+            }
+            let adopting = Adopting { facts: &facts, always: false };
+            let config = Config::default();
+            let clock = Arc::clone(&clock);
+            let (_, shared, report, _) = open(data, &config, clock, adopting, &mut |_| {}).unwrap();
+            let lost = if part.len() == 2 { 5 } else { 0 };
+            assert_eq!((report.adopted, report.salvaged), (lost, 0), "{report:?}");
+            assert!(report.rebuilt.is_some());
+            let row = shared.read(|view| view.get::<StudyRow>(&key::study(&study(1)))).unwrap();
+            assert_eq!(row.unwrap().instances, 5);
         }
     }
 

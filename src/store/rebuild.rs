@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::domain::clock::Clock;
+use crate::store::commit::Committer;
 use crate::store::commit::Request;
 use crate::store::config::Config;
 use crate::store::error::Doing as _;
@@ -16,6 +17,7 @@ use crate::store::event::Receipt;
 use crate::store::folder;
 use crate::store::objects;
 use crate::store::open;
+use crate::store::open::Adopting;
 use crate::store::verify;
 use crate::store::verify::Progress;
 
@@ -58,13 +60,30 @@ pub fn rebuild(
         }
     }
     progress(Progress { step: "replaying the ledger", done: 0, total: None });
-    let (mut committer, shared, opened) = open::open(data, config, clock)?;
-    let mut report = RebuildReport {
-        records: opened.replayed,
-        set_aside,
-        damage: opened.damage,
-        ..RebuildReport::default()
-    };
+    let adopting = Adopting { facts, always: true };
+    let (_, _, opened, adopted) = open::open(data, config, clock, adopting, progress)?;
+    let Adopted { objects, adopted, duplicates, unreadable } = adopted;
+    let (records, damage) = (opened.replayed, opened.damage);
+    Ok(RebuildReport { records, set_aside, damage, objects, adopted, duplicates, unreadable })
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Adopted {
+    pub objects: u64,
+    pub adopted: u64,
+    pub duplicates: Vec<String>,
+    pub unreadable: Vec<String>,
+}
+
+/// Enters a receipt for each object that has none.
+pub fn adopt(
+    committer: &mut Committer,
+    data: &Path,
+    facts: Facts<'_>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Adopted, StoreError> {
+    let shared = Arc::clone(&committer.shared);
+    let mut report = Adopted::default();
     let mut orphans = Vec::new();
     objects::walk_files(data, folder::OBJECTS, &mut |object, _| {
         report.objects += 1;

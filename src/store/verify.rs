@@ -91,9 +91,6 @@ pub enum Gap {
     ArtefactChanged {
         file: String,
     },
-    ResultUnknown {
-        file: String,
-    },
 }
 
 impl fmt::Display for Gap {
@@ -116,7 +113,6 @@ impl fmt::Display for Gap {
             Gap::IndexRow { key, what } => write!(f, "index row {key}: {what}"),
             Gap::ArtefactMissing { file } => write!(f, "{file} was written and is missing"),
             Gap::ArtefactChanged { file } => write!(f, "{file} is not what was written"),
-            Gap::ResultUnknown { file } => write!(f, "{file} is not in the ledger"),
         }
     }
 }
@@ -430,19 +426,25 @@ pub fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// Length of the file meta group behind its first element; the file then stands there.
+pub fn meta_length(file: &mut File) -> io::Result<u64> {
+    let mut start = [0; 144];
+    file.read_exact(&mut start)?;
+    if &start[128..132] != b"DICM" || start[132..140] != *b"\x02\0\0\0UL\x04\0" {
+        let what = "not a Part 10 file as written here";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    }
+    Ok(start[140..144].iter().rev().fold(0_u64, |sum, b| sum << 8 | u64::from(*b)))
+}
+
 /// SHA-256 of the data set of a Part 10 file: what follows the file meta information, whose
 /// length stands in its first element, (0002,0000) (PS3.10 7.1).
 pub fn data_set_digest(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
-    let mut start = [0; 144];
-    file.read_exact(&mut start)?;
-    let bad = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what));
-    if &start[128..132] != b"DICM" || start[132..140] != *b"\x02\0\0\0UL\x04\0" {
-        return bad("not a Part 10 file as written here");
-    }
-    let length = start[140..144].iter().rev().fold(0_u64, |sum, b| sum << 8 | u64::from(*b));
+    let length = meta_length(&mut file)?;
     if io::copy(&mut (&mut file).take(length), &mut io::sink())? != length {
-        return bad("shorter than its file meta information");
+        let what = "shorter than its file meta information";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

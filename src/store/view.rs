@@ -181,6 +181,9 @@ impl View {
                 {
                     std::thread::sleep(Duration::from_millis(50));
                 }
+                Ok(Err(sled::Error::Io(error))) => {
+                    return Err(StoreError::io("opening the index", path, error));
+                }
                 Ok(Err(error)) => return Err(StoreError::index(error)),
                 Err(_) => return Err(StoreError::index("sled panicked at open")),
             }
@@ -440,7 +443,10 @@ impl Txn<'_> {
         let mut changes = Vec::with_capacity(self.changes.len());
         for (key, after) in self.changes {
             let before = self.before.remove(&key).flatten();
-            changes.push(Change { key, before, after });
+            // What came and went in between, or is as it was, is no change.
+            if before.as_deref() != after.as_deref() {
+                changes.push(Change { key, before, after });
+            }
         }
         Ok(Changes { changes, jobs })
     }
