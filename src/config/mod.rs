@@ -44,26 +44,26 @@ macro_rules! settings {
 }
 
 settings! {
+    /// Who may send, and how much at once.
+    dicom: crate::dicom::storage_scp::Config,
     /// The web page, the API and who may see them.
     http: crate::web::Config,
-    /// The DICOM port: who may send what, and within which limits.
-    dicom: crate::dicom::storage_scp::Config,
     /// The data folder.
     store: crate::store::Config,
-    /// Worker processes: where bytes from outside are parsed.
+    /// When a study is complete.
+    assemble: crate::assemble::Config,
+    /// The processes in which bytes from outside are parsed.
     worker: crate::worker::Config,
-    /// Which model reads: the local one, or a gateway.
+    /// How many steps at once, how often again.
+    pipeline: crate::pipeline::Config,
+    /// Who reads.
     analysis: crate::analysis::Config,
-    /// The report for people.
+    /// What reports look like.
     report: crate::report::Config,
     /// Where results go.
     deliver: crate::deliver::Config,
-    /// Who hears of what cannot wait.
+    /// Who is told.
     alert: crate::alert::Config,
-    /// When a study is complete.
-    assemble: crate::assemble::Config,
-    /// How many steps at once, how often again.
-    pipeline: crate::pipeline::Config,
     /// Log lines.
     telemetry: crate::telemetry::Config,
 }

@@ -38,6 +38,7 @@ use crate::web::problem::Failure;
 use crate::web::server::Peer;
 use crate::web::server::wants_html;
 
+const UPLOAD: &str = "/api/v1/analyze";
 const COOKIE: &str = "prelim_session";
 const SESSIONS_MAX: usize = 1024;
 /// Wrong tokens from one address within [`WINDOW`] after which it has to wait.
@@ -306,16 +307,21 @@ fn unauthorised(detail: &str) -> Failure {
     Failure::new(StatusCode::UNAUTHORIZED, detail)
 }
 
-/// One length, one host, a plain path: what two programs could understand differently is refused.
+/// One host, a plain path, and a length where we need none to come in pieces: what two programs
+/// could understand differently is refused. (hyper drops Content-Length beside
+/// Transfer-Encoding, so the two together are not seen here; `server::dress` closes the
+/// connection after each request that came in pieces.)
 fn well_formed(request: &Request) -> Result<(), Failure> {
     let headers = request.headers();
-    let both = headers.contains_key(header::CONTENT_LENGTH)
-        && headers.contains_key(header::TRANSFER_ENCODING);
-    if both || headers.get_all(header::HOST).iter().count() != 1 {
-        return Err(Failure::bad_request("The head of the request is ambiguous."));
+    if headers.get_all(header::HOST).iter().count() != 1 {
+        return Err(Failure::bad_request("A request names one host."));
     }
     if request.uri().scheme().is_some() || !request.uri().path().starts_with('/') {
         return Err(Failure::bad_request("This is no proxy."));
+    }
+    if headers.contains_key(header::TRANSFER_ENCODING) && request.uri().path() != UPLOAD {
+        let detail = "Only an upload may come without its length.";
+        return Err(Failure::new(StatusCode::LENGTH_REQUIRED, detail));
     }
     Ok(())
 }

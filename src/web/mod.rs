@@ -17,6 +17,9 @@ mod status;
 mod study;
 mod worklist;
 
+#[cfg(test)]
+mod http_test;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +39,6 @@ pub use crate::web::api::IntakeError;
 pub use crate::web::api::Priority;
 pub use crate::web::api::Upload;
 pub use crate::web::config::Config;
-pub use crate::web::config::TokenError;
 pub use crate::web::server::serve;
 
 use crate::domain::clock::Clock;

@@ -180,15 +180,15 @@ pub fn level(state: StudyState, outcome: Option<&str>, urgency: Option<Urgency>)
     let read = outcome == Some("read");
     match (urgency, state) {
         (Some(Urgency::Critical), _) => level_of("critical", "Critical", 0),
+        (_, StudyState::NeedsReview) => level_of("review", "Needs review", 1),
+        _ if outcome == Some("needs_review") => level_of("review", "Needs review", 1),
+        (_, StudyState::Failed) => level_of("failed", "Failed", 1),
         (Some(Urgency::Urgent), _) => level_of("urgent", "Urgent", 1),
-        (_, StudyState::NeedsReview) => level_of("review", "Needs review", 2),
-        (_, StudyState::Failed) => level_of("failed", "Failed", 2),
-        _ if outcome == Some("needs_review") => level_of("review", "Needs review", 2),
-        (Some(Urgency::Significant), _) => level_of("significant", "Significant", 3),
-        (_, StudyState::Held) => level_of("held", "Held back", 4),
-        _ if outcome == Some("not_covered") => level_of("unassessed", "Not assessed", 4),
-        (Some(Urgency::Routine), _) if read => level_of("routine", "Routine", 4),
-        (Some(Urgency::Routine) | None, _) => level_of("pending", "In progress", 4),
+        (Some(Urgency::Significant), _) => level_of("significant", "Significant", 2),
+        (_, StudyState::Held) => level_of("held", "Held back", 3),
+        _ if outcome == Some("not_covered") => level_of("unassessed", "Not assessed", 3),
+        (Some(Urgency::Routine), _) if read => level_of("routine", "Routine", 3),
+        (Some(Urgency::Routine) | None, _) => level_of("pending", "In progress", 3),
     }
 }
 
@@ -196,8 +196,8 @@ pub fn urgency_level(urgency: Urgency) -> Level {
     match urgency {
         Urgency::Critical => level_of("critical", "Critical", 0),
         Urgency::Urgent => level_of("urgent", "Urgent", 1),
-        Urgency::Significant => level_of("significant", "Significant", 3),
-        Urgency::Routine => level_of("routine", "Routine", 4),
+        Urgency::Significant => level_of("significant", "Significant", 2),
+        Urgency::Routine => level_of("routine", "Routine", 3),
     }
 }
 

@@ -122,6 +122,7 @@ pub async fn dress(State(web): State<Web>, request: Request, next: Next) -> Resp
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let html = wants_html(request.headers());
+    let in_pieces = request.headers().contains_key(header::TRANSFER_ENCODING);
     let mut response = next.run(request).await;
     if html && let Some(failure) = response.extensions().get::<Failure>().cloned() {
         let page = web.pages.failure(&failure);
@@ -143,6 +144,10 @@ pub async fn dress(State(web): State<Web>, request: Request, next: Next) -> Resp
     default(header::CACHE_CONTROL, "no-store");
     default(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
     default(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    if in_pieces {
+        // RFC 9112 6.1: whatever follows may be meant otherwise by a program in between.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     // The route, not the path: a path holds UIDs, and any path may be asked for.
     let route = route.unwrap_or_else(|| "none".into());
     let status = response.status().as_u16();

@@ -51,6 +51,8 @@ struct Page {
     person: Option<Person>,
     reading: Option<ReadingPart>,
     history: Vec<HistoryPart>,
+    /// Who looked at it.
+    looks: Vec<HistoryPart>,
     deliveries: Vec<DeliveryPart>,
     alerts: Vec<AlertPart>,
     artefacts: Vec<ArtefactPart>,
@@ -127,7 +129,10 @@ struct BoxPart {
     width: f64,
     height: f64,
     label: String,
+    label_x: f64,
     label_y: f64,
+    /// Where in the label `label_x` is: labels grow towards the middle of the picture.
+    anchor: &'static str,
     name: String,
     key: &'static str,
 }
@@ -201,6 +206,7 @@ fn page_of(web: &Shared, uid: &StudyUid) -> Result<Option<Page>, Failure> {
     frame.version = version;
     let person = assessment.as_ref().map(|assessment| worklist::person(&assessment.study));
     let reading = assessment.map(|assessment| reading_part(&view, assessment, now));
+    let (looks, history) = history(&view, now).into_iter().partition(|row| row.what == "access");
     Ok(Some(Page {
         frame,
         uid: uid.clone(),
@@ -208,7 +214,8 @@ fn page_of(web: &Shared, uid: &StudyUid) -> Result<Option<Page>, Failure> {
         state: page::state_word(view.study.state),
         person,
         reading,
-        history: history(&view, now),
+        history,
+        looks,
         deliveries: view.deliveries.iter().map(|row| delivery(row, now)).collect(),
         alerts: view.alerts.iter().map(|row| alert(row, now)).collect(),
         artefacts: artefacts(&view, now),
@@ -362,12 +369,15 @@ fn boxes(finding: &Finding, shown: &PictureRef) -> Vec<BoxPart> {
         let (y0, y1) = (region.y0.min(region.y1) * scale_y, region.y0.max(region.y1) * scale_y);
         // Above the box, or inside it at the upper edge of the picture.
         let above = y0 - letters * 0.3;
+        let leftwards = x0 + x1 > f64::from(shown.width_px);
         BoxPart {
             x: round(x0),
             y: round(y0),
             width: round(x1 - x0),
             height: round(y1 - y0),
             label: finding.id.clone(),
+            label_x: round(if leftwards { x1 } else { x0 }),
+            anchor: if leftwards { "end" } else { "start" },
             label_y: round(if above > letters { above } else { y0 + letters }),
             name: finding.concept.meaning.clone(),
             key: page::urgency_level(finding.urgency).key,
