@@ -35,10 +35,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .into());
     }
     let progress = cli::progress();
-    let report =
-        Store::rebuild(data, &Config::default(), Arc::new(SystemClock), &store::facts_of_file, &mut |at| {
-            progress(at)
-        })?;
+    let report = Store::rebuild(
+        data,
+        &Config::default(),
+        Arc::new(SystemClock),
+        &store::facts_of_file,
+        &mut |at| progress(at),
+    )?;
     let whole = report.damage.is_empty() && report.unreadable.is_empty();
     if args.json {
         cli::print_json(&report)?;

@@ -97,6 +97,20 @@ impl Way<'_> {
         written.map_err(StepError::passing)
     }
 
+    /// Writes a file that others see: page, `prelim study`, destinations, `prelim verify`.
+    fn keep(&self, file: &str, media_type: &str, bytes: &[u8]) -> Result<Event, StepError> {
+        self.save_bytes(file, bytes)?;
+        Ok(Event::ArtefactWritten {
+            study_uid: self.study_uid.clone(),
+            revision: self.revision,
+            file: file.to_owned(),
+            media_type: media_type.to_owned(),
+            size_bytes: bytes.len() as u64,
+            digest: sha256(bytes),
+            at: self.kit.clock.now(),
+        })
+    }
+
     fn load<T: DeserializeOwned>(&self, file: &str) -> Result<T, StepError> {
         self.load_if_there(file)?
             .ok_or_else(|| StepError::lasting(format!("{file} of the step before is gone")))
@@ -229,8 +243,9 @@ async fn inspect(way: &Way<'_>) -> Result<Study, StepError> {
 async fn picture(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let study: Study = way.load(record::STUDY)?;
     let plan: PlanRecord = way.load(record::PLAN)?;
-    make_pictures(way, &study, &plan, &plan.profile.pictures).await?;
-    Ok(vec![way.next(JobKind::Analyse)])
+    let (_, mut events) = make_pictures(way, &study, &plan, &plan.profile.pictures).await?;
+    events.push(way.next(JobKind::Analyse));
+    Ok(events)
 }
 
 async fn make_pictures(
@@ -238,12 +253,13 @@ async fn make_pictures(
     study: &Study,
     plan: &PlanRecord,
     budget: &crate::domain::picture::PicturePlan,
-) -> Result<PicturesRecord, StepError> {
+) -> Result<(PicturesRecord, Vec<Event>), StepError> {
     let (pool, data) = (&way.kit.pool, way.kit.store.data());
     let made = pool.pictures(data, study, budget, plan.pixels).await;
     let (pictures, mut excluded) = made.map_err(unworked)?;
+    let mut events = Vec::new();
     for picture in &pictures {
-        way.save_bytes(&picture.reference.file, &picture.bytes)?;
+        events.push(way.keep(&picture.reference.file, picture.media_type, &picture.bytes)?);
     }
     let measured = pool.measure(data, study).await;
     let (measurements, quality, unmeasured) = measured.map_err(unworked)?;
@@ -257,18 +273,21 @@ async fn make_pictures(
     let pictures = pictures.into_iter().map(|picture| picture.reference).collect();
     let made = PicturesRecord { pictures, excluded, measurements, quality };
     way.save(record::PICTURES, &made)?;
-    Ok(made)
+    Ok((made, events))
 }
 
 /// Asks the provider: the local model behind its gate, or a gateway with what may leave.
 async fn analyse(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let study: Study = way.load(record::STUDY)?;
     let plan: PlanRecord = way.load(record::PLAN)?;
+    let mut events = Vec::new();
     let answer = match &plan.route {
         Route::Local => ask_local(way, &study).await?,
         Route::Nobody { reason } => AnswerRecord::NotCovered { reason: reason.clone() },
         Route::Gateway { name } => match way.kit.providers.get(name) {
-            Some(provider) => ask_gateway(way, &study, &plan, provider.as_ref()).await?,
+            Some(provider) => {
+                ask_gateway(way, &study, &plan, provider.as_ref(), &mut events).await?
+            }
             None => {
                 let reason = format!("the gateway {name} is not in the configuration any more");
                 AnswerRecord::NeedsReview { reason }
@@ -276,7 +295,8 @@ async fn analyse(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         },
     };
     way.save(record::ANSWER, &answer)?;
-    Ok(vec![way.next(JobKind::Judge)])
+    events.push(way.next(JobKind::Judge));
+    Ok(events)
 }
 
 async fn ask_local(way: &Way<'_>, study: &Study) -> Result<AnswerRecord, StepError> {
@@ -296,6 +316,7 @@ async fn ask_gateway(
     study: &Study,
     plan: &PlanRecord,
     provider: &dyn Provider,
+    events: &mut Vec<Event>,
 ) -> Result<AnswerRecord, StepError> {
     if let Some(reason) = &plan.pixels_held {
         return Ok(AnswerRecord::NeedsReview { reason: reason.clone() });
@@ -327,7 +348,9 @@ async fn ask_gateway(
                         "the pictures are too large for the gateway at any size".to_owned();
                     return Ok(AnswerRecord::NeedsReview { reason });
                 };
-                made = make_pictures(way, study, plan, smaller).await?;
+                let (again, written) = make_pictures(way, study, plan, smaller).await?;
+                made = again;
+                events.extend(written);
             }
             Err(error) if error.is_for_review() => {
                 return Ok(AnswerRecord::NeedsReview { reason: error.to_string() });
@@ -361,7 +384,8 @@ fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
     let alert_at = plan.profile.alert_at;
     let assessment = assess(way, study, plan, made, answer, request);
-    way.save(record::ASSESSMENT, &assessment)?;
+    let bytes = serde_json::to_vec_pretty(&assessment).map_err(StepError::lasting)?;
+    let kept = way.keep(record::ASSESSMENT, "application/json", &bytes)?;
     let at = way.kit.clock.now();
     let (outcome, state, reason) = match &assessment.outcome {
         Outcome::Read => ("read", StudyState::Judged, "read".to_owned()),
@@ -371,6 +395,7 @@ fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         }
     };
     let mut events = vec![
+        kept,
         Event::Assessed {
             study_uid: way.study_uid.clone(),
             revision: way.revision,
@@ -515,16 +540,7 @@ async fn compose(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     }
     let mut events = Vec::new();
     for (file, media_type, bytes) in &files {
-        way.save_bytes(file, bytes)?;
-        events.push(Event::ArtefactWritten {
-            study_uid: way.study_uid.clone(),
-            revision: way.revision,
-            file: file.clone(),
-            media_type: (*media_type).to_owned(),
-            size_bytes: bytes.len() as u64,
-            digest: sha256(bytes),
-            at: way.kit.clock.now(),
-        });
+        events.push(way.keep(file, media_type, bytes)?);
     }
     let names: Vec<&str> = files.iter().map(|(file, ..)| file.as_str()).collect();
     let entries = outbox(&way.kit.deliver, &names);

@@ -272,7 +272,7 @@ impl Writer<'_> {
         let age = self.a.study.age_years().map(|years| plain::age(years, &self.w));
         let born = match (plain::date(&patient.birth_date, self.language), age) {
             (born, Some(age)) if !born.is_empty() => format!("{born} ({age})"),
-            (_, Some(age)) => age,
+            (none, Some(age)) => format!("{} ({age})", self.given(none)),
             (born, None) => born,
         };
         Header {

@@ -278,7 +278,7 @@ fn report(app: &App, data: &Path, around: &Around, rows: &[StudyRow]) -> anyhow:
             plain(&row.modality),
             plain(&row.examination),
             plain(&result),
-            row.urgency.map(|urgency| urgency.as_str()).unwrap_or("-").to_owned(),
+            urgency(row).to_owned(),
             format!("{seconds:.1}"),
             format!("{done}/{}", deliveries.len()),
             mails.to_string(),
@@ -300,6 +300,15 @@ fn report(app: &App, data: &Path, around: &Around, rows: &[StudyRow]) -> anyhow:
     println!("Mail that went out:   {}", count(&around.mail_folder, "eml", "messages")?);
     println!("More of a study:      prelim study <UID> --data {}", data.join("node").display());
     Ok(())
+}
+
+/// What was not read has no urgency: it is not "routine".
+fn urgency(row: &StudyRow) -> &'static str {
+    match (row.outcome.as_deref(), row.urgency) {
+        (Some("read"), Some(urgency)) => urgency.as_str(),
+        (Some(_), _) => "not assessed",
+        (None, _) => "-",
+    }
 }
 
 fn count(folder: &Path, ending: &str, what: &str) -> anyhow::Result<String> {
