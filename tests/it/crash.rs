@@ -21,7 +21,7 @@ fn killed_at(step: &str) {
         let mut set = peers.set();
         set.push(&crash);
         let node = Node::start(&data, &set);
-        node.storescu(&[file.clone()]);
+        node.storescu(std::slice::from_ref(&file));
         node.wait();
         let node = Node::start(&data, &peers.set());
         let shown = node.study_in(&uid, "delivered");

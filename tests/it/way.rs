@@ -105,7 +105,7 @@ fn a_positive_child_ends_as_report_structured_report_and_alert() {
     let file = folder.path().join("child.dcm");
     let uid = chest_xray(POSITIVE, &file, &[]);
     let node = Node::start(&folder.path().join("data"), &peers.set());
-    node.storescu(&[file.clone()]);
+    node.storescu(std::slice::from_ref(&file));
     let shown = node.study_in(&uid, "delivered");
     assert_eq!(shown["outcome"], "read", "{shown:#}");
     assert_eq!(shown["findings"][0], "Pneumonia", "{shown:#}");
@@ -205,7 +205,7 @@ fn a_late_instance_makes_revision_2_which_supersedes() {
     let uid = chest_xray(POSITIVE, &first, &[]);
     let same = format!("StudyInstanceUID={uid}");
     chest_xray(POSITIVE, &second, &[&same, "InstanceNumber=2", "ViewPosition=PA"]);
-    node.storescu(&[first.clone()]);
+    node.storescu(std::slice::from_ref(&first));
     node.study_in(&uid, "delivered");
     node.storescu(&[second, first]);
     let shown = wait_for("revision 2 delivered", || {
@@ -264,7 +264,7 @@ fn the_commands_answer_with_and_without_a_running_node() {
     let file = folder.path().join("child.dcm");
     let uid = chest_xray(NORMAL, &file, &[]);
     let node = Node::start(&data, &[]);
-    node.send(&[file.clone()]);
+    node.send(std::slice::from_ref(&file));
     let shown = node.study_in(&uid, "delivered");
     assert_eq!(shown["instances"], 1, "{shown:#}");
     let sop = value_of(&file, "0008,0018");
