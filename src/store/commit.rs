@@ -66,7 +66,7 @@ pub enum Stored {
 #[derive(Debug)]
 pub enum Request {
     Events(Vec<Event>),
-    Instance(Receipt),
+    Instance(Box<Receipt>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub struct Shared {
     /// Why the last commit failed; `None` when it did not.
     pub trouble: Mutex<Option<StoreError>>,
     /// Last: the folder is given up after sled is closed.
-    pub held: Held,
+    pub _held: Held,
 }
 
 impl Shared {
@@ -608,7 +608,11 @@ mod tests {
             .unwrap();
         store.claim(at(1), Duration::from_secs(60)).unwrap().unwrap();
         for instance in 1..=3 {
-            store.read(|view| Ok(view.fail_publish.store(true, Ordering::SeqCst))).unwrap();
+            let harm = |view: &View| {
+                view.fail_publish.store(true, Ordering::SeqCst);
+                Ok(())
+            };
+            store.read(harm).unwrap();
             let stored = store.commit_instance(receipt(1, instance, "x")).await.unwrap();
             assert_eq!(stored, Stored::New { revision: 1 });
         }

@@ -83,23 +83,6 @@ impl StoreError {
             | StoreError::Busy => false,
         }
     }
-
-    /// Whether the same call may succeed later.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            StoreError::Io { .. }
-            | StoreError::Space { .. }
-            | StoreError::Index { .. }
-            | StoreError::InUse { .. }
-            | StoreError::Unsettled { .. }
-            | StoreError::Busy => true,
-            StoreError::Newer { .. }
-            | StoreError::TooLarge { .. }
-            | StoreError::Name { .. }
-            | StoreError::TooManyVersions { .. }
-            | StoreError::Closed => false,
-        }
-    }
 }
 
 /// Names what was done to which path when it fails.

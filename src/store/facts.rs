@@ -93,7 +93,8 @@ mod tests {
 
     fn part10(data_set: &[u8]) -> Vec<u8> {
         let element = |group: u16, number: u16, value: &str| {
-            let value = if value.len() % 2 == 0 { value.to_owned() } else { format!("{value}\0") };
+            let value =
+                if value.len().is_multiple_of(2) { value.to_owned() } else { format!("{value}\0") };
             let mut bytes = [group.to_le_bytes(), number.to_le_bytes()].concat();
             bytes.extend(if (group, number) == (2, 0x16) { b"AE" } else { b"UI" });
             bytes.extend((value.len() as u16).to_le_bytes());

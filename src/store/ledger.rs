@@ -149,7 +149,6 @@ pub enum Fault {
 /// What opening found.
 pub struct Opened {
     pub ledger: Ledger,
-    pub segments: u64,
     /// Said to people: an incomplete last record was cut off.
     pub cut: Option<String>,
     /// Of the file that was read: the last one.
@@ -164,7 +163,7 @@ impl Ledger {
         let Some(&last) = segments.last() else {
             let (file, end) = create_segment(folder, &Position::default())?;
             let ledger = Ledger::new(folder, file, end, segment_bytes);
-            return Ok(Opened { ledger, segments: 1, cut: None, damage: Vec::new() });
+            return Ok(Opened { ledger, cut: None, damage: Vec::new() });
         };
         let readable = |segment: &&u64| read_head(&segment_path(folder, **segment)).is_some();
         let start = segments.iter().rev().find(readable).copied().unwrap_or(segments[0]);
@@ -190,7 +189,7 @@ impl Ledger {
             end = Position { segment: last, offset: FILE_HEAD as u64, ..end };
         }
         let ledger = Ledger::new(folder, file, end, segment_bytes);
-        Ok(Opened { ledger, segments: segments.len() as u64, cut, damage })
+        Ok(Opened { ledger, cut, damage })
     }
 
     fn new(folder: &Path, file: File, end: Position, segment_bytes: u64) -> Ledger {

@@ -62,7 +62,6 @@ pub use crate::store::rows::JobState;
 pub use crate::store::rows::OpenRevision;
 pub use crate::store::rows::RevisionRow;
 pub use crate::store::rows::StudyRow;
-pub use crate::store::verify::Gap;
 pub use crate::store::verify::Progress;
 pub use crate::store::verify::VerifyMode;
 pub use crate::store::verify::VerifyReport;
@@ -119,7 +118,7 @@ impl Store {
     /// the other, whether it is new and which revision it joins; opens the revision where needed.
     /// A file that is not kept (same instance again) is removed.
     pub async fn commit_instance(&self, receipt: Receipt) -> Result<Stored, StoreError> {
-        match self.handle.ask(Request::Instance(receipt)).await? {
+        match self.handle.ask(Request::Instance(Box::new(receipt))).await? {
             Answer::Stored(stored) => Ok(stored),
             Answer::Done => Err(StoreError::Closed),
         }
@@ -215,17 +214,6 @@ impl Store {
             return Ok(Some(ClaimedJob { job: row.job, attempt: taken.attempt }));
         }
         Ok(None)
-    }
-
-    /// Keeps a claimed job for `lease` from now. False when the job is no longer held.
-    pub fn renew(&self, id: &str, lease: Duration) -> bool {
-        self.shared.queue().renew(id, lease)
-    }
-
-    /// How long until a job can be claimed that cannot now; zero when one can, `None` when
-    /// nothing waits and nothing runs.
-    pub fn next_claim_in(&self, now: Timestamp) -> Option<Duration> {
-        self.shared.queue().next_claim_in(now)
     }
 
     pub fn job(&self, id: &str) -> Result<Option<JobRow>, StoreError> {

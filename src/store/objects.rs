@@ -362,7 +362,7 @@ mod tests {
     fn below_the_low_water_mark_nothing_is_taken() {
         let (_dir, objects) = objects();
         let error = objects.begin(u64::MAX).unwrap_err();
-        assert!(error.is_out_of_space() && error.is_transient(), "{error}");
+        assert!(error.is_out_of_space(), "{error}");
     }
 
     #[test]

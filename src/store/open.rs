@@ -124,7 +124,7 @@ pub fn open(
         suspect: false.into(),
         queue: queue.into(),
         trouble: None.into(),
-        held,
+        _held: held,
     });
     let mut damage: Vec<String> = Vec::new();
     for found in opened.damage.iter().chain(&view.damage).map(Damage::to_string) {
@@ -228,8 +228,11 @@ pub fn open_view(
                     let replay = replay(&view, ledger.folder(), &Start::After(mark), progress)?;
                     let fresh = mark.number == 0;
                     if fresh || replay.damage.is_empty() {
-                        let missing = (fresh && replay.records > 0)
-                            .then(|| if existed { "it was empty" } else { "it was missing" });
+                        let missing = (fresh && replay.records > 0).then_some(if existed {
+                            "it was empty"
+                        } else {
+                            "it was missing"
+                        });
                         return Ok(OpenedView {
                             view,
                             rebuilt: missing.map(str::to_owned),

@@ -132,28 +132,6 @@ impl Queue {
         }
     }
 
-    pub fn renew(&mut self, id: &str, lease: Duration) -> bool {
-        let Some(mut entry) = self.jobs.get(id).cloned() else { return false };
-        let Place::Leased { starting, .. } = entry.place else { return false };
-        self.forget(id);
-        entry.place = Place::Leased { until: after(lease), starting };
-        self.put(id, entry);
-        true
-    }
-
-    /// How long until a claim may succeed; `None` when nothing waits and nothing is held.
-    pub fn next_claim_in(&mut self, now: Timestamp) -> Option<Duration> {
-        self.wake(now);
-        if !self.ready.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let clock = Instant::now();
-        let due = self.later.first().map(|(due, _)| until(now, *due));
-        let timer = self.timers.first().map(|(at, _)| at.saturating_duration_since(clock));
-        let lease = self.leases.first().map(|(at, _)| at.saturating_duration_since(clock));
-        [due, timer, lease].into_iter().flatten().min()
-    }
-
     pub fn counts(&self) -> JobCounts {
         let ready = self.ready.iter().filter_map(|(_, _, id)| self.jobs.get(id));
         JobCounts {
@@ -260,7 +238,6 @@ mod tests {
         let order: Vec<_> = std::iter::from_fn(|| claim(&store, 50)).collect();
         let expected = [&ids[2], &ids[0], &ids[1]].map(|id| (id.clone(), 1));
         assert_eq!(order, expected, "the fourth is not due");
-        assert_eq!(store.next_claim_in(at(90)).unwrap(), Duration::from_secs(10));
         assert_eq!(claim(&store, 100), Some((ids[3].clone(), 1)));
         settle(&store).await;
         assert_eq!(store.job_counts().running, 4);
@@ -307,23 +284,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lease_that_is_over_frees_its_job_and_a_renewed_one_does_not() {
+    async fn a_lease_that_is_over_frees_its_job() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = open(dir.path());
         let id = enqueue(&store, 1, 0, 5).await;
-        let short = Duration::from_millis(40);
+        let short = Duration::from_millis(200);
         store.claim(at(1), short).unwrap().unwrap();
         assert_eq!(claim(&store, 1), None);
         settle(&store).await;
-        assert!(store.renew(&id, LONG));
-        tokio::time::sleep(short * 2).await;
-        assert_eq!(claim(&store, 1), None, "renewed");
-        assert!(store.renew(&id, short));
-        tokio::time::sleep(short * 2).await;
-        assert_eq!(claim(&store, 1), Some((id.clone(), 2)));
         assert_eq!(claim(&store, 1), None);
-        end(&store, &id, JobOutcome::Done).await;
-        assert!(!store.renew(&id, LONG));
+        tokio::time::sleep(short * 2).await;
+        assert_eq!(claim(&store, 1), Some((id, 2)));
+        assert_eq!(claim(&store, 1), None);
     }
 
     /// S4: nobody holds anything after a restart, and tries are still counted.
