@@ -60,10 +60,10 @@ pub fn unite(layers: &mut Vec<Layer>, problems: &mut Vec<Problem>) -> Settings {
             Kind::MissingField(name) => {
                 report = !taken_out.iter().any(|(at, key)| *at == path && key == name);
             }
-            Kind::InvalidType(_, expected) if expected.contains("string") => {
-                if as_text(layers, &path) {
-                    continue;
-                }
+            Kind::InvalidType(_, expected)
+                if expected.contains("string") && as_text(layers, &path) =>
+            {
+                continue;
             }
             _ => {}
         }

@@ -26,9 +26,12 @@ const WAITING_MAX: usize = 1024;
 /// A report is not kept from a doctor because the disk that notes it is slow.
 const WAIT: Duration = Duration::from_secs(2);
 
+/// Which study, what of it, and who looked.
+type Look = (Option<StudyUid>, String, String);
+
 pub struct Audit {
     to_ledger: mpsc::Sender<Event>,
-    looks: Mutex<HashMap<(Option<StudyUid>, String, String), Instant>>,
+    looks: Mutex<HashMap<Look, Instant>>,
     clock: Arc<dyn Clock>,
 }
 

@@ -76,6 +76,9 @@ fn assert_kept(node: &Node, files: &[PathBuf]) {
     assert_eq!(files_below(&node.data.join("incoming")), Vec::<PathBuf>::new());
 }
 
+/// Id, whether an association comes first, bytes to send, PDU types to expect (`None`: closed).
+type Case = (&'static str, bool, Vec<u8>, &'static [Option<u8>]);
+
 #[test]
 fn dcmsend_echoscu_and_our_own_sender_find_a_node_that_keeps_what_they_send() {
     let folder = tempfile::tempdir().unwrap();
@@ -321,7 +324,7 @@ fn bad_peers_cost_nothing() {
     ]
     .concat()
     .concat();
-    let cases: Vec<(&str, bool, Vec<u8>, &[Option<u8>])> = vec![
+    let cases: Vec<Case> = vec![
         ("P03", false, endless.clone(), &[Some(7), None]),
         ("P04", false, [endless, vec![0; 8 << 20]].concat(), &[Some(7), None]),
         ("P26", true, [&[4, 0][..], &[0xFF; 4], &vec![0; 8 << 20]].concat(), &[Some(7), None]),
