@@ -193,7 +193,7 @@ pub fn wire_schema(schema: &Value) -> Value {
         Value::Object(map) => {
             let kept = map
                 .iter()
-                .filter(|(key, value)| !(BOUNDS.contains(&key.as_str()) && !value.is_object()));
+                .filter(|(key, value)| !BOUNDS.contains(&key.as_str()) || value.is_object());
             Value::Object(kept.map(|(key, value)| (key.clone(), wire_schema(value))).collect())
         }
         Value::Array(items) => Value::Array(items.iter().map(wire_schema).collect()),

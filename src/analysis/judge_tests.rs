@@ -219,13 +219,10 @@ fn millimetres_come_from_pixel_spacing_alone() {
 #[test]
 fn identifiers_do_not_come_back() {
     let text = "Kowalski, Agnieszka (PID-4711, born 2019-03-07): opacity in the left lung, seen by Dr Brandt. ACC-0815.";
-    let judged = Case::new(
-        "chest_xray",
-        vec![present("opacity_none", json!({}))].into_iter().take(0).collect(),
-    )
-    .with("impression", json!(text))
-    .with("recommendation", json!("Tell Kowalski at Saint Example Hospital."))
-    .judge();
+    let judged = Case::new("chest_xray", vec![])
+        .with("impression", json!(text))
+        .with("recommendation", json!("Tell Kowalski at Saint Example Hospital."))
+        .judge();
     for name in ["Kowalski", "Agnieszka", "4711", "2019", "Brandt", "0815", "Saint Example"] {
         assert!(!format!("{judged:?}").contains(name), "{name} in {judged:?}");
     }
@@ -248,7 +245,7 @@ fn text_is_made_harmless() {
     .judge();
     let finding = &judged.findings[0];
     assert_eq!(finding.description, "AB Bcc: evil@example <script>alert(1)</script> [2J");
-    assert_eq!(finding.differential, [finding.description.clone()]);
+    assert_eq!(finding.differential, std::slice::from_ref(&finding.description));
 }
 
 /// A14: another language is for a person, and the impression is made by rule.

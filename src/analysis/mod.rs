@@ -24,10 +24,6 @@ use serde::Deserialize;
 use serde::Serialize;
 
 pub use config::Config;
-#[cfg(test)]
-pub use config::Gateway;
-#[cfg(test)]
-pub use config::ResponseFormat;
 
 use crate::analysis::answer::Answer;
 use crate::analysis::prompt::Prompt;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::analysis::Gateway;
+use crate::analysis::config::Gateway;
 use crate::analysis::profile;
 use crate::analysis::testing;
 use crate::domain::uid::SopClassUid;

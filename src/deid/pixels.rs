@@ -124,7 +124,9 @@ mod tests {
         const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
         const SC: &str = SECONDARY_CAPTURE;
         let region = [[0, 10, 100, 90]];
-        let rows: [(&str, &str, &str, &str, &[[u32; 4]], Option<PixelRule>); 19] = [
+        // modality, SOP class, Conversion Type, Burned In Annotation, regions; the rule, if any
+        type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [[u32; 4]], Option<PixelRule>);
+        let rows: [Row; 19] = [
             ("CT", CT, "", "", &[], Some(PixelRule::Keep)),
             ("CR", CT, "", "NO", &[], Some(PixelRule::Keep)),
             ("MG", CT, "", "", &[], Some(PixelRule::Keep)),
