@@ -36,7 +36,7 @@ impl Provider for Layer {
 
 /// Lays the sources over the defaults. What cannot be used is taken out and named in `problems`,
 /// so that the rest is looked at too.
-pub fn unite(layers: &mut Vec<Layer>, problems: &mut Vec<Problem>) -> Settings {
+pub fn unite(layers: &mut [Layer], problems: &mut Vec<Problem>) -> Settings {
     let known = serde_json::to_value(Settings::default()).unwrap_or_default();
     for layer in layers.iter_mut() {
         let source = layer.source.clone();

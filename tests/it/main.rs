@@ -1,6 +1,7 @@
 //! Whole-program tests: the built `prelim` against real peers.
 
 mod crash;
+mod gateway;
 mod layers;
 mod net;
 mod node;

@@ -1,0 +1,124 @@
+//! A study read by an OpenAI-compatible gateway: what goes out, what comes back.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::node::Background;
+use crate::node::Node;
+use crate::node::chest_xray;
+use crate::node::free_port;
+use crate::node::python;
+use crate::node::root;
+use crate::node::run;
+use crate::node::wait_for;
+use crate::node::wait_until_listening;
+use crate::way::POSITIVE;
+use crate::way::Peers;
+use crate::way::files;
+
+struct Gateway {
+    _process: Background,
+    folder: PathBuf,
+    set: Vec<String>,
+}
+
+impl Gateway {
+    fn start(folder: &Path, mode: &str) -> Gateway {
+        let folder = folder.join("gateway");
+        std::fs::create_dir_all(&folder).unwrap();
+        let port = free_port();
+        let mut server = Command::new(python());
+        server.arg(root().join("tests/peers/openai_server.py"));
+        let server = server.arg(port.to_string()).arg(&folder).arg(mode).spawn().unwrap();
+        wait_until_listening(port);
+        let key = folder.join("key.txt");
+        std::fs::write(&key, "sk-fixture-0123456789\n").unwrap();
+        let set = vec![
+            "analysis.provider=\"main\"".to_owned(),
+            format!("analysis.gateways.main.url=\"http://127.0.0.1:{port}/v1\""),
+            "analysis.gateways.main.model=\"fixture-vision-1\"".to_owned(),
+            format!("analysis.gateways.main.api_key_file=\"{}\"", key.display()),
+        ];
+        Gateway { _process: Background(server), folder, set }
+    }
+
+    /// Head and body of each request, as bytes.
+    fn requests(&self) -> Vec<Vec<u8>> {
+        let all = files(&self.folder).into_iter();
+        let kept = all.filter(|file| file.extension().is_some_and(|end| end == "json"));
+        kept.map(|file| std::fs::read(file).unwrap()).collect()
+    }
+}
+
+#[test]
+fn a_gateway_reads_without_an_identity_and_its_finding_becomes_a_region_and_an_alert() {
+    let folder = tempfile::tempdir().unwrap();
+    let (peers, gateway) = (Peers::start(folder.path()), Gateway::start(folder.path(), "read"));
+    let file = folder.path().join("adult.dcm");
+    let uid = chest_xray(POSITIVE, &file, &["PatientAge=051Y", "PatientBirthDate=19741201"]);
+    let data = folder.path().join("data");
+    let set: Vec<&str> = peers.set.iter().chain(&gateway.set).map(String::as_str).collect();
+    let node = Node::start(&data, &set);
+    node.storescu(std::slice::from_ref(&file));
+    let shown = node.study_in(&uid, "delivered");
+    assert_eq!(shown["outcome"], "read", "{shown:#}");
+    assert_eq!(shown["findings"][0], "Pneumothorax", "{shown:#}");
+    assert_eq!(shown["urgency"], "urgent", "{shown:#}");
+    wait_for("the alert", || (!peers.mails().is_empty()).then_some(()));
+
+    // The box of the answer is a region in pixels of the instance: 224 x 224.
+    let assessment = std::fs::read(data.join("results").join(&uid).join("1/assessment.json"));
+    let assessment: serde_json::Value = serde_json::from_slice(&assessment.unwrap()).unwrap();
+    let region = &assessment["findings"][0]["regions"][0];
+    assert!((region["x0"].as_f64().unwrap() - 0.55 * 224.0).abs() < 0.01, "{assessment:#}");
+    let sr = data.join("results").join(&uid).join("1/sr.dcm");
+    let dump = String::from_utf8(run(Command::new("dsrdump").arg(sr)).stdout).unwrap();
+    assert!(dump.contains("Pneumothorax") && dump.contains("POLYLINE"), "{dump}");
+
+    // Nothing that names the patient or the study went out, in any form it could have.
+    let requests = gateway.requests();
+    assert_eq!(requests.len(), 1);
+    let body = &requests[0];
+    let has = |word: &[u8]| body.windows(word.len()).any(|part| part == word);
+    assert!(has(b"image_url") && has(b"Bearer sk-fixture-0123456789"));
+    for identity in ["Zyxwv", "Quentin", "PID-998877", "19741201", "ACC-774411", &uid, "20260105"] {
+        assert!(!has(identity.as_bytes()), "{identity} went out");
+    }
+    // The key stands in no log.
+    assert!(!node.log().contains("sk-fixture"), "{}", node.log());
+}
+
+#[test]
+fn an_answer_that_is_no_reading_needs_review_and_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (peers, gateway) = (Peers::start(folder.path()), Gateway::start(folder.path(), "prose"));
+    let file = folder.path().join("adult.dcm");
+    let uid = chest_xray(POSITIVE, &file, &["PatientAge=051Y"]);
+    let set: Vec<&str> = peers.set.iter().chain(&gateway.set).map(String::as_str).collect();
+    let node = Node::start(&folder.path().join("data"), &set);
+    node.storescu(std::slice::from_ref(&file));
+    let shown = node.study_in(&uid, "needs_review");
+    assert_eq!(gateway.requests().len(), 2, "asked once more, then a person");
+    let mail = wait_for("a mail for review", || peers.mails().into_iter().next());
+    let subject = mail["headers"]["subject"].as_str().unwrap();
+    assert!(subject.contains("needs review"), "{subject}");
+    // The report and the structured report say so too, and are delivered.
+    wait_for("two objects in the PACS", || (files(&peers.pacs_folder).len() == 2).then_some(()));
+    let text = folder.path().join("data/results").join(&uid).join("1/report.txt");
+    let text = std::fs::read_to_string(text).unwrap().to_lowercase();
+    assert!(text.contains("review") && !text.contains("normal"), "{text}\n{shown:#}");
+}
+
+#[test]
+fn a_busy_gateway_is_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), "busy-once");
+    let file = folder.path().join("adult.dcm");
+    let uid = chest_xray(POSITIVE, &file, &["PatientAge=051Y"]);
+    let set: Vec<&str> = gateway.set.iter().map(String::as_str).collect();
+    let node = Node::start(&folder.path().join("data"), &set);
+    node.storescu(std::slice::from_ref(&file));
+    assert_eq!(node.study_in(&uid, "delivered")["outcome"], "read");
+    assert_eq!(gateway.requests().len(), 2);
+}
