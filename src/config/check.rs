@@ -42,7 +42,7 @@ pub fn unite(layers: &mut [Layer], problems: &mut Vec<Problem>) -> Settings {
         let source = layer.source.clone();
         drop_unknown(&source, "", &known, &mut layer.dict, problems);
     }
-    let original = layers.clone();
+    let original = layers.to_vec();
     let mut taken_out: Vec<(Vec<String>, String)> = Vec::new();
     while problems.len() < PROBLEMS_MAX {
         let error = match crate::config::figment(layers).extract::<Settings>() {
