@@ -138,10 +138,15 @@ pub fn progress() -> impl Fn(crate::store::Progress) {
 /// A table for people, without lines between rows.
 pub fn table<const N: usize>(header: [&str; N]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(comfy_table::presets::NOTHING);
     table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
     table.set_header(header);
     table
+}
+
+/// A time for people, in UTC.
+pub fn time(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
 /// Text from outside, without characters that move the cursor or colour the terminal.

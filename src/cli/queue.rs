@@ -57,7 +57,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 JobState::Dead => "dead",
                 JobState::Dropped => "dropped",
             };
-            let (tries, due) = (row.attempts.to_string(), row.due.to_string());
+            let (tries, due) = (row.attempts.to_string(), cli::time(row.due));
             table.add_row([row.job.id, state.into(), tries, due, cli::plain(&row.cause)]);
         }
         println!("{table}");

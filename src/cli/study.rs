@@ -61,7 +61,11 @@ async fn find(args: &Args) -> anyhow::Result<Option<StudyView>> {
 
 fn print(view: &StudyView) {
     let study = &view.study;
-    let urgency = study.urgency.map_or("not assessed", |urgency| urgency.as_str());
+    // What no model has read is never called routine.
+    let urgency = match (study.outcome.as_deref(), study.urgency) {
+        (Some("read" | "needs_review"), Some(urgency)) => urgency.as_str(),
+        _ => "not assessed",
+    };
     let reason = match study.reason.is_empty() {
         true => String::new(),
         false => format!(" ({})", cli::plain(&study.reason)),
@@ -71,7 +75,11 @@ fn print(view: &StudyView) {
     println!("Urgency      {urgency}");
     println!("Examination  {} {}", cli::plain(&study.modality), cli::plain(&study.examination));
     println!("Images       {} from {}", study.instances, cli::plain(&study.calling_ae));
-    println!("Received     {} to {}", study.first_received_at, study.last_received_at);
+    println!(
+        "Received     {} to {}",
+        cli::time(study.first_received_at),
+        cli::time(study.last_received_at)
+    );
     if study.conflicts > 0 {
         println!("Conflicts    {} images came again with other content", study.conflicts);
     }
@@ -117,7 +125,7 @@ fn print(view: &StudyView) {
         for sending in &alert.sendings {
             let word = if sending.detail.is_empty() { &sending.cause } else { &sending.detail };
             table.add_row([
-                alert.raised_at.to_string(),
+                cli::time(alert.raised_at),
                 alert.urgency.as_str().to_owned(),
                 cli::plain(&alert.findings.join(", ")),
                 sending.channel.clone(),
@@ -130,7 +138,7 @@ fn print(view: &StudyView) {
     let mut table = cli::table(["When", "Revision", "What", "Detail"]);
     for row in &view.history {
         let revision = row.revision.map(|revision| revision.to_string()).unwrap_or_default();
-        table.add_row([row.at.to_string(), revision, row.what.clone(), cli::plain(&row.detail)]);
+        table.add_row([cli::time(row.at), revision, row.what.clone(), cli::plain(&row.detail)]);
     }
     section("History", &table);
     println!("\n{}", view.notice);

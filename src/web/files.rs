@@ -12,8 +12,10 @@ use rust_embed::RustEmbed;
 use tokio_util::io::ReaderStream;
 
 use crate::domain::uid::StudyUid;
+use crate::web::Shared;
 use crate::web::Web;
 use crate::web::access::Viewer;
+use crate::web::inspect;
 use crate::web::problem::Failure;
 
 #[derive(RustEmbed)]
@@ -34,23 +36,11 @@ pub async fn result(
     if !is_file_name(&file) {
         return Err(unknown());
     }
-    // Only what the ledger knows is an artefact; what is on its way is not.
     let (study, name) = (uid.clone(), file.clone());
-    let found = web
-        .read(move |web| {
-            let store = &web.node.store;
-            let known = store.artefacts(&study, revision)?;
-            let Some(row) = known.into_iter().find(|row| row.file == name) else {
-                return Ok(None);
-            };
-            let Some(path) = store.result_path(&study, revision, &name) else { return Ok(None) };
-            Ok(std::fs::File::open(path).ok().map(|file| (row, file)))
-        })
-        .await?;
-    let Some((row, open)) = found else { return Err(unknown()) };
+    let found = web.read(move |web| open(web, &study, revision, &name)).await?;
+    let Some((noted, size, open)) = found else { return Err(unknown()) };
     web.audit.look(Some(&uid), &format!("{file} of revision {revision}"), &viewer).await;
-    let size = row.size_bytes;
-    let mut response = send(open, size, media_type(&file, &row.media_type));
+    let mut response = send(open, size, media_type(&file, &noted));
     let headers = response.headers_mut();
     if file.ends_with(".html") {
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(REPORT_POLICY));
@@ -62,6 +52,40 @@ pub async fn result(
         }
     }
     Ok(response)
+}
+
+/// Only what the ledger or the assessment names is served: a file that is still being written
+/// is not. Returns the media type as noted, the size and the open file.
+fn open(
+    web: &Shared,
+    study: &StudyUid,
+    revision: u32,
+    name: &str,
+) -> Result<Option<(String, u64, std::fs::File)>, Failure> {
+    let store = &web.node.store;
+    let artefacts = store.artefacts(study, revision)?;
+    let noted = match artefacts.into_iter().find(|row| row.file == name) {
+        Some(row) => row.media_type,
+        None if is_part_of_reading(web, study, revision, name)? => String::new(),
+        None => return Ok(None),
+    };
+    let path = store.result_path(study, revision, name);
+    let Some(Ok(file)) = path.map(std::fs::File::open) else { return Ok(None) };
+    let Ok(about) = file.metadata() else { return Ok(None) };
+    Ok(Some((noted, about.len(), file)))
+}
+
+/// The pictures that a reading rests on are no artefacts: nobody gets them but who looks here.
+fn is_part_of_reading(
+    web: &Shared,
+    study: &StudyUid,
+    revision: u32,
+    name: &str,
+) -> Result<bool, Failure> {
+    let assessment = inspect::assessment_of(&web.node.store, study, revision)?;
+    Ok(assessment.is_some_and(|assessment| {
+        name == inspect::ASSESSMENT || assessment.pictures.iter().any(|shown| shown.file == name)
+    }))
 }
 
 /// Streams a file, so that a large one does not stand in memory.

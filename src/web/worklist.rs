@@ -182,7 +182,7 @@ fn row(web: &Shared, study: StudyRow, now: Timestamp) -> Row {
     let note = match (study.outcome.as_deref(), study.state) {
         (Some("not_covered"), _) => "No model covers this study: measurements only",
         (Some("needs_review"), _) | (_, StudyState::NeedsReview) => "A person must look",
-        (Some("read"), _) if study.findings.is_empty() => "Nothing of what was looked for",
+        (Some("read"), _) if study.findings.is_empty() => "Nothing seen of what was looked for",
         (_, StudyState::Failed) => "Could not be read",
         (_, StudyState::Held) => "Not for reading",
         _ => "",
