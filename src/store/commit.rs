@@ -30,6 +30,7 @@ use crate::store::event::Receipt;
 use crate::store::folder::Held;
 use crate::store::index;
 use crate::store::ledger::Ledger;
+use crate::store::objects;
 use crate::store::objects::Objects;
 use crate::store::open;
 use crate::store::queue::Queue;
@@ -345,9 +346,9 @@ fn prepare(
                 answers.push(Answer::Done);
             }
             Request::Instance(receipt) => {
-                let (stored, loser) = add_instance(&mut txn, shared, receipt, &mut add)?;
+                let (stored, not_kept) = add_instance(&mut txn, shared, receipt, &mut add)?;
                 answers.push(Answer::Stored(stored));
-                losers.extend(loser);
+                losers.extend(not_kept);
             }
         }
         if !events.is_empty() {
@@ -421,12 +422,13 @@ fn add_instance(
     shared: &Shared,
     receipt: &Receipt,
     add: &mut Add<'_>,
-) -> Result<(Stored, Option<String>), StoreError> {
+) -> Result<(Stored, Vec<String>), StoreError> {
     let stored = Event::InstanceStored { receipt: receipt.clone() };
     let Some(first) = txn.instance(&receipt.sop_instance_uid)?.map(|row| row.receipt) else {
         let revision = open_revision(txn, receipt, add)?;
         add(txn, stored)?;
-        return Ok((Stored::New { revision }, None));
+        // Left by a kill between file and receipt, or of another association that now comes second.
+        return Ok((Stored::New { revision }, objects::beside(&receipt.object)));
     };
     let same_bytes = first.digest == receipt.digest && first.study_uid == receipt.study_uid;
     let same_place = first.object == receipt.object;
@@ -442,19 +444,19 @@ fn add_instance(
         if !same_place && lost() {
             // The file of the first is gone: this one takes its place.
             add(txn, stored)?;
-            return Ok((Stored::SameBytes, None));
+            return Ok((Stored::SameBytes, Vec::new()));
         }
         add(txn, repeated)?;
         let loser = (!same_place).then(|| receipt.object.clone());
-        return Ok((Stored::SameBytes, loser));
+        return Ok((Stored::SameBytes, loser.into_iter().collect()));
     }
     add(txn, repeated)?;
     if same_place {
         // The file of the first was gone and this one stands there now: let the row say so.
         add(txn, stored)?;
-        return Ok((Stored::OtherBytes, None));
+        return Ok((Stored::OtherBytes, Vec::new()));
     }
-    Ok((Stored::OtherBytes, Some(receipt.object.clone())))
+    Ok((Stored::OtherBytes, vec![receipt.object.clone()]))
 }
 
 #[cfg(test)]
@@ -547,6 +549,25 @@ mod tests {
         // Sent again by whoever got no answer: its own file is no loser.
         assert_eq!(store.commit_instance(kept.clone()).await.unwrap(), Stored::SameBytes);
         assert!(dir.path().join(&kept.object).is_file());
+    }
+
+    /// S4: killed between the file and its receipt; the sender got no answer and sends again.
+    #[tokio::test]
+    async fn a_file_that_never_got_its_receipt_goes_when_its_instance_comes_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open_with_fault(dir.path());
+        for _ in 0..2 {
+            let receipt = receipt(1, 1, "a");
+            let object = store.begin_object().unwrap();
+            object
+                .place(&receipt.study_uid, &receipt.series_uid, &receipt.sop_instance_uid)
+                .unwrap();
+        }
+        assert_eq!(objects(dir.path()).len(), 2);
+        assert_eq!(store_instance(&store, 1, 1, "a").await, Stored::New { revision: 1 });
+        let kept = store.instance(&sop(1, 1)).unwrap().unwrap().receipt.object;
+        assert!(kept.ends_with(".v3.dcm"));
+        assert_eq!(objects(dir.path()), [kept]);
     }
 
     #[tokio::test]

@@ -256,6 +256,24 @@ impl Drop for IncomingObject {
     }
 }
 
+/// The names that other files of the same instance have when there are any: all lower versions
+/// and the next one.
+pub fn beside(object: &str) -> Vec<String> {
+    let Some(stem) = object.strip_suffix(".dcm") else { return Vec::new() };
+    let folder = stem.rfind('/').map_or(0, |slash| slash + 1);
+    let (first, own) = match stem[folder..].find(".v") {
+        Some(at) => (&stem[..folder + at], stem[folder + at + 2..].parse().unwrap_or(1)),
+        None => (stem, 1_u32),
+    };
+    let versions = (1..=own.min(VERSIONS_MAX) + 1).filter(|version| *version != own);
+    versions
+        .map(|version| match version {
+            1 => format!("{first}.dcm"),
+            n => format!("{first}.v{n}.dcm"),
+        })
+        .collect()
+}
+
 /// Renames, but never over a file that is there.
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     use rustix::fs::CWD;
@@ -343,6 +361,14 @@ mod tests {
             assert_eq!(fs::read_to_string(dir.path().join(place)).unwrap(), bytes);
         }
         assert!(files(dir.path(), "incoming").is_empty());
+    }
+
+    #[test]
+    fn other_versions_of_a_file_are_known_by_their_names() {
+        assert_eq!(beside("objects/a/1.2/1.2.3.dcm"), ["objects/a/1.2/1.2.3.v2.dcm"]);
+        let third = ["a/1.2.3.dcm", "a/1.2.3.v2.dcm", "a/1.2.3.v4.dcm"];
+        assert_eq!(beside("a/1.2.3.v3.dcm"), third);
+        assert!(beside("a/b").is_empty());
     }
 
     #[test]
