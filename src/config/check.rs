@@ -86,7 +86,8 @@ pub fn unite(layers: &mut [Layer], problems: &mut Vec<Problem>) -> Settings {
 /// Does not repeat what stands under a key that might hold a secret.
 fn describe(kind: &Kind, path: &[String]) -> String {
     let name = path.last().map(String::as_str).unwrap_or_default();
-    let secret = ["key", "token", "password", "secret"].iter().any(|word| name.contains(word));
+    let words = ["key", "token", "password", "secret"];
+    let secret = words.iter().any(|word| name.split('_').next_back() == Some(word));
     match kind {
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if secret => {
             format!("not what is expected here: {expected}")

@@ -119,7 +119,7 @@ impl Config {
             range(key, found, 1, high, default, wait);
         }
         if let Err(error @ TokenError::Missing(_)) = self.token_is_named() {
-            problems.push(format!("{at}.listen: {error}"));
+            problems.push(error.to_string());
         }
         if !self.hosts_allowed.is_empty() && self.token_file.is_none() {
             problems.push(format!(
