@@ -107,7 +107,8 @@ fn an_answer_that_is_no_reading_needs_review_and_is_told() {
     wait_for("two objects in the PACS", || (files(&peers.pacs_folder).len() == 2).then_some(()));
     let text = folder.path().join("data/results").join(&uid).join("1/report.txt");
     let text = std::fs::read_to_string(text).unwrap().to_lowercase();
-    assert!(text.contains("review") && !text.contains("normal"), "{text}\n{shown:#}");
+    assert!(text.contains("a person must look at this study"), "{text}\n{shown:#}");
+    assert!(text.contains("not assessed"), "no urgency was given: {text}");
 }
 
 #[test]

@@ -32,7 +32,7 @@ READING = {
     ],
     "impression": "Left pneumothorax.",
     "recommendation": "Immediate clinical correlation.",
-    "image_quality": "adequate",
+    "image_quality": {"usable": "good", "remarks": ""},
     "urgency": "urgent",
     "confidence": 0.9,
 }
