@@ -19,6 +19,7 @@ use crate::domain::picture::ImageRef;
 use crate::domain::picture::PictureRef;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
+use crate::domain::text;
 
 const TEXT: &str = include_str!("../../templates/email/alert.txt.hbs");
 const HTML: &str = include_str!("../../templates/email/alert.html.hbs");
@@ -165,7 +166,7 @@ fn finding(number: usize, of: &Finding, study: &Study, clean: &Cleaner) -> Findi
         name: clean.line(&title(of)),
         urgency: of.urgency.as_str(),
         certainty: match of.probability.filter(|p| p.is_finite()) {
-            Some(p) => format!("{:.0} % according to the model", p.clamp(0.0, 1.0) * 100.0),
+            Some(p) => format!("{} according to the model", text::percent(p)),
             None => "the model gave no probability".to_owned(),
         },
         place: of.site.as_ref().map(|site| clean.line(&site.meaning)).unwrap_or_default(),

@@ -19,6 +19,7 @@ use crate::domain::profile::Profile;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
+use crate::domain::text;
 use crate::domain::uid;
 use crate::domain::urgency::Urgency;
 
@@ -135,12 +136,12 @@ pub fn pneumonia(basis: Basis, instance: &Instance, result: &LocalResult) -> Ass
     record.looked_for = vec!["Pneumonia pattern".into()];
     record.impression = match presence {
         Presence::Present => {
-            format!("Pattern of pneumonia (probability {:.2}).", result.probability)
+            format!("Pattern of pneumonia (probability {}).", text::percent(result.probability))
         }
         Presence::Undetermined => {
             format!(
-                "A pattern of pneumonia is neither clear nor excluded (probability {:.2}).",
-                result.probability
+                "A pattern of pneumonia is neither clear nor excluded (probability {}).",
+                text::percent(result.probability)
             )
         }
         Presence::Absent => "No finding above threshold among those looked for.".into(),

@@ -28,7 +28,7 @@ use crate::imaging::wrap::WrapFields;
 use crate::pipeline::record;
 use crate::pipeline::record::Request;
 use crate::pipeline::runner;
-use crate::pipeline::steps::Kit;
+use crate::pipeline::way::Kit;
 use crate::receive::Receiver;
 use crate::web::Accepted;
 use crate::web::Intake;

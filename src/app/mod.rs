@@ -19,7 +19,7 @@ use crate::config::Settings;
 use crate::dicom::storage_scp;
 use crate::domain::clock::SystemClock;
 use crate::pipeline::runner;
-use crate::pipeline::steps::Kit;
+use crate::pipeline::way::Kit;
 use crate::receive::Receiver;
 use crate::store::Store;
 use crate::web;

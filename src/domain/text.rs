@@ -38,9 +38,26 @@ fn is_invisible(c: char) -> bool {
         || u32::from(c) & 0xfffe == 0xfffe
 }
 
+/// A probability in per cent, whole numbers, without a space (as in clinical writing, and so
+/// that text taken out of a PDF keeps it together); never 0 % or 100 %, which would claim certainty.
+pub fn percent(probability: f64) -> String {
+    match probability {
+        p if !(0.0..=1.0).contains(&p) => "?".into(),
+        p if p < 0.01 => "<1%".into(),
+        p if p > 0.99 => ">99%".into(),
+        p => format!("{:.0}%", p * 100.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_probability_is_shown_as_certain() {
+        let shown = [0.93, 0.004, 0.999, 1.0, 1.2, f64::NAN].map(percent);
+        assert_eq!(shown, ["93%", "<1%", ">99%", ">99%", "?", "?"]);
+    }
 
     #[test]
     fn control_and_direction_characters_go_and_mark_up_stays() {

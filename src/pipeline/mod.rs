@@ -4,6 +4,8 @@ pub mod job;
 pub mod record;
 pub mod runner;
 pub mod steps;
+pub mod telling;
+pub mod way;
 
 use serde::Deserialize;
 use serde::Serialize;

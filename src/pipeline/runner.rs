@@ -14,7 +14,7 @@ use crate::assemble::Verdict;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::job;
 use crate::pipeline::steps;
-use crate::pipeline::steps::Kit;
+use crate::pipeline::way::Kit;
 use crate::store::StoreError;
 use crate::store::event::Event;
 use crate::store::event::JobKind;

@@ -4,16 +4,11 @@
 //! A step may run twice (a kill between its work and its commit): it writes the same files
 //! again under the same names, and what it enqueues has the same ids.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::alert;
-use crate::alert::Alert;
 use crate::analysis;
 use crate::analysis::gate;
 use crate::analysis::plan::Plan;
@@ -31,13 +26,10 @@ use crate::deliver::backoff::Schedule;
 use crate::deliver::pacs::Artefact;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
-use crate::domain::clock::Clock;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PixelRule;
-use crate::domain::profile::Profile;
 use crate::domain::study::Study;
 use crate::domain::uid::StudyUid;
-use crate::domain::urgency::Urgency;
 use crate::pipeline::job;
 use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
@@ -46,106 +38,21 @@ use crate::pipeline::record::AnswerRecord;
 use crate::pipeline::record::PicturesRecord;
 use crate::pipeline::record::PlanRecord;
 use crate::pipeline::record::Request;
-use crate::report::Communication;
+use crate::pipeline::telling;
+use crate::pipeline::way::Kit;
+use crate::pipeline::way::Way;
 use crate::sr;
 use crate::sr::SrClass;
 use crate::sr::SrOptions;
 use crate::store::DeliveryState;
 use crate::store::RevisionRow;
-use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::event::Event;
 use crate::store::event::Job;
 use crate::store::event::JobKind;
 use crate::store::event::StudyState;
 use crate::worker::Object;
-use crate::worker::Pool;
 use crate::worker::WorkerError;
-
-/// Everything the steps work with.
-pub struct Kit {
-    pub store: Store,
-    pub pool: Pool,
-    pub clock: Arc<dyn Clock>,
-    pub profiles: Vec<Profile>,
-    pub providers: BTreeMap<String, Arc<dyn Provider>>,
-    /// This node, as it stands in what it writes.
-    pub equipment: sr::Equipment,
-    pub pipeline: crate::pipeline::Config,
-    pub assemble: crate::assemble::Config,
-    pub analysis: analysis::Config,
-    pub report: crate::report::Config,
-    pub deliver: deliver::Config,
-    pub alert: alert::Config,
-}
-
-/// One revision of one study, and its files.
-struct Way<'a> {
-    kit: &'a Kit,
-    study_uid: &'a StudyUid,
-    revision: u32,
-}
-
-impl Way<'_> {
-    fn save<T: Serialize>(&self, file: &str, value: &T) -> Result<(), StepError> {
-        let bytes = serde_json::to_vec_pretty(value).map_err(StepError::lasting)?;
-        self.save_bytes(file, &bytes)
-    }
-
-    fn save_bytes(&self, file: &str, bytes: &[u8]) -> Result<(), StepError> {
-        let written = self.kit.store.write_result(self.study_uid, self.revision, file, bytes);
-        written.map_err(StepError::passing)
-    }
-
-    /// Writes a file that others see: page, `prelim study`, destinations, `prelim verify`.
-    fn keep(&self, file: &str, media_type: &str, bytes: &[u8]) -> Result<Event, StepError> {
-        self.save_bytes(file, bytes)?;
-        Ok(Event::ArtefactWritten {
-            study_uid: self.study_uid.clone(),
-            revision: self.revision,
-            file: file.to_owned(),
-            media_type: media_type.to_owned(),
-            size_bytes: bytes.len() as u64,
-            digest: sha256(bytes),
-            at: self.kit.clock.now(),
-        })
-    }
-
-    fn load<T: DeserializeOwned>(&self, file: &str) -> Result<T, StepError> {
-        self.load_if_there(file)?
-            .ok_or_else(|| StepError::lasting(format!("{file} of the step before is gone")))
-    }
-
-    fn load_if_there<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, StepError> {
-        self.load_bytes(file)?
-            .map(|bytes| {
-                serde_json::from_slice(&bytes)
-                    .map_err(|_| StepError::lasting(format!("{file} cannot be read")))
-            })
-            .transpose()
-    }
-
-    fn load_bytes(&self, file: &str) -> Result<Option<Vec<u8>>, StepError> {
-        let read = self.kit.store.read_result(self.study_uid, self.revision, file);
-        read.map_err(StepError::passing)
-    }
-
-    fn state(&self, to: StudyState, reason: impl Into<String>) -> Event {
-        let (study_uid, revision) = (self.study_uid.clone(), self.revision);
-        Event::StateChanged {
-            study_uid,
-            revision,
-            to,
-            reason: reason.into(),
-            at: self.kit.clock.now(),
-        }
-    }
-
-    fn next(&self, kind: JobKind) -> Event {
-        let job = job::job(kind, self.study_uid, self.revision, self.kit.clock.now());
-        Event::JobEnqueued { job }
-    }
-}
 
 /// One try of one step: the events that its end brings, or why it failed.
 pub async fn run(kit: &Kit, job: &Job) -> Result<Vec<Event>, StepError> {
@@ -157,7 +64,7 @@ pub async fn run(kit: &Kit, job: &Job) -> Result<Vec<Event>, StepError> {
         JobKind::Judge => judge(&way),
         JobKind::Compose => compose(&way).await,
         JobKind::Deliver { artefact, destination } => deliver(&way, artefact, destination).await,
-        JobKind::Alert { alert, channel } => tell(&way, alert, channel).await,
+        JobKind::Alert { alert, channel } => telling::tell(&way, alert, channel).await,
     }
 }
 
@@ -193,7 +100,7 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
             Plan::Review { reason } => {
                 way.save(record::STUDY, &whole)?;
                 let mut events = vec![described("Unreadable")];
-                events.extend(needs_review(way, &reason));
+                events.extend(telling::needs_review(way, &reason));
                 return Ok(events);
             }
         };
@@ -408,7 +315,7 @@ fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         way.next(JobKind::Compose),
     ];
     if let Some(alert) = alert::decide(&assessment, alert_at, &way.kit.alert) {
-        events.extend(raise(way, &alert)?);
+        events.extend(telling::raise(way, &alert)?);
     }
     Ok(events)
 }
@@ -455,36 +362,6 @@ fn assess(
     }
 }
 
-/// The alert, and one job for each of its channels. A later revision with the same findings
-/// joins the alert that is out already.
-fn raise(way: &Way<'_>, alert: &Alert) -> Result<Vec<Event>, StepError> {
-    let known = way.kit.store.alerts(way.study_uid).map_err(StepError::passing)?;
-    if known.iter().any(|row| row.alert == alert.key) {
-        return Ok(Vec::new());
-    }
-    if alert.recipients.is_empty() {
-        tracing::warn!(
-            urgency = alert.urgency.as_str(),
-            "an alert has no recipient: only the page shows it"
-        );
-    }
-    metrics::counter!("prelim_alerts_raised_total", "urgency" => alert.urgency.as_str())
-        .increment(1);
-    let mut events = vec![Event::AlertRaised {
-        study_uid: way.study_uid.clone(),
-        revision: way.revision,
-        alert: alert.key.clone(),
-        urgency: alert.urgency,
-        findings: alert.titles.clone(),
-        recipients: alert.recipients.clone(),
-        at: way.kit.clock.now(),
-    }];
-    for channel in way.kit.alert.channels(&alert.recipients) {
-        events.push(way.next(JobKind::Alert { alert: alert.key.clone(), channel }));
-    }
-    Ok(events)
-}
-
 /// Report, structured report, Encapsulated PDF; then one delivery for each and destination.
 async fn compose(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let assessment: Assessment = way.load(record::ASSESSMENT)?;
@@ -503,7 +380,7 @@ async fn compose(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
             pictures.push((reference.clone(), bytes));
         }
     }
-    let communications = communications(way)?;
+    let communications = telling::communications(way)?;
     let mut files: Vec<(String, &'static str, Vec<u8>)> = Vec::new();
     for (nth, language) in way.kit.report.languages.iter().enumerate() {
         let rendered = way
@@ -558,27 +435,6 @@ async fn compose(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     Ok(events)
 }
 
-/// Who was told of this study so far, for the report.
-fn communications(way: &Way<'_>) -> Result<Vec<Communication>, StepError> {
-    let alerts = way.kit.store.alerts(way.study_uid).map_err(StepError::passing)?;
-    let sent = alerts.iter().flat_map(|row| {
-        let done = row.sendings.iter().filter(|sending| sending.state == DeliveryState::Done);
-        done.map(|sending| Communication {
-            at: sending.at,
-            what: match row.findings.is_empty() {
-                true => "needs review".to_owned(),
-                false => row.findings.join("; "),
-            },
-            to: alert::address(&sending.channel).to_owned(),
-            by: "Prelim".to_owned(),
-            how: "e-mail".to_owned(),
-            acknowledged_at: None,
-            acknowledged_by: String::new(),
-        })
-    });
-    Ok(sent.collect())
-}
-
 /// Which file goes where: one outbox entry for each.
 fn outbox(config: &crate::deliver::Config, files: &[&str]) -> Vec<(String, String)> {
     let mut entries = Vec::new();
@@ -628,60 +484,11 @@ async fn deliver(
     }])
 }
 
-fn undelivered(error: DeliverError) -> StepError {
+pub fn undelivered(error: DeliverError) -> StepError {
     match error.is_transient() {
         true => StepError::passing(error),
         false => StepError::lasting(error),
     }
-}
-
-/// One alert to one person. A second run is the same message: its Message-ID is fixed.
-async fn tell(way: &Way<'_>, key: &str, channel: &str) -> Result<Vec<Event>, StepError> {
-    let config = &way.kit.alert;
-    let (alert, assessment) = alert_of(way, key)?;
-    let shown = assessment.pictures.iter().find(|p| Some(p.number) == assessment.key_picture);
-    let bytes = match shown {
-        Some(reference) => way.load_bytes(&reference.file)?,
-        None => None,
-    };
-    let picture = shown.zip(bytes.as_deref());
-    let to = [alert::address(channel).to_owned()];
-    let zone = &way.kit.equipment.time_zone;
-    let message = alert::compose(&alert, &assessment, &to, picture, config, zone);
-    let message = message.map_err(StepError::lasting)?;
-    let sent = deliver::email::send(&way.kit.deliver.email, &message).await;
-    let delivered = sent.map_err(undelivered)?;
-    metrics::counter!("prelim_alerts_sent_total").increment(1);
-    Ok(vec![Event::AlertSent {
-        study_uid: way.study_uid.clone(),
-        revision: way.revision,
-        alert: key.to_owned(),
-        channel: channel.to_owned(),
-        detail: delivered.detail,
-        at: way.kit.clock.now(),
-    }])
-}
-
-/// The alert with this key, and the record that it is about: the study's assessment, else, for a
-/// step that was given up, what is known of the study and why it needs review.
-fn alert_of(way: &Way<'_>, key: &str) -> Result<(Alert, Assessment), StepError> {
-    let config = &way.kit.alert;
-    let with_key = |assessment: Assessment, alert_at| {
-        let alert =
-            alert::decide(&assessment, alert_at, config).filter(|alert| alert.key == key)?;
-        Some((alert, assessment))
-    };
-    if let Some(assessment) = way.load_if_there(record::ASSESSMENT)? {
-        let plan: PlanRecord = way.load(record::PLAN)?;
-        if let Some(found) = with_key(assessment, plan.profile.alert_at) {
-            return Ok(found);
-        }
-    }
-    let revisions = way.kit.store.revisions(way.study_uid).map_err(StepError::passing)?;
-    let row = revisions.into_iter().find(|row| row.revision == way.revision);
-    let reason = row.map(|row| row.reason).unwrap_or_default();
-    with_key(unread(way, &reason)?, Urgency::Critical)
-        .ok_or_else(|| StepError::lasting("the reading raises this alert no more"))
 }
 
 /// When this job is tried again: deliveries and alerts by their schedules over days, the steps
@@ -713,7 +520,7 @@ pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
         JobKind::Plan | JobKind::Picture | JobKind::Analyse | JobKind::Judge | JobKind::Compose => {
             let reason = format!("{} failed: {cause}", job::step_name(&job.kind));
             let way = Way { kit, study_uid: &job.study_uid, revision: job.revision };
-            needs_review(&way, &reason)
+            telling::needs_review(&way, &reason)
         }
         JobKind::Deliver { destination, .. } => {
             metrics::counter!("prelim_deliveries_dead_total", "destination" => destination.clone())
@@ -725,46 +532,6 @@ pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
             Vec::new()
         }
     }
-}
-
-/// A study that could not be read to its end: its state says so, and an alert for review.
-fn needs_review(way: &Way<'_>, reason: &str) -> Vec<Event> {
-    metrics::counter!("prelim_needs_review_total").increment(1);
-    let mut events = vec![way.state(StudyState::NeedsReview, reason)];
-    let raised = unread(way, reason).and_then(|assessment| {
-        let alert = alert::decide(&assessment, Urgency::Critical, &way.kit.alert);
-        alert.map_or(Ok(Vec::new()), |alert| raise(way, &alert))
-    });
-    match raised {
-        Ok(more) => events.extend(more),
-        Err(error) => tracing::error!(cause = error.cause, "no alert could be raised for review"),
-    }
-    events
-}
-
-/// The record of a study that no step could bring to an assessment, with what is known of it.
-fn unread(way: &Way<'_>, reason: &str) -> Result<Assessment, StepError> {
-    let study: Option<Study> = way.load_if_there(record::STUDY).unwrap_or_default();
-    let plan: Option<PlanRecord> = way.load_if_there(record::PLAN).unwrap_or_default();
-    let general = || way.kit.profiles.iter().min_by_key(|profile| profile.priority).cloned();
-    let profile = plan.map(|plan| plan.profile).or_else(general);
-    let profile = profile.ok_or_else(|| StepError::lasting("there is no profile at all"))?;
-    let now = way.kit.clock.now();
-    let basis = Basis {
-        study: study
-            .unwrap_or_else(|| Study::gather(way.study_uid.clone(), Vec::new(), Vec::new())),
-        revision: way.revision,
-        profile,
-        pictures: Vec::new(),
-        measurements: Vec::new(),
-        quality: Vec::new(),
-        excluded: Vec::new(),
-        notes: Vec::new(),
-        clinical_information: String::new(),
-        started_at: now,
-        finished_at: now,
-    };
-    Ok(analysis::record::needs_review(basis, reason, None))
 }
 
 /// Marks a revision as delivered once nothing of it is on its way any more.
@@ -787,9 +554,4 @@ pub async fn settle(kit: &Kit, study_uid: &StudyUid, revision: u32) -> Result<()
     let to = StudyState::Delivered;
     let study_uid = study_uid.clone();
     kit.store.commit(vec![Event::StateChanged { study_uid, revision, to, reason, at }]).await
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    use sha2::Digest as _;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

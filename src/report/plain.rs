@@ -144,17 +144,6 @@ pub fn age(years: f64, words: &Words) -> String {
     fill(text, &[("n", &format!("{:.0}", number.floor()))])
 }
 
-/// A probability in per cent, whole numbers, without a space (as in clinical writing, and so
-/// that text taken out of a PDF keeps it together); never 0 % or 100 %, which would claim certainty.
-pub fn percent(probability: f64) -> String {
-    match probability {
-        p if !(0.0..=1.0).contains(&p) => "?".into(),
-        p if p < 0.01 => "<1%".into(),
-        p if p > 0.99 => ">99%".into(),
-        p => format!("{:.0}%", p * 100.0),
-    }
-}
-
 /// A number without needless digits: 41.3, 120, 0.04.
 pub fn number(value: f64) -> String {
     if !value.is_finite() {
@@ -264,10 +253,6 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_people_write_them() {
-        assert_eq!(
-            [0.93, 0.004, 0.999, 1.2, f64::NAN].map(percent),
-            ["93%", "<1%", ">99%", "?", "?"]
-        );
         assert_eq!(
             [41.3, 120.4, 0.04, 7.0, -12.44].map(number),
             ["41.3", "120", "0.04", "7", "-12.4"]

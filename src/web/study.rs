@@ -16,6 +16,7 @@ use crate::domain::finding::Presence;
 use crate::domain::finding::Severity;
 use crate::domain::picture::ImageRef;
 use crate::domain::picture::PictureRef;
+use crate::domain::text;
 use crate::domain::uid::StudyUid;
 use crate::store::AlertRow;
 use crate::store::DeliveryRow;
@@ -312,7 +313,7 @@ fn finding_part(finding: &Finding, pictures: &[PictureRef]) -> FindingPart {
         is_present: finding.presence == Presence::Present,
         level: page::urgency_level(finding.urgency),
         details: details.join(", "),
-        probability: finding.probability.map(percent).unwrap_or_default(),
+        probability: finding.probability.map(text::percent).unwrap_or_default(),
         description: finding.description.clone(),
         measurements: finding
             .measurements
@@ -323,15 +324,6 @@ fn finding_part(finding: &Finding, pictures: &[PictureRef]) -> FindingPart {
         pictures: shown,
         differential: finding.differential.join(", "),
         recommendation: finding.recommendation.clone(),
-    }
-}
-
-/// Neither certainty is ever claimed.
-fn percent(probability: f64) -> String {
-    match probability * 100.0 {
-        p if p < 1.0 => "< 1 %".into(),
-        p if p > 99.0 => "> 99 %".into(),
-        p => format!("{p:.0} %"),
     }
 }
 
@@ -460,16 +452,4 @@ fn artefacts(view: &StudyView, now: Timestamp) -> Vec<ArtefactPart> {
         .collect();
     parts.sort_by(|a, b| b.revision.cmp(&a.revision).then_with(|| a.file.cmp(&b.file)));
     parts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_probability_is_shown_as_certain() {
-        assert_eq!(percent(1.0), "> 99 %");
-        assert_eq!(percent(0.0), "< 1 %");
-        assert_eq!(percent(0.874), "87 %");
-    }
 }

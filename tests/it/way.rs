@@ -291,3 +291,30 @@ fn a_second_node_on_the_same_folder_is_refused() {
     let status = second.0.wait().unwrap();
     assert_eq!(status.code(), Some(2));
 }
+
+/// Names in the character sets of the source come out right in report and structured report.
+#[test]
+fn names_of_other_scripts_come_out_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let node = Node::start(&data, &["report.languages=[\"ko\"]"]);
+    let cases = [
+        ("\\ISO 2022 IR 149", "Hong^Gildong=洪^吉洞=홍^길동", "Hong, Gildong (洪 吉洞, 홍 길동)"),
+        ("ISO 2022 IR 6\\ISO 2022 IR 87", "Yamada^Tarou=山田^太郎", "Yamada, Tarou (山田 太郎)"),
+        ("GB18030", "Wang^XiaoDong=王^小东", "Wang, XiaoDong (王 小东)"),
+        ("ISO_IR 192", "Nguyễn^Văn Ánh", "Nguyễn, Văn Ánh"),
+    ];
+    for (nth, (set, name, shown)) in cases.iter().enumerate() {
+        let file = folder.path().join(format!("{nth}.dcm"));
+        let set = format!("SpecificCharacterSet={set}");
+        let uid = chest_xray(NORMAL, &file, &[&set, &format!("PatientName={name}")]);
+        node.storescu(&[file]);
+        node.study_in(&uid, "delivered");
+        let results = data.join("results").join(&uid).join("1");
+        let text = std::fs::read_to_string(results.join("report.txt")).unwrap();
+        assert!(text.contains(shown), "{set}: {text}");
+        let pdf = run(Command::new("pdftotext").arg(results.join("report.pdf")).arg("-"));
+        assert!(String::from_utf8_lossy(&pdf.stdout).contains(shown), "{set}: {}", said(&pdf));
+        assert_eq!(value_of(&results.join("sr.dcm"), "0010,0010"), *name, "{set}");
+    }
+}

@@ -45,7 +45,8 @@ def main():
     ds.PixelRepresentation = 0
     for pair in pairs:
         keyword, value = pair.split("=", 1)
-        setattr(ds, keyword, value)
+        several = keyword == "SpecificCharacterSet" and "\\" in value
+        setattr(ds, keyword, value.split("\\") if several else value)
     pixels = grey.tobytes()
     ds.add_new("PixelData", "OB", pixels + b"\0" * (len(pixels) % 2))
     ds.file_meta = FileMetaDataset()

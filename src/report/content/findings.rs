@@ -29,7 +29,10 @@ impl Writer<'_> {
             name: self.given(plain::line(&name.text)),
             aside: self.aside(&name),
             place: self.place(finding),
-            certainty: finding.probability.map(plain::percent).unwrap_or_else(|| "–".into()),
+            certainty: finding
+                .probability
+                .map(crate::domain::text::percent)
+                .unwrap_or_else(|| "–".into()),
             urgency: self.badge(finding.urgency),
             code: plain::line(&format!("{} {}", finding.concept.scheme, finding.concept.value)),
             has_images: !images.is_empty(),

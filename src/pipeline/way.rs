@@ -1,0 +1,113 @@
+//! One revision of one study on its way: its files, its events, and everything the steps work with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::alert;
+use crate::analysis;
+use crate::analysis::provider::Provider;
+use crate::deliver;
+use crate::domain::clock::Clock;
+use crate::domain::profile::Profile;
+use crate::domain::uid::StudyUid;
+use crate::pipeline::job;
+use crate::pipeline::job::StepError;
+use crate::sr;
+use crate::store::Store;
+use crate::store::event::Event;
+use crate::store::event::JobKind;
+use crate::store::event::StudyState;
+use crate::worker::Pool;
+
+/// Everything the steps work with.
+pub struct Kit {
+    pub store: Store,
+    pub pool: Pool,
+    pub clock: Arc<dyn Clock>,
+    pub profiles: Vec<Profile>,
+    pub providers: BTreeMap<String, Arc<dyn Provider>>,
+    /// This node, as it stands in what it writes.
+    pub equipment: sr::Equipment,
+    pub pipeline: crate::pipeline::Config,
+    pub assemble: crate::assemble::Config,
+    pub analysis: analysis::Config,
+    pub report: crate::report::Config,
+    pub deliver: deliver::Config,
+    pub alert: alert::Config,
+}
+
+/// One revision of one study, and its files.
+pub struct Way<'a> {
+    pub kit: &'a Kit,
+    pub study_uid: &'a StudyUid,
+    pub revision: u32,
+}
+
+impl Way<'_> {
+    pub fn save<T: Serialize>(&self, file: &str, value: &T) -> Result<(), StepError> {
+        let bytes = serde_json::to_vec_pretty(value).map_err(StepError::lasting)?;
+        self.save_bytes(file, &bytes)
+    }
+
+    pub fn save_bytes(&self, file: &str, bytes: &[u8]) -> Result<(), StepError> {
+        let written = self.kit.store.write_result(self.study_uid, self.revision, file, bytes);
+        written.map_err(StepError::passing)
+    }
+
+    /// Writes a file that others see: page, `prelim study`, destinations, `prelim verify`.
+    pub fn keep(&self, file: &str, media_type: &str, bytes: &[u8]) -> Result<Event, StepError> {
+        self.save_bytes(file, bytes)?;
+        Ok(Event::ArtefactWritten {
+            study_uid: self.study_uid.clone(),
+            revision: self.revision,
+            file: file.to_owned(),
+            media_type: media_type.to_owned(),
+            size_bytes: bytes.len() as u64,
+            digest: sha256(bytes),
+            at: self.kit.clock.now(),
+        })
+    }
+
+    pub fn load<T: DeserializeOwned>(&self, file: &str) -> Result<T, StepError> {
+        self.load_if_there(file)?
+            .ok_or_else(|| StepError::lasting(format!("{file} of the step before is gone")))
+    }
+
+    pub fn load_if_there<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, StepError> {
+        self.load_bytes(file)?
+            .map(|bytes| {
+                serde_json::from_slice(&bytes)
+                    .map_err(|_| StepError::lasting(format!("{file} cannot be read")))
+            })
+            .transpose()
+    }
+
+    pub fn load_bytes(&self, file: &str) -> Result<Option<Vec<u8>>, StepError> {
+        let read = self.kit.store.read_result(self.study_uid, self.revision, file);
+        read.map_err(StepError::passing)
+    }
+
+    pub fn state(&self, to: StudyState, reason: impl Into<String>) -> Event {
+        let (study_uid, revision) = (self.study_uid.clone(), self.revision);
+        Event::StateChanged {
+            study_uid,
+            revision,
+            to,
+            reason: reason.into(),
+            at: self.kit.clock.now(),
+        }
+    }
+
+    pub fn next(&self, kind: JobKind) -> Event {
+        let job = job::job(kind, self.study_uid, self.revision, self.kit.clock.now());
+        Event::JobEnqueued { job }
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
