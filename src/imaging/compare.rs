@@ -160,7 +160,7 @@ impl Theirs {
 /// The sample data beside the repository, where it is there.
 fn shared_data() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let places = ["../shared/data", "/work/shared/data"].map(|at| root.join(at));
+    let places = ["../shared/data"].map(|at| root.join(at));
     places.into_iter().find(|folder| folder.is_dir())
 }
 
