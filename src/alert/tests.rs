@@ -99,7 +99,7 @@ fn an_alert_says_what_where_how_sure_on_which_image_and_that_nobody_checked() {
     for body in [&message.text, &message.html] {
         for said in [
             "Pneumothorax, left",
-            "93 %",
+            "93%",
             "Pleural structure",
             "severe",
             "series 1, image 1 (PA)",

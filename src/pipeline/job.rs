@@ -1,5 +1,6 @@
 //! Jobs of a study's way: their ids, their order, and what a failed try leads to.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -25,20 +26,26 @@ pub fn step_name(kind: &JobKind) -> &'static str {
     }
 }
 
+/// Priorities of what is urgent, of what goes out, of the reading: each has runners of its own, so
+/// that a mail server or an archive that does not answer delays no reading, and neither delays
+/// an alert.
+pub const ALERTS: RangeInclusive<u8> = 0..=0;
+pub const DELIVERIES: RangeInclusive<u8> = 1..=1;
+pub const READING: RangeInclusive<u8> = 2..=u8::MAX;
+
 /// A job of this kind, due now. Its id is made of what it is, so that a step that runs twice
-/// enqueues the same job once. Alerts go first, then deliveries, then the later steps of a
-/// study, so that a study that is nearly done does not wait for those that just came.
+/// enqueues the same job once. Later steps of a study go first, so that a study that is nearly done does not wait for those that just came.
 pub fn job(kind: JobKind, study_uid: &StudyUid, revision: u32, now: Timestamp) -> Job {
     let step = step_name(&kind);
     let mut id = format!("{study_uid}/{revision}/{step}");
     let priority = match &kind {
         JobKind::Alert { alert, channel } => {
             id = format!("{id}/{alert}/{channel}");
-            0
+            *ALERTS.start()
         }
         JobKind::Deliver { artefact, destination } => {
             id = format!("{id}/{artefact}/{destination}");
-            1
+            *DELIVERIES.start()
         }
         JobKind::Judge => 2,
         JobKind::Compose => 3,

@@ -13,9 +13,13 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Steps that run at the same time. Decoding and inference are bounded by `worker.processes`;
-    /// a step that waits for a gateway or a PACS holds one of these.
+    /// Steps of reading that run at the same time. Decoding and inference are bounded by
+    /// `worker.processes`; a step that waits for a gateway holds one of these.
     pub steps_at_once: usize,
+    /// Deliveries, and alerts, at the same time: runners of their own, so that an archive that does
+    /// not answer delays no reading and no alert.
+    pub deliveries_at_once: usize,
+    pub alerts_at_once: usize,
     /// Tries of a step that fails for a passing reason (gateway busy, worker killed) before a
     /// person must look. Deliveries and alerts have their own, longer schedule.
     pub tries_max: u32,
@@ -26,17 +30,29 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { steps_at_once: 8, tries_max: 5, crash_at: String::new() }
+        Config {
+            steps_at_once: 8,
+            deliveries_at_once: 4,
+            alerts_at_once: 4,
+            tries_max: 5,
+            crash_at: String::new(),
+        }
     }
 }
 
 impl Config {
     /// Adds one line to `problems` for each value that cannot work.
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
-        let n = self.steps_at_once;
-        if !(1..=256).contains(&n) {
-            let why = "none would stop every study, too many starve the receiver";
-            problems.push(format!("{at}.steps_at_once = {n}: use 1 to 256 (default 8); {why}"));
+        let d = Config::default();
+        for (key, n, usual) in [
+            ("steps_at_once", self.steps_at_once, d.steps_at_once),
+            ("deliveries_at_once", self.deliveries_at_once, d.deliveries_at_once),
+            ("alerts_at_once", self.alerts_at_once, d.alerts_at_once),
+        ] {
+            if !(1..=256).contains(&n) {
+                let why = "none would stop every study, too many starve the receiver";
+                problems.push(format!("{at}.{key} = {n}: use 1 to 256 (default {usual}); {why}"));
+            }
         }
         let n = self.tries_max;
         if !(1..=50).contains(&n) {

@@ -1,5 +1,6 @@
 //! Claims jobs and runs them; closes studies whose last image is there.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +32,15 @@ const LEASE: Duration = Duration::from_secs(3600);
 pub fn start(kit: Arc<Kit>, stop: CancellationToken, tasks: &TaskTracker) {
     tasks.spawn(settle_what_was_left(Arc::clone(&kit)));
     tasks.spawn(assemble_until_stopped(Arc::clone(&kit), stop.clone()));
-    for _ in 0..kit.pipeline.steps_at_once {
-        tasks.spawn(run_until_stopped(Arc::clone(&kit), stop.clone()));
+    let lanes = [
+        (kit.pipeline.alerts_at_once, job::ALERTS),
+        (kit.pipeline.deliveries_at_once, job::DELIVERIES),
+        (kit.pipeline.steps_at_once, job::READING),
+    ];
+    for (runners, lane) in lanes {
+        for _ in 0..runners {
+            tasks.spawn(run_until_stopped(Arc::clone(&kit), lane.clone(), stop.clone()));
+        }
     }
 }
 
@@ -101,16 +109,16 @@ pub async fn close(
         .await
 }
 
-async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
+async fn run_until_stopped(kit: Arc<Kit>, lane: RangeInclusive<u8>, stop: CancellationToken) {
     let mut changed = kit.store.changed();
     while !stop.is_cancelled() {
-        match kit.store.claim(kit.clock.now(), LEASE) {
+        match kit.store.claim(kit.clock.now(), LEASE, lane.clone()) {
             Ok(Some(claimed)) => {
                 let span = tracing::info_span!(
-                    "step",
-                    step = job::step_name(&claimed.job.kind),
+                    "study",
                     study_uid = %claimed.job.study_uid,
                     revision = claimed.job.revision,
+                    step = job::step_name(&claimed.job.kind),
                     attempt = claimed.attempt,
                 );
                 tokio::select! {
@@ -164,6 +172,9 @@ async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
         JobOutcome::Retry { .. } => "retry",
         JobOutcome::Dead { .. } => "dead",
     };
+    if matches!(outcome, JobOutcome::Done) {
+        tracing::info!(ms = started.elapsed().as_millis() as u64, "step done");
+    }
     metrics::histogram!("prelim_step_seconds", "step" => step)
         .record(started.elapsed().as_secs_f64());
     metrics::counter!("prelim_steps_total", "step" => step, "outcome" => label).increment(1);

@@ -627,7 +627,7 @@ mod tests {
             .commit(vec![Event::JobEnqueued { job: job(1, 1, JobKind::Plan, 0, 5) }])
             .await
             .unwrap();
-        store.claim(at(1), Duration::from_secs(60)).unwrap().unwrap();
+        store.claim(at(1), Duration::from_secs(60), 0..=u8::MAX).unwrap().unwrap();
         for instance in 1..=3 {
             let harm = |view: &View| {
                 view.fail_publish.store(true, Ordering::SeqCst);
@@ -638,7 +638,7 @@ mod tests {
             assert_eq!(stored, Stored::New { revision: 1 });
         }
         assert_eq!(store.study(&study(1)).unwrap().unwrap().instances, 3);
-        let held = store.claim(at(1), Duration::from_secs(60)).unwrap();
+        let held = store.claim(at(1), Duration::from_secs(60), 0..=u8::MAX).unwrap();
         assert_eq!(held, None, "a lease outlives the repair");
         store.read(View::check_sum).unwrap();
     }

@@ -30,6 +30,7 @@ mod crash_test;
 #[cfg(test)]
 mod testing;
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -192,8 +193,15 @@ impl Store {
     /// Takes the next job that is due: lower priority number first, then the older one. It is
     /// kept from others until it ends or `lease` is over. Its start is on the way to the ledger
     /// when this returns, and is there before anything the job itself commits.
-    pub fn claim(&self, now: Timestamp, lease: Duration) -> Result<Option<ClaimedJob>, StoreError> {
-        while let Some(taken) = self.shared.queue().claim(now, lease) {
+    ///
+    /// - `lane`: priorities that the caller takes.
+    pub fn claim(
+        &self,
+        now: Timestamp,
+        lease: Duration,
+        lane: RangeInclusive<u8>,
+    ) -> Result<Option<ClaimedJob>, StoreError> {
+        while let Some(taken) = self.shared.queue().claim(now, lease, lane.clone()) {
             let row = self.read(|view| view.get::<JobRow>(&key::job(&taken.id)));
             let row = match row {
                 Ok(Some(row)) if row.state.is_open() => row,

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -112,9 +113,16 @@ impl Queue {
         }
     }
 
-    pub fn claim(&mut self, now: Timestamp, lease: Duration) -> Option<Taken> {
+    /// - `lane`: priorities that the caller takes.
+    pub fn claim(
+        &mut self,
+        now: Timestamp,
+        lease: Duration,
+        lane: RangeInclusive<u8>,
+    ) -> Option<Taken> {
         self.wake(now);
-        let (_, _, id) = self.ready.first()?.clone();
+        let first = self.ready.range((*lane.start(), 0, String::new())..).next()?;
+        let id = lane.contains(&first.0).then(|| first.2.clone())?;
         let mut entry = self.jobs.get(&id)?.clone();
         self.forget(&id);
         entry.place = Place::Leased { until: after(lease), starting: true };
@@ -223,7 +231,7 @@ mod tests {
     }
 
     fn claim(store: &Store, now: i64) -> Option<(String, u32)> {
-        let claimed = store.claim(at(now), LONG).unwrap();
+        let claimed = store.claim(at(now), LONG, 0..=u8::MAX).unwrap();
         claimed.map(|claimed| (claimed.job.id, claimed.attempt))
     }
 
@@ -289,7 +297,7 @@ mod tests {
         let (store, _) = open(dir.path());
         let id = enqueue(&store, 1, 0, 5).await;
         let short = Duration::from_millis(200);
-        store.claim(at(1), short).unwrap().unwrap();
+        store.claim(at(1), short, 0..=u8::MAX).unwrap().unwrap();
         assert_eq!(claim(&store, 1), None);
         settle(&store).await;
         assert_eq!(claim(&store, 1), None);
@@ -326,14 +334,14 @@ mod tests {
             order: 1,
         };
         queue.set(&waiting, false, at(1));
-        assert!(queue.claim(at(1), LONG).is_some());
+        assert!(queue.claim(at(1), LONG, 0..=u8::MAX).is_some());
         queue.set(&waiting, false, at(1));
-        assert_eq!(queue.claim(at(1), LONG), None);
+        assert_eq!(queue.claim(at(1), LONG, 0..=u8::MAX), None);
         let running = JobRow { state: JobState::Running, attempts: 1, ..waiting.clone() };
         queue.set(&running, false, at(1));
-        assert_eq!(queue.claim(at(1), LONG), None);
+        assert_eq!(queue.claim(at(1), LONG, 0..=u8::MAX), None);
         queue.set(&waiting, false, at(1));
-        assert!(queue.claim(at(1), LONG).is_some());
+        assert!(queue.claim(at(1), LONG, 0..=u8::MAX).is_some());
     }
 
     /// S9: a wait is over by the monotonic clock too.
@@ -351,9 +359,29 @@ mod tests {
         let just_before = at(100) - jiff::SignedDuration::from_millis(30);
         queue.set(&row, false, just_before);
         let yesterday = at(-86_400);
-        assert_eq!(queue.claim(yesterday, LONG), None);
+        assert_eq!(queue.claim(yesterday, LONG, 0..=u8::MAX), None);
         tokio::time::sleep(Duration::from_millis(60)).await;
-        assert!(queue.claim(yesterday, LONG).is_some());
+        assert!(queue.claim(yesterday, LONG, 0..=u8::MAX).is_some());
+    }
+
+    #[test]
+    fn a_caller_gets_only_jobs_of_its_lane() {
+        let mut queue = Queue::default();
+        for (n, priority) in [(1, 1), (2, 5), (3, 0)] {
+            let row = JobRow {
+                job: job(n, 1, JobKind::Plan, 0, priority),
+                state: JobState::Waiting,
+                attempts: 0,
+                cause: String::new(),
+                due: at(0),
+                order: u64::from(n),
+            };
+            queue.set(&row, false, at(0));
+        }
+        let mut claimed = |lane| queue.claim(at(1), LONG, lane).is_some();
+        assert!(claimed(0..=0) && !claimed(0..=0), "one alert");
+        assert!(claimed(2..=u8::MAX) && !claimed(2..=u8::MAX), "one step of reading");
+        assert!(claimed(1..=1) && !claimed(0..=u8::MAX), "one delivery, and nothing is left");
     }
 
     #[test]
@@ -373,7 +401,7 @@ mod tests {
         }
         let mut last = (0, 0);
         for _ in 0..100_000 {
-            let id = queue.claim(at(1000), LONG).unwrap().id;
+            let id = queue.claim(at(1000), LONG, 0..=u8::MAX).unwrap().id;
             let entry = &queue.jobs[&id];
             assert!((entry.priority, entry.order) >= last);
             last = (entry.priority, entry.order);

@@ -292,6 +292,33 @@ fn a_second_node_on_the_same_folder_is_refused() {
     assert_eq!(status.code(), Some(2));
 }
 
+/// An archive that takes connections and never answers holds up neither readings nor alerts.
+#[test]
+fn a_silent_archive_delays_no_reading_and_no_alert() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("deliver.pacs.silent.address=\"{}\"", silent.local_addr().unwrap());
+    let mut set = peers.set();
+    set.extend(["deliver.pacs.silent.ae_title=\"SILENT\"", &address]);
+    set.extend(["pipeline.deliveries_at_once=2", "pipeline.steps_at_once=2"]);
+    let data = folder.path().join("data");
+    let node = Node::start(&data, &set);
+    let mut uids = Vec::new();
+    for nth in 0..5 {
+        let file = folder.path().join(format!("{nth}.dcm"));
+        uids.push(chest_xray(POSITIVE, &file, &[]));
+        node.storescu(&[file]);
+    }
+    // Each delivery waits 60 s for an answer; the last alert does not wait for any of them.
+    let begun = std::time::Instant::now();
+    wait_for("five mails", || (peers.mails().len() == 5).then_some(()));
+    assert!(begun.elapsed().as_secs() < 50, "{:?}", begun.elapsed());
+    for uid in &uids {
+        assert_eq!(study(&data, uid).unwrap()["outcome"], "read");
+    }
+}
+
 /// Names in the character sets of the source come out right in report and structured report.
 #[test]
 fn names_of_other_scripts_come_out_right() {
