@@ -30,6 +30,7 @@ use crate::dicom::storage_scp::StorageHandler;
 use crate::dicom::storage_scp::StoreRequest;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::clock::Clock;
+use crate::domain::text;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -228,7 +229,7 @@ impl Draft {
             .object
             .place(&study_uid, &series_uid, &named.sop_instance_uid)
             .map_err(|error| refused(&error))?;
-        let digest = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = text::hex(&self.hash.finalize());
         let (named, source) = (named.clone(), self.source);
         Ok(Placed { named, study_uid, series_uid, object, size_bytes, digest, source })
     }

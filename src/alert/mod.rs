@@ -16,6 +16,7 @@ use sha2::Sha256;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::finding::Finding;
+use crate::domain::text;
 use crate::domain::urgency::Urgency;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -210,7 +211,7 @@ fn digest(a: &Assessment, kind: Kind, findings: &[&Finding], revision: Option<u3
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    text::hex(&hash.finalize()[..16])
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ use crate::domain::assessment::Algorithm;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PicturePlan;
 use crate::domain::profile::Profile;
+use crate::domain::text;
 
 /// What came back from one study's reading, and how. Kept as it is beside the assessment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -277,7 +278,7 @@ fn reading(
             prompt_version: prompt.version.clone(),
             prompt_digest: prompt.digest.clone(),
             pictures: pictures.iter().map(|picture| picture.reference.digest.clone()).collect(),
-            answer_digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            answer_digest: text::hex(&digest),
             tokens: total.tokens,
             latency_ms: u64::try_from(total.latency.as_millis()).unwrap_or(u64::MAX),
             repaired,

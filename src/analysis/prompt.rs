@@ -15,6 +15,7 @@ use crate::domain::picture::PictureRef;
 use crate::domain::profile::Profile;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
+use crate::domain::text;
 
 /// What is sent beside the pictures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,7 +117,7 @@ pub fn render(
         system: SYSTEM.to_owned(),
         user,
         version: format!("{}/{}", profile.name, profile.version),
-        digest: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+        digest: text::hex(&hash.finalize()),
     })
 }
 

@@ -21,6 +21,7 @@ use crate::dicom::storage_scu::Head;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::picture::PictureFormat;
 use crate::domain::study::PersonName;
+use crate::domain::text;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
@@ -101,8 +102,7 @@ impl Intake for Uploads {
 /// A bare picture as a study of its own. Its UIDs come from the bytes and what was said of them:
 /// the same upload again is the same instance.
 fn fields(upload: &Upload, bytes: &[u8], zone: &TimeZone, now: Timestamp) -> WrapFields {
-    let digest = sha2::Sha256::digest(bytes);
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = text::hex(&sha2::Sha256::digest(bytes));
     let said = [&upload.modality, &upload.body_part, &upload.view, &upload.age, &upload.sex];
     let said = said.map(String::as_str).join("\n");
     let local = now.to_zoned(zone.clone());

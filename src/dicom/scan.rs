@@ -506,7 +506,7 @@ impl<I: Input> Walk<'_, I> {
 }
 
 /// A VR with a 16-bit length (PS3.5 table 7.1-2).
-fn has_short_length(vr: VR) -> bool {
+pub fn has_short_length(vr: VR) -> bool {
     matches!(
         vr,
         VR::AE

@@ -38,6 +38,11 @@ fn is_invisible(c: char) -> bool {
         || u32::from(c) & 0xfffe == 0xfffe
 }
 
+/// Two lowercase hexadecimal digits for each byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A probability in per cent, whole numbers, without a space (as in clinical writing, and so
 /// that text taken out of a PDF keeps it together); never 0 % or 100 %, which would claim certainty.
 pub fn percent(probability: f64) -> String {

@@ -20,6 +20,7 @@ use dicom_dictionary_std::tags;
 use dicom_dictionary_std::uids;
 
 use crate::dicom::charset;
+use crate::dicom::scan;
 use crate::domain::uid::TransferSyntaxUid;
 
 /// Everything before Pixel Data; ten thousand frames of functional groups need about 20 MB.
@@ -397,32 +398,7 @@ fn element_head(feed: &mut impl Feed, at: usize, encoding: Encoding) -> Result<H
         return Ok(Head { tag, vr: implicit_vr(tag), length: long, bytes: 8 });
     }
     let vr = VR::from_binary(code);
-    let is_short = matches!(
-        vr,
-        Some(
-            VR::AE
-                | VR::AS
-                | VR::AT
-                | VR::CS
-                | VR::DA
-                | VR::DS
-                | VR::DT
-                | VR::FL
-                | VR::FD
-                | VR::IS
-                | VR::LO
-                | VR::LT
-                | VR::PN
-                | VR::SH
-                | VR::SL
-                | VR::SS
-                | VR::ST
-                | VR::TM
-                | VR::UI
-                | VR::UL
-                | VR::US
-        )
-    );
+    let is_short = vr.is_some_and(scan::has_short_length);
     if is_short {
         let vr = vr.unwrap_or(VR::UN);
         return Ok(Head { tag, vr, length: short.into(), bytes: 8 });

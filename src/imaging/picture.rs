@@ -22,6 +22,7 @@ use crate::domain::picture::Window;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
+use crate::domain::text;
 use crate::imaging::ImagingError;
 use crate::imaging::decode::Image;
 use crate::imaging::select;
@@ -123,7 +124,7 @@ fn of_frame(
                 source_columns: raster.width as u32,
                 source_rows: raster.height as u32,
                 file: format!("picture-{number:02}.{extension}"),
-                digest: hex(&Sha256::digest(&encoded.bytes)),
+                digest: text::hex(&Sha256::digest(&encoded.bytes)),
             },
             media_type: media_type(plan.format),
             bytes: encoded.bytes,
@@ -262,10 +263,6 @@ fn compress(
     };
     written.map_err(|e| ImagingError::Picture(format!("encoding: {e}")))?;
     Ok(out)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The first frame of an instance in grey, for a local model.

@@ -12,6 +12,7 @@ use crate::analysis::provider::Provider;
 use crate::deliver;
 use crate::domain::clock::Clock;
 use crate::domain::profile::Profile;
+use crate::domain::text;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::job;
 use crate::pipeline::job::StepError;
@@ -109,5 +110,5 @@ impl Way<'_> {
 
 fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    text::hex(&sha2::Sha256::digest(bytes))
 }

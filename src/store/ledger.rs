@@ -29,6 +29,7 @@ use serde::Serialize;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::domain::text;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::folder;
@@ -47,7 +48,7 @@ pub struct Hash([u8; 32]);
 
 impl From<Hash> for String {
     fn from(hash: Hash) -> String {
-        hash.0.iter().map(|b| format!("{b:02x}")).collect()
+        text::hex(&hash.0)
     }
 }
 

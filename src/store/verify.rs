@@ -11,6 +11,7 @@ use serde::Serialize;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::domain::text;
 use crate::domain::uid::SopInstanceUid;
 use crate::store::Store;
 use crate::store::error::Doing as _;
@@ -423,7 +424,7 @@ fn check_artefact(
 
 /// SHA-256 in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    text::hex(&Sha256::digest(bytes))
 }
 
 /// Length of the file meta group behind its first element; the file then stands there.
@@ -450,7 +451,7 @@ pub fn data_set_digest(path: &Path) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect()),
+            0 => return Ok(text::hex(&hash.finalize())),
             n => hash.update(&buffer[..n]),
         }
     }

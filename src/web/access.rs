@@ -32,6 +32,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 use crate::domain::secret::Secret;
+use crate::domain::text;
 use crate::web::Web;
 use crate::web::WebState;
 use crate::web::problem::Failure;
@@ -135,7 +136,7 @@ impl Access {
             let oldest = sessions.iter().min_by_key(|(_, session)| session.until).map(|(k, _)| *k);
             oldest.map(|key| sessions.remove(&key));
         }
-        let name = key[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = text::hex(&key[..4]);
         sessions.insert(key, Session { name, until: now + self.session_time });
         value
     }
@@ -204,7 +205,7 @@ fn digest(text: &str) -> [u8; 32] {
 
 /// 256 random bits, hexadecimal.
 pub fn random_token() -> String {
-    rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect()
+    text::hex(&rand::random::<[u8; 32]>())
 }
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::domain::text;
 use crate::domain::uid::StudyUid;
 use crate::web::Shared;
 use crate::web::Web;
@@ -86,5 +87,5 @@ pub fn version(web: &Shared, study: Option<&StudyUid>) -> Result<String, Failure
     };
     let json = json.map_err(|_| Failure::internal("the version of a page"))?;
     let digest = Sha256::digest(json);
-    Ok(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(text::hex(&digest[..8]))
 }
