@@ -45,7 +45,7 @@ macro_rules! settings {
 
 settings! {
     /// Who may send, and how much at once.
-    dicom: crate::dicom::storage_scp::Config,
+    dicom: crate::dicom::config::Config,
     /// The web page, the API and who may see them.
     http: crate::web::Config,
     /// The data folder.

@@ -4,6 +4,7 @@
 pub mod association;
 pub mod charset;
 pub mod command;
+pub mod config;
 pub mod negotiation;
 pub mod pdu;
 pub mod scan;
@@ -11,4 +12,5 @@ pub mod status;
 pub mod storage_scp;
 pub mod storage_scu;
 
+mod admission;
 mod scp_session;

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::dicom::admission;
 use crate::dicom::association::Indication;
 use crate::dicom::association::Link;
 use crate::dicom::association::LinkError;
@@ -18,10 +19,8 @@ use crate::dicom::command::Command;
 use crate::dicom::command::field;
 use crate::dicom::negotiation;
 use crate::dicom::negotiation::Context;
-use crate::dicom::negotiation::Rejection;
 use crate::dicom::pdu::AbortReason;
 use crate::dicom::pdu::Pdv;
-use crate::dicom::pdu::Request;
 use crate::dicom::pdu::Transport;
 use crate::dicom::pdu::next_pdv;
 use crate::dicom::pdu::put_data;
@@ -75,8 +74,13 @@ pub async fn run<S: Transport>(
         stop_at: None,
         tally,
     };
-    let ended = match session.establish(number, evicted).await {
-        Ok(Ok(place)) => session.serve(place).await,
+    let Session { link, tally, .. } = &mut session;
+    let ended = match admission::establish(link, shared, tally, number, evicted).await {
+        Ok(Ok(agreed)) => {
+            session.contexts = agreed.contexts;
+            session.peer_pdu_bytes_max = agreed.peer_pdu_bytes_max;
+            session.serve(agreed.place).await
+        }
         Ok(Err(rejection)) => Ok(format!("rejected: {}", rejection.as_str())),
         Err(error) => Err(error),
     };
@@ -141,59 +145,6 @@ enum Fate {
 }
 
 impl<S: Transport> Session<'_, S> {
-    /// Waits for the request and answers it.
-    async fn establish(
-        &mut self,
-        number: u64,
-        evicted: CancellationToken,
-    ) -> Result<Result<Place, Rejection>, LinkError> {
-        let artim = Instant::now() + Duration::from_secs(self.shared.config.artim_s);
-        let indication = tokio::select! {
-            indication = self.link.receive(artim) => indication?,
-            () = evicted.cancelled() => return Err(LinkError::TimedOut),
-            () = self.shared.stop.cancelled() => return Err(LinkError::TimedOut),
-        };
-        self.shared.no_longer_waiting(number);
-        let Indication::Request(request) = indication else { return Err(LinkError::Closed) };
-        self.tally.calling_ae = printable(&request.titles[16..32]);
-        self.tally.called_ae = printable(&request.titles[..16]);
-        let span = tracing::Span::current();
-        span.record("calling", &self.tally.calling_ae);
-        span.record("called", &self.tally.called_ae);
-        let place = match self.admit(&request) {
-            Ok(place) => place,
-            Err(rejection) => {
-                self.link.send_reject(&rejection.encode()).await;
-                return Ok(Err(rejection));
-            }
-        };
-        let config = &self.shared.config;
-        let proposed = &request.body.presentation_contexts;
-        let (results, accepted) = negotiation::contexts(proposed, &config.transfer_syntaxes);
-        self.contexts = accepted;
-        self.peer_pdu_bytes_max = negotiation::pdu_bytes_max(&request.body.user_variables);
-        let accept = negotiation::encode_accept(&request, results, config.pdu_length_max);
-        self.link.send_accept(&accept).await?;
-        Ok(Ok(place))
-    }
-
-    fn admit(&self, request: &Request) -> Result<Place, Rejection> {
-        let config = &self.shared.config;
-        if let Some(rejection) = negotiation::reject(&request.body) {
-            return Err(rejection);
-        }
-        let (called, calling) = (&self.tally.called_ae, &self.tally.calling_ae);
-        if config.called_ae_check && called != config.ae_title.as_str() {
-            return Err(Rejection::CalledAe);
-        }
-        let allowed = &config.calling_aes;
-        if !allowed.is_empty() && !allowed.iter().any(|ae| ae.as_str() == calling) {
-            return Err(Rejection::CallingAe);
-        }
-        let place = self.shared.enter(self.tally.peer.ip(), calling);
-        place.ok_or(Rejection::LocalLimit)
-    }
-
     /// Handles messages until the association ends; the place is kept until then.
     async fn serve(&mut self, _place: Place) -> Result<String, LinkError> {
         loop {
@@ -471,19 +422,6 @@ impl<S: Transport> Session<'_, S> {
 
 fn unknown_operation() -> Refusal {
     Refusal::new(Status::UNRECOGNIZED_OPERATION, "only C-STORE and C-ECHO are served here")
-}
-
-/// An AE title for logs and lists: padding off, everything but printable ASCII escaped.
-fn printable(title: &[u8]) -> String {
-    let title: String = title.iter().map(|&b| char::from(b)).collect();
-    let mut printable = String::new();
-    for character in title.trim_matches([' ', '\0']).chars() {
-        match character {
-            ' '..='~' if character != '\\' => printable.push(character),
-            _ => printable.extend(character.escape_default()),
-        }
-    }
-    printable
 }
 
 #[cfg(test)]

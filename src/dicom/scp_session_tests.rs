@@ -12,13 +12,13 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::dicom::config::Config;
 use crate::dicom::pdu::tests::application;
 use crate::dicom::pdu::tests::context;
 use crate::dicom::pdu::tests::frame;
 use crate::dicom::pdu::tests::item;
 use crate::dicom::pdu::tests::request;
 use crate::dicom::pdu::tests::user_information;
-use crate::dicom::storage_scp::Config;
 use crate::dicom::storage_scp::StorageHandler;
 
 const CT: &str = uids::CT_IMAGE_STORAGE;
@@ -608,10 +608,4 @@ async fn a_stop_lets_messages_finish() {
     assert_eq!(endless.hear().await, Said::Abort(2, 0));
     let took = begun.elapsed().as_secs_f64();
     assert!((2.9..6.0).contains(&took), "{took} s");
-}
-
-#[test]
-fn an_ae_title_is_printable_in_a_log() {
-    assert_eq!(printable(b"  CT 1   \0\0"), "CT 1");
-    assert_eq!(printable(b"A\r\n\x1b[31m\\ \xE9'"), "A\\r\\n\\u{1b}[31m\\\\ \\u{e9}'");
 }

@@ -25,6 +25,7 @@ use crate::cli::plain;
 use crate::cli::table;
 use crate::config::Settings;
 use crate::config::Sources;
+use crate::dicom::config;
 use crate::dicom::storage_scp;
 use crate::dicom::storage_scu;
 use crate::dicom::storage_scu::Target;
@@ -134,10 +135,8 @@ impl Around {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        let config = storage_scp::Config {
-            ae_title: AeTitle::parse("DEMOPACS")?,
-            ..storage_scp::Config::default()
-        };
+        let config =
+            config::Config { ae_title: AeTitle::parse("DEMOPACS")?, ..config::Config::default() };
         around.tasks.spawn(storage_scp::serve(
             pacs,
             Arc::new(config),

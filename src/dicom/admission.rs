@@ -1,0 +1,108 @@
+//! From a connection to an association: waits for the request, decides, answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::dicom::association::Indication;
+use crate::dicom::association::Link;
+use crate::dicom::association::LinkError;
+use crate::dicom::negotiation;
+use crate::dicom::negotiation::Context;
+use crate::dicom::negotiation::Rejection;
+use crate::dicom::pdu::Request;
+use crate::dicom::pdu::Transport;
+use crate::dicom::storage_scp::Place;
+use crate::dicom::storage_scp::Shared;
+use crate::dicom::storage_scp::Tally;
+
+/// What an open association may do.
+pub struct Agreed {
+    pub contexts: BTreeMap<u8, Context>,
+    pub peer_pdu_bytes_max: u32,
+    /// Kept until the association ends.
+    pub place: Place,
+}
+
+/// Waits for the request and answers it; notes in `tally` who asks.
+///
+/// - `evicted`: cancelled when this connection has to make room before it is an association.
+pub async fn establish<S: Transport>(
+    link: &mut Link<S>,
+    shared: &Arc<Shared>,
+    tally: &mut Tally,
+    number: u64,
+    evicted: CancellationToken,
+) -> Result<Result<Agreed, Rejection>, LinkError> {
+    let config = &shared.config;
+    let artim = Instant::now() + Duration::from_secs(config.artim_s);
+    let indication = tokio::select! {
+        indication = link.receive(artim) => indication?,
+        () = evicted.cancelled() => return Err(LinkError::TimedOut),
+        () = shared.stop.cancelled() => return Err(LinkError::TimedOut),
+    };
+    shared.no_longer_waiting(number);
+    let Indication::Request(request) = indication else { return Err(LinkError::Closed) };
+    tally.calling_ae = printable(&request.titles[16..32]);
+    tally.called_ae = printable(&request.titles[..16]);
+    let span = tracing::Span::current();
+    span.record("calling", &tally.calling_ae);
+    span.record("called", &tally.called_ae);
+    let place = match admit(shared, tally, &request) {
+        Ok(place) => place,
+        Err(rejection) => {
+            link.send_reject(&rejection.encode()).await;
+            return Ok(Err(rejection));
+        }
+    };
+    let proposed = &request.body.presentation_contexts;
+    let (results, contexts) = negotiation::contexts(proposed, &config.transfer_syntaxes);
+    let peer_pdu_bytes_max = negotiation::pdu_bytes_max(&request.body.user_variables);
+    let accept = negotiation::encode_accept(&request, results, config.pdu_length_max);
+    link.send_accept(&accept).await?;
+    Ok(Ok(Agreed { contexts, peer_pdu_bytes_max, place }))
+}
+
+fn admit(shared: &Arc<Shared>, tally: &Tally, request: &Request) -> Result<Place, Rejection> {
+    let config = &shared.config;
+    if let Some(rejection) = negotiation::reject(&request.body) {
+        return Err(rejection);
+    }
+    let (called, calling) = (&tally.called_ae, &tally.calling_ae);
+    if config.called_ae_check && called != config.ae_title.as_str() {
+        return Err(Rejection::CalledAe);
+    }
+    let allowed = &config.calling_aes;
+    if !allowed.is_empty() && !allowed.iter().any(|ae| ae.as_str() == calling) {
+        return Err(Rejection::CallingAe);
+    }
+    let place = shared.enter(tally.peer.ip(), calling);
+    place.ok_or(Rejection::LocalLimit)
+}
+
+/// An AE title for logs and lists: padding off, everything but printable ASCII escaped.
+fn printable(title: &[u8]) -> String {
+    let title: String = title.iter().map(|&b| char::from(b)).collect();
+    let mut printable = String::new();
+    for character in title.trim_matches([' ', '\0']).chars() {
+        match character {
+            ' '..='~' if character != '\\' => printable.push(character),
+            _ => printable.extend(character.escape_default()),
+        }
+    }
+    printable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ae_title_is_printable_in_a_log() {
+        assert_eq!(printable(b"  CT 1   \0\0"), "CT 1");
+        assert_eq!(printable(b"A\r\n\x1b[31m\\ \xE9'"), "A\\r\\n\\u{1b}[31m\\\\ \\u{e9}'");
+    }
+}
