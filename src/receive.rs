@@ -15,8 +15,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use dicom_object::FileMetaTableBuilder;
-use sha2::Digest as _;
-use sha2::Sha256;
 
 use crate::dicom::negotiation;
 use crate::dicom::scan::Facts;
@@ -30,13 +28,14 @@ use crate::dicom::storage_scp::StorageHandler;
 use crate::dicom::storage_scp::StoreRequest;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::clock::Clock;
-use crate::domain::text;
+use crate::domain::digest::Hasher;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::domain::uid::TransferSyntaxUid;
 use crate::store::IncomingObject;
+use crate::store::SmallCommit;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::Stored;
@@ -69,6 +68,12 @@ impl StorageHandler for Receiver {
             held: None,
             draft: None,
         }))
+    }
+
+    async fn releasing(&self) {
+        if let Err(error) = self.store.settled().await {
+            tracing::error!(%error, "instances that were acknowledged cannot be synced");
+        }
     }
 }
 
@@ -135,11 +140,13 @@ impl InstanceSink for Reception {
 
     async fn finish(self: Box<Self>) -> Result<(), Refusal> {
         let Reception { store, clock, limits, named, request, held, draft } = *self;
-        let to = store.clone();
-        let placed = off_thread(move || match (draft, held) {
+        let (to, now) = (store.clone(), clock.now());
+        let instance = named.sop_instance_uid.clone();
+        let taken = off_thread(move || match (draft, held) {
             (Some(draft), _) => {
                 let facts = draft.scan(&named.transfer_syntax_uid, &limits)?;
-                draft.place(&named, Identity::of(&named, &facts)?)
+                let placed = draft.place(&named, Identity::of(&named, &facts)?)?;
+                Ok(Taken::Placed(placed.receipt(now)))
             }
             (None, held) => {
                 let bytes = held.unwrap_or_default();
@@ -147,31 +154,57 @@ impl InstanceSink for Reception {
                 let facts = scan(Cursor::new(&bytes), bytes.len() as u64, syntax, &limits)
                     .map_err(|error| unfit(&error))?;
                 let identity = Identity::of(&named, &facts)?;
-                let mut draft = Draft::new(&to, &request, &named)?;
-                draft.write(&bytes)?;
-                draft.place(&named, identity)
+                let head = head(&request, &named)?;
+                let size_bytes = (head.len() + bytes.len()) as u64;
+                if size_bytes > to.small_bytes_max() {
+                    let mut draft = Draft::new(&to, &request, &named)?;
+                    draft.write(&bytes)?;
+                    return Ok(Taken::Placed(draft.place(&named, identity)?.receipt(now)));
+                }
+                let mut hash = Hasher::new();
+                hash.update(&bytes);
+                let digest = hash.finish();
+                let source = source(&request);
+                let object = String::new();
+                let Identity { study_uid, series_uid } = identity;
+                let placed =
+                    Placed { named, study_uid, series_uid, object, size_bytes, digest, source };
+                let begun = to.begin_small(placed.receipt(now), head, bytes);
+                begun.map(Taken::Small).map_err(|error| refused(&error))
             }
         })
         .await?;
-        let receipt = placed.receipt(clock.now());
-        let (object, instance) = (receipt.object.clone(), receipt.sop_instance_uid.clone());
-        match store.commit_instance(receipt).await {
-            Ok(Stored::New { .. } | Stored::SameBytes) => Ok(()),
-            Ok(Stored::OtherBytes) => {
-                tracing::warn!(%instance, "came again with other bytes: the first is kept");
-                Ok(())
-            }
-            Err(error) => {
-                // A file whose receipt may stand in the ledger has to stay: a rebuild takes in a file
-                // without a receipt, but nothing brings back a file.
-                if !error.may_hold() {
-                    let path = store.data().join(object);
-                    let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
-                }
-                Err(refused(&error))
+        let stored = match taken {
+            Taken::Small(commit) => commit.stored().await,
+            Taken::Placed(receipt) => commit(&store, receipt).await,
+        };
+        match stored.map_err(|error| refused(&error))? {
+            Stored::New { .. } | Stored::SameBytes => {}
+            Stored::OtherBytes => {
+                tracing::warn!(%instance, "came again with other bytes: kept as another version");
             }
         }
+        Ok(())
     }
+}
+
+/// An instance on the disk, or on its way there.
+enum Taken {
+    Small(SmallCommit),
+    /// Its file has its place, synced.
+    Placed(Receipt),
+}
+
+async fn commit(store: &Store, receipt: Receipt) -> Result<Stored, StoreError> {
+    let object = receipt.object.clone();
+    let stored = store.commit_instance(receipt).await;
+    // A file whose receipt may stand in the ledger has to stay: a rebuild takes in a file
+    // without a receipt, but nothing brings back a file.
+    if stored.as_ref().is_err_and(|error| !error.may_hold()) {
+        let path = store.data().join(object);
+        let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
+    }
+    stored
 }
 
 /// Runs disk work where it may block.
@@ -187,7 +220,7 @@ async fn off_thread<T: Send + 'static>(
 /// A file that is being written, with the digest of its data set.
 struct Draft {
     object: IncomingObject,
-    hash: Sha256,
+    hash: Hasher,
     /// Preamble and file meta group.
     head_bytes: u64,
     source: Source,
@@ -198,13 +231,8 @@ impl Draft {
         let mut object = store.begin_object().map_err(|error| refused(&error))?;
         let head = head(request, named)?;
         object.write(&head).map_err(|error| refused(&error))?;
-        let source = Source {
-            calling_ae: request.calling_ae.clone(),
-            called_ae: request.called_ae.clone(),
-            address: request.peer.to_string(),
-            association: request.association.clone(),
-        };
-        Ok(Draft { object, hash: Sha256::new(), head_bytes: head.len() as u64, source })
+        let (hash, head_bytes) = (Hasher::new(), head.len() as u64);
+        Ok(Draft { object, hash, head_bytes, source: source(request) })
     }
 
     fn write(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
@@ -229,7 +257,7 @@ impl Draft {
             .object
             .place(&study_uid, &series_uid, &named.sop_instance_uid)
             .map_err(|error| refused(&error))?;
-        let digest = text::hex(&self.hash.finalize());
+        let digest = self.hash.finish();
         let (named, source) = (named.clone(), self.source);
         Ok(Placed { named, study_uid, series_uid, object, size_bytes, digest, source })
     }
@@ -285,6 +313,15 @@ impl Identity {
             series_uid: SeriesUid::parse(&facts.series_uid)
                 .map_err(|_| bad("Series Instance UID"))?,
         })
+    }
+}
+
+fn source(request: &StoreRequest) -> Source {
+    Source {
+        calling_ae: request.calling_ae.clone(),
+        called_ae: request.called_ae.clone(),
+        address: request.peer.to_string(),
+        association: request.association.clone(),
     }
 }
 
@@ -419,9 +456,9 @@ mod tests {
             let file = std::fs::read(&path).unwrap();
             assert!(file.ends_with(&bytes), "bytes as received");
             assert_eq!(file.len() as u64, row.receipt.size_bytes);
-            let digest: String =
-                Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(row.receipt.digest, digest);
+            let mut digest = Hasher::new();
+            digest.update(&bytes);
+            assert_eq!(row.receipt.digest, digest.finish());
             let object = dicom_object::open_file(&path).unwrap();
             assert_eq!(object.meta().source_application_entity_title(), Some("CT 1"));
             assert_eq!(
@@ -508,12 +545,15 @@ mod tests {
             assert_eq!(send.await.unwrap(), Ok(()));
         }
         let other = data_set(CT, "1.2.3", "1.2", "1.2.1", 8);
-        assert_eq!(store(&receiver, request(CT, "1.2.3"), &other, 1 << 20).await, Ok(()));
-        assert_eq!(files(&data.path().join("objects")), 1);
+        // P70, twice: the first is the one that is read, the other is kept once.
+        for _ in 0..2 {
+            assert_eq!(store(&receiver, request(CT, "1.2.3"), &other, 1 << 20).await, Ok(()));
+        }
+        assert_eq!(files(&data.path().join("objects")), 2);
         let uid = SopInstanceUid::parse("1.2.3").unwrap();
         let row = receiver.store.instance(&uid).unwrap().unwrap();
-        let kept = std::fs::read(data.path().join(row.receipt.object)).unwrap();
-        assert_eq!(kept.last(), Some(&7), "the first is kept");
+        let last = |file: &str| *std::fs::read(data.path().join(file)).unwrap().last().unwrap();
+        assert_eq!(row.files().map(last).collect::<Vec<_>>(), [7, 8], "the first, the other");
     }
 
     /// S1, S2: below the low-water mark A700, and taken again when there is room.

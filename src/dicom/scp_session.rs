@@ -166,6 +166,7 @@ impl<S: Transport> Session<'_, S> {
                 Indication::ReleaseRequest => {
                     let unfinished = !matches!(self.message, Message::None);
                     self.message = Message::None;
+                    self.shared.handler.releasing().await;
                     self.link.answer_release().await?;
                     return Ok(match unfinished {
                         true => "released: in the middle of a message".to_owned(),

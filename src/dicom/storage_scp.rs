@@ -29,6 +29,9 @@ pub trait StorageHandler: Send + Sync + 'static {
     /// Called with the command, before its data set. A refusal is answered after the data set.
     async fn begin(&self, request: StoreRequest) -> Result<Box<dyn InstanceSink>, Refusal>;
 
+    /// Called before a release is answered: what was answered with success has to be durable.
+    async fn releasing(&self) {}
+
     async fn association_ended(&self, _tally: &Tally) {}
 }
 

@@ -5,6 +5,7 @@ pub mod assessment;
 pub mod clock;
 pub mod code;
 pub mod context;
+pub mod digest;
 pub mod finding;
 pub mod identity;
 pub mod message;

@@ -10,11 +10,13 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -23,19 +25,27 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 
 use crate::domain::clock::Clock;
+use crate::domain::digest;
 use crate::store::config::Config;
+use crate::store::config::Durability;
 use crate::store::error::StoreError;
 use crate::store::event::Event;
 use crate::store::event::Receipt;
 use crate::store::folder::Held;
 use crate::store::index;
+use crate::store::journal::Journal;
+use crate::store::journal::Object;
 use crate::store::ledger::Ledger;
+use crate::store::ledger::Position;
 use crate::store::objects;
 use crate::store::objects::Objects;
 use crate::store::open;
 use crate::store::queue::Queue;
 use crate::store::rows::OpenRevision;
 use crate::store::rows::StudyRow;
+use crate::store::settle::Progress;
+use crate::store::settle::Unsettled;
+use crate::store::verify;
 use crate::store::view::Changes;
 use crate::store::view::Txn;
 use crate::store::view::View;
@@ -46,6 +56,8 @@ use crate::store::view::key;
 const WAITING_MAX: usize = 1024;
 /// Commits that share one sync.
 const GROUP_MAX: usize = 256;
+/// With relaxed durability, what was acknowledged is on the disk after this.
+const RELAXED: Duration = Duration::from_millis(40);
 /// Size from which a group takes no further commit, and the limit of one commit.
 const GROUP_BYTES: usize = 4 << 20;
 /// Between tries to repair an index that cannot be repaired (the disk is full).
@@ -59,15 +71,27 @@ pub enum Stored {
     },
     /// It was there already. The file that came with it is removed.
     SameBytes,
-    /// One with this UID was there, and differs. The first is kept, an operator is told, the file
-    /// that came is removed.
+    /// One with this UID was there, and differs. Both are kept, the first is the one that is read,
+    /// and an operator is told.
     OtherBytes,
 }
 
 #[derive(Debug)]
 pub enum Request {
     Events(Vec<Event>),
-    Instance(Box<Receipt>),
+    Instance(Box<Receipt>, Option<Small>),
+    /// Everything before it is on the disk when it is answered.
+    Sync,
+}
+
+/// The Part 10 bytes of an instance that are made durable together with its receipt.
+#[derive(Debug)]
+pub struct Small {
+    /// Preamble and file meta information.
+    pub head: Vec<u8>,
+    pub data: Bytes,
+    /// Of the writing of its own file.
+    pub progress: Arc<Progress>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +120,8 @@ pub struct Shared {
     pub config: Config,
     pub clock: Arc<dyn Clock>,
     pub objects: Arc<Objects>,
+    /// Part 10 bytes up to which an instance goes through the journal; 0 without one.
+    pub small_bytes_max: AtomicU64,
     pub changed: watch::Sender<u64>,
     /// `None` while it is being repaired.
     pub view: RwLock<Option<View>>,
@@ -131,6 +157,15 @@ impl Shared {
     }
 }
 
+/// A commit on its way.
+pub struct Pending(oneshot::Receiver<Result<Answer, StoreError>>);
+
+impl Pending {
+    pub async fn answer(self) -> Result<Answer, StoreError> {
+        self.0.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
 /// The way to the committer's thread. Dropping it waits until everything sent is done.
 pub struct Handle {
     sender: Option<mpsc::Sender<Waiting>>,
@@ -154,7 +189,16 @@ impl Handle {
         let waiting = waiting(request, Some(ack))?;
         let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
         sender.send(waiting).await.map_err(|_| StoreError::Closed)?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        Pending(answer).answer().await
+    }
+
+    /// Sends a request from a thread that may block. The answer comes through what it returns.
+    pub fn begin(&self, request: Request) -> Result<Pending, StoreError> {
+        let (ack, answer) = oneshot::channel();
+        let waiting = waiting(request, Some(ack))?;
+        let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
+        sender.blocking_send(waiting).map_err(|_| StoreError::Closed)?;
+        Ok(Pending(answer))
     }
 
     /// Sends a request whose answer nobody waits for.
@@ -182,7 +226,10 @@ fn waiting(
 ) -> Result<Waiting, StoreError> {
     let size_bytes = match &request {
         Request::Events(events) => serde_json::to_vec(events).map_err(StoreError::index)?.len(),
-        Request::Instance(_) => 1024,
+        Request::Instance(_, small) => {
+            1024 + small.as_ref().map_or(0, |small| small.head.len() + small.data.len())
+        }
+        Request::Sync => 0,
     };
     if size_bytes > GROUP_BYTES {
         return Err(StoreError::TooLarge { size: size_bytes, limit: GROUP_BYTES });
@@ -194,6 +241,9 @@ fn waiting(
 pub struct Committer {
     pub shared: Arc<Shared>,
     pub ledger: Ledger,
+    /// Without it (there was no space for it) every record is synced in the ledger itself, and
+    /// every instance comes with its own synced file.
+    pub journal: Option<Journal>,
     repair_after: Option<Instant>,
 }
 
@@ -202,16 +252,19 @@ struct Prepared {
     commits: Vec<Vec<Event>>,
     answers: Vec<Answer>,
     changes: Changes,
-    /// Files that are not kept, relative to the data folder.
+    /// Files of this group that are not kept, relative to the data folder.
     losers: Vec<String>,
+    /// Files that a kill may have left beside those of this group.
+    strays: Vec<String>,
 }
 
 impl Committer {
     pub fn new(shared: Arc<Shared>, ledger: Ledger) -> Committer {
-        Committer { shared, ledger, repair_after: None }
+        Committer { shared, ledger, journal: None, repair_after: None }
     }
 
     fn run(mut self, mut inbox: mpsc::Receiver<Waiting>) {
+        let relaxed = relaxed_sync(&self.shared);
         while let Some(first) = inbox.blocking_recv() {
             let mut size_bytes = first.size_bytes;
             let (mut requests, mut acks) = (vec![first.request], vec![first.ack]);
@@ -222,6 +275,10 @@ impl Committer {
                 acks.push(next.ack);
             }
             let answers = self.commit(&requests);
+            if let Some(file) = self.journal.as_ref().and_then(Journal::unsynced) {
+                // One that waits already syncs the same file, after this write.
+                let _ = relaxed.try_send(file);
+            }
             for (ack, answer) in acks.into_iter().zip(answers) {
                 if let Some(ack) = ack {
                     let _ = ack.send(answer);
@@ -229,6 +286,11 @@ impl Committer {
             }
         }
         let _ = self.shared.read(View::flush);
+        if let Some(journal) = self.journal.take()
+            && let Err(error) = journal.close(self.ledger.file())
+        {
+            tracing::error!(%error, "the journal could not be settled; the next start does it");
+        }
     }
 
     /// Commits a group: all of it or nothing.
@@ -257,14 +319,72 @@ impl Committer {
             self.repair()?;
         }
         let number = self.ledger.next_number();
-        let Prepared { commits, answers, changes, losers } =
+        let Prepared { commits, answers, changes, losers, mut strays } =
             self.shared.read(|view| prepare(view, &self.shared, number, requests))?;
-        if commits.is_empty() {
-            return Ok(answers);
+        if !commits.is_empty() {
+            let body = Body { at: self.shared.clock.now(), commits };
+            let payload = serde_json::to_vec(&body).map_err(StoreError::index)?;
+            let position = self.make_durable(&payload, requests, &losers)?;
+            self.publish(changes, position)?;
         }
-        let body = Body { at: self.shared.clock.now(), commits };
-        let payload = serde_json::to_vec(&body).map_err(StoreError::index)?;
-        let position = self.ledger.append(&payload)?;
+        // With relaxed durability only instances are acknowledged before they are synced.
+        let strict = |request: &Request| match request {
+            Request::Events(_) | Request::Sync => true,
+            Request::Instance(..) => false,
+        };
+        if let Some(journal) = self.journal.as_mut().filter(|_| requests.iter().any(strict)) {
+            journal.sync()?;
+        }
+        let objects = &self.shared.objects;
+        for request in requests {
+            if let Request::Instance(receipt, _) = request {
+                objects.has_arrived(&receipt.object);
+                strays.retain(|stray| *stray != receipt.object);
+            }
+        }
+        strays.retain(|stray| !objects.is_on_its_way(stray));
+        for file in losers.iter().chain(&strays) {
+            let _ = std::fs::remove_file(self.shared.data.join(file));
+        }
+        if number != self.ledger.next_number() {
+            self.shared.changed.send_modify(|ticks| *ticks += 1);
+        }
+        Ok(answers)
+    }
+
+    /// Makes a record durable, with the small instances that it takes in.
+    fn make_durable(
+        &mut self,
+        payload: &[u8],
+        requests: &[Request],
+        losers: &[String],
+    ) -> Result<Position, StoreError> {
+        let Some(journal) = &mut self.journal else { return self.ledger.append(payload) };
+        let kept = || {
+            requests.iter().filter_map(|request| match request {
+                Request::Instance(receipt, Some(small)) if !losers.contains(&receipt.object) => {
+                    Some((&receipt.object, small))
+                }
+                Request::Instance(..) | Request::Events(_) | Request::Sync => None,
+            })
+        };
+        let objects: Vec<Object<'_>> = kept()
+            .map(|(path, small)| Object { path, parts: [&small.head, &small.data] })
+            .collect();
+        self.ledger.next_file()?;
+        let before = self.ledger.end();
+        let after = self.ledger.write(payload)?;
+        if let Err(error) = journal.append(&before, &after, payload, &objects, self.ledger.file()) {
+            return Err(self.ledger.undo(before, error));
+        }
+        journal.settle_later(kept().map(|(object, small)| Unsettled {
+            object: object.clone(),
+            progress: Arc::clone(&small.progress),
+        }));
+        Ok(after)
+    }
+
+    fn publish(&mut self, changes: Changes, position: Position) -> Result<(), StoreError> {
         // From here on it is so, whatever becomes of the view.
         let jobs = changes.jobs.clone();
         let published = self.shared.read(|view| view.publish(changes, position));
@@ -282,11 +402,7 @@ impl Committer {
                 self.repair().map_err(unsettled)?;
             }
         }
-        for loser in losers {
-            let _ = std::fs::remove_file(self.shared.data.join(loser));
-        }
-        self.shared.changed.send_modify(|ticks| *ticks += 1);
-        Ok(answers)
+        Ok(())
     }
 
     /// Opens the index again; makes it anew from the ledger where that does not help.
@@ -321,6 +437,29 @@ impl Committer {
     }
 }
 
+/// Syncs the journal a moment after it was written to. It ends when the sender is dropped.
+fn relaxed_sync(shared: &Arc<Shared>) -> std::sync::mpsc::SyncSender<Arc<std::fs::File>> {
+    let (sender, written) = std::sync::mpsc::sync_channel::<Arc<std::fs::File>>(1);
+    if shared.config.durability == Durability::Relaxed {
+        let shared = Arc::clone(shared);
+        let run = move || {
+            for file in written {
+                std::thread::sleep(RELAXED);
+                if let Err(error) = file.sync_data() {
+                    tracing::error!(%error, "instances were acknowledged and cannot be synced");
+                    let error = StoreError::io("syncing the journal in", &shared.data, error);
+                    *shared.trouble() = Some(error);
+                }
+            }
+        };
+        // Without the thread every commit of events still syncs, and so does every release.
+        if let Err(error) = std::thread::Builder::new().name("relaxed".to_owned()).spawn(run) {
+            tracing::error!(%error, "the thread for relaxed durability cannot be started");
+        }
+    }
+    sender
+}
+
 fn prepare(
     view: &View,
     shared: &Shared,
@@ -328,7 +467,8 @@ fn prepare(
     requests: &[Request],
 ) -> Result<Prepared, StoreError> {
     let mut txn = view.begin();
-    let (mut commits, mut answers, mut losers) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut commits, mut answers) = (Vec::new(), Vec::new());
+    let (mut losers, mut strays) = (Vec::new(), Vec::new());
     let mut place = 0;
     for request in requests {
         let mut events = Vec::new();
@@ -345,17 +485,22 @@ fn prepare(
                 }
                 answers.push(Answer::Done);
             }
-            Request::Instance(receipt) => {
-                let (stored, not_kept) = add_instance(&mut txn, shared, receipt, &mut add)?;
+            Request::Instance(receipt, _) => {
+                let (stored, is_kept) = add_instance(&mut txn, shared, receipt, &mut add)?;
                 answers.push(Answer::Stored(stored));
-                losers.extend(not_kept);
+                match stored {
+                    Stored::New { .. } => strays.extend(objects::beside(&receipt.object)),
+                    Stored::SameBytes | Stored::OtherBytes if is_kept => {}
+                    Stored::SameBytes | Stored::OtherBytes => losers.push(receipt.object.clone()),
+                }
             }
+            Request::Sync => answers.push(Answer::Done),
         }
         if !events.is_empty() {
             commits.push(events);
         }
     }
-    Ok(Prepared { commits, answers, changes: txn.finish()?, losers })
+    Ok(Prepared { commits, answers, changes: txn.finish()?, losers, strays })
 }
 
 type Add<'a> = dyn FnMut(&mut Txn<'_>, Event) -> Result<(), StoreError> + 'a;
@@ -384,6 +529,7 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
             )
         }
         Event::InstanceRepeated { .. }
+        | Event::VersionStored { .. }
         | Event::RevisionOpened { .. }
         | Event::StateChanged { .. }
         | Event::StudyDescribed { .. }
@@ -417,46 +563,61 @@ fn open_revision(
     Ok(revision)
 }
 
+/// Decides what an instance is. Also says whether its file is kept.
 fn add_instance(
     txn: &mut Txn<'_>,
     shared: &Shared,
     receipt: &Receipt,
     add: &mut Add<'_>,
-) -> Result<(Stored, Vec<String>), StoreError> {
+) -> Result<(Stored, bool), StoreError> {
     let stored = Event::InstanceStored { receipt: receipt.clone() };
-    let Some(first) = txn.instance(&receipt.sop_instance_uid)?.map(|row| row.receipt) else {
+    let Some(row) = txn.instance(&receipt.sop_instance_uid)? else {
         let revision = open_revision(txn, receipt, add)?;
         add(txn, stored)?;
-        // Left by a kill between file and receipt, or of another association that now comes second.
-        return Ok((Stored::New { revision }, objects::beside(&receipt.object)));
+        return Ok((Stored::New { revision }, true));
     };
-    let same_bytes = first.digest == receipt.digest && first.study_uid == receipt.study_uid;
+    let first = &row.receipt;
     let same_place = first.object == receipt.object;
-    let repeated = Event::InstanceRepeated {
-        sop_instance_uid: receipt.sop_instance_uid.clone(),
-        digest: receipt.digest.clone(),
-        same_bytes,
-        from: receipt.from.clone(),
-        at: receipt.received_at,
-    };
-    if same_bytes {
+    if is_same(shared, &first, receipt) {
+        let repeated = Event::InstanceRepeated {
+            sop_instance_uid: receipt.sop_instance_uid.clone(),
+            digest: receipt.digest.clone(),
+            same_bytes: true,
+            from: receipt.from.clone(),
+            at: receipt.received_at,
+        };
         let lost = || !shared.data.join(&first.object).is_file();
         if !same_place && lost() {
             // The file of the first is gone: this one takes its place.
             add(txn, stored)?;
-            return Ok((Stored::SameBytes, Vec::new()));
+            return Ok((Stored::SameBytes, true));
         }
         add(txn, repeated)?;
-        let loser = (!same_place).then(|| receipt.object.clone());
-        return Ok((Stored::SameBytes, loser.into_iter().collect()));
+        return Ok((Stored::SameBytes, same_place));
     }
-    add(txn, repeated)?;
     if same_place {
         // The file of the first was gone and this one stands there now: let the row say so.
         add(txn, stored)?;
-        return Ok((Stored::OtherBytes, Vec::new()));
+        return Ok((Stored::OtherBytes, true));
     }
-    Ok((Stored::OtherBytes, vec![receipt.object.clone()]))
+    if let Some(known) = row.versions.iter().find(|known| is_same(shared, known, receipt)) {
+        return Ok((Stored::OtherBytes, known.object == receipt.object));
+    }
+    add(txn, Event::VersionStored { receipt: receipt.clone() })?;
+    Ok((Stored::OtherBytes, true))
+}
+
+/// Whether two receipts stand for the same bytes in the same study.
+fn is_same(shared: &Shared, known: &Receipt, new: &Receipt) -> bool {
+    if known.study_uid != new.study_uid || known.size_bytes != new.size_bytes {
+        return false;
+    }
+    if digest::comparable(&known.digest, &new.digest) {
+        return known.digest == new.digest;
+    }
+    // Received by a version of this program with another kind of digest.
+    let path = shared.data.join(&known.object);
+    verify::data_set_digest(&path, &new.digest).is_ok_and(|digest| digest == new.digest)
 }
 
 #[cfg(test)]
@@ -484,6 +645,8 @@ mod tests {
         let (committer, shared, ..) =
             open::open(data, &config, Arc::new(SystemClock), adopting, &mut |_| {}).unwrap();
         let fault = Arc::clone(&committer.ledger.fault);
+        let mut committer = committer;
+        committer.journal.as_mut().unwrap().fault = Arc::clone(&fault);
         let handle = Arc::new(Handle::start(committer).unwrap());
         (Store { handle, shared }, fault)
     }
@@ -539,8 +702,12 @@ mod tests {
         assert_eq!(store_instance(&store, 1, 1, "a").await, Stored::SameBytes);
         assert_eq!(dump(&store), before, "nothing to see");
         assert_eq!(store_instance(&store, 1, 1, "b").await, Stored::OtherBytes);
-        assert_eq!(objects(dir.path()).len(), 1);
-        let kept = store.instance(&sop(1, 1)).unwrap().unwrap().receipt;
+        assert_eq!(objects(dir.path()).len(), 2);
+        let row = store.instance(&sop(1, 1)).unwrap().unwrap();
+        assert_eq!(row.versions.len(), 1);
+        assert_eq!(store_instance(&store, 1, 1, "b").await, Stored::OtherBytes);
+        assert_eq!(objects(dir.path()).len(), 2, "a version that is known comes once");
+        let kept = row.receipt;
         let bytes = std::fs::read(dir.path().join(&kept.object)).unwrap();
         assert_eq!(bytes.last(), Some(&b'a'));
         assert_eq!(store.study(&study(1)).unwrap().unwrap().conflicts, 1);
@@ -564,6 +731,8 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(objects(dir.path()).len(), 2);
+        drop(store);
+        let (store, _) = open_with_fault(dir.path());
         assert_eq!(store_instance(&store, 1, 1, "a").await, Stored::New { revision: 1 });
         let kept = store.instance(&sop(1, 1)).unwrap().unwrap().receipt.object;
         assert!(kept.ends_with(".v3.dcm"));

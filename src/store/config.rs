@@ -3,9 +3,25 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+/// When an instance is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// After it is synced.
+    Durable,
+    /// When it is written: synced within 50 ms, and before the end of the association or the
+    /// answer to a storage commitment. A power cut may take what was acknowledged last, and its
+    /// sender was not told.
+    Relaxed,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    pub durability: Durability,
+    /// Size of a file of the journal, through which small instances and all events become durable
+    /// by one sync. Up to eight are used in turn.
+    pub journal_segment_bytes: u64,
     /// Free space in the data folder below which no instance is taken (status A700). What is
     /// kept free lets the ledger, the index and the results of accepted studies be written.
     pub free_bytes_min: u64,
@@ -20,6 +36,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
+            durability: Durability::Durable,
+            journal_segment_bytes: 32 << 20,
             free_bytes_min: 512 << 20,
             ledger_segment_bytes: 64 << 20,
             index_cache_bytes: 64 << 20,
@@ -43,6 +61,9 @@ impl Config {
                    nothing would ever be accepted";
         let (found, usual) = (self.free_bytes_min, default.free_bytes_min);
         range("free_bytes_min", found, 16 << 20, 1 << 50, usual, why);
+        let why = "smaller ones are synced all the time, larger ones make the start after a power cut slow";
+        let (found, usual) = (self.journal_segment_bytes, default.journal_segment_bytes);
+        range("journal_segment_bytes", found, 8 << 20, 256 << 20, usual, why);
         let why = "a file is read as a whole at start";
         let (found, usual) = (self.ledger_segment_bytes, default.ledger_segment_bytes);
         range("ledger_segment_bytes", found, 1 << 20, 1 << 30, usual, why);

@@ -26,7 +26,7 @@ pub struct Receipt {
     pub object: String,
     /// Size of the Part 10 file.
     pub size_bytes: u64,
-    /// SHA-256 of the data set as received (without preamble and file meta), hexadecimal.
+    /// Of the data set as received (without preamble and file meta), see [`crate::domain::digest`].
     pub digest: String,
     pub from: Source,
     pub received_at: Timestamp,
@@ -135,12 +135,17 @@ pub enum JobOutcome {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum Event {
-    /// A new instance, or another version of one (`object` differs): see `repeats`.
+    /// A new instance, or one whose file was lost and that came again.
     InstanceStored {
         receipt: Receipt,
     },
-    /// An instance that was there already. `same_bytes` false: the first is kept, this one is
-    /// not, and an operator is told.
+    /// Other bytes under the SOP Instance UID of an instance that is there: kept beside it, and an
+    /// operator is told. The first stays the one that is read.
+    VersionStored {
+        receipt: Receipt,
+    },
+    /// An instance that was there already. `same_bytes` false (in ledgers of format 1): it had
+    /// other bytes and was not kept.
     InstanceRepeated {
         sop_instance_uid: SopInstanceUid,
         digest: String,
@@ -248,4 +253,14 @@ pub enum Event {
         by: String,
         at: Timestamp,
     },
+}
+
+impl Event {
+    /// Of an instance whose file this event says is there.
+    pub fn receipt(&self) -> Option<&Receipt> {
+        match self {
+            Event::InstanceStored { receipt } | Event::VersionStored { receipt } => Some(receipt),
+            _ => None,
+        }
+    }
 }

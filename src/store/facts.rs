@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::dicom::scan::ScanLimits;
 use crate::dicom::scan::scan;
+use crate::domain::digest;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -42,7 +43,7 @@ pub fn facts_of_file(path: &Path) -> Option<Receipt> {
         transfer_syntax_uid,
         object: String::new(),
         size_bytes,
-        digest: verify::data_set_digest(path).ok()?,
+        digest: verify::data_set_digest(path, digest::BLAKE3).ok()?,
         from: Source {
             calling_ae: element(&meta, 0x0016).unwrap_or_default(),
             called_ae: String::new(),
@@ -129,7 +130,7 @@ mod tests {
         assert_eq!(receipt.transfer_syntax_uid.as_str(), "1.2.840.10008.1.2.1");
         assert_eq!(receipt.from.calling_ae, "CT1");
         assert_eq!(receipt.size_bytes, whole.len() as u64);
-        assert_eq!(receipt.digest, verify::data_set_digest(&path).unwrap());
+        assert_eq!(receipt.digest, verify::data_set_digest(&path, digest::BLAKE3).unwrap());
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert_eq!(facts_of_file(&path), None, "cut to {length}");

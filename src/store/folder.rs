@@ -19,13 +19,15 @@ use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 
 /// Version of the layout on disk. A program refuses a newer one and changes nothing in it.
-pub const FORMAT: u64 = 1;
+/// 2: small objects stand in the journal first, and digests may be BLAKE3.
+pub const FORMAT: u64 = 2;
 
 pub const LEDGER: &str = "ledger";
 pub const STATE: &str = "state";
 pub const OBJECTS: &str = "objects";
 pub const RESULTS: &str = "results";
 pub const INCOMING: &str = "incoming";
+pub const JOURNAL: &str = "journal";
 
 /// The folder, held for this process until dropped.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ pub fn hold(data: &Path) -> Result<Held, StoreError> {
     let lock = lock(data)?;
     let format = data.join("format");
     let ours = format.exists();
-    check_format(data, &format)?;
+    let up_to_date = check_format(data, &format)? == Some(FORMAT);
     // A folder that is the user's own (empty or made by us) is closed to others. Another one may
     // hold more than our data: only what we make in it is ours to close.
     let nothing_else = || fs::read_dir(data).is_ok_and(|entries| entries.count() <= 1);
@@ -48,13 +50,13 @@ pub fn hold(data: &Path) -> Result<Held, StoreError> {
         fs::set_permissions(data, fs::Permissions::from_mode(0o700))
             .doing("closing to other users", data)?;
     }
-    for part in [LEDGER, STATE, OBJECTS, RESULTS, INCOMING] {
+    for part in [LEDGER, STATE, OBJECTS, RESULTS, INCOMING, JOURNAL] {
         let path = data.join(part);
         if part != STATE && !path.is_dir() {
             make_folder(&path).doing("making the folder", &path)?;
         }
     }
-    if !ours {
+    if !up_to_date {
         write_whole(&format, format!("prelim data {FORMAT}\n").as_bytes())
             .doing("writing", &format)?;
     }
@@ -93,10 +95,11 @@ fn lock(data: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-fn check_format(data: &Path, format: &Path) -> Result<(), StoreError> {
+/// The format of a folder that is ours already.
+fn check_format(data: &Path, format: &Path) -> Result<Option<u64>, StoreError> {
     let text = match fs::read_to_string(format) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreError::io("reading", format, error)),
     };
     let number = text.trim().strip_prefix("prelim data ").and_then(|n| n.parse::<u64>().ok());
@@ -104,7 +107,7 @@ fn check_format(data: &Path, format: &Path) -> Result<(), StoreError> {
         Some(found) if found > FORMAT => {
             Err(StoreError::Newer { folder: data.to_owned(), found, known: FORMAT })
         }
-        Some(_) => Ok(()),
+        Some(found) => Ok(Some(found)),
         None => {
             let what = io::Error::new(io::ErrorKind::InvalidData, "not a format of ours");
             Err(StoreError::io("reading", format, what))
@@ -216,10 +219,10 @@ mod tests {
     fn a_newer_format_is_refused_without_change() {
         let dir = tempfile::tempdir().unwrap();
         drop(hold(dir.path()).unwrap());
-        fs::write(dir.path().join("format"), "prelim data 2\n").unwrap();
+        fs::write(dir.path().join("format"), "prelim data 3\n").unwrap();
         let error = hold(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
-        assert_eq!(fs::read_to_string(dir.path().join("format")).unwrap(), "prelim data 2\n");
+        assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
+        assert_eq!(fs::read_to_string(dir.path().join("format")).unwrap(), "prelim data 3\n");
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
             history(txn, study_uid, order, *at, None, "conflict", detail)?;
             change_study(txn, study_uid, order, *at, |study| study.conflicts += 1)
         }
+        Event::VersionStored { receipt } => version_stored(txn, receipt, order),
         Event::RevisionOpened { study_uid, revision, at } => {
             open_revision(txn, study_uid, *revision, *at, order)
         }
@@ -266,8 +267,26 @@ fn instance_stored(txn: &mut Txn<'_>, receipt: &Receipt, order: u64) -> Result<(
         study.last_received_at = *at;
     })?;
     txn.put(key::study_of(sop_instance_uid), study_uid)?;
-    let row = InstanceRow { receipt: receipt.clone(), revision, order };
+    let row = InstanceRow { receipt: receipt.clone(), revision, order, versions: Vec::new() };
     txn.put(key::instance(study_uid, sop_instance_uid), &row)
+}
+
+fn version_stored(txn: &mut Txn<'_>, receipt: &Receipt, order: u64) -> Result<(), StoreError> {
+    let Receipt { sop_instance_uid, received_at: at, .. } = receipt;
+    let Some(mut row) = txn.instance(sop_instance_uid)? else { return Ok(()) };
+    if row.files().any(|file| file == receipt.object) {
+        return Ok(());
+    }
+    row.versions.push(receipt.clone());
+    let study_uid = row.receipt.study_uid.clone();
+    let detail = format!(
+        "{} sent {sop_instance_uid} again with other bytes: kept as version {}, the first is read",
+        receipt.from.calling_ae,
+        row.versions.len() + 1
+    );
+    txn.put(key::instance(&study_uid, sop_instance_uid), &row)?;
+    history(txn, &study_uid, order, *at, None, "conflict", detail)?;
+    change_study(txn, &study_uid, order, *at, |study| study.conflicts += 1)
 }
 
 fn open_revision(

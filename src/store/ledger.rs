@@ -23,6 +23,7 @@ use std::io::SeekFrom;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -45,6 +46,16 @@ pub const RECORD_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hash([u8; 32]);
+
+impl Hash {
+    pub fn from_bytes(bytes: [u8; 32]) -> Hash {
+        Hash(bytes)
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
 
 impl From<Hash> for String {
     fn from(hash: Hash) -> String {
@@ -128,7 +139,7 @@ pub struct Walked {
 /// The ledger, open for writing. Only one thread writes.
 pub struct Ledger {
     folder: PathBuf,
-    file: File,
+    file: Arc<File>,
     end: Position,
     segment_bytes: u64,
     /// The file may hold more than `end`: an append failed and could not be taken back.
@@ -196,7 +207,7 @@ impl Ledger {
     fn new(folder: &Path, file: File, end: Position, segment_bytes: u64) -> Ledger {
         Ledger {
             folder: folder.to_owned(),
-            file,
+            file: Arc::new(file),
             end,
             segment_bytes,
             overhang: false,
@@ -218,38 +229,71 @@ impl Ledger {
         &self.folder
     }
 
+    /// The file that the last record stands in.
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
     /// Appends one record and syncs it. On any error the file is taken back to its end before, at
     /// the latest before the next append: the ledger stays usable and tries again.
     ///
     /// # Errors
     /// [`StoreError::Unsettled`] when it could not be taken back yet.
     pub fn append(&mut self, payload: &[u8]) -> Result<Position, StoreError> {
+        self.next_file()?;
+        let before = self.end;
+        self.write(payload)?;
+        let path = segment_path(&self.folder, self.end.segment);
+        match self.sync_file().doing("appending to", &path) {
+            Ok(()) => Ok(self.end),
+            Err(error) => Err(self.undo(before, error)),
+        }
+    }
+
+    /// Goes on in the next file when this one is full. [`Ledger::end`] is where it goes on.
+    pub fn next_file(&mut self) -> Result<(), StoreError> {
+        self.take_back()?;
+        if self.end.offset >= self.segment_bytes {
+            self.sync()?;
+            let (file, end) = create_segment(&self.folder, &self.end)?;
+            (self.file, self.end) = (Arc::new(file), end);
+        }
+        Ok(())
+    }
+
+    /// Appends one record without a sync: durable is what the journal holds too.
+    pub fn write(&mut self, payload: &[u8]) -> Result<Position, StoreError> {
         if payload.len() > RECORD_BYTES_MAX {
             return Err(StoreError::TooLarge { size: payload.len(), limit: RECORD_BYTES_MAX });
         }
-        self.take_back()?;
-        if self.end.offset >= self.segment_bytes {
-            let (file, end) = create_segment(&self.folder, &self.end)?;
-            (self.file, self.end) = (file, end);
-        }
+        self.next_file()?;
+        let before = self.end;
         let number = self.next_number();
         let hash = chain(&self.end.hash, number, payload);
         let record = record(number, &hash, payload);
         let path = segment_path(&self.folder, self.end.segment);
         self.overhang = true;
-        let written = self.write(&record).and_then(|()| self.sync());
-        if let Err(error) = written {
-            let taken_back = self.take_back();
-            let error = StoreError::io("appending to", &path, error);
-            return Err(match taken_back {
-                Ok(()) => error,
-                Err(_) => StoreError::Unsettled { cause: error.to_string() },
-            });
+        if let Err(error) = self.write_record(&record).doing("appending to", &path) {
+            return Err(self.undo(before, error));
         }
         self.overhang = false;
         let offset = self.end.offset + record.len() as u64;
         self.end = Position { segment: self.end.segment, offset, number, hash };
         Ok(self.end)
+    }
+
+    /// After this everything written is on the disk.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.sync_file().doing("syncing", &segment_path(&self.folder, self.end.segment))
+    }
+
+    /// Takes the last record back, which failed with `error` or whose journal did. What to tell.
+    pub fn undo(&mut self, before: Position, error: StoreError) -> StoreError {
+        (self.end, self.overhang) = (before, true);
+        match self.take_back() {
+            Ok(()) => error,
+            Err(_) => StoreError::Unsettled { cause: error.to_string() },
+        }
     }
 
     /// After a failed append: opens the file anew (an error of a sync is told only once for each
@@ -265,23 +309,23 @@ impl Ledger {
             file.sync_data()?;
             Ok(file)
         };
-        self.file = open().doing("taking back a failed append to", &path)?;
+        self.file = Arc::new(open().doing("taking back a failed append to", &path)?);
         self.overhang = false;
         Ok(())
     }
 
     #[cfg(not(test))]
-    fn write(&self, record: &[u8]) -> io::Result<()> {
+    fn write_record(&self, record: &[u8]) -> io::Result<()> {
         self.file.write_all_at(record, self.end.offset)
     }
 
     #[cfg(not(test))]
-    fn sync(&self) -> io::Result<()> {
+    fn sync_file(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 
     #[cfg(test)]
-    fn write(&self, record: &[u8]) -> io::Result<()> {
+    fn write_record(&self, record: &[u8]) -> io::Result<()> {
         let fault = *self.fault.lock().unwrap();
         if let Some(Fault::Full(fits)) = fault {
             let fits = fits.min(record.len());
@@ -292,7 +336,7 @@ impl Ledger {
     }
 
     #[cfg(test)]
-    fn sync(&self) -> io::Result<()> {
+    fn sync_file(&self) -> io::Result<()> {
         if let Some(Fault::Sync) = *self.fault.lock().unwrap() {
             return Err(io::Error::from_raw_os_error(5));
         }
@@ -440,7 +484,8 @@ impl Walk {
     }
 }
 
-fn chain(before: &Hash, number: u64, payload: &[u8]) -> Hash {
+/// The hash of a record, from that of the one before it.
+pub fn chain(before: &Hash, number: u64, payload: &[u8]) -> Hash {
     let mut hash = Sha256::new();
     hash.update(before.0);
     hash.update(number.to_le_bytes());
@@ -523,7 +568,7 @@ fn read_head(path: &Path) -> Option<(u64, Position)> {
     parse_head(&bytes)
 }
 
-fn segment_path(folder: &Path, segment: u64) -> PathBuf {
+pub fn segment_path(folder: &Path, segment: u64) -> PathBuf {
     folder.join(format!("{segment:08}.log"))
 }
 
@@ -582,6 +627,27 @@ fn cut_off(folder: &Path, path: &Path, torn: &Torn) -> Result<String, StoreError
     file.set_len(*offset).doing("cutting", path)?;
     file.sync_all().doing("syncing", path)?;
     Ok(format!("ledger file {segment:08}.log: {bytes} bytes after {offset} were cut off ({note})"))
+}
+
+/// Cuts the ledger off behind `good`: later bytes and files are kept beside, under names that are
+/// not read.
+pub fn cut_back(folder: &Path, good: &Position) -> Result<String, StoreError> {
+    let segment = good.segment.max(1);
+    let mut told = Vec::new();
+    for later in segments(folder)?.into_iter().filter(|number| *number > segment) {
+        let (path, kept) = (segment_path(folder, later), format!("cut-{later:08}.bin"));
+        fs::rename(&path, folder.join(&kept)).doing("setting aside", &path)?;
+        told.push(format!("ledger file {later:08}.log was set aside as {kept}"));
+    }
+    let path = segment_path(folder, segment);
+    let length = fs::metadata(&path).doing("reading", &path)?.len();
+    let offset = good.offset.max(FILE_HEAD as u64);
+    if length > offset {
+        let torn = Torn { segment, offset, bytes: length - offset };
+        told.push(cut_off(folder, &path, &torn)?);
+    }
+    folder::sync_folder(folder).doing("syncing", folder)?;
+    Ok(told.join("; "))
 }
 
 #[cfg(test)]

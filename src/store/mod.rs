@@ -14,12 +14,15 @@ mod facts;
 mod folder;
 mod health;
 mod index;
+mod journal;
 mod ledger;
 mod objects;
 mod open;
 mod queue;
 mod rebuild;
+mod recover;
 mod rows;
+mod settle;
 mod verify;
 mod view;
 
@@ -36,11 +39,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 pub use crate::store::commit::Stored;
 pub use crate::store::config::Config;
+pub use crate::store::config::Durability;
 pub use crate::store::error::StoreError;
 pub use crate::store::facts::facts_of_file;
 pub use crate::store::health::Health;
@@ -72,12 +77,41 @@ use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::store::commit::Answer;
 use crate::store::commit::Handle;
+use crate::store::commit::Pending;
 use crate::store::commit::Request;
 use crate::store::commit::Shared;
+use crate::store::commit::Small;
 use crate::store::event::Event;
 use crate::store::event::Receipt;
 use crate::store::view::View;
 use crate::store::view::key;
+
+/// A small instance whose commit is on its way.
+pub struct SmallCommit {
+    pending: Pending,
+    shared: Arc<Shared>,
+    object: String,
+}
+
+impl SmallCommit {
+    /// As [`Store::commit_instance`]. After an error nothing of the instance is left, unless it
+    /// may hold.
+    pub async fn stored(self) -> Result<Stored, StoreError> {
+        let answer = self.pending.answer().await;
+        if answer.as_ref().is_err_and(|error| !error.may_hold()) {
+            let path = self.shared.data.join(self.object);
+            let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
+        }
+        stored(answer?)
+    }
+}
+
+fn stored(answer: Answer) -> Result<Stored, StoreError> {
+    match answer {
+        Answer::Stored(stored) => Ok(stored),
+        Answer::Done => Err(StoreError::Closed),
+    }
+}
 
 /// The data folder, opened. Clones share it; the last one that is dropped waits for the commits
 /// on their way and closes it.
@@ -119,10 +153,55 @@ impl Store {
     /// the other, whether it is new and which revision it joins; opens the revision where needed.
     /// A file that is not kept (same instance again) is removed.
     pub async fn commit_instance(&self, receipt: Receipt) -> Result<Stored, StoreError> {
-        match self.handle.ask(Request::Instance(Box::new(receipt))).await? {
-            Answer::Stored(stored) => Ok(stored),
-            Answer::Done => Err(StoreError::Closed),
+        stored(self.handle.ask(Request::Instance(Box::new(receipt), None)).await?)
+    }
+
+    /// After this everything acknowledged is on the disk: so it is anyway, but for instances with
+    /// relaxed durability.
+    pub async fn settled(&self) -> Result<(), StoreError> {
+        match self.shared.config.durability {
+            Durability::Durable => Ok(()),
+            Durability::Relaxed => self.handle.ask(Request::Sync).await.map(drop),
         }
+    }
+
+    /// Part 10 bytes up to which an instance is small, see [`Store::begin_small`].
+    pub fn small_bytes_max(&self) -> u64 {
+        self.shared.small_bytes_max.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Takes a small instance: its bytes and its receipt become durable by one sync. Blocking; when
+    /// it returns, its file is written too, and [`SmallCommit::stored`] tells what became of it.
+    ///
+    /// - `receipt`: `object` is set here.
+    /// - `head`: preamble and file meta information; `data`: the data set.
+    ///
+    /// # Errors
+    /// As [`Store::begin_object`]. Nothing of it is left.
+    pub fn begin_small(
+        &self,
+        mut receipt: Receipt,
+        head: Vec<u8>,
+        data: Bytes,
+    ) -> Result<SmallCommit, StoreError> {
+        let place = self.shared.objects.take_place(
+            &receipt.study_uid,
+            &receipt.series_uid,
+            &receipt.sop_instance_uid,
+            self.shared.config.free_bytes_min,
+        )?;
+        receipt.object.clone_from(&place.object);
+        let object = place.object.clone();
+        let small = Small { head: head.clone(), data: data.clone(), progress: place.progress() };
+        // While the committer syncs the journal, the file is written beside.
+        let request = Request::Instance(Box::new(receipt), Some(small));
+        let pending = self.handle.begin(request).inspect_err(|_| {
+            let _ = std::fs::remove_file(self.shared.data.join(&object));
+        })?;
+        if let Err(error) = place.write([&head, &data]) {
+            tracing::error!(%error, "an object is in the journal only: its file is written later");
+        }
+        Ok(SmallCommit { pending, shared: Arc::clone(&self.shared), object })
     }
 
     pub fn data(&self) -> &Path {

@@ -9,10 +9,12 @@ use std::fs;
 use std::fs::File;
 use std::io;
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -26,6 +28,7 @@ use crate::domain::uid::StudyUid;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::folder;
+use crate::store::settle::Progress;
 
 /// Versions of one instance that find a place beside each other.
 const VERSIONS_MAX: u32 = 100;
@@ -40,12 +43,22 @@ pub struct Objects {
     next: AtomicU64,
     /// Folders whose own name is known to be synced.
     synced: Mutex<HashSet<PathBuf>>,
+    /// Folders that are there; the journal stands for their names until they are synced.
+    made: Mutex<HashSet<PathBuf>>,
+    /// Objects that have their place and no receipt yet.
+    on_their_way: Mutex<HashSet<String>>,
 }
 
 impl Objects {
     pub fn new(data: &Path) -> Arc<Objects> {
         let (data, next) = (data.to_owned(), AtomicU64::new(1));
-        Arc::new(Objects { data, next, synced: Mutex::default() })
+        Arc::new(Objects {
+            data,
+            next,
+            synced: Mutex::default(),
+            made: Mutex::default(),
+            on_their_way: Mutex::default(),
+        })
     }
 
     /// Removes what was being received when the node ended.
@@ -104,6 +117,101 @@ impl Objects {
 
     fn forget_folders(&self) {
         self.synced.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Makes the folder of a series without a sync.
+    fn make_unsynced(&self, parts: &[&str]) -> Result<PathBuf, StoreError> {
+        let mut path = self.data.clone();
+        path.extend(parts);
+        let lock = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock().contains(&path) {
+            return Ok(path);
+        }
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&path).doing("making the folder", &path)?;
+        let mut made = lock();
+        if made.len() >= SYNCED_MAX {
+            made.clear();
+        }
+        made.insert(path.clone());
+        Ok(path)
+    }
+
+    /// Makes an empty file at the place of an instance whose bytes the journal stands for. A place
+    /// that is taken stays as it is; this one becomes `<sop>.v2.dcm`.
+    pub fn take_place(
+        &self,
+        study: &StudyUid,
+        series: &SeriesUid,
+        sop: &SopInstanceUid,
+        free_bytes_min: u64,
+    ) -> Result<PlacedObject, StoreError> {
+        self.check_space(free_bytes_min)?;
+        let prefix = prefix(study);
+        let parts = [folder::OBJECTS, &prefix, study.as_str(), series.as_str()];
+        let mut folder = self.make_unsynced(&parts)?;
+        let mut remade = false;
+        let mut version = 1;
+        while version <= VERSIONS_MAX {
+            let name = version_name(sop, version);
+            let to = folder.join(&name);
+            match folder::create_new(&to) {
+                Ok(file) => {
+                    let object = format!("{}/{name}", parts.join("/"));
+                    self.on_their_way().insert(object.clone());
+                    return Ok(PlacedObject { object, file, progress: Arc::default() });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => version += 1,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !remade => {
+                    self.forget_folders();
+                    folder = self.make_unsynced(&parts)?;
+                    remade = true;
+                }
+                Err(error) => return Err(StoreError::io("placing", &to, error)),
+            }
+        }
+        Err(StoreError::TooManyVersions { times: VERSIONS_MAX })
+    }
+
+    fn on_their_way(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.on_their_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn is_on_its_way(&self, object: &str) -> bool {
+        self.on_their_way().contains(object)
+    }
+
+    /// It is decided what becomes of an object.
+    pub fn has_arrived(&self, object: &str) {
+        self.on_their_way().remove(object);
+    }
+
+    /// Syncs the names in a folder of objects, and the names of the folders above it.
+    pub fn sync_names(&self, folder: &str) -> Result<(), StoreError> {
+        let parts: Vec<&str> = folder.split('/').collect();
+        let path = self.make_folders(&parts)?;
+        folder::sync_folder(&path).doing("syncing", &path)
+    }
+
+    /// Gives an object the bytes that the journal has of it, synced. Whether it had others.
+    pub fn restore(&self, object: &str, bytes: &[u8]) -> Result<bool, StoreError> {
+        let path = self.data.join(object);
+        let (folder, _) = object.rsplit_once('/').unwrap_or(("", object));
+        let found = match fs::read(&path) {
+            Ok(found) => Some(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(StoreError::io("reading", &path, error)),
+        };
+        let same = found.as_deref() == Some(bytes);
+        if same {
+            File::open(&path).and_then(|file| file.sync_data()).doing("syncing", &path)?;
+        } else {
+            self.make_folders(&folder.split('/').collect::<Vec<_>>())?;
+            folder::write_whole(&path, bytes).doing("writing", &path)?;
+        }
+        self.sync_names(folder)?;
+        Ok(!same)
     }
 
     pub fn result_path(
@@ -160,6 +268,44 @@ impl Objects {
 /// The first two hexadecimal digits of the SHA-256 of a study's UID: keeps folders small.
 fn prefix(study: &StudyUid) -> String {
     format!("{:02x}", Sha256::digest(study.as_str().as_bytes())[0])
+}
+
+fn version_name(sop: &SopInstanceUid, version: u32) -> String {
+    match version {
+        1 => format!("{sop}.dcm"),
+        n => format!("{sop}.v{n}.dcm"),
+    }
+}
+
+/// The place of a small instance, empty. Dropped unwritten, the journal writes it later.
+#[derive(Debug)]
+pub struct PlacedObject {
+    /// Relative to the data folder.
+    pub object: String,
+    file: File,
+    progress: Arc<Progress>,
+}
+
+impl PlacedObject {
+    /// Known to whoever settles it.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Writes the whole of it, without a sync.
+    pub fn write(mut self, parts: [&[u8]; 2]) -> io::Result<()> {
+        for part in parts {
+            self.file.write_all(part)?;
+        }
+        self.progress.written();
+        Ok(())
+    }
+}
+
+impl Drop for PlacedObject {
+    fn drop(&mut self) {
+        self.progress.failed_unless_written();
+    }
 }
 
 /// An instance on its way in. Dropped before it has its place, it leaves nothing behind.
@@ -221,10 +367,7 @@ impl IncomingObject {
         let mut remade = false;
         let mut version = 1;
         while version <= VERSIONS_MAX {
-            let name = match version {
-                1 => format!("{sop}.dcm"),
-                n => format!("{sop}.v{n}.dcm"),
-            };
+            let name = version_name(sop, version);
             let to = folder.join(&name);
             match rename_new(&self.path, &to) {
                 Ok(()) => {
@@ -233,7 +376,9 @@ impl IncomingObject {
                         let _ = fs::remove_file(&to);
                         return Err(StoreError::io("syncing", &folder, error));
                     }
-                    return Ok(format!("{}/{name}", parts.join("/")));
+                    let object = format!("{}/{name}", parts.join("/"));
+                    self.objects.on_their_way().insert(object.clone());
+                    return Ok(object);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => version += 1,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !remade => {

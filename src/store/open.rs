@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -14,12 +15,15 @@ use crate::store::commit::Committer;
 use crate::store::commit::Request;
 use crate::store::commit::Shared;
 use crate::store::config::Config;
+use crate::store::config::Durability;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::event::Event;
 use crate::store::event::Receipt;
 use crate::store::folder;
 use crate::store::index;
+use crate::store::journal;
+use crate::store::journal::Journal;
 use crate::store::ledger;
 use crate::store::ledger::Damage;
 use crate::store::ledger::Found;
@@ -31,7 +35,10 @@ use crate::store::queue::Queue;
 use crate::store::rebuild;
 use crate::store::rebuild::Adopted;
 use crate::store::rebuild::Facts;
+use crate::store::recover;
 use crate::store::rows::InstanceRow;
+use crate::store::settle::Settler;
+use crate::store::verify;
 use crate::store::verify::Progress;
 use crate::store::view::View;
 use crate::store::view::guarded;
@@ -39,6 +46,8 @@ use crate::store::view::key;
 
 /// Events whose changes are published as one batch while replaying.
 const REPLAY_BATCH: usize = 1000;
+/// Of a journal file where space is short.
+const SMALL_SEGMENT_BYTES: u64 = 8 << 20;
 
 /// What opening found and did.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -53,6 +62,10 @@ pub struct OpenReport {
     pub set_aside: Option<PathBuf>,
     /// The incomplete last record that was cut off: normal after a power cut.
     pub cut: Option<String>,
+    /// Records that the ledger had lost and the journal had: normal after a power cut.
+    pub recovered: u64,
+    /// Objects that the journal had whole and their own files had not.
+    pub restored: u64,
     /// What of the ledger cannot be read.
     pub damage: Vec<String>,
     /// Receipts that the ledger had lost and that were taken over from the old index.
@@ -105,7 +118,17 @@ pub fn open(
     let held = folder::hold(data)?;
     let objects = Objects::new(data);
     let incoming_removed = objects.empty_incoming()?;
-    let opened = Ledger::open(&data.join(folder::LEDGER), config.ledger_segment_bytes)?;
+    let mut live = recover::find(data)?;
+    let ledger_folder = data.join(folder::LEDGER);
+    let mut cut = None;
+    if let Some(live) = &live {
+        cut = live.cut(&ledger_folder, &|payload| is_whole(data, payload))?;
+    }
+    let mut opened = Ledger::open(&ledger_folder, config.ledger_segment_bytes)?;
+    let mut recovered = 0;
+    if let Some(live) = &live {
+        recovered = live.complete(&mut opened.ledger)?;
+    }
     let now = clock.now();
     let mut view = open_view(data, config, &opened.ledger, now, progress)?;
     if view.rebuilt.is_none() && opened.ledger.end().number == 0 && !is_empty(data)? {
@@ -118,7 +141,8 @@ pub fn open(
         data: data.to_owned(),
         config: config.clone(),
         clock,
-        objects,
+        objects: Arc::clone(&objects),
+        small_bytes_max: 0.into(),
         changed: tokio::sync::watch::Sender::new(0),
         view: std::sync::RwLock::new(Some(view.view)),
         suspect: false.into(),
@@ -132,18 +156,33 @@ pub fn open(
             damage.push(found);
         }
     }
+    let restored = match live.take() {
+        Some(live) => shared.read(|view| live.restore(view, &objects))?,
+        None => 0,
+    };
     let mut committer = Committer::new(Arc::clone(&shared), opened.ledger);
     let salvaged = salvage(&mut committer, view.salvage)?;
     let adopted = match adopting.always || view.rebuilt.is_some() || !damage.is_empty() {
         true => rebuild::adopt(&mut committer, data, adopting.facts, progress)?,
         false => Adopted::default(),
     };
+    match open_journal(data, config, objects) {
+        Ok((journal, small_bytes_max)) => {
+            committer.journal = Some(journal);
+            shared.small_bytes_max.store(small_bytes_max, Ordering::Relaxed);
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no journal: every instance is synced by itself, which is slow");
+        }
+    }
     let report = OpenReport {
+        recovered,
+        restored,
         records: committer.ledger.end().number,
         replayed: view.replayed,
         rebuilt: view.rebuilt,
         set_aside: view.set_aside,
-        cut: opened.cut,
+        cut: cut.or(opened.cut),
         damage,
         salvaged,
         adopted: adopted.adopted,
@@ -152,6 +191,37 @@ pub fn open(
         took_ms: begun.elapsed().as_millis() as u64,
     };
     Ok((committer, shared, report, adopted))
+}
+
+/// Makes the journal of files that fit the space that is there.
+fn open_journal(
+    data: &Path,
+    config: &Config,
+    objects: Arc<Objects>,
+) -> Result<(Journal, u64), StoreError> {
+    let folder = data.join(folder::JOURNAL);
+    let free = folder::free_bytes(data)?;
+    let segment_bytes = match free / 32 < config.journal_segment_bytes {
+        true => SMALL_SEGMENT_BYTES.min(config.journal_segment_bytes),
+        false => config.journal_segment_bytes,
+    };
+    let sync = match config.durability {
+        Durability::Durable => journal::Sync::Now,
+        Durability::Relaxed => journal::Sync::Later,
+    };
+    let settler = Settler::start(data, &folder, objects).doing("starting to settle", &folder)?;
+    let journal = Journal::open(&folder, segment_bytes, sync, settler)?;
+    Ok((journal, Journal::object_bytes_max(segment_bytes)))
+}
+
+/// Whether every instance that a record takes in is there as it was received.
+fn is_whole(data: &Path, payload: &[u8]) -> bool {
+    let Ok(body) = serde_json::from_slice::<Body>(payload) else { return false };
+    let mut receipts = body.commits.iter().flatten().filter_map(Event::receipt);
+    receipts.all(|receipt| {
+        let path = data.join(&receipt.object);
+        verify::data_set_digest(&path, &receipt.digest).is_ok_and(|d| d == receipt.digest)
+    })
 }
 
 fn is_empty(data: &Path) -> Result<bool, StoreError> {

@@ -79,6 +79,17 @@ pub struct InstanceRow {
     /// The revision that it came in.
     pub revision: u32,
     pub order: u64,
+    /// Others with this SOP Instance UID and other bytes, in the order of arrival. The first is
+    /// the one that is read; these are kept for whoever has to find out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<Receipt>,
+}
+
+impl InstanceRow {
+    /// Where the first and the other versions are, relative to the data folder.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        [&self.receipt].into_iter().chain(&self.versions).map(|receipt| receipt.object.as_str())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::domain::digest::Hasher;
 use crate::domain::text;
 use crate::domain::uid::SopInstanceUid;
 use crate::store::Store;
@@ -311,7 +312,9 @@ fn check_receipts(
             continue;
         }
         let row: InstanceRow = serde_json::from_slice(&value).map_err(StoreError::index)?;
-        check_receipt(report, data, row.receipt, mode, progress);
+        for receipt in [row.receipt].into_iter().chain(row.versions) {
+            check_receipt(report, data, receipt, mode, progress);
+        }
     }
     Ok(())
 }
@@ -343,7 +346,7 @@ fn check_receipt(
         return;
     }
     if mode == VerifyMode::Full {
-        match data_set_digest(&path) {
+        match data_set_digest(&path, &receipt.digest) {
             Ok(digest) if digest == receipt.digest => {}
             Ok(_) => report.add(Gap::ObjectDigest { object: receipt.object }),
             Err(error) => {
@@ -380,7 +383,7 @@ pub fn has_receipt(view: &View, object: &str) -> Result<bool, StoreError> {
     let sop = stem.split_once(".v").map_or(stem, |(sop, _)| sop);
     let Ok(sop) = SopInstanceUid::parse(sop) else { return Ok(false) };
     let row = view.instance(&sop)?;
-    Ok(row.is_some_and(|row| row.receipt.object == object))
+    Ok(row.is_some_and(|row| row.files().any(|file| file == object)))
 }
 
 fn check_results(
@@ -438,20 +441,20 @@ pub fn meta_length(file: &mut File) -> io::Result<u64> {
     Ok(start[140..144].iter().rev().fold(0_u64, |sum, b| sum << 8 | u64::from(*b)))
 }
 
-/// SHA-256 of the data set of a Part 10 file: what follows the file meta information, whose
+/// Digest of the data set of a Part 10 file, of the kind that `like` is: what follows the file meta information, whose
 /// length stands in its first element, (0002,0000) (PS3.10 7.1).
-pub fn data_set_digest(path: &Path) -> io::Result<String> {
+pub fn data_set_digest(path: &Path, like: &str) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = meta_length(&mut file)?;
     if io::copy(&mut (&mut file).take(length), &mut io::sink())? != length {
         let what = "shorter than its file meta information";
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
-    let mut hash = Sha256::new();
+    let mut hash = Hasher::like(like);
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(text::hex(&hash.finalize())),
+            0 => return Ok(hash.finish()),
             n => hash.update(&buffer[..n]),
         }
     }
