@@ -3,6 +3,7 @@
 mod check_config;
 mod demo;
 mod get;
+mod hash_password;
 mod node;
 mod queue;
 mod rebuild;
@@ -42,6 +43,7 @@ enum Command {
     Queue(queue::Args),
     Verify(verify::Args),
     Rebuild(rebuild::Args),
+    HashPassword(hash_password::Args),
     /// Started by the node itself: parses what came from outside
     #[command(hide = true)]
     Worker(worker::Args),
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Queue(args) => queue::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Rebuild(args) => rebuild::run(args),
+        Command::HashPassword(args) => hash_password::run(args),
         Command::Worker(args) => worker::run(args),
     };
     run.unwrap_or_else(|error| {

@@ -18,6 +18,7 @@ use crate::dicom::pdu::Transport;
 use crate::dicom::storage_scp::Place;
 use crate::dicom::storage_scp::Shared;
 use crate::dicom::storage_scp::Tally;
+use crate::dicom::users::NotKnown;
 
 /// What an open association may do.
 pub struct Agreed {
@@ -51,24 +52,34 @@ pub async fn establish<S: Transport>(
     let span = tracing::Span::current();
     span.record("calling", &tally.calling_ae);
     span.record("called", &tally.called_ae);
-    let place = match admit(shared, tally, &request) {
+    tally.implementation =
+        [&request.user.implementation_class_uid, &request.user.implementation_version]
+            .map(String::as_str)
+            .join(" ")
+            .trim()
+            .to_owned();
+    let place = match admit(shared, tally, &request).await {
         Ok(place) => place,
         Err(rejection) => {
             link.send_reject(&rejection.encode()).await;
             return Ok(Err(rejection));
         }
     };
-    let proposed = &request.body.presentation_contexts;
-    let (results, contexts) = negotiation::contexts(proposed, &config.transfer_syntaxes);
-    let peer_pdu_bytes_max = negotiation::pdu_bytes_max(&request.body.user_variables);
-    let accept = negotiation::encode_accept(&request, results, config.pdu_length_max);
+    let (proposed, policy) = (&request.body.presentation_contexts, config.policy());
+    let (results, contexts) = negotiation::contexts(proposed, &request.user.roles, &policy);
+    let peer_pdu_bytes_max = request.user.pdu_bytes_max;
+    let accept = negotiation::encode_accept(&request, results, &policy, config.pdu_length_max);
     link.send_accept(&accept).await?;
     Ok(Ok(Agreed { contexts, peer_pdu_bytes_max, place }))
 }
 
-fn admit(shared: &Arc<Shared>, tally: &Tally, request: &Request) -> Result<Place, Rejection> {
+async fn admit(
+    shared: &Arc<Shared>,
+    tally: &mut Tally,
+    request: &Request,
+) -> Result<Place, Rejection> {
     let config = &shared.config;
-    if let Some(rejection) = negotiation::reject(&request.body) {
+    if let Some(rejection) = negotiation::reject(request) {
         return Err(rejection);
     }
     let (called, calling) = (&tally.called_ae, &tally.calling_ae);
@@ -79,8 +90,14 @@ fn admit(shared: &Arc<Shared>, tally: &Tally, request: &Request) -> Result<Place
     if !allowed.is_empty() && !allowed.iter().any(|ae| ae.as_str() == calling) {
         return Err(Rejection::CallingAe);
     }
-    let place = shared.enter(tally.peer.ip(), calling);
-    place.ok_or(Rejection::LocalLimit)
+    let place = shared.enter(tally.peer.ip(), calling).ok_or(Rejection::LocalLimit)?;
+    let identity = request.user.identity.as_ref();
+    match shared.users.check(identity, tally.peer.ip()).await {
+        Ok(None) if config.user_identity_required => return Err(Rejection::User),
+        Ok(user) => tally.user = user.unwrap_or_default(),
+        Err(NotKnown) => return Err(Rejection::User),
+    }
+    Ok(place)
 }
 
 /// An AE title for logs and lists: padding off, everything but printable ASCII escaped.

@@ -1,5 +1,6 @@
 //! The settings of the DICOM port.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::dicom::negotiation::PREFERENCE;
+use crate::dicom::negotiation::Policy;
 use crate::dicom::negotiation::is_transfer_syntax;
+use crate::dicom::users::User;
 use crate::domain::ae_title::AeTitle;
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -41,6 +44,12 @@ pub struct Config {
     pub drain_s: u64,
     /// Transfer syntax UIDs, the preferred first, for contexts that propose several.
     pub transfer_syntaxes: Vec<String>,
+    /// Whether instances of private SOP classes are stored.
+    pub unknown_sop_classes: bool,
+    /// Whether an association needs the identity of one of `users`.
+    pub user_identity_required: bool,
+    /// Users by name.
+    pub users: BTreeMap<String, User>,
 }
 
 impl Default for Config {
@@ -60,6 +69,9 @@ impl Default for Config {
             message_s: 1800,
             drain_s: 8,
             transfer_syntaxes: PREFERENCE.iter().map(|&uid| uid.to_owned()).collect(),
+            unknown_sop_classes: false,
+            user_identity_required: false,
+            users: BTreeMap::new(),
         }
     }
 }
@@ -137,6 +149,26 @@ impl Config {
             problems.push(format!(
                 "{at}.transfer_syntaxes: \"{uid}\" is no transfer syntax that can be received; it would never be chosen"
             ));
+        }
+        for (name, user) in &self.users {
+            if let Some(why) = user.problem() {
+                problems.push(format!(
+                    "{at}.users.{name}.password_hash {why}; this user could never be known"
+                ));
+            }
+        }
+        if self.user_identity_required && self.users.is_empty() {
+            problems.push(format!(
+                "{at}.user_identity_required = true without {at}.users: nobody could send"
+            ));
+        }
+    }
+
+    /// What is served.
+    pub fn policy(&self) -> Policy<'_> {
+        Policy {
+            preference: &self.transfer_syntaxes,
+            unknown_sop_classes: self.unknown_sop_classes,
         }
     }
 

@@ -11,6 +11,8 @@ pub mod scan;
 pub mod status;
 pub mod storage_scp;
 pub mod storage_scu;
+pub mod user_information;
+pub mod users;
 
 mod admission;
 mod scp_session;

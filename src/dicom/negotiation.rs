@@ -13,7 +13,6 @@ use dicom_ul::pdu::AssociationRJServiceProviderASCEReason;
 use dicom_ul::pdu::AssociationRJServiceProviderPresentationReason;
 use dicom_ul::pdu::AssociationRJServiceUserReason;
 use dicom_ul::pdu::AssociationRJSource;
-use dicom_ul::pdu::AssociationRQ;
 use dicom_ul::pdu::Pdu;
 use dicom_ul::pdu::PresentationContextProposed;
 use dicom_ul::pdu::PresentationContextResult;
@@ -22,6 +21,10 @@ use dicom_ul::pdu::UserVariableItem;
 
 use crate::dicom::pdu;
 use crate::dicom::pdu::Request;
+use crate::dicom::user_information::Extended;
+use crate::dicom::user_information::Role;
+use crate::dicom::user_information::UserInformation;
+use crate::domain::uid::SopClassUid;
 
 /// DICOM's one application context (PS3.7 A.2.1).
 pub const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
@@ -38,6 +41,41 @@ pub fn implementation_class_uid() -> String {
 pub struct Context {
     pub abstract_syntax: String,
     pub transfer_syntax: String,
+    pub service: Service,
+}
+
+/// What an abstract syntax is served as. We are always the SCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    Verification,
+    Storage,
+}
+
+/// What is served, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy<'a> {
+    /// Transfer syntaxes, the best first; those not in it come last, as proposed.
+    pub preference: &'a [String],
+    /// Whether instances of private SOP classes are stored.
+    pub unknown_sop_classes: bool,
+}
+
+impl Policy<'_> {
+    /// The service behind an abstract syntax; None: not served here.
+    pub fn service(&self, class: &str) -> Option<Service> {
+        if class == uids::VERIFICATION {
+            Some(Service::Verification)
+        } else if is_storage_class(class) || (self.unknown_sop_classes && is_private_uid(class)) {
+            Some(Service::Storage)
+        } else {
+            None
+        }
+    }
+}
+
+/// A UID outside of DICOM's own root, where services are known by name.
+fn is_private_uid(uid: &str) -> bool {
+    !uid.starts_with("1.2.840.10008.") && SopClassUid::parse(uid).is_ok()
 }
 
 /// Transfer syntaxes in the order in which one is chosen when a peer proposes several in one
@@ -90,6 +128,9 @@ const OTHER_STORAGE: &[&str] = &[
     uids::IMPLANT_TEMPLATE_GROUP_STORAGE,
 ];
 
+/// The storage SOP classes of the dictionary: UID and name, one a line.
+pub const STORAGE_CLASSES: &str = include_str!("storage_classes.txt");
+
 /// Whether instances of this class are stored: every standard storage class, those of later
 /// editions too. Media directories, storage commitment and private classes are not.
 pub fn is_storage_class(uid: &str) -> bool {
@@ -105,13 +146,13 @@ pub fn is_transfer_syntax(uid: &str) -> bool {
     TransferSyntaxRegistry.get(uid).is_some() || retired.is_some_and(|n| RETIRED_JPEG.contains(&n))
 }
 
-/// Answers each proposed context: accepted with one transfer syntax, else 3 (abstract syntax) or
-/// 4 (transfer syntaxes). An even id, and one that stands twice, is refused (P12).
-///
-/// - `preference`: transfer syntaxes, the best first; those not in it come last, as proposed.
+/// Answers each proposed context: accepted with one transfer syntax, else 1 (the peer would be
+/// SCP alone), 3 (abstract syntax) or 4 (transfer syntaxes). An even id, and one that stands
+/// twice, is refused (P12).
 pub fn contexts(
     proposed: &[PresentationContextProposed],
-    preference: &[String],
+    roles: &[Role],
+    policy: &Policy<'_>,
 ) -> (Vec<PresentationContextResult>, BTreeMap<u8, Context>) {
     let mut results = Vec::new();
     let mut accepted = BTreeMap::new();
@@ -123,17 +164,17 @@ pub fn contexts(
         let repeated = proposed.iter().filter(|other| other.id == context.id).count() > 1;
         let chosen = match context.id % 2 == 0 || repeated {
             true => Err(PresentationContextResultReason::NoReason),
-            false => choose(context, preference),
+            false => choose(context, roles, policy),
         };
         let (reason, transfer_syntax) = match chosen {
-            Ok(syntax) => (PresentationContextResultReason::Acceptance, syntax),
+            Ok((service, syntax)) => {
+                let abstract_syntax = padding_off(&context.abstract_syntax).to_owned();
+                let transfer_syntax = syntax.clone();
+                accepted.insert(context.id, Context { abstract_syntax, transfer_syntax, service });
+                (PresentationContextResultReason::Acceptance, syntax)
+            }
             Err(reason) => (reason, uids::IMPLICIT_VR_LITTLE_ENDIAN.to_owned()),
         };
-        if reason == PresentationContextResultReason::Acceptance {
-            let abstract_syntax = padding_off(&context.abstract_syntax).to_owned();
-            let transfer_syntax = transfer_syntax.clone();
-            accepted.insert(context.id, Context { abstract_syntax, transfer_syntax });
-        }
         results.push(PresentationContextResult { id: context.id, reason, transfer_syntax });
     }
     (results, accepted)
@@ -141,16 +182,22 @@ pub fn contexts(
 
 fn choose(
     context: &PresentationContextProposed,
-    preference: &[String],
-) -> Result<String, PresentationContextResultReason> {
+    roles: &[Role],
+    policy: &Policy<'_>,
+) -> Result<(Service, String), PresentationContextResultReason> {
     let class = padding_off(&context.abstract_syntax);
-    if class != uids::VERIFICATION && !is_storage_class(class) {
+    let Some(service) = policy.service(class) else {
         return Err(PresentationContextResultReason::AbstractSyntaxNotSupported);
+    };
+    if roles.iter().any(|role| role.sop_class_uid == class && role.scp && !role.scu) {
+        return Err(PresentationContextResultReason::UserRejection);
     }
+    let preference = policy.preference;
     let rank = |uid: &&str| preference.iter().position(|p| p == uid).unwrap_or(usize::MAX);
     let known = context.transfer_syntaxes.iter().map(|uid| padding_off(uid));
     let best = known.filter(|uid| is_transfer_syntax(uid)).min_by_key(rank);
-    best.map(str::to_owned).ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)
+    let best = best.ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)?;
+    Ok((service, best.to_owned()))
 }
 
 fn padding_off(uid: &str) -> &str {
@@ -175,21 +222,68 @@ pub fn our_variables(pdu_bytes_max: u32) -> Vec<UserVariableItem> {
     ]
 }
 
-/// The A-ASSOCIATE-AC. A user identity that wants an answer gets the empty one of PS3.7 D.3.3.7.2:
-/// it was heard; access is decided by AE titles.
+/// Answer of a storage SCP to SOP class extended negotiation (PS3.4 B.3.1): level 2, all
+/// attributes are kept; signatures level 3, they stay as they came; no element is coerced.
+const STORAGE_EXTENDED: [u8; 6] = [2, 0, 3, 0, 0, 0];
+/// Sub-items of user information.
+mod sub_item {
+    pub const ASYNCHRONOUS_OPERATIONS: u8 = 0x53;
+    pub const ROLE_SELECTION: u8 = 0x54;
+    pub const EXTENDED_NEGOTIATION: u8 = 0x56;
+    pub const USER_IDENTITY_ANSWER: u8 = 0x59;
+}
+
+/// What we answer to the user information of a request, beside our own: roles and extended
+/// negotiation for the SOP classes that were proposed and are served, one operation at a time,
+/// and that an identity was heard. Common extended negotiation has no answer (PS3.7 D.3.3.6).
+fn answers(user: &UserInformation, classes: &BTreeMap<&str, Service>) -> Vec<UserVariableItem> {
+    let mut items = Vec::new();
+    if user.asynchronous {
+        let one_each = vec![0, 1, 0, 1];
+        items.push(UserVariableItem::Unknown(sub_item::ASYNCHRONOUS_OPERATIONS, one_each));
+    }
+    let mut answered = BTreeSet::new();
+    for Role { sop_class_uid, scu, .. } in user.roles.iter().filter(|role| role.scu || role.scp) {
+        if classes.contains_key(sop_class_uid.as_str()) && answered.insert(sop_class_uid) {
+            let item = with_uid(sop_class_uid, &[u8::from(*scu), 0]);
+            items.push(UserVariableItem::Unknown(sub_item::ROLE_SELECTION, item));
+        }
+    }
+    let mut answered = BTreeSet::new();
+    for Extended { sop_class_uid, .. } in &user.extended {
+        let is_storage = classes.get(sop_class_uid.as_str()) == Some(&Service::Storage);
+        if is_storage && answered.insert(sop_class_uid) {
+            let item = with_uid(sop_class_uid, &STORAGE_EXTENDED);
+            items.push(UserVariableItem::Unknown(sub_item::EXTENDED_NEGOTIATION, item));
+        }
+    }
+    if user.identity.as_ref().is_some_and(|identity| identity.response_wanted) {
+        // The server response of types 1 and 2 is empty (PS3.7 D.3.3.7.2).
+        items.push(UserVariableItem::Unknown(sub_item::USER_IDENTITY_ANSWER, vec![0, 0]));
+    }
+    items
+}
+
+/// A UID after its length, and what follows it.
+fn with_uid(uid: &str, rest: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(uid.len()).expect("a UID of at most 64 characters");
+    [&length.to_be_bytes(), uid.as_bytes(), rest].concat()
+}
+
+/// The A-ASSOCIATE-AC.
 pub fn encode_accept(
     request: &Request,
     results: Vec<PresentationContextResult>,
+    policy: &Policy<'_>,
     pdu_bytes_max: u32,
 ) -> Vec<u8> {
+    let proposed = request.body.presentation_contexts.iter();
+    let classes = proposed.filter_map(|context| {
+        let class = padding_off(&context.abstract_syntax);
+        policy.service(class).map(|service| (class, service))
+    });
     let mut user_variables = our_variables(pdu_bytes_max);
-    let wants_answer = |item: &UserVariableItem| match item {
-        UserVariableItem::UserIdentityItem(identity) => identity.positive_response_requested(),
-        _ => false, // dicom-ul's enum, not ours
-    };
-    if request.body.user_variables.iter().any(wants_answer) {
-        user_variables.push(UserVariableItem::Unknown(0x59, vec![0, 0]));
-    }
+    user_variables.extend(answers(&request.user, &classes.collect()));
     let mut bytes = pdu::encode(&Pdu::AssociationAC(AssociationAC {
         protocol_version: 1,
         calling_ae_title: String::new(),
@@ -212,8 +306,12 @@ pub enum Rejection {
     CallingAe,
     NoContext,
     PduLength,
+    /// A user identity that is not known here, or none where one is needed.
+    User,
     /// Too many associations: come back later.
     LocalLimit,
+    /// This peer opens them too fast: come back later.
+    Congestion,
 }
 
 impl Rejection {
@@ -225,7 +323,9 @@ impl Rejection {
             Rejection::CallingAe => "calling AE title",
             Rejection::NoContext => "no presentation context",
             Rejection::PduLength => "maximum PDU length",
+            Rejection::User => "user identity",
             Rejection::LocalLimit => "too many associations",
+            Rejection::Congestion => "associations too fast",
         }
     }
 
@@ -249,7 +349,7 @@ impl Rejection {
             Rejection::CallingAe => {
                 (AssociationRJResult::Permanent, user(User::CallingAETitleNotRecognized))
             }
-            Rejection::NoContext | Rejection::PduLength => {
+            Rejection::NoContext | Rejection::PduLength | Rejection::User => {
                 (AssociationRJResult::Permanent, user(User::NoReasonGiven))
             }
             Rejection::LocalLimit => (
@@ -258,14 +358,20 @@ impl Rejection {
                     AssociationRJServiceProviderPresentationReason::LocalLimitExceeded,
                 ),
             ),
+            Rejection::Congestion => (
+                AssociationRJResult::Transient,
+                AssociationRJSource::ServiceProviderPresentation(
+                    AssociationRJServiceProviderPresentationReason::TemporaryCongestion,
+                ),
+            ),
         };
         pdu::encode(&Pdu::AssociationRJ(AssociationRJ { result, source }))
     }
 }
 
 /// What the request itself gives reason to refuse. Titles and limits are the caller's.
-pub fn reject(request: &AssociationRQ) -> Option<Rejection> {
-    let peer_max = pdu_bytes_max(&request.user_variables);
+pub fn reject(request: &Request) -> Option<Rejection> {
+    let (request, peer_max) = (&request.body, request.user.pdu_bytes_max);
     if request.protocol_version & 1 == 0 {
         Some(Rejection::ProtocolVersion)
     } else if padding_off(&request.application_context_name) != APPLICATION_CONTEXT {
@@ -293,6 +399,10 @@ mod tests {
 
     fn preference() -> Vec<String> {
         PREFERENCE.iter().map(|&s| s.to_owned()).collect()
+    }
+
+    fn role(class: &str, scu: bool, scp: bool) -> Role {
+        Role { sop_class_uid: class.to_owned(), scu, scp }
     }
 
     #[test]
@@ -339,7 +449,8 @@ mod tests {
                 proposed(15, ct, &[explicit, uids::JPEGLS_LOSSLESS]),
                 proposed(17, ct, &[]),
             ],
-            &preference(),
+            &[],
+            &Policy { preference: &preference(), unknown_sop_classes: false },
         );
         let reasons: Vec<u8> = results.iter().map(|r| r.reason.clone() as u8).collect();
         assert_eq!(reasons, [0, 2, 3, 4, 2, 0, 0, 0, 0, 4]);
@@ -348,6 +459,87 @@ mod tests {
         assert_eq!(accepted[&11].transfer_syntax, explicit, "no lossy where it can be had without");
         assert_eq!(accepted[&13].transfer_syntax, uids::JPEG_BASELINE8_BIT);
         assert_eq!(accepted[&15].transfer_syntax, uids::JPEGLS_LOSSLESS);
+    }
+
+    /// The list that is printed and the rule that is applied say the same.
+    #[test]
+    fn every_storage_class_of_the_dictionary_is_served() {
+        let mut lines = 0;
+        for line in STORAGE_CLASSES.lines() {
+            let (uid, name) = line.split_once(' ').unwrap();
+            assert!(is_storage_class(uid), "{line}");
+            assert!(name.contains("Storage"), "{line}");
+            lines += 1;
+        }
+        assert_eq!(lines, 214);
+    }
+
+    /// P72 with and without the switch.
+    #[test]
+    fn private_classes_are_stored_where_that_is_switched_on() {
+        let served = |class, on| {
+            let policy = Policy { preference: &[], unknown_sop_classes: on };
+            (policy.service(class)).map(|service| service == Service::Storage)
+        };
+        for (class, off, on) in [
+            (uids::CT_IMAGE_STORAGE, Some(true), Some(true)),
+            (uids::VERIFICATION, Some(false), Some(false)),
+            ("1.2.826.0.1.3680043.9.1", None, Some(true)),
+            ("1.3.12.2.1107.5.9.1", None, Some(true)),
+            ("1.2.840.10008.5.1.4.1.2.2.1", None, None), // study root find
+            ("1.2.840.10008.99.1", None, None),
+            ("no uid", None, None),
+            ("", None, None),
+        ] {
+            assert_eq!((served(class, false), served(class, true)), (off, on), "{class}");
+        }
+    }
+
+    /// PS3.7 D.3.3.4: the peer may be SCU of what we serve, never SCP.
+    #[test]
+    fn a_role_is_answered_for_what_is_served() {
+        let (ct, mr, find) =
+            (uids::CT_IMAGE_STORAGE, uids::MR_IMAGE_STORAGE, "1.2.840.10008.5.1.4.1.2.2.1");
+        let plain = [uids::IMPLICIT_VR_LITTLE_ENDIAN];
+        let asked = [proposed(1, ct, &plain), proposed(3, mr, &plain), proposed(5, find, &plain)];
+        for (scu, scp, reason, answer) in [
+            (true, false, 0, [1, 0]),
+            (true, true, 0, [1, 0]),
+            (false, true, 1, [0, 0]),
+            (false, false, 0, [1, 0]), // says nothing; the next item does
+        ] {
+            let user = UserInformation {
+                roles: vec![role(ct, scu, scp), role(find, scu, scp), role(ct, true, true)],
+                ..UserInformation::default()
+            };
+            let preference = preference();
+            let policy = Policy { preference: &preference, unknown_sop_classes: false };
+            let (results, _) = contexts(&asked, &user.roles[..2], &policy);
+            let reasons: Vec<u8> = results.iter().map(|r| r.reason.clone() as u8).collect();
+            assert_eq!(reasons, [reason, 0, 3], "{scu} {scp}");
+            let classes = BTreeMap::from([(ct, Service::Storage), (mr, Service::Storage)]);
+            let expected = UserVariableItem::Unknown(0x54, with_uid(ct, &answer));
+            assert_eq!(answers(&user, &classes), [expected], "{scu} {scp}");
+        }
+    }
+
+    #[test]
+    fn extended_negotiation_and_the_window_are_answered() {
+        let ct = uids::CT_IMAGE_STORAGE;
+        let extended = |class: &str| Extended {
+            sop_class_uid: class.to_owned(),
+            information: vec![2, 0, 0, 0, 1, 0],
+        };
+        let user = UserInformation {
+            asynchronous: true,
+            extended: vec![extended(ct), extended(uids::VERIFICATION), extended("1.2.3")],
+            ..UserInformation::default()
+        };
+        let classes =
+            BTreeMap::from([(ct, Service::Storage), (uids::VERIFICATION, Service::Verification)]);
+        let window = UserVariableItem::Unknown(0x53, vec![0, 1, 0, 1]);
+        let full = UserVariableItem::Unknown(0x56, with_uid(ct, &[2, 0, 3, 0, 0, 0]));
+        assert_eq!(answers(&user, &classes), [window, full]);
     }
 
     /// P17 to P20: result, source and reason as the standard numbers them.
@@ -359,7 +551,9 @@ mod tests {
             (Rejection::CalledAe, [1, 1, 7]),
             (Rejection::CallingAe, [1, 1, 3]),
             (Rejection::NoContext, [1, 1, 1]),
+            (Rejection::User, [1, 1, 1]),
             (Rejection::LocalLimit, [2, 3, 2]),
+            (Rejection::Congestion, [2, 3, 1]),
         ] {
             assert_eq!(rejection.encode()[7..10], numbers, "{rejection:?}");
         }

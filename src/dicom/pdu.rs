@@ -18,6 +18,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
+use crate::dicom::user_information::UserInformation;
+
 /// Longest A-ASSOCIATE-RQ or -AC body. 128 contexts with 60 transfer syntaxes each have 250 KiB.
 pub const ASSOCIATE_BYTES_MAX: u32 = 1 << 20;
 /// Header of a PDU: type, reserved, length.
@@ -77,7 +79,9 @@ pub enum Pdu {
 /// An A-ASSOCIATE-RQ. Its answer repeats the 64 bytes of titles and reserved fields as sent.
 #[derive(Debug)]
 pub struct Request {
+    /// Without its user variables.
     pub body: AssociationRQ,
+    pub user: UserInformation,
     pub titles: [u8; 64],
 }
 
@@ -176,21 +180,21 @@ fn decode(frame: &[u8]) -> Pdu {
 
 fn decode_request(frame: &[u8]) -> Option<Pdu> {
     let titles: [u8; 64] = frame.get(10..74)?.try_into().ok()?;
-    let tidy = tidy_request(frame)?;
+    let (tidy, user) = tidy_request(frame)?;
     match dicom_ul::pdu::read_pdu(&tidy[..], ASSOCIATE_BYTES_MAX, true) {
         Ok(Some(Codec::AssociationRQ(body))) => {
-            Some(Pdu::Request(Box::new(Request { body, titles })))
+            Some(Pdu::Request(Box::new(Request { body, user, titles })))
         }
         Ok(_) | Err(_) => None,
     }
 }
 
-/// A request without what PS3.8 tells to ignore and dicom-ul refuses: unknown items, unknown
-/// sub-items, user information sub-items with a wrong length. None if an item overruns its
+/// A request without what PS3.8 tells to ignore and dicom-ul refuses (unknown items, unknown
+/// sub-items), and its user information, which is read here. None if an item overruns its
 /// container or there is no user information (P13, P14, P21).
-fn tidy_request(frame: &[u8]) -> Option<Vec<u8>> {
+fn tidy_request(frame: &[u8]) -> Option<(Vec<u8>, UserInformation)> {
     let mut tidy = frame.get(..74)?.to_vec();
-    let mut has_user_information = false;
+    let mut user = None;
     for item in Items(&frame[74..]) {
         let (kind, body) = item?;
         match kind {
@@ -205,36 +209,14 @@ fn tidy_request(frame: &[u8]) -> Option<Vec<u8>> {
                 }
                 put_item(&mut tidy, kind, &context)?;
             }
-            0x50 => {
-                has_user_information = true;
-                let mut user = Vec::new();
-                for sub in Items(body) {
-                    let (kind, body) = sub?;
-                    if is_whole_user_item(kind, body) {
-                        put_item(&mut user, kind, body)?;
-                    }
-                }
-                put_item(&mut tidy, kind, &user)?;
-            }
+            0x50 => user = Some(UserInformation::parse(body)?),
             _ => {}
         }
     }
+    put_item(&mut tidy, 0x50, &[])?;
     let length = u32::try_from(tidy.len() - HEADER_BYTES).ok()?;
     tidy[2..6].copy_from_slice(&length.to_be_bytes());
-    has_user_information.then_some(tidy)
-}
-
-/// Whether dicom-ul reads exactly `body` for this user information sub-item.
-fn is_whole_user_item(kind: u8, body: &[u8]) -> bool {
-    let word = |at: usize| body.get(at..at + 2).map(|b| usize::from(b[0]) << 8 | usize::from(b[1]));
-    match kind {
-        0x51 => body.len() == 4,
-        0x52 | 0x55 => true,
-        // User identity: type, response wanted, two fields, each after its length.
-        0x58 => word(2).and_then(|first| Some(first + word(4 + first)? + 6)) == Some(body.len()),
-        // Role selection and extended negotiation are answered by silence: the defaults.
-        _ => false,
-    }
+    Some((tidy, user?))
 }
 
 fn put_item(into: &mut Vec<u8>, kind: u8, body: &[u8]) -> Option<()> {
@@ -245,7 +227,7 @@ fn put_item(into: &mut Vec<u8>, kind: u8, body: &[u8]) -> Option<()> {
 }
 
 /// Items of type, reserved byte, 16-bit length and body. Ends with None inside where one overruns.
-struct Items<'a>(&'a [u8]);
+pub struct Items<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Items<'a> {
     type Item = Option<(u8, &'a [u8])>;
@@ -421,7 +403,7 @@ pub mod tests {
             [application(), item(0x99, b"??"), item(0x20, &strange), item(0x50, &user)].concat();
         let Pdu::Request(request) = decode(&request("A", "B", &items)) else { panic!() };
         assert_eq!(request.body.presentation_contexts[0].transfer_syntaxes, ["1.2.840.10008.1.2"]);
-        assert_eq!(request.body.user_variables.len(), 1);
+        assert_eq!((request.body.user_variables.len(), request.user.roles.len()), (0, 0));
     }
 
     /// P08, P09, P13, P14, P21.

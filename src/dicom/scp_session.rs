@@ -17,14 +17,15 @@ use crate::dicom::association::LinkError;
 use crate::dicom::command::COMMAND_BYTES_MAX;
 use crate::dicom::command::Command;
 use crate::dicom::command::field;
-use crate::dicom::negotiation;
 use crate::dicom::negotiation::Context;
+use crate::dicom::negotiation::Service;
 use crate::dicom::pdu::AbortReason;
 use crate::dicom::pdu::Pdv;
 use crate::dicom::pdu::Transport;
 use crate::dicom::pdu::next_pdv;
 use crate::dicom::pdu::put_data;
 use crate::dicom::status::Status;
+use crate::dicom::status::StatusKind;
 use crate::dicom::storage_scp::InstanceSink;
 use crate::dicom::storage_scp::Place;
 use crate::dicom::storage_scp::Refusal;
@@ -51,18 +52,7 @@ pub async fn run<S: Transport>(
 ) -> Tally {
     let config = &shared.config;
     let link = Link::accept(stream, config.pdu_length_max, config.idle());
-    let tally = Tally {
-        association: number.to_string(),
-        peer,
-        calling_ae: String::new(),
-        called_ae: String::new(),
-        stored: 0,
-        stored_bytes: 0,
-        echoes: 0,
-        refused: BTreeMap::new(),
-        first_refusal: String::new(),
-        ended: String::new(),
-    };
+    let tally = Tally::new(number, peer);
     let mut session = Session {
         link,
         shared,
@@ -273,6 +263,10 @@ impl<S: Transport> Session<'_, S> {
                 .abort_as_user("a response or a cancel without its request")
                 .await);
         }
+        if command.field == field::C_STORE_RQ {
+            self.tally.offered += 1;
+            metrics::counter!("prelim_instances_offered_total").increment(1);
+        }
         if command.has_data_set() {
             let begun = match self.store_request(&command, context) {
                 Ok(request) => {
@@ -308,9 +302,7 @@ impl<S: Transport> Session<'_, S> {
             return Err(unknown_operation());
         }
         let context = &self.contexts[&context];
-        if command.sop_class_uid != context.abstract_syntax
-            || !negotiation::is_storage_class(&command.sop_class_uid)
-        {
+        if command.sop_class_uid != context.abstract_syntax || context.service != Service::Storage {
             let why = "SOP class is not that of the presentation context";
             return Err(Refusal::new(Status::SOP_CLASS_NOT_SUPPORTED, why));
         }
@@ -412,6 +404,15 @@ impl<S: Transport> Session<'_, S> {
                 self.tally.first_refusal.clone_from(&comment);
             }
             metrics::counter!("prelim_refusals_total", "status" => status.to_string()).increment(1);
+        }
+        if command.field == field::C_STORE_RQ {
+            match status.kind() {
+                StatusKind::Success => {}
+                StatusKind::Warning => self.tally.warned += 1,
+                StatusKind::Pending | StatusKind::Cancelled | StatusKind::Failure => {
+                    self.tally.refused_instances += 1;
+                }
+            }
         }
         let mut pdus = BytesMut::new();
         let response = command.response(status, &comment);

@@ -22,6 +22,7 @@ use tracing::Instrument as _;
 use crate::dicom::config::Config;
 use crate::dicom::scp_session;
 use crate::dicom::status::Status;
+use crate::dicom::users::Users;
 
 /// Decides what happens to one C-STORE.
 #[async_trait]
@@ -81,14 +82,52 @@ pub struct Tally {
     /// Printable; empty when no association was asked for.
     pub calling_ae: String,
     pub called_ae: String,
+    /// The peer's Implementation Class UID and Version Name, as far as it says them.
+    pub implementation: String,
+    /// Name of the configured user that it is.
+    pub user: String,
+    /// C-STORE requests.
+    pub offered: u64,
     pub stored: u64,
+    /// Of the stored, those answered with a warning.
+    pub warned: u64,
     pub stored_bytes: u64,
     pub echoes: u64,
+    /// Requests of any kind that were answered with another status than success.
     pub refused: BTreeMap<Status, u64>,
+    /// Of the offered, those answered with a failure.
+    pub refused_instances: u64,
     /// Comment of the first refusal.
     pub first_refusal: String,
     /// `released`, `rejected: …`, or what broke it.
     pub ended: String,
+}
+
+impl Tally {
+    pub fn new(association: u64, peer: SocketAddr) -> Tally {
+        Tally {
+            association: association.to_string(),
+            peer,
+            calling_ae: String::new(),
+            called_ae: String::new(),
+            implementation: String::new(),
+            user: String::new(),
+            offered: 0,
+            stored: 0,
+            warned: 0,
+            stored_bytes: 0,
+            echoes: 0,
+            refused: BTreeMap::new(),
+            refused_instances: 0,
+            first_refusal: String::new(),
+            ended: String::new(),
+        }
+    }
+
+    /// Instances that were never answered, because the association ended before.
+    pub fn failed(&self) -> u64 {
+        self.offered.saturating_sub(self.stored + self.refused_instances)
+    }
 }
 
 /// What all associations of one listener share.
@@ -96,6 +135,7 @@ pub struct Shared {
     pub config: Arc<Config>,
     pub handler: Arc<dyn StorageHandler>,
     pub stop: CancellationToken,
+    pub users: Users,
     open: Mutex<HashMap<(IpAddr, String), usize>>,
     /// Connections without an association, the oldest first.
     waiting: Mutex<BTreeMap<u64, CancellationToken>>,
@@ -108,6 +148,7 @@ impl Shared {
         stop: CancellationToken,
     ) -> Arc<Shared> {
         Arc::new(Shared {
+            users: Users::new(config.users.clone()),
             config,
             handler,
             stop,
@@ -233,7 +274,12 @@ fn log(tally: &Tally, took: Duration) {
     let refused: Vec<String> =
         tally.refused.iter().map(|(status, count)| format!("{status} x {count}")).collect();
     tracing::info!(
+        implementation = tally.implementation,
+        user = tally.user,
+        offered = tally.offered,
         stored = tally.stored,
+        warned = tally.warned,
+        failed = tally.failed(),
         bytes = tally.stored_bytes,
         echoes = tally.echoes,
         refused = refused.join(", "),

@@ -1,5 +1,6 @@
 //! Whole-program tests: the built `prelim` against real peers.
 
+mod access;
 mod crash;
 mod gateway;
 mod layers;
