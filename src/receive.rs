@@ -21,6 +21,7 @@ use crate::dicom::scan::Facts;
 use crate::dicom::scan::ScanError;
 use crate::dicom::scan::ScanLimits;
 use crate::dicom::scan::scan;
+use crate::dicom::service::ServiceHandler;
 use crate::dicom::status::Status;
 use crate::dicom::storage_scp::InstanceSink;
 use crate::dicom::storage_scp::Refusal;
@@ -47,11 +48,17 @@ pub struct Receiver {
     store: Store,
     clock: Arc<dyn Clock>,
     limits: ScanLimits,
+    services: Option<Arc<dyn ServiceHandler>>,
 }
 
 impl Receiver {
-    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Receiver {
-        Receiver { store, clock, limits: ScanLimits::default() }
+    /// - `services`: who answers what comes on the same port and is no instance.
+    pub fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        services: Option<Arc<dyn ServiceHandler>>,
+    ) -> Receiver {
+        Receiver { store, clock, limits: ScanLimits::default(), services }
     }
 }
 
@@ -74,6 +81,10 @@ impl StorageHandler for Receiver {
         if let Err(error) = self.store.settled().await {
             tracing::error!(%error, "instances that were acknowledged cannot be synced");
         }
+    }
+
+    fn services(&self) -> Option<Arc<dyn ServiceHandler>> {
+        self.services.clone()
     }
 }
 
@@ -287,6 +298,7 @@ impl Placed {
             digest: self.digest,
             from: self.source,
             received_at,
+            unreadable: None,
         }
     }
 }
@@ -383,7 +395,7 @@ mod tests {
 
     fn receiver(data: &Path, config: &Config) -> Receiver {
         let (store, _) = Store::open(data, config, Arc::new(SystemClock)).unwrap();
-        Receiver::new(store, Arc::new(SystemClock))
+        Receiver::new(store, Arc::new(SystemClock), None)
     }
 
     fn request(class: &str, instance: &str) -> StoreRequest {

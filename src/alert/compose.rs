@@ -230,7 +230,7 @@ fn link(config: &Config, study: &Study) -> Option<String> {
     (!base.is_empty()).then(|| format!("{base}/studies/{}", study.study_uid))
 }
 
-fn local(at: Timestamp, zone: &TimeZone) -> String {
+pub fn local(at: Timestamp, zone: &TimeZone) -> String {
     at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S UTC%:z").to_string()
 }
 

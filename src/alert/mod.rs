@@ -2,8 +2,11 @@
 //! sends it.
 
 mod compose;
+mod missing;
 
 pub use compose::compose;
+pub use missing::Missing;
+pub use missing::missing;
 
 use std::collections::BTreeMap;
 
@@ -55,6 +58,9 @@ pub struct Recipients {
     /// They hear of studies that the software could not read.
     #[serde(default = "default_review")]
     pub review: bool,
+    /// They hear of what the technical staff has to look after: images that did not come.
+    #[serde(default)]
+    pub technical: bool,
 }
 
 fn default_minimum() -> Urgency {
@@ -91,6 +97,12 @@ impl Config {
                 problems.push(format!("{at}.emails: {email:?} is no address; nobody hears"));
             }
         }
+    }
+
+    /// The lists that hear of technical trouble.
+    pub fn technical(&self) -> Vec<String> {
+        let lists = self.recipients.iter().filter(|(_, list)| list.technical);
+        lists.map(|(name, _)| name.clone()).collect()
     }
 
     /// One channel for each address of the lists: `<list>/<address>`. Each is a job of its own, so

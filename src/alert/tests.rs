@@ -7,8 +7,12 @@ use crate::domain::sample;
 use crate::domain::study::PersonName;
 
 fn config() -> Config {
-    let list =
-        |email: &str, minimum, review| Recipients { emails: vec![email.into()], minimum, review };
+    let list = |email: &str, minimum, review| Recipients {
+        emails: vec![email.into()],
+        minimum,
+        review,
+        technical: false,
+    };
     Config {
         recipients: [
             ("on_call".to_owned(), list("oncall@h.example", Urgency::Urgent, true)),

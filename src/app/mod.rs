@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::dicom::storage_scp;
 use crate::domain::clock::SystemClock;
 use crate::pipeline::runner;
+use crate::pipeline::services::Services;
 use crate::pipeline::way::Kit;
 use crate::receive::Receiver;
 use crate::store::Store;
@@ -96,10 +97,13 @@ impl App {
             report: settings.report.clone(),
             deliver: settings.deliver.clone(),
             alert: settings.alert.clone(),
+            commitment: settings.commitment.clone(),
+            ae_title: settings.dicom.ae_title.clone(),
         });
         runner::start(Arc::clone(&kit), stop.clone(), &tasks);
 
-        let receiver = Arc::new(Receiver::new(store.clone(), clock.clone()));
+        let services = Arc::new(Services::new(Arc::clone(&kit)));
+        let receiver = Arc::new(Receiver::new(store.clone(), clock.clone(), Some(services)));
         receiving.spawn(storage_scp::serve(
             dicom,
             Arc::new(settings.dicom.clone()),

@@ -52,6 +52,8 @@ settings! {
     store: crate::store::Config,
     /// When a study is complete.
     assemble: crate::assemble::Config,
+    /// Where requesters of storage commitments are told.
+    commitment: crate::dicom::storage_commitment::Config,
     /// The processes in which bytes from outside are parsed.
     worker: crate::worker::Config,
     /// How many steps at once, how often again.

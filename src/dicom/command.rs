@@ -18,7 +18,14 @@ pub mod field {
     pub const C_STORE_RSP: u16 = 0x8001;
     pub const C_ECHO_RQ: u16 = 0x0030;
     pub const C_ECHO_RSP: u16 = 0x8030;
+    pub const C_FIND_RQ: u16 = 0x0020;
+    pub const C_FIND_RSP: u16 = 0x8020;
     pub const C_CANCEL_RQ: u16 = 0x0FFF;
+    pub const N_EVENT_REPORT_RQ: u16 = 0x0100;
+    pub const N_EVENT_REPORT_RSP: u16 = 0x8100;
+    pub const N_SET_RQ: u16 = 0x0120;
+    pub const N_ACTION_RQ: u16 = 0x0130;
+    pub const N_CREATE_RQ: u16 = 0x0140;
     /// Set in every response.
     pub const RESPONSE: u16 = 0x8000;
 }
@@ -35,6 +42,19 @@ pub struct Command {
     pub sop_class_uid: String,
     pub sop_instance_uid: String,
     pub error_comment: String,
+    /// Action Type ID (0000,1008) of an N-ACTION.
+    pub action_type: Option<u16>,
+}
+
+/// What a response says beside its request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer<'a> {
+    pub status: Status,
+    pub error_comment: &'a str,
+    /// Error ID (0000,0903): why an N-SET is refused (PS3.4 F.7.2.2).
+    pub error_id: Option<u16>,
+    /// SOP Instance UID (0000,1000) where the request left it to us.
+    pub sop_instance_uid: Option<&'a str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +102,7 @@ impl Command {
                 0x0120 => command.responded_to = number(element, value)?,
                 0x0800 => (command.data_set_type, has_type) = (number(element, value)?, true),
                 0x0900 => command.status = Some(number(element, value)?),
+                0x1008 => command.action_type = Some(number(element, value)?),
                 _ => {}
             }
         }
@@ -94,6 +115,11 @@ impl Command {
 
     /// The answer to `self`. UIDs are repeated only if they are UIDs.
     pub fn response(&self, status: Status, error_comment: &str) -> Vec<u8> {
+        self.answer(&Answer { status, error_comment, error_id: None, sop_instance_uid: None })
+    }
+
+    /// As [`Command::response`], with what the normalized services add.
+    pub fn answer(&self, what: &Answer<'_>) -> Vec<u8> {
         let is_uid = |uid: &str| crate::domain::uid::SopInstanceUid::parse(uid).is_ok();
         let mut answer = Encoder::default();
         if is_uid(&self.sop_class_uid) {
@@ -102,13 +128,17 @@ impl Command {
         answer.number(0x0100, self.field | field::RESPONSE);
         answer.number(0x0120, self.message_id);
         answer.number(0x0800, NO_DATA_SET);
-        answer.number(0x0900, status.0);
-        let error_comment = comment(error_comment);
+        answer.number(0x0900, what.status.0);
+        let error_comment = comment(what.error_comment);
         if !error_comment.is_empty() {
             answer.text(0x0902, &error_comment);
         }
-        if is_uid(&self.sop_instance_uid) {
-            answer.uid(0x1000, &self.sop_instance_uid);
+        if let Some(id) = what.error_id {
+            answer.number(0x0903, id);
+        }
+        let instance = what.sop_instance_uid.unwrap_or(&self.sop_instance_uid);
+        if is_uid(instance) {
+            answer.uid(0x1000, instance);
         }
         answer.finish()
     }
@@ -119,6 +149,34 @@ impl Command {
         request.number(0x0100, field::C_ECHO_RQ);
         request.number(0x0110, message_id);
         request.number(0x0800, NO_DATA_SET);
+        request.finish()
+    }
+
+    /// N-EVENT-REPORT-RQ with a data set (PS3.7 10.3.1).
+    pub fn event_report_request(
+        message_id: u16,
+        sop_class_uid: &str,
+        sop_instance_uid: &str,
+        event_type: u16,
+    ) -> Vec<u8> {
+        let mut request = Encoder::default();
+        request.uid(0x0002, sop_class_uid);
+        request.number(0x0100, field::N_EVENT_REPORT_RQ);
+        request.number(0x0110, message_id);
+        request.number(0x0800, 0x0000);
+        request.uid(0x1000, sop_instance_uid);
+        request.number(0x1002, event_type);
+        request.finish()
+    }
+
+    /// C-FIND-RQ; its identifier follows (PS3.7 9.3.2).
+    pub fn find_request(message_id: u16, sop_class_uid: &str) -> Vec<u8> {
+        let mut request = Encoder::default();
+        request.uid(0x0002, sop_class_uid);
+        request.number(0x0100, field::C_FIND_RQ);
+        request.number(0x0110, message_id);
+        request.number(0x0700, 0x0000); // Priority: medium
+        request.number(0x0800, 0x0000);
         request.finish()
     }
 

@@ -19,8 +19,10 @@ use dicom_ul::pdu::PresentationContextResult;
 use dicom_ul::pdu::PresentationContextResultReason;
 use dicom_ul::pdu::UserVariableItem;
 
+use crate::dicom::elements::SYNTAXES;
 use crate::dicom::pdu;
 use crate::dicom::pdu::Request;
+use crate::dicom::service::is_service;
 use crate::dicom::user_information::Extended;
 use crate::dicom::user_information::Role;
 use crate::dicom::user_information::UserInformation;
@@ -49,6 +51,8 @@ pub struct Context {
 pub enum Service {
     Verification,
     Storage,
+    /// Storage commitment and performed procedure steps, see [`crate::dicom::service`].
+    Normalized,
 }
 
 /// What is served, and how.
@@ -65,6 +69,8 @@ impl Policy<'_> {
     pub fn service(&self, class: &str) -> Option<Service> {
         if class == uids::VERIFICATION {
             Some(Service::Verification)
+        } else if is_service(class) {
+            Some(Service::Normalized)
         } else if is_storage_class(class) || (self.unknown_sop_classes && is_private_uid(class)) {
             Some(Service::Storage)
         } else {
@@ -195,7 +201,11 @@ fn choose(
     let preference = policy.preference;
     let rank = |uid: &&str| preference.iter().position(|p| p == uid).unwrap_or(usize::MAX);
     let known = context.transfer_syntaxes.iter().map(|uid| padding_off(uid));
-    let best = known.filter(|uid| is_transfer_syntax(uid)).min_by_key(rank);
+    let readable = |uid: &&str| match service {
+        Service::Verification | Service::Storage => is_transfer_syntax(uid),
+        Service::Normalized => SYNTAXES.contains(uid),
+    };
+    let best = known.filter(readable).min_by_key(rank);
     let best = best.ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)?;
     Ok((service, best.to_owned()))
 }

@@ -1,6 +1,7 @@
 //! One association, seen from the acceptor: requests in order, answers in order.
 
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::dicom::admission;
 use crate::dicom::association::Indication;
 use crate::dicom::association::Link;
 use crate::dicom::association::LinkError;
+use crate::dicom::command::Answer;
 use crate::dicom::command::COMMAND_BYTES_MAX;
 use crate::dicom::command::Command;
 use crate::dicom::command::field;
@@ -24,6 +26,10 @@ use crate::dicom::pdu::Pdv;
 use crate::dicom::pdu::Transport;
 use crate::dicom::pdu::next_pdv;
 use crate::dicom::pdu::put_data;
+use crate::dicom::service::Operation;
+use crate::dicom::service::SERVICE_BYTES_MAX;
+use crate::dicom::service::ServiceAnswer;
+use crate::dicom::service::ServiceRequest;
 use crate::dicom::status::Status;
 use crate::dicom::status::StatusKind;
 use crate::dicom::storage_scp::InstanceSink;
@@ -37,6 +43,13 @@ use crate::dicom::storage_scp::Tally;
 const CHUNK_BYTES: usize = 1 << 20;
 /// How much of a data set that was answered already (too large) is still read and thrown away.
 const AFTERMATH_BYTES_MAX: u64 = 64 << 20;
+/// A report goes on the requester's association if it has said nothing for this long after the
+/// answer: one that means to leave does so at once, and is called later.
+const REPORT_PAUSE: Duration = Duration::from_millis(200);
+/// How long the requester may take to answer a report.
+const REPORT_ANSWER: Duration = Duration::from_secs(10);
+/// Reports that wait on one association; those after them go another way.
+const REPORTS_MAX: usize = 64;
 /// At a stop, an association between two messages is aborted after this.
 const STOP_IDLE: Duration = Duration::from_secs(1);
 
@@ -62,6 +75,8 @@ pub async fn run<S: Transport>(
         pending: BytesMut::new(),
         message_deadline: None,
         stop_at: None,
+        reports: VecDeque::new(),
+        reports_sent: 0,
         tally,
     };
     let Session { link, tally, .. } = &mut session;
@@ -74,6 +89,7 @@ pub async fn run<S: Transport>(
         Ok(Err(rejection)) => Ok(format!("rejected: {}", rejection.as_str())),
         Err(error) => Err(error),
     };
+    session.forget_reports().await;
     session.tally.ended = match ended {
         Ok(how) => how,
         Err(error) => reason(&error),
@@ -105,7 +121,19 @@ struct Session<'a, S> {
     message_deadline: Option<Instant>,
     /// When everything has to end, once the node stops.
     stop_at: Option<Instant>,
+    /// Reports that are to be sent here or wait for their answer, the oldest first.
+    reports: VecDeque<PendingReport>,
+    reports_sent: u16,
     tally: Tally,
+}
+
+/// A report of a service, see [`crate::dicom::service::ServiceHandler::report`].
+struct PendingReport {
+    id: String,
+    context: u8,
+    /// When it is sent, or, with a message id, when its answer must have come.
+    at: Instant,
+    message_id: Option<u16>,
 }
 
 /// What has come of the message under way.
@@ -128,6 +156,8 @@ enum Message {
 /// What becomes of the data set that is coming.
 enum Fate {
     Stored(Box<dyn InstanceSink>),
+    /// The data set of another service, whole when it ends.
+    Gathered(Operation, Vec<u8>),
     /// Read to its end, then answered.
     Refused(Refusal),
     /// Answered before its end, because it is too large; the rest is thrown away.
@@ -138,7 +168,11 @@ impl<S: Transport> Session<'_, S> {
     /// Handles messages until the association ends; the place is kept until then.
     async fn serve(&mut self, _place: Place) -> Result<String, LinkError> {
         loop {
-            match self.next().await? {
+            let Some(indication) = self.next().await? else {
+                self.report().await?;
+                continue;
+            };
+            match indication {
                 Indication::Data(mut body) => {
                     while let Some(pdv) = next_pdv(&mut body) {
                         match pdv {
@@ -172,9 +206,13 @@ impl<S: Transport> Session<'_, S> {
     }
 
     /// The next indication; ends the association when the peer is too slow or the node stops.
-    async fn next(&mut self) -> Result<Indication, LinkError> {
+    /// None: a report is due.
+    async fn next(&mut self) -> Result<Option<Indication>, LinkError> {
         let config = Arc::clone(&self.shared.config);
         let mut deadline = Instant::now() + config.idle();
+        let between = matches!(self.message, Message::None);
+        let report_at = self.reports.front().filter(|_| between).map(|report| report.at);
+        let report_at = report_at.filter(|at| *at < deadline);
         if let Some(message) = self.message_deadline {
             deadline = deadline.min(message);
         }
@@ -186,14 +224,16 @@ impl<S: Transport> Session<'_, S> {
                     deadline = deadline.min(Instant::now() + STOP_IDLE);
                 }
             }
+            let report_first = report_at.filter(|at| *at < deadline);
             let received = tokio::select! {
-                received = self.link.receive(deadline) => received,
+                received = self.link.receive(report_first.unwrap_or(deadline)) => received,
                 () = stop.cancelled(), if self.stop_at.is_none() => {
                     self.stop_at = Some(Instant::now() + Duration::from_secs(config.drain_s));
                     continue;
                 }
             };
             return match received {
+                Err(LinkError::TimedOut) if report_first.is_some() => Ok(None),
                 Err(LinkError::TimedOut) => {
                     // Drop the sink first: a half instance goes before the goodbye is waited for.
                     self.message = Message::None;
@@ -203,8 +243,55 @@ impl<S: Transport> Session<'_, S> {
                         None => Err(LinkError::TimedOut),
                     }
                 }
-                received => received,
+                received => received.map(Some),
             };
+        }
+    }
+
+    /// Sends the oldest report, or gives up waiting for its answer.
+    async fn report(&mut self) -> Result<(), LinkError> {
+        let Some(mut report) = self.reports.pop_front() else { return Ok(()) };
+        let Some(services) = self.shared.handler.services() else { return Ok(()) };
+        if report.message_id.is_some() {
+            services.reported(&report.id, None).await;
+            return Ok(());
+        }
+        let syntax = &self.contexts[&report.context].transfer_syntax;
+        let Some(wanted) = services.report(&report.id, syntax).await else { return Ok(()) };
+        self.reports_sent = self.reports_sent.checked_add(1).unwrap_or(1);
+        let (id, class, instance) =
+            (self.reports_sent, wanted.sop_class_uid, wanted.sop_instance_uid);
+        let command = Command::event_report_request(id, class, instance, wanted.event_type);
+        let (context, bytes_max) = (report.context, self.peer_pdu_bytes_max);
+        let mut pdus = BytesMut::new();
+        put_data(&mut pdus, context, true, &command, true, bytes_max);
+        put_data(&mut pdus, context, false, &wanted.data_set, true, bytes_max);
+        report.message_id = Some(id);
+        report.at = Instant::now() + REPORT_ANSWER;
+        self.reports.push_front(report);
+        self.link.send_data(&pdus.freeze()).await
+    }
+
+    /// The peer's answer to a report. False: it answers nothing that was asked.
+    async fn take_report_answer(&mut self, command: &Command) -> bool {
+        let answered = |report: &&PendingReport| report.message_id == Some(command.responded_to);
+        let is_answer = command.field == field::N_EVENT_REPORT_RSP && !command.has_data_set();
+        if !is_answer || self.reports.front().filter(answered).is_none() {
+            return false;
+        }
+        if let (Some(report), Some(services)) =
+            (self.reports.pop_front(), self.shared.handler.services())
+        {
+            services.reported(&report.id, command.status.map(Status)).await;
+        }
+        true
+    }
+
+    /// The association is over: what was not reported here goes another way.
+    async fn forget_reports(&mut self) {
+        let Some(services) = self.shared.handler.services() else { return };
+        for report in std::mem::take(&mut self.reports) {
+            services.reported(&report.id, None).await;
         }
     }
 
@@ -257,6 +344,10 @@ impl<S: Transport> Session<'_, S> {
         let Ok(command) = parsed else {
             return Err(self.link.abort_as_user("command set cannot be read").await);
         };
+        if command.is_response() && self.take_report_answer(&command).await {
+            self.message_deadline = None;
+            return Ok(());
+        }
         if command.is_response() || command.field == field::C_CANCEL_RQ {
             return Err(self
                 .link
@@ -266,6 +357,13 @@ impl<S: Transport> Session<'_, S> {
         if command.field == field::C_STORE_RQ {
             self.tally.offered += 1;
             metrics::counter!("prelim_instances_offered_total").increment(1);
+        }
+        if command.has_data_set()
+            && let Some(operation) = self.service_operation(&command, context)
+        {
+            let fate = Fate::Gathered(operation, Vec::new());
+            self.message = Message::Data { context, command, received: 0, fate };
+            return Ok(());
         }
         if command.has_data_set() {
             let begun = match self.store_request(&command, context) {
@@ -296,6 +394,49 @@ impl<S: Transport> Session<'_, S> {
         self.answer(context, &command, answer).await
     }
 
+    /// The operation of a service that is served on this context.
+    fn service_operation(&self, command: &Command, context: u8) -> Option<Operation> {
+        let context = &self.contexts[&context];
+        let served =
+            context.service == Service::Normalized && self.shared.handler.services().is_some();
+        let operation = Operation::of(command)?;
+        (served && command.sop_class_uid == context.abstract_syntax).then_some(operation)
+    }
+
+    /// Answers a request of a service, and notes the report that follows.
+    async fn serve_request(
+        &mut self,
+        context: u8,
+        command: &Command,
+        operation: Operation,
+        data_set: Vec<u8>,
+    ) -> Result<(), LinkError> {
+        let request = ServiceRequest {
+            operation,
+            sop_class_uid: command.sop_class_uid.clone(),
+            sop_instance_uid: command.sop_instance_uid.clone(),
+            transfer_syntax_uid: self.contexts[&context].transfer_syntax.clone(),
+            data_set: data_set.into(),
+            calling_ae: self.tally.calling_ae.clone(),
+            called_ae: self.tally.called_ae.clone(),
+            peer: self.tally.peer,
+            association: self.tally.association.clone(),
+        };
+        let answer = match self.shared.handler.services() {
+            Some(services) => services.serve(request).await,
+            None => ServiceAnswer::refused(Status::UNRECOGNIZED_OPERATION, "not served here"),
+        };
+        match (&answer.report, self.shared.handler.services()) {
+            (Some(id), _) if self.reports.len() < REPORTS_MAX => {
+                let (id, at) = (id.clone(), Instant::now() + REPORT_PAUSE);
+                self.reports.push_back(PendingReport { id, context, at, message_id: None });
+            }
+            (Some(id), Some(services)) => services.reported(id, None).await,
+            (_, _) => {}
+        }
+        self.answer_with(context, command, answer).await
+    }
+
     /// Whether the data set of this command is wanted.
     fn store_request(&self, command: &Command, context: u8) -> Result<StoreRequest, Refusal> {
         if command.field != field::C_STORE_RQ {
@@ -323,6 +464,15 @@ impl<S: Transport> Session<'_, S> {
         let pending = &mut self.pending;
         *received += pdv.data.len() as u64;
         let received = *received;
+        if let Fate::Gathered(_, bytes) = fate {
+            match bytes.len() + pdv.data.len() <= SERVICE_BYTES_MAX {
+                true => bytes.extend_from_slice(&pdv.data),
+                false => {
+                    let why = "data set is larger than 4 MiB";
+                    *fate = Fate::Refused(Refusal::new(Status::RESOURCE_LIMITATION, why));
+                }
+            }
+        }
         if let Fate::Stored(sink) = fate
             && received <= bytes_max
         {
@@ -359,6 +509,9 @@ impl<S: Transport> Session<'_, S> {
         let Message::Data { context, command, received, fate, .. } = message else { return Ok(()) };
         let answer = match fate {
             Fate::Answered => return Ok(()),
+            Fate::Gathered(operation, bytes) => {
+                return self.serve_request(context, &command, operation, bytes).await;
+            }
             Fate::Refused(refusal) => Err(refusal),
             Fate::Stored(sink) => sink.finish().await,
         };
@@ -391,13 +544,23 @@ impl<S: Transport> Session<'_, S> {
         command: &Command,
         answer: Result<(), Refusal>,
     ) -> Result<(), LinkError> {
+        let answer = match answer {
+            Ok(()) => ServiceAnswer::success(),
+            Err(refusal) => ServiceAnswer::refused(refusal.status, refusal.comment),
+        };
+        self.answer_with(context, command, answer).await
+    }
+
+    async fn answer_with(
+        &mut self,
+        context: u8,
+        command: &Command,
+        answer: ServiceAnswer,
+    ) -> Result<(), LinkError> {
         if matches!(self.message, Message::None) {
             self.message_deadline = None;
         }
-        let (status, comment) = match answer {
-            Ok(()) => (Status::SUCCESS, String::new()),
-            Err(refusal) => (refusal.status, refusal.comment),
-        };
+        let ServiceAnswer { status, comment, error_id, sop_instance_uid, .. } = answer;
         if status != Status::SUCCESS {
             *self.tally.refused.entry(status).or_default() += 1;
             if self.tally.first_refusal.is_empty() {
@@ -415,7 +578,12 @@ impl<S: Transport> Session<'_, S> {
             }
         }
         let mut pdus = BytesMut::new();
-        let response = command.response(status, &comment);
+        let response = command.answer(&Answer {
+            status,
+            error_comment: &comment,
+            error_id,
+            sop_instance_uid: sop_instance_uid.as_deref(),
+        });
         put_data(&mut pdus, context, true, &response, true, self.peer_pdu_bytes_max);
         let pdus: Bytes = pdus.freeze();
         self.link.send_data(&pdus).await

@@ -30,6 +30,13 @@ impl Status {
     /// The data set cannot be understood.
     pub const CANNOT_UNDERSTAND: Status = Status(0xC000);
     pub const PROCESSING_FAILURE: Status = Status(0x0110);
+    pub const DUPLICATE_SOP_INSTANCE: Status = Status(0x0111);
+    pub const NO_SUCH_SOP_INSTANCE: Status = Status(0x0112);
+    pub const INVALID_ATTRIBUTE: Status = Status(0x0106);
+    pub const INVALID_ARGUMENT: Status = Status(0x0115);
+    pub const MISSING_ATTRIBUTE: Status = Status(0x0120);
+    pub const NO_SUCH_ACTION: Status = Status(0x0123);
+    pub const RESOURCE_LIMITATION: Status = Status(0x0213);
     pub const SOP_CLASS_NOT_SUPPORTED: Status = Status(0x0122);
     pub const UNRECOGNIZED_OPERATION: Status = Status(0x0211);
 

@@ -21,6 +21,7 @@ use tracing::Instrument as _;
 
 use crate::dicom::config::Config;
 use crate::dicom::scp_session;
+use crate::dicom::service::ServiceHandler;
 use crate::dicom::status::Status;
 use crate::dicom::users::Users;
 
@@ -34,6 +35,11 @@ pub trait StorageHandler: Send + Sync + 'static {
     async fn releasing(&self) {}
 
     async fn association_ended(&self, _tally: &Tally) {}
+
+    /// Who serves what is not storage; None: nobody does.
+    fn services(&self) -> Option<Arc<dyn ServiceHandler>> {
+        None
+    }
 }
 
 /// Where one data set goes. Dropped unfinished it leaves nothing behind.

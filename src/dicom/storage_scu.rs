@@ -10,6 +10,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use bytes::BytesMut;
 use dicom_dictionary_std::uids;
 use dicom_ul::pdu::AssociationRJ;
@@ -18,6 +19,8 @@ use dicom_ul::pdu::AssociationRQ;
 use dicom_ul::pdu::Pdu;
 use dicom_ul::pdu::PresentationContextProposed;
 use dicom_ul::pdu::PresentationContextResultReason;
+use dicom_ul::pdu::RequestorRoles;
+use dicom_ul::pdu::UserVariableItem;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio::time::timeout;
@@ -30,8 +33,10 @@ use crate::dicom::command::Command;
 use crate::dicom::command::field;
 use crate::dicom::negotiation;
 use crate::dicom::pdu;
+use crate::dicom::pdu::Pdv;
 use crate::dicom::scan::ScanLimits;
 use crate::dicom::scan::scan;
+use crate::dicom::service::Report;
 use crate::dicom::status::Status;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::uid::SopClassUid;
@@ -217,20 +222,44 @@ async fn next_batch(files: &[PathBuf]) -> (Batch, Vec<(String, String)>, &[PathB
 }
 
 /// An open association and what was agreed on.
-struct Open {
+pub struct Open {
     link: Link<TcpStream>,
     /// SOP class and transfer syntax to context id.
     contexts: BTreeMap<(String, String), u8>,
     pdu_bytes_max: u32,
     timeouts: Timeouts,
     message_id: u16,
+    /// What came with the last message and belongs to the next.
+    inbox: Bytes,
 }
 
 impl Open {
-    async fn new(
+    /// Asks for an association with one context for each SOP class and transfer syntax.
+    pub async fn new(
         target: &Target,
         timeouts: &Timeouts,
         contexts: &[(String, String)],
+    ) -> Result<Open, ScuError> {
+        Open::with(target, timeouts, contexts, Vec::new()).await
+    }
+
+    /// The same, but we are the SCP of `sop_class_uid` (PS3.7 D.3.3.4).
+    pub async fn as_scp(
+        target: &Target,
+        timeouts: &Timeouts,
+        contexts: &[(String, String)],
+        sop_class_uid: &str,
+    ) -> Result<Open, ScuError> {
+        let roles = RequestorRoles { scu: false, scp: true };
+        let item = UserVariableItem::ScuScpRoleSelectionSubItem(sop_class_uid.to_owned(), roles);
+        Open::with(target, timeouts, contexts, vec![item]).await
+    }
+
+    async fn with(
+        target: &Target,
+        timeouts: &Timeouts,
+        contexts: &[(String, String)],
+        more: Vec<UserVariableItem>,
     ) -> Result<Open, ScuError> {
         let connect = |source| ScuError::Connect { address: target.address.clone(), source };
         let stream = timeout(timeouts.connect, TcpStream::connect(&target.address))
@@ -239,7 +268,7 @@ impl Open {
             .map_err(connect)?;
         stream.set_nodelay(true).map_err(connect)?;
         let mut link = Link::request(stream, OUR_PDU_BYTES_MAX, timeouts.write);
-        link.send_request(&encode_request(target, contexts)).await.map_err(scu_error)?;
+        link.send_request(&encode_request(target, contexts, more)).await.map_err(scu_error)?;
         let accept = match link.receive(Instant::now() + timeouts.answer).await {
             Ok(Indication::Accepted(accept)) => accept,
             Ok(Indication::Rejected(reject)) => return Err(rejected(&reject)),
@@ -267,7 +296,8 @@ impl Open {
             }
         }
         let timeouts = *timeouts;
-        Ok(Open { link, contexts: accepted, pdu_bytes_max, timeouts, message_id: 0 })
+        let inbox = Bytes::new();
+        Ok(Open { link, contexts: accepted, pdu_bytes_max, timeouts, message_id: 0, inbox })
     }
 
     /// Sends one file and waits for its status.
@@ -281,9 +311,9 @@ impl Open {
             answered: false,
         };
         let Some(&context) = self.contexts.get(&key) else { return Ok(outcome) };
-        self.message_id = self.message_id.checked_add(1).unwrap_or(1);
+        let message_id = self.next_message_id();
         let command =
-            Command::store_request(self.message_id, &head.sop_class_uid, &head.sop_instance_uid);
+            Command::store_request(message_id, &head.sop_class_uid, &head.sop_instance_uid);
         let mut pdus = BytesMut::new();
         pdu::put_data(&mut pdus, context, true, &command, true, self.pdu_bytes_max);
         let mut reader = Reader::Closed(outcome.file.clone(), head.data_at);
@@ -303,7 +333,7 @@ impl Open {
             self.send(&pdus).await?;
             pdus.clear();
         }
-        let answer = self.answer(field::C_STORE_RSP, self.message_id).await?;
+        let answer = self.answer(field::C_STORE_RSP, message_id).await?;
         let Some(status) = answer.status else {
             return Err(ScuError::Protocol { what: "C-STORE-RSP without a status" });
         };
@@ -326,12 +356,107 @@ impl Open {
         }
     }
 
+    /// The context that was accepted for a SOP class and a transfer syntax.
+    pub fn context(&self, key: &(String, String)) -> Option<u8> {
+        self.contexts.get(key).copied()
+    }
+
+    pub fn next_message_id(&mut self) -> u16 {
+        self.message_id = self.message_id.checked_add(1).unwrap_or(1);
+        self.message_id
+    }
+
+    /// Sends a command with its data set.
+    pub async fn request(
+        &mut self,
+        context: u8,
+        command: &[u8],
+        data_set: &[u8],
+    ) -> Result<(), ScuError> {
+        let mut pdus = BytesMut::new();
+        pdu::put_data(&mut pdus, context, true, command, true, self.pdu_bytes_max);
+        pdu::put_data(&mut pdus, context, false, data_set, true, self.pdu_bytes_max);
+        self.send(&pdus).await
+    }
+
+    /// Sends an N-EVENT-REPORT and waits for its status.
+    pub async fn event_report(&mut self, context: u8, report: &Report) -> Result<Status, ScuError> {
+        let id = self.next_message_id();
+        let (class, instance) = (report.sop_class_uid, report.sop_instance_uid);
+        let command = Command::event_report_request(id, class, instance, report.event_type);
+        self.request(context, &command, &report.data_set).await?;
+        let answer = self.answer(field::N_EVENT_REPORT_RSP, id).await?;
+        let status = answer.status.map(Status);
+        status.ok_or(ScuError::Protocol { what: "N-EVENT-REPORT-RSP without a status" })
+    }
+
     /// The response to a message.
     async fn answer(&mut self, expected: u16, message_id: u16) -> Result<Command, ScuError> {
+        Ok(self.response(expected, message_id, 0).await?.0)
+    }
+
+    /// The next response to a message, with its data set of at most `data_bytes_max`.
+    pub async fn response(
+        &mut self,
+        expected: u16,
+        message_id: u16,
+        data_bytes_max: usize,
+    ) -> Result<(Command, Vec<u8>), ScuError> {
         let deadline = Instant::now() + self.timeouts.answer;
-        let mut bytes = Vec::new();
+        let (mut bytes, mut data) = (Vec::new(), Vec::new());
+        let mut command = None;
         loop {
-            let mut body = match self.link.receive(deadline).await {
+            let problem = match self.fragment(deadline).await? {
+                Some(pdv) if pdv.is_command && command.is_none() => {
+                    if bytes.len() + pdv.data.len() > COMMAND_BYTES_MAX {
+                        "endless command"
+                    } else {
+                        bytes.extend_from_slice(&pdv.data);
+                        if !pdv.is_last {
+                            continue;
+                        }
+                        match Command::parse(&bytes) {
+                            Ok(answer)
+                                if answer.field == expected
+                                    && answer.responded_to == message_id =>
+                            {
+                                if !answer.has_data_set() {
+                                    return Ok((answer, data));
+                                }
+                                command = Some(answer);
+                                continue;
+                            }
+                            Ok(_) => "answer to another message",
+                            Err(_) => "answer that cannot be read",
+                        }
+                    }
+                }
+                Some(pdv) if !pdv.is_command && command.is_some() => {
+                    if data.len() + pdv.data.len() > data_bytes_max {
+                        "data set where none is expected, or a longer one"
+                    } else {
+                        data.extend_from_slice(&pdv.data);
+                        match command.take_if(|_| pdv.is_last) {
+                            Some(answer) => return Ok((answer, data)),
+                            None => continue,
+                        }
+                    }
+                }
+                Some(_) => "data or endless command instead of an answer",
+                None => "broken presentation data value",
+            };
+            self.link.abort_as_user(problem).await;
+            return Err(ScuError::Protocol { what: problem });
+        }
+    }
+
+    /// The next value of a P-DATA-TF; None: it is broken.
+    async fn fragment(&mut self, deadline: Instant) -> Result<Option<Pdv>, ScuError> {
+        loop {
+            if let Some(pdv) = pdu::next_pdv(&mut self.inbox) {
+                return Ok(pdv);
+            }
+            self.inbox = match self.link.receive(deadline).await {
                 Ok(Indication::Data(body)) => body,
                 Ok(_) => {
                     self.link.abort_as_user("unexpected").await;
@@ -343,37 +468,16 @@ impl Open {
                 }
                 Err(error) => return Err(scu_error(error)),
             };
-            while let Some(pdv) = pdu::next_pdv(&mut body) {
-                let problem = match pdv {
-                    Some(pdv)
-                        if pdv.is_command && bytes.len() + pdv.data.len() <= COMMAND_BYTES_MAX =>
-                    {
-                        bytes.extend_from_slice(&pdv.data);
-                        if !pdv.is_last {
-                            continue;
-                        }
-                        match Command::parse(&bytes) {
-                            Ok(answer)
-                                if answer.field == expected
-                                    && answer.responded_to == message_id =>
-                            {
-                                return Ok(answer);
-                            }
-                            Ok(_) => "answer to another message",
-                            Err(_) => "answer that cannot be read",
-                        }
-                    }
-                    Some(_) => "data or endless command instead of an answer",
-                    None => "broken presentation data value",
-                };
-                self.link.abort_as_user(problem).await;
-                return Err(ScuError::Protocol { what: problem });
-            }
         }
     }
 
+    /// Ends the association at once: more came than anybody asked for.
+    pub async fn abort(mut self, why: &'static str) {
+        self.link.abort_as_user(why).await;
+    }
+
     /// Releases. Every message was answered before, so how it ends does not matter.
-    async fn release(mut self) {
+    pub async fn release(mut self) {
         let deadline = Instant::now() + self.timeouts.answer.min(Duration::from_secs(10));
         if self.link.send_release().await.is_err() {
             return;
@@ -423,7 +527,13 @@ impl Reader {
     }
 }
 
-fn encode_request(target: &Target, contexts: &[(String, String)]) -> Vec<u8> {
+fn encode_request(
+    target: &Target,
+    contexts: &[(String, String)],
+    more: Vec<UserVariableItem>,
+) -> Vec<u8> {
+    let mut user_variables = negotiation::our_variables(OUR_PDU_BYTES_MAX);
+    user_variables.extend(more);
     let proposed =
         contexts.iter().zip(0_u8..).map(|((class, syntax), index)| PresentationContextProposed {
             id: index * 2 + 1,
@@ -436,7 +546,7 @@ fn encode_request(target: &Target, contexts: &[(String, String)]) -> Vec<u8> {
         called_ae_title: target.ae_title.as_str().to_owned(),
         application_context_name: negotiation::APPLICATION_CONTEXT.to_owned(),
         presentation_contexts: proposed.collect(),
-        user_variables: negotiation::our_variables(OUR_PDU_BYTES_MAX),
+        user_variables,
     }))
 }
 

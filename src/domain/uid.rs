@@ -99,6 +99,11 @@ uid_type!(
     TransferSyntaxUid
 );
 
+uid_type!(
+    /// A Transaction UID (0008,1195) of a storage commitment.
+    TransactionUid
+);
+
 macro_rules! derivable {
     ($($name:ident),*) => {$(
         impl $name {

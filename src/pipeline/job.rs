@@ -11,8 +11,8 @@ use crate::store::event::Job;
 use crate::store::event::JobKind;
 
 /// Names of the steps, in order.
-pub const STEP_NAMES: [&str; 7] =
-    ["plan", "picture", "analyse", "judge", "compose", "deliver", "alert"];
+pub const STEP_NAMES: [&str; 9] =
+    ["plan", "picture", "analyse", "judge", "compose", "deliver", "alert", "notice", "commit"];
 
 pub fn step_name(kind: &JobKind) -> &'static str {
     match kind {
@@ -23,15 +23,18 @@ pub fn step_name(kind: &JobKind) -> &'static str {
         JobKind::Compose => "compose",
         JobKind::Deliver { .. } => "deliver",
         JobKind::Alert { .. } => "alert",
+        JobKind::Notice { .. } => "notice",
+        JobKind::Commit { .. } => "commit",
     }
 }
 
-/// Priorities of what is urgent, of what goes out, of the reading: each has runners of its own, so
-/// that a mail server or an archive that does not answer delays no reading, and neither delays
-/// an alert.
+/// Priorities of what is urgent, of what goes out, of the reading, of what scanners wait for: each
+/// has runners of its own, so that a mail server, an archive or a scanner that does not answer
+/// delays no reading, and none delays an alert.
 pub const ALERTS: RangeInclusive<u8> = 0..=0;
 pub const DELIVERIES: RangeInclusive<u8> = 1..=1;
-pub const READING: RangeInclusive<u8> = 2..=u8::MAX;
+pub const READING: RangeInclusive<u8> = 2..=199;
+pub const COMMITMENTS: RangeInclusive<u8> = 200..=200;
 
 /// A job of this kind, due now. Its id is made of what it is, so that a step that runs twice
 /// enqueues the same job once. Later steps of a study go first, so that a study that is nearly done does not wait for those that just came.
@@ -46,6 +49,14 @@ pub fn job(kind: JobKind, study_uid: &StudyUid, revision: u32, now: Timestamp) -
         JobKind::Deliver { artefact, destination } => {
             id = format!("{id}/{artefact}/{destination}");
             *DELIVERIES.start()
+        }
+        JobKind::Notice { channel } => {
+            id = format!("{id}/{channel}");
+            *ALERTS.start()
+        }
+        JobKind::Commit { transaction_uid, request } => {
+            id = format!("{id}/{transaction_uid}/{request}");
+            *COMMITMENTS.start()
         }
         JobKind::Judge => 2,
         JobKind::Compose => 3,

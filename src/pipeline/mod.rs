@@ -1,8 +1,10 @@
 //! The whole way of a study: who runs the steps, and what each step is.
 
+pub mod commitment;
 pub mod job;
 pub mod record;
 pub mod runner;
+pub mod services;
 pub mod steps;
 pub mod telling;
 pub mod way;

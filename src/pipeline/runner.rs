@@ -24,6 +24,8 @@ use crate::store::event::StudyState;
 
 /// Longest pause between two looks at the queue and the open studies.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Requesters of storage commitments that are called at the same time.
+const COMMITMENTS_AT_ONCE: usize = 2;
 /// A claim is given up by a node that died; a living one ends its steps well before.
 const LEASE: Duration = Duration::from_secs(3600);
 
@@ -36,6 +38,7 @@ pub fn start(kit: Arc<Kit>, stop: CancellationToken, tasks: &TaskTracker) {
         (kit.pipeline.alerts_at_once, job::ALERTS),
         (kit.pipeline.deliveries_at_once, job::DELIVERIES),
         (kit.pipeline.steps_at_once, job::READING),
+        (COMMITMENTS_AT_ONCE, job::COMMITMENTS),
     ];
     for (runners, lane) in lanes {
         for _ in 0..runners {

@@ -30,6 +30,7 @@ use crate::domain::picture::Picture;
 use crate::domain::picture::PixelRule;
 use crate::domain::study::Study;
 use crate::domain::uid::StudyUid;
+use crate::pipeline::commitment;
 use crate::pipeline::job;
 use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
@@ -65,6 +66,10 @@ pub async fn run(kit: &Kit, job: &Job) -> Result<Vec<Event>, StepError> {
         JobKind::Compose => compose(&way).await,
         JobKind::Deliver { artefact, destination } => deliver(&way, artefact, destination).await,
         JobKind::Alert { alert, channel } => telling::tell(&way, alert, channel).await,
+        JobKind::Notice { channel } => telling::tell_missing(&way, channel).await,
+        JobKind::Commit { transaction_uid, request } => {
+            commitment::report(kit, transaction_uid, request).await
+        }
     }
 }
 
@@ -502,7 +507,8 @@ pub fn next_try(
 ) -> Option<Timestamp> {
     let schedule = match &job.kind {
         JobKind::Deliver { .. } => Schedule::DELIVERY,
-        JobKind::Alert { .. } => Schedule::ALERT,
+        JobKind::Alert { .. } | JobKind::Notice { .. } => Schedule::ALERT,
+        JobKind::Commit { .. } => commitment::schedule(&kit.commitment),
         JobKind::Plan | JobKind::Picture | JobKind::Analyse | JobKind::Judge | JobKind::Compose => {
             return job::next_try(attempt, kit.pipeline.tries_max, error.verdict, now);
         }
@@ -527,8 +533,12 @@ pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
                 .increment(1);
             Vec::new()
         }
-        JobKind::Alert { .. } => {
+        JobKind::Alert { .. } | JobKind::Notice { .. } => {
             metrics::counter!("prelim_alerts_dead_total").increment(1);
+            Vec::new()
+        }
+        JobKind::Commit { .. } => {
+            metrics::counter!("prelim_commitments_total", "outcome" => "dead").increment(1);
             Vec::new()
         }
     }

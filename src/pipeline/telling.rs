@@ -76,6 +76,35 @@ pub async fn tell(way: &Way<'_>, key: &str, channel: &str) -> Result<Vec<Event>,
     }])
 }
 
+/// Word to the technical staff that images of a study did not come; one job for each address.
+pub fn raise_missing(way: &Way<'_>) -> Vec<Event> {
+    let channels = way.kit.alert.channels(&way.kit.alert.technical());
+    channels.into_iter().map(|channel| way.next(JobKind::Notice { channel })).collect()
+}
+
+/// The same to one of them. A second run is the same message: its Message-ID is fixed.
+pub async fn tell_missing(way: &Way<'_>, channel: &str) -> Result<Vec<Event>, StepError> {
+    let study = way.kit.store.study(way.study_uid).map_err(StepError::passing)?;
+    let Some(study) = study else { return Err(StepError::lasting("the study is gone")) };
+    let Some(shortfall) = study.shortfall else {
+        // The rest has come meanwhile.
+        return Ok(Vec::new());
+    };
+    let message = alert::missing(&alert::Missing {
+        study_uid: way.study_uid,
+        revision: way.revision,
+        from: &study.calling_ae,
+        what: &shortfall.what,
+        at: study.last_received_at,
+        to: alert::address(channel),
+        config: &way.kit.alert,
+        zone: &way.kit.equipment.time_zone,
+    });
+    let sent = deliver::email::send(&way.kit.deliver.email, &message).await;
+    sent.map_err(undelivered)?;
+    Ok(Vec::new())
+}
+
 /// The alert with this key, and the record that it is about: the study's assessment, else, for a
 /// step that was given up, what is known of the study and why it needs review.
 fn alert_of(way: &Way<'_>, key: &str) -> Result<(Alert, Assessment), StepError> {

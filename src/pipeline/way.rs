@@ -10,6 +10,8 @@ use crate::alert;
 use crate::analysis;
 use crate::analysis::provider::Provider;
 use crate::deliver;
+use crate::dicom::storage_commitment;
+use crate::domain::ae_title::AeTitle;
 use crate::domain::clock::Clock;
 use crate::domain::profile::Profile;
 use crate::domain::text;
@@ -38,6 +40,9 @@ pub struct Kit {
     pub report: crate::report::Config,
     pub deliver: deliver::Config,
     pub alert: alert::Config,
+    pub commitment: storage_commitment::Config,
+    /// By which we call others.
+    pub ae_title: AeTitle,
 }
 
 /// One revision of one study, and its files.

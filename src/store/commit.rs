@@ -542,6 +542,12 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
         | Event::Delivered { .. }
         | Event::AlertRaised { .. }
         | Event::AlertSent { .. }
+        | Event::CommitmentRequested { .. }
+        | Event::CommitmentReported { .. }
+        | Event::StepCreated { .. }
+        | Event::StepChanged { .. }
+        | Event::InstancesCounted { .. }
+        | Event::InstancesMissing { .. }
         | Event::Accessed { .. } => add(txn, event.clone()),
     }
 }

@@ -11,6 +11,7 @@ use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
+use crate::domain::uid::TransactionUid;
 use crate::domain::uid::TransferSyntaxUid;
 use crate::domain::urgency::Urgency;
 
@@ -30,6 +31,9 @@ pub struct Receipt {
     pub digest: String,
     pub from: Source,
     pub received_at: Timestamp,
+    /// Why no parser may see it: it is kept as it came and a person has to look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
 
 /// Who sent something.
@@ -100,6 +104,42 @@ pub enum JobKind {
         alert: String,
         channel: String,
     },
+    /// Word to the staff that images of the study are missing, to one address.
+    Notice {
+        channel: String,
+    },
+    /// The result of a storage commitment, to its requester.
+    Commit {
+        transaction_uid: TransactionUid,
+        request: String,
+    },
+}
+
+/// How far a performed procedure step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    InProgress,
+    Completed,
+    Discontinued,
+}
+
+impl StepState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StepState::InProgress => "in progress",
+            StepState::Completed => "completed",
+            StepState::Discontinued => "discontinued",
+        }
+    }
+
+    /// Whether the modality says nothing more of it.
+    pub fn is_over(self) -> bool {
+        match self {
+            StepState::InProgress => false,
+            StepState::Completed | StepState::Discontinued => true,
+        }
+    }
 }
 
 /// A durable unit of work. Its id says what it is: enqueuing the same id twice is one job.
@@ -130,6 +170,15 @@ pub enum JobOutcome {
     Dead {
         cause: String,
     },
+}
+
+/// What of a study did not come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortfall {
+    /// In words, for people: "118 of 120 images came (MPPS)".
+    pub what: String,
+    pub expected: u32,
+    pub received: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -244,6 +293,57 @@ pub enum Event {
         alert: String,
         channel: String,
         detail: String,
+        at: Timestamp,
+    },
+    /// A peer asks whether these instances are kept for good. `request` tells requests of one
+    /// transaction apart: made of who asks for what.
+    CommitmentRequested {
+        transaction_uid: TransactionUid,
+        request: String,
+        /// Of the first instance that is known, for the history.
+        study_uid: StudyUid,
+        from: Source,
+        references: Vec<(SopClassUid, SopInstanceUid)>,
+        at: Timestamp,
+    },
+    /// The requester has the result.
+    CommitmentReported {
+        transaction_uid: TransactionUid,
+        request: String,
+        study_uid: StudyUid,
+        committed: u32,
+        failed: u32,
+        detail: String,
+        at: Timestamp,
+    },
+    /// A modality has begun a performed procedure step.
+    StepCreated {
+        step_uid: SopInstanceUid,
+        studies: Vec<StudyUid>,
+        modality: String,
+        instances: Vec<SopInstanceUid>,
+        from: Source,
+        at: Timestamp,
+    },
+    /// `instances`: all that it has made; None: as before.
+    StepChanged {
+        step_uid: SopInstanceUid,
+        state: StepState,
+        instances: Option<Vec<SopInstanceUid>>,
+        at: Timestamp,
+    },
+    /// An archive says how many instances it holds of the study.
+    InstancesCounted {
+        study_uid: StudyUid,
+        instances: u32,
+        by: String,
+        at: Timestamp,
+    },
+    /// The revision was closed with fewer images than expected.
+    InstancesMissing {
+        study_uid: StudyUid,
+        revision: u32,
+        shortfall: Shortfall,
         at: Timestamp,
     },
     /// A person or program looked at patient data.

@@ -13,6 +13,7 @@ use crate::store::event::StudyState;
 use crate::store::rows::AlertRow;
 use crate::store::rows::AlertSending;
 use crate::store::rows::ArtefactRow;
+use crate::store::rows::CountRow;
 use crate::store::rows::DeliveryRow;
 use crate::store::rows::DeliveryState;
 use crate::store::rows::HistoryRow;
@@ -22,6 +23,7 @@ use crate::store::rows::JobState;
 use crate::store::rows::OpenRevision;
 use crate::store::rows::RevisionRow;
 use crate::store::rows::StudyRow;
+use crate::store::services;
 use crate::store::view::Txn;
 use crate::store::view::key;
 
@@ -164,6 +166,27 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
             let detail = format!("{channel}: {detail}");
             history(txn, study_uid, order, *at, Some(*revision), "alert sent", detail)
         }
+        Event::CommitmentRequested { .. } => services::commitment_requested(txn, event, order),
+        Event::CommitmentReported { .. } => services::commitment_reported(txn, event, order),
+        Event::StepCreated { .. } => services::step_created(txn, event, order),
+        Event::StepChanged { step_uid, state, instances, at } => {
+            services::step_changed(txn, step_uid, *state, instances.as_deref(), *at, order)
+        }
+        Event::InstancesCounted { study_uid, instances, by, at } => {
+            let row = CountRow { instances: *instances, by: by.clone(), at: *at };
+            txn.put(key::count(study_uid), &row)?;
+            let detail = format!("{by} holds {instances} instances");
+            history(txn, study_uid, order, *at, None, "counted", detail)
+        }
+        Event::InstancesMissing { study_uid, revision, shortfall, at } => {
+            change_study(txn, study_uid, order, *at, |study| {
+                if study.revision == *revision {
+                    study.shortfall = Some(shortfall.clone());
+                }
+            })?;
+            let detail = shortfall.what.clone();
+            history(txn, study_uid, order, *at, Some(*revision), "images missing", detail)
+        }
         Event::Accessed { study_uid, what, by, at } => match study_uid {
             Some(study) => {
                 history(txn, study, order, *at, None, "access", format!("{what} by {by}"))
@@ -173,7 +196,7 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
     }
 }
 
-fn history(
+pub(in crate::store) fn history(
     txn: &mut Txn<'_>,
     study: &StudyUid,
     order: u64,
@@ -245,9 +268,17 @@ fn instance_stored(txn: &mut Txn<'_>, receipt: &Receipt, order: u64) -> Result<(
         open_revision(txn, study_uid, next, *at, order)?;
     }
     let Some(mut open) = txn.get::<OpenRevision>(&open_key)? else { return Ok(()) };
+    let before = match open.new_instances {
+        0 => txn.get::<StudyRow>(&key::study(study_uid))?.filter(|study| study.instances > 0),
+        _ => None,
+    };
+    let pause_ms = |since: Timestamp| at.duration_since(since).as_millis().max(0) as u64;
     if open.new_instances == 0 {
+        open.pause_before_ms = before.map(|study| pause_ms(study.last_received_at));
         open.first_received_at = *at;
         open.calling_ae.clone_from(&receipt.from.calling_ae);
+    } else {
+        open.longest_pause_ms = open.longest_pause_ms.max(pause_ms(open.last_received_at));
     }
     open.last_received_at = *at;
     open.instances += 1;
@@ -327,6 +358,8 @@ fn open_revision(
         instances,
         new_instances: 0,
         calling_ae: String::new(),
+        longest_pause_ms: 0,
+        pause_before_ms: None,
     };
     txn.put(key::open_revision(study_uid), &open)?;
     match study {
@@ -354,6 +387,7 @@ fn open_revision(
                 changed_at: at,
                 calling_ae: String::new(),
                 order,
+                shortfall: None,
             };
             txn.put(key::study(study_uid), &row)?;
             txn.put(key::by_change(order), study_uid)?;
@@ -376,8 +410,11 @@ fn close_revision(
     if open.as_ref().is_none_or(|open| open.revision != revision) {
         return Ok(());
     }
-    let instances = open.map_or(0, |open| open.instances);
+    let Some(open) = open else { return Ok(()) };
+    services::source_sent(txn, &open, at)?;
+    let instances = open.instances;
     txn.remove(key::open_revision(study_uid))?;
+    change_study(txn, study_uid, order, at, |study| study.shortfall = None)?;
     change_revision(txn, study_uid, revision, at, |row| row.closed_at = Some(at))?;
     let detail = format!("{instances} instances, {reason}");
     history(txn, study_uid, order, at, Some(revision), "closed", detail)?;
@@ -434,7 +471,10 @@ fn is_analysis(kind: &JobKind) -> bool {
         JobKind::Plan | JobKind::Picture | JobKind::Analyse | JobKind::Judge | JobKind::Compose => {
             true
         }
-        JobKind::Deliver { .. } | JobKind::Alert { .. } => false,
+        JobKind::Deliver { .. }
+        | JobKind::Alert { .. }
+        | JobKind::Notice { .. }
+        | JobKind::Commit { .. } => false,
     }
 }
 
@@ -563,9 +603,13 @@ fn sending(txn: &mut Txn<'_>, row: &JobRow, at: Option<Timestamp>) -> Result<(),
         JobState::Done | JobState::Dropped => DeliveryState::Done,
     };
     match &row.job.kind {
-        JobKind::Plan | JobKind::Picture | JobKind::Analyse | JobKind::Judge | JobKind::Compose => {
-            Ok(())
-        }
+        JobKind::Plan
+        | JobKind::Picture
+        | JobKind::Analyse
+        | JobKind::Judge
+        | JobKind::Compose
+        | JobKind::Notice { .. }
+        | JobKind::Commit { .. } => Ok(()),
         JobKind::Deliver { artefact, destination } => {
             let key = key::delivery(study_uid, *revision, artefact, destination);
             let before = txn.get::<DeliveryRow>(&key)?;

@@ -22,6 +22,7 @@ mod queue;
 mod rebuild;
 mod recover;
 mod rows;
+mod services;
 mod settle;
 mod verify;
 mod view;
@@ -58,6 +59,8 @@ pub use crate::store::rows::AlertRow;
 pub use crate::store::rows::AlertSending;
 pub use crate::store::rows::ArtefactRow;
 pub use crate::store::rows::ClaimedJob;
+pub use crate::store::rows::CommitmentRow;
+pub use crate::store::rows::CountRow;
 pub use crate::store::rows::DeliveryRow;
 pub use crate::store::rows::DeliveryState;
 pub use crate::store::rows::HistoryRow;
@@ -67,6 +70,8 @@ pub use crate::store::rows::JobRow;
 pub use crate::store::rows::JobState;
 pub use crate::store::rows::OpenRevision;
 pub use crate::store::rows::RevisionRow;
+pub use crate::store::rows::SourceRow;
+pub use crate::store::rows::StepRow;
 pub use crate::store::rows::StudyRow;
 pub use crate::store::verify::Progress;
 pub use crate::store::verify::VerifyMode;
@@ -75,6 +80,7 @@ pub use crate::store::verify::VerifyReport;
 use crate::domain::clock::Clock;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
+use crate::domain::uid::TransactionUid;
 use crate::store::commit::Answer;
 use crate::store::commit::Handle;
 use crate::store::commit::Pending;
@@ -267,6 +273,48 @@ impl Store {
 
     pub fn alerts(&self, study: &StudyUid) -> Result<Vec<AlertRow>, StoreError> {
         self.read(|view| view.scan(&key::alerts(study)))
+    }
+
+    /// Who has sent something.
+    pub fn sources(&self) -> Result<Vec<SourceRow>, StoreError> {
+        self.read(|view| view.scan(key::SOURCES))
+    }
+
+    pub fn source(&self, calling_ae: &str) -> Result<Option<SourceRow>, StoreError> {
+        self.read(|view| view.get(&key::source(calling_ae)))
+    }
+
+    pub fn commitment(
+        &self,
+        transaction: &TransactionUid,
+        request: &str,
+    ) -> Result<Option<CommitmentRow>, StoreError> {
+        self.read(|view| view.get(&key::commitment(transaction, request)))
+    }
+
+    pub fn step(&self, step: &SopInstanceUid) -> Result<Option<StepRow>, StoreError> {
+        self.read(|view| view.get(&key::step(step)))
+    }
+
+    /// The performed procedure steps of a study.
+    pub fn steps(&self, study: &StudyUid) -> Result<Vec<StepRow>, StoreError> {
+        self.read(|view| view.steps(study))
+    }
+
+    /// The instances that a step has made, as its modality says.
+    pub fn step_instances(&self, step: &SopInstanceUid) -> Result<Vec<SopInstanceUid>, StoreError> {
+        Ok(self.read(|view| view.get(&key::step_instances(step)))?.unwrap_or_default())
+    }
+
+    /// What an archive says of the number of the study's instances.
+    pub fn count(&self, study: &StudyUid) -> Result<Option<CountRow>, StoreError> {
+        self.read(|view| view.get(&key::count(study)))
+    }
+
+    /// Whether an instance is here for good: its receipt, and its file as long as that says.
+    pub fn is_kept(&self, row: &InstanceRow) -> bool {
+        let file = std::fs::metadata(self.data().join(&row.receipt.object));
+        file.is_ok_and(|file| file.is_file() && file.len() == row.receipt.size_bytes)
     }
 
     /// Takes the next job that is due: lower priority number first, then the older one. It is

@@ -4,10 +4,16 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::domain::uid::SopClassUid;
+use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
+use crate::domain::uid::TransactionUid;
 use crate::domain::urgency::Urgency;
 use crate::store::event::Job;
 use crate::store::event::Receipt;
+use crate::store::event::Shortfall;
+use crate::store::event::Source;
+use crate::store::event::StepState;
 use crate::store::event::StudyState;
 
 /// A study as a list shows it.
@@ -37,6 +43,9 @@ pub struct StudyRow {
     pub calling_ae: String,
     /// Number of the last event that changed it: newer changes have higher ones.
     pub order: u64,
+    /// What of the newest closed revision did not come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortfall: Option<Shortfall>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,6 +80,67 @@ pub struct OpenRevision {
     pub instances: u32,
     pub new_instances: u32,
     pub calling_ae: String,
+    /// Longest time between two instances of this revision.
+    #[serde(default)]
+    pub longest_pause_ms: u64,
+    /// Time between the last instance of the revision before and the first of this one.
+    #[serde(default)]
+    pub pause_before_ms: Option<u64>,
+}
+
+/// What is known of who sends: how long it pauses within a study, and when it sends at all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceRow {
+    pub calling_ae: String,
+    /// Longest pause within each of its last studies, the oldest first.
+    pub pauses_ms: Vec<u64>,
+    /// Hours since 1970 (UTC) in which something came, of the last weeks, ascending.
+    pub active_hours: Vec<u32>,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub studies: u64,
+}
+
+/// A request for storage commitment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommitmentRow {
+    pub transaction_uid: TransactionUid,
+    pub request: String,
+    pub study_uid: StudyUid,
+    pub from: Source,
+    /// Empty once the result was reported.
+    pub references: Vec<(SopClassUid, SopInstanceUid)>,
+    /// How often it was asked.
+    pub requests: u32,
+    pub requested_at: Timestamp,
+    pub reported_at: Option<Timestamp>,
+    pub committed: u32,
+    pub failed: u32,
+    pub detail: String,
+    /// The transaction UID had been used for another request before.
+    pub is_duplicate: bool,
+}
+
+/// A performed procedure step of a modality.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepRow {
+    pub step_uid: SopInstanceUid,
+    pub studies: Vec<StudyUid>,
+    pub modality: String,
+    pub state: StepState,
+    /// How many instances it has made; which, stands in a row of its own.
+    pub instances: u32,
+    pub calling_ae: String,
+    pub created_at: Timestamp,
+    pub changed_at: Timestamp,
+}
+
+/// How many instances an archive says that a study has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CountRow {
+    pub instances: u32,
+    pub by: String,
+    pub at: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

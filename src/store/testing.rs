@@ -12,6 +12,7 @@ use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
+use crate::domain::uid::TransactionUid;
 use crate::domain::uid::TransferSyntaxUid;
 use crate::domain::urgency::Urgency;
 use crate::store::Config;
@@ -24,7 +25,9 @@ use crate::store::event::Job;
 use crate::store::event::JobKind;
 use crate::store::event::JobOutcome;
 use crate::store::event::Receipt;
+use crate::store::event::Shortfall;
 use crate::store::event::Source;
+use crate::store::event::StepState;
 use crate::store::event::StudyState;
 use crate::store::verify::hex;
 use crate::store::view::View;
@@ -67,6 +70,7 @@ pub fn receipt(n: u32, instance: u32, digest: &str) -> Receipt {
             association: "1".into(),
         },
         received_at: at(i64::from(instance)),
+        unreadable: None,
     }
 }
 
@@ -79,6 +83,10 @@ pub fn job(n: u32, revision: u32, kind: JobKind, due: i64, priority: u8) -> Job 
         JobKind::Compose => "compose".to_owned(),
         JobKind::Deliver { artefact, destination } => format!("deliver/{artefact}/{destination}"),
         JobKind::Alert { alert, channel } => format!("alert/{alert}/{channel}"),
+        JobKind::Notice { channel } => format!("notice/{channel}"),
+        JobKind::Commit { transaction_uid, request } => {
+            format!("commit/{transaction_uid}/{request}")
+        }
     };
     let id = format!("{}/{revision}/{step}", study(n));
     Job { id, kind, study_uid: study(n), revision, due: at(due), priority }
@@ -148,7 +156,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
     let id = job.id.clone();
     let reason = "for a test".to_owned();
     let words = || vec!["pneumonia".to_owned()];
-    match rng.random_range(0..22) {
+    match rng.random_range(0..27) {
         0..=3 => {
             let instance = rng.random_range(0..30);
             Event::InstanceStored { receipt: receipt(n, instance, "a") }
@@ -214,6 +222,43 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
             alert: "a".into(),
             channel: "mail".into(),
             detail: "250".into(),
+            at,
+        },
+        21 => Event::CommitmentRequested {
+            transaction_uid: TransactionUid::parse("1.2.9").unwrap(),
+            request: format!("r{}", rng.random_range(0..2)),
+            study_uid,
+            from: receipt(n, 1, "").from,
+            references: vec![(receipt(n, 1, "").sop_class_uid, sop(n, 1))],
+            at,
+        },
+        22 => Event::CommitmentReported {
+            transaction_uid: TransactionUid::parse("1.2.9").unwrap(),
+            request: "r0".into(),
+            study_uid,
+            committed: 1,
+            failed: 0,
+            detail: "0000".into(),
+            at,
+        },
+        23 => Event::StepCreated {
+            step_uid: sop(n, 99),
+            studies: vec![study_uid],
+            modality: "CT".into(),
+            instances: vec![],
+            from: receipt(n, 1, "").from,
+            at,
+        },
+        24 => Event::StepChanged {
+            step_uid: sop(n, 99),
+            state: [StepState::InProgress, StepState::Completed][rng.random_range(0..2)],
+            instances: Some(vec![sop(n, 1), sop(n, 2)]),
+            at,
+        },
+        25 => Event::InstancesMissing {
+            study_uid,
+            revision,
+            shortfall: Shortfall { what: "1 of 2".into(), expected: 2, received: 1 },
             at,
         },
         _ => {

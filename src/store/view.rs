@@ -21,17 +21,20 @@ use serde::de::DeserializeOwned;
 use sled::IVec;
 
 use crate::domain::uid::SopInstanceUid;
+use crate::domain::uid::StudyUid;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::ledger::Position;
 use crate::store::rows::InstanceRow;
 use crate::store::rows::JobRow;
+use crate::store::rows::StepRow;
 use crate::store::rows::StudyRow;
 
 /// Keys of the rows: a letter, then parts with a NUL between them. UIDs hold digits and dots only.
 pub mod key {
     use crate::domain::uid::SopInstanceUid;
     use crate::domain::uid::StudyUid;
+    use crate::domain::uid::TransactionUid;
 
     pub const MARK: &[u8] = b"!mark";
     pub const STUDIES_BY_CHANGE: &[u8] = b"c";
@@ -39,6 +42,7 @@ pub mod key {
     pub const OPEN_JOBS: &[u8] = b"o";
     pub const OPEN_REVISIONS: &[u8] = b"p";
     pub const ARTEFACTS: &[u8] = b"a";
+    pub const SOURCES: &[u8] = b"q";
 
     fn of(letter: u8, parts: &[&[u8]]) -> Vec<u8> {
         let mut key = vec![letter];
@@ -121,6 +125,42 @@ pub mod key {
 
     pub fn alert(study: &StudyUid, revision: u32, alert: &str) -> Vec<u8> {
         of(b'l', &[study.as_str().as_bytes(), &revision.to_be_bytes(), alert.as_bytes()])
+    }
+
+    pub fn source(calling_ae: &str) -> Vec<u8> {
+        of(b'q', &[calling_ae.as_bytes()])
+    }
+
+    pub fn commitments(transaction: &TransactionUid) -> Vec<u8> {
+        all(of(b't', &[transaction.as_str().as_bytes()]))
+    }
+
+    pub fn commitment(transaction: &TransactionUid, request: &str) -> Vec<u8> {
+        of(b't', &[transaction.as_str().as_bytes(), request.as_bytes()])
+    }
+
+    /// A performed procedure step.
+    pub fn step(step: &SopInstanceUid) -> Vec<u8> {
+        of(b'm', &[step.as_str().as_bytes()])
+    }
+
+    /// The instances that it has made.
+    pub fn step_instances(step: &SopInstanceUid) -> Vec<u8> {
+        of(b'm', &[step.as_str().as_bytes(), b"instances"])
+    }
+
+    /// Names the steps of a study.
+    pub fn steps_of(study: &StudyUid) -> Vec<u8> {
+        all(of(b'e', &[study.as_str().as_bytes()]))
+    }
+
+    pub fn step_of(study: &StudyUid, step: &SopInstanceUid) -> Vec<u8> {
+        of(b'e', &[study.as_str().as_bytes(), step.as_str().as_bytes()])
+    }
+
+    /// An archive's count of a study's instances.
+    pub fn count(study: &StudyUid) -> Vec<u8> {
+        of(b'x', &[study.as_str().as_bytes()])
     }
 
     pub fn job(id: &str) -> Vec<u8> {
@@ -268,6 +308,15 @@ impl View {
             Some(study) => self.get(&key::instance(&study, sop)),
             None => Ok(None),
         }
+    }
+
+    /// The performed procedure steps of a study.
+    pub fn steps(&self, study: &StudyUid) -> Result<Vec<StepRow>, StoreError> {
+        let mut rows = Vec::new();
+        for step in self.scan::<SopInstanceUid>(&key::steps_of(study))? {
+            rows.extend(self.get::<StepRow>(&key::step(&step))?);
+        }
+        Ok(rows)
     }
 
     pub fn open_jobs(&self) -> Result<Vec<JobRow>, StoreError> {

@@ -102,6 +102,8 @@ pub fn what(kind: &JobKind) -> String {
         JobKind::Judge => "Judge".into(),
         JobKind::Compose => "Write reports".into(),
         JobKind::Deliver { artefact, destination } => format!("Send {artefact} to {destination}"),
+        JobKind::Notice { channel } => format!("Tell {channel} of missing images"),
+        JobKind::Commit { .. } => "Report a storage commitment".into(),
         JobKind::Alert { channel, .. } => format!("Alert by {channel}"),
     }
 }

@@ -6,4 +6,5 @@ mod gateway;
 mod layers;
 mod net;
 mod node;
+mod services;
 mod way;
