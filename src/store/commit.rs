@@ -35,6 +35,7 @@ use crate::store::folder::Held;
 use crate::store::index;
 use crate::store::journal::Journal;
 use crate::store::journal::Object;
+use crate::store::key;
 use crate::store::ledger::Ledger;
 use crate::store::ledger::Position;
 use crate::store::objects;
@@ -45,12 +46,11 @@ use crate::store::rows::OpenRevision;
 use crate::store::rows::StudyRow;
 use crate::store::settle::Progress;
 use crate::store::settle::Unsettled;
+use crate::store::txn::Changes;
+use crate::store::txn::Txn;
 use crate::store::verify;
-use crate::store::view::Changes;
-use crate::store::view::Txn;
 use crate::store::view::View;
 use crate::store::view::guarded;
-use crate::store::view::key;
 
 /// Commits that may wait; more callers wait outside.
 const WAITING_MAX: usize = 1024;
@@ -315,7 +315,8 @@ impl Committer {
     }
 
     fn try_commit(&mut self, requests: &[Request]) -> Result<Vec<Answer>, StoreError> {
-        if self.shared.suspect.load(Ordering::SeqCst) {
+        let broken = || Ok(self.shared.read(|view| Ok(view.broken()))?.is_some());
+        if self.shared.suspect.load(Ordering::SeqCst) || broken()? {
             self.repair()?;
         }
         let number = self.ledger.next_number();
@@ -804,18 +805,14 @@ mod tests {
             .unwrap();
         store.claim(at(1), Duration::from_secs(60), 0..=u8::MAX).unwrap().unwrap();
         for instance in 1..=3 {
-            let harm = |view: &View| {
-                view.fail_publish.store(true, Ordering::SeqCst);
-                Ok(())
-            };
-            store.read(harm).unwrap();
+            store.read(|view| Ok(view.break_for_a_test())).unwrap();
             let stored = store.commit_instance(receipt(1, instance, "x")).await.unwrap();
             assert_eq!(stored, Stored::New { revision: 1 });
         }
         assert_eq!(store.study(&study(1)).unwrap().unwrap().instances, 3);
         let held = store.claim(at(1), Duration::from_secs(60), 0..=u8::MAX).unwrap();
         assert_eq!(held, None, "a lease outlives the repair");
-        store.read(View::check_sum).unwrap();
+        store.read(|view| view.check_sum(&mut |_| true)).unwrap();
     }
 
     #[tokio::test]

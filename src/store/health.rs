@@ -60,7 +60,7 @@ pub fn health(shared: &Shared) -> Health {
     }
     let records = shared.read(|view| {
         view.studies(1)?;
-        Ok(view.mark().position.number)
+        Ok(view.position().number)
     });
     let trouble = shared.trouble().as_ref().map(ToString::to_string);
     let tried = try_disk(shared).err().map(|error| error.to_string());

@@ -15,15 +15,19 @@ mod folder;
 mod health;
 mod index;
 mod journal;
+mod key;
 mod ledger;
 mod objects;
 mod open;
+mod packed;
 mod queue;
 mod rebuild;
+mod recent;
 mod recover;
 mod rows;
 mod services;
 mod settle;
+mod txn;
 mod verify;
 mod view;
 
@@ -90,7 +94,6 @@ use crate::store::commit::Small;
 use crate::store::event::Event;
 use crate::store::event::Receipt;
 use crate::store::view::View;
-use crate::store::view::key;
 
 /// A small instance whose commit is on its way.
 pub struct SmallCommit {
@@ -245,13 +248,12 @@ impl Store {
 
     /// In the order of arrival.
     pub fn instances(&self, study: &StudyUid) -> Result<Vec<InstanceRow>, StoreError> {
-        let mut rows: Vec<InstanceRow> = self.read(|view| view.scan(&key::instances(study)))?;
-        rows.sort_by_key(|row| row.order);
-        Ok(rows)
+        let rows = self.read(|view| view.instances(study))?;
+        Ok(rows.iter().map(|row| InstanceRow::clone(row)).collect())
     }
 
     pub fn instance(&self, sop: &SopInstanceUid) -> Result<Option<InstanceRow>, StoreError> {
-        self.read(|view| view.instance(sop))
+        Ok(self.read(|view| view.instance(sop))?.map(Arc::unwrap_or_clone))
     }
 
     /// The oldest first.

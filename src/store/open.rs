@@ -19,7 +19,6 @@ use crate::store::config::Durability;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::event::Event;
-use crate::store::event::Receipt;
 use crate::store::folder;
 use crate::store::index;
 use crate::store::journal;
@@ -36,13 +35,11 @@ use crate::store::rebuild;
 use crate::store::rebuild::Adopted;
 use crate::store::rebuild::Facts;
 use crate::store::recover;
-use crate::store::rows::InstanceRow;
 use crate::store::settle::Settler;
 use crate::store::verify;
 use crate::store::verify::Progress;
 use crate::store::view::View;
 use crate::store::view::guarded;
-use crate::store::view::key;
 
 /// Events whose changes are published as one batch while replaying.
 const REPLAY_BATCH: usize = 1000;
@@ -161,7 +158,10 @@ pub fn open(
         None => 0,
     };
     let mut committer = Committer::new(Arc::clone(&shared), opened.ledger);
-    let salvaged = salvage(&mut committer, view.salvage)?;
+    let salvaged = match view.set_aside.as_deref().filter(|_| view.salvage) {
+        Some(old) => salvage(&mut committer, old)?,
+        None => 0,
+    };
     let adopted = match adopting.always || view.rebuilt.is_some() || !damage.is_empty() {
         true => rebuild::adopt(&mut committer, data, adopting.facts, progress)?,
         false => Adopted::default(),
@@ -229,22 +229,37 @@ fn is_empty(data: &Path) -> Result<bool, StoreError> {
     Ok(std::fs::read_dir(&objects).doing("reading", &objects)?.next().is_none())
 }
 
-/// Enters receipts anew that the ledger has lost, when their files are there.
-fn salvage(committer: &mut Committer, receipts: Vec<Receipt>) -> Result<u64, StoreError> {
-    let data = committer.shared.data.clone();
+/// Enters receipts of an old index anew that the ledger has lost, when their files are there.
+fn salvage(committer: &mut Committer, old: &Path) -> Result<u64, StoreError> {
+    let shared = Arc::clone(&committer.shared);
+    let old = View::open(old, shared.config.index_cache_bytes)?;
     let mut salvaged = 0;
-    for receipt in receipts {
-        let known = committer.shared.read(|view| view.instance(&receipt.sop_instance_uid))?;
-        if known.is_some() || !data.join(&receipt.object).is_file() {
-            continue;
+    let outcome = old.each_block(&mut |rows| {
+        for row in rows {
+            for receipt in [row.receipt].into_iter().chain(row.versions) {
+                let known = shared.read(|view| view.instance(&receipt.sop_instance_uid))?;
+                let known = known.as_deref();
+                let has = known.is_some_and(|row| row.files().any(|file| file == receipt.object));
+                if has || !shared.data.join(&receipt.object).is_file() {
+                    continue;
+                }
+                let event = match known {
+                    None => Event::InstanceStored { receipt },
+                    Some(_) => Event::VersionStored { receipt },
+                };
+                for answer in committer.commit(&[Request::Events(vec![event])]) {
+                    answer?;
+                }
+                salvaged += 1;
+            }
         }
-        let event = Event::InstanceStored { receipt };
-        for answer in committer.commit(&[Request::Events(vec![event])]) {
-            answer?;
-        }
-        salvaged += 1;
+        Ok(())
+    });
+    match outcome {
+        // The old index is damaged too: what could be read is there.
+        Err(StoreError::Index { .. }) | Ok(()) => Ok(salvaged),
+        Err(error) => Err(error),
     }
-    Ok(salvaged)
 }
 
 pub struct OpenedView {
@@ -253,8 +268,8 @@ pub struct OpenedView {
     pub set_aside: Option<PathBuf>,
     pub replayed: u64,
     pub damage: Vec<Damage>,
-    /// Receipts of an index that knew more than the ledger.
-    pub salvage: Vec<Receipt>,
+    /// What was set aside knew more than the ledger.
+    pub salvage: bool,
 }
 
 /// Opens the index and brings it up to the end of the ledger. One that does not open, has lost
@@ -268,10 +283,10 @@ pub fn open_view(
 ) -> Result<OpenedView, StoreError> {
     let path = data.join(folder::STATE);
     let existed = path.exists();
-    let mut salvage = Vec::new();
+    let mut salvage = false;
     let tried = View::open(&path, config.index_cache_bytes).and_then(|view| {
         if config.check_index_at_start {
-            view.check_sum()?;
+            view.check_sum(&mut |_| true)?;
         }
         Ok(view)
     });
@@ -280,7 +295,7 @@ pub fn open_view(
         Err(error) if error.is_out_of_space() => return Err(error),
         Err(error) => error.to_string(),
         Ok(view) => {
-            let (mark, end) = (view.mark().position, ledger.end());
+            let (mark, end) = (view.position(), ledger.end());
             let misfit = if mark.number > end.number {
                 let lost = mark.number - end.number;
                 Some(format!("the ledger has lost its last {lost} records"))
@@ -291,7 +306,7 @@ pub fn open_view(
             };
             match misfit {
                 Some(why) => {
-                    salvage = receipts_of(&view);
+                    salvage = true;
                     why
                 }
                 None => {
@@ -312,7 +327,7 @@ pub fn open_view(
                             salvage,
                         });
                     }
-                    salvage = receipts_of(&view);
+                    salvage = true;
                     "the ledger is damaged where it should go on".to_owned()
                 }
             }
@@ -334,12 +349,6 @@ pub fn open_view(
     })
 }
 
-fn receipts_of(view: &View) -> Vec<Receipt> {
-    let mut rows = guarded(|| view.scan::<InstanceRow>(key::INSTANCES)).unwrap_or_default();
-    rows.sort_by_key(|row| row.order);
-    rows.into_iter().map(|row| row.receipt).collect()
-}
-
 pub struct Replayed {
     pub records: u64,
     pub damage: Vec<Damage>,
@@ -355,7 +364,7 @@ pub fn replay(
 ) -> Result<Replayed, StoreError> {
     let (mut records, mut damage, mut waiting) = (0, Vec::new(), 0);
     let mut txn = view.begin();
-    let mut last = view.mark().position;
+    let mut last = view.position();
     let walked = ledger::walk(folder, start, &mut |found| {
         let record = match found {
             Found::Damage(what) => {
@@ -388,7 +397,7 @@ pub fn replay(
         }
         Ok(())
     })?;
-    if last != view.mark().position {
+    if last != view.position() {
         view.publish(txn.finish()?, last)?;
     }
     Ok(Replayed { records, damage, end: walked.end })
@@ -399,6 +408,7 @@ mod tests {
     use super::*;
     use crate::store::StudyRow;
     use crate::store::event::JobKind;
+    use crate::store::key;
     use crate::store::testing;
     use crate::store::testing::dump;
     use crate::store::testing::random_events;

@@ -8,12 +8,12 @@ use crate::store::error::StoreError;
 use crate::store::event::Event;
 use crate::store::event::StepState;
 use crate::store::index::history;
+use crate::store::key;
 use crate::store::rows::CommitmentRow;
 use crate::store::rows::OpenRevision;
 use crate::store::rows::SourceRow;
 use crate::store::rows::StepRow;
-use crate::store::view::Txn;
-use crate::store::view::key;
+use crate::store::txn::Txn;
 
 /// Studies of a source whose pauses are remembered.
 const PAUSES_MAX: usize = 200;
@@ -54,7 +54,8 @@ pub fn source_sent(
     row.active_hours.retain(|hour| hour + HOURS_MAX > newest);
     row.last_at = row.last_at.max(open.last_received_at).min(at.max(open.last_received_at));
     row.studies += 1;
-    txn.put(key, &row)
+    txn.put(key, row);
+    Ok(())
 }
 
 pub fn commitment_requested(
@@ -88,7 +89,7 @@ pub fn commitment_requested(
         detail: String::new(),
         is_duplicate,
     };
-    txn.put(key, &row)?;
+    txn.put(key, row);
     let detail = format!("{} instances, by {}", references.len(), from.calling_ae);
     history(txn, study_uid, order, *at, None, "commitment requested", detail)
 }
@@ -113,8 +114,8 @@ pub fn commitment_reported(txn: &mut Txn<'_>, event: &Event, order: u64) -> Resu
     row.committed = *committed;
     row.failed = *failed;
     row.detail.clone_from(detail);
-    txn.put(key, &row)?;
     let detail = format!("{committed} kept, {failed} not, to {}: {detail}", row.from.calling_ae);
+    txn.put(key, row);
     history(txn, study_uid, order, *at, None, "commitment reported", detail)
 }
 
@@ -135,10 +136,10 @@ pub fn step_created(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), 
         created_at: *at,
         changed_at: *at,
     };
-    txn.put(key::step(step_uid), &row)?;
-    txn.put(key::step_instances(step_uid), instances)?;
+    txn.put(key::step(step_uid), row);
+    txn.put(key::step_instances(step_uid), instances.clone());
     for study in studies {
-        txn.put(key::step_of(study, step_uid), step_uid)?;
+        txn.put(key::step_of(study, step_uid), step_uid.clone());
         let detail = format!("{modality} step begun at {}", from.calling_ae);
         history(txn, study, order, *at, None, "procedure step", detail)?;
     }
@@ -161,10 +162,10 @@ pub fn step_changed(
     row.state = state;
     if let Some(instances) = instances {
         row.instances = instances.len() as u32;
-        txn.put(key::step_instances(step), &instances)?;
+        txn.put(key::step_instances(step), instances.to_vec());
     }
     row.changed_at = at;
-    txn.put(key::step(step), &row)?;
+    txn.put(key::step(step), row.clone());
     for study in row.studies.iter().filter(|_| ended) {
         let detail = format!("{}, {} instances", state.as_str(), row.instances);
         history(txn, study, order, at, None, "procedure step", detail)?;

@@ -104,7 +104,7 @@ pub fn dump(store: &Store) -> Vec<(String, String)> {
 
 pub fn rows_of(view: &View) -> Result<Vec<(String, String)>, StoreError> {
     let text = |bytes: sled::IVec| bytes.escape_ascii().to_string();
-    view.rows().map(|row| row.map(|(key, value)| (text(key), text(value)))).collect()
+    view.rows()?.map(|row| row.map(|(key, value)| (text(key), text(value)))).collect()
 }
 
 /// Places a small Part 10 file and commits its receipt.

@@ -1,5 +1,6 @@
 //! Looks for every gap between what was received, what is written down and what is on disk.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::fs::File;
@@ -19,15 +20,16 @@ use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::event::Receipt;
 use crate::store::folder;
+use crate::store::key;
 use crate::store::ledger;
 use crate::store::ledger::Start;
 use crate::store::objects;
 use crate::store::open;
+use crate::store::packed;
 use crate::store::rows::ArtefactRow;
 use crate::store::rows::InstanceRow;
 use crate::store::view::View;
 use crate::store::view::guarded;
-use crate::store::view::key;
 
 /// Gaps listed one by one; more are only counted.
 const GAPS_MAX: usize = 10_000;
@@ -245,9 +247,9 @@ fn compare_index(
         return Ok(());
     }
     let opened = View::open(&state, 64 << 20).and_then(|view| {
-        view.check_sum()?;
-        let mark = view.mark().position;
-        if mark.number < fresh.mark().position.number {
+        view.check_sum(&mut |_| true)?;
+        let mark = view.position();
+        if mark.number < fresh.position().number {
             open::replay(&view, &data.join(folder::LEDGER), &Start::After(mark), progress)?;
         }
         Ok(view)
@@ -260,7 +262,7 @@ fn compare_index(
         }
     };
     let compared = guarded(|| {
-        let (mut expected, mut found) = (fresh.rows(), view.rows());
+        let (mut expected, mut found) = (fresh.rows()?, view.rows()?);
         let (mut left, mut right) = (expected.next().transpose()?, found.next().transpose()?);
         loop {
             let order = match (&left, &right) {
@@ -269,17 +271,10 @@ fn compare_index(
                 (None, Some(_)) => std::cmp::Ordering::Greater,
                 (Some(left), Some(right)) => left.0.cmp(&right.0),
             };
-            let mut gap = |row: &Option<(sled::IVec, sled::IVec)>, what: &str| {
-                if let Some((key, _)) = row {
-                    let key = key.escape_ascii().to_string();
-                    report.add(Gap::IndexRow { key, what: what.to_owned() });
-                }
-            };
-            match order {
-                std::cmp::Ordering::Less => gap(&left, "is missing"),
-                std::cmp::Ordering::Greater => gap(&right, "is not of the ledger"),
-                std::cmp::Ordering::Equal if left != right => gap(&left, "differs"),
-                std::cmp::Ordering::Equal => {}
+            let (expected_row, found_row) =
+                (left.as_ref().filter(|_| order.is_le()), right.as_ref().filter(|_| order.is_ge()));
+            if expected_row != found_row {
+                name_difference(report, expected_row, found_row)?;
             }
             if order.is_le() {
                 left = expected.next().transpose()?;
@@ -299,6 +294,48 @@ fn compare_index(
     Ok(())
 }
 
+type RawRow = (sled::IVec, sled::IVec);
+
+/// Says what of a row is not as it should be: for a block, of which instances.
+fn name_difference(
+    report: &mut VerifyReport,
+    expected: Option<&RawRow>,
+    found: Option<&RawRow>,
+) -> Result<(), StoreError> {
+    let Some((key, _)) = expected.or(found) else { return Ok(()) };
+    if key.starts_with(key::INSTANCES) {
+        let rows =
+            |row: Option<&RawRow>| -> Result<BTreeMap<SopInstanceUid, InstanceRow>, StoreError> {
+                let rows = row.map_or(Ok(Vec::new()), |(_, block)| packed::decode(block))?;
+                Ok(rows
+                    .into_iter()
+                    .map(|row| (row.receipt.sop_instance_uid.clone(), row))
+                    .collect())
+            };
+        let (expected, mut found) = (rows(expected)?, rows(found)?);
+        for (sop, row) in expected {
+            let what = match found.remove(&sop) {
+                None => "is missing",
+                Some(other) if other != row => "differs",
+                Some(_) => continue,
+            };
+            report.add(Gap::IndexRow { key: format!("of {sop}"), what: what.to_owned() });
+        }
+        for sop in found.into_keys() {
+            let what = "is not of the ledger".to_owned();
+            report.add(Gap::IndexRow { key: format!("of {sop}"), what });
+        }
+        return Ok(());
+    }
+    let what = match (expected, found) {
+        (Some(_), None) => "is missing",
+        (None, _) => "is not of the ledger",
+        (Some(_), Some(_)) => "differs",
+    };
+    report.add(Gap::IndexRow { key: key.escape_ascii().to_string(), what: what.to_owned() });
+    Ok(())
+}
+
 fn check_receipts(
     report: &mut VerifyReport,
     data: &Path,
@@ -306,17 +343,14 @@ fn check_receipts(
     mode: VerifyMode,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), StoreError> {
-    for row in fresh.rows() {
-        let (key, value) = row?;
-        if !key.starts_with(key::INSTANCES) {
-            continue;
+    fresh.each_block(&mut |rows| {
+        for row in rows {
+            for receipt in [row.receipt].into_iter().chain(row.versions) {
+                check_receipt(report, data, receipt, mode, progress);
+            }
         }
-        let row: InstanceRow = serde_json::from_slice(&value).map_err(StoreError::index)?;
-        for receipt in [row.receipt].into_iter().chain(row.versions) {
-            check_receipt(report, data, receipt, mode, progress);
-        }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn check_receipt(
@@ -392,7 +426,7 @@ fn check_results(
     fresh: &View,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), StoreError> {
-    for row in fresh.rows() {
+    for row in fresh.rows()? {
         let (key, value) = row?;
         if !key.starts_with(key::ARTEFACTS) {
             continue;
@@ -574,13 +608,14 @@ mod tests {
             let key = key::study(&study(1));
             let mut row: crate::store::StudyRow = txn.get(&key).unwrap().unwrap();
             row.instances = 3;
-            txn.put(key, &row).unwrap();
-            txn.remove(key::study_of(&sop(1, 1))).unwrap();
-            view.publish(txn.finish().unwrap(), view.mark().position).unwrap();
+            txn.put(key, row);
+            txn.remove_instance(&sop(1, 1));
+            let later = ledger::Position { offset: 1, ..view.position() };
+            view.publish(txn.finish().unwrap(), later).unwrap();
         }
         let found = gaps(data, VerifyMode::Quick);
-        assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found.iter().any(|gap| gap.contains("n1.2.1.1.1: is missing")), "{found:?}");
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found.iter().any(|gap| gap.contains("of 1.2.1.1.1: is missing")), "{found:?}");
         assert!(found.iter().any(|gap| gap.contains("s1.2.1: differs")), "{found:?}");
         fs::remove_dir_all(data.join("state")).unwrap();
         assert_eq!(gaps(data, VerifyMode::Quick), ["the index is missing"]);

@@ -1,313 +1,371 @@
-//! sled as a view: rows under prefixed keys in one tree, changed by one batch for each record of
-//! the ledger, together with the position that the batch stands for.
+//! sled as a view: rows under prefixed keys in one tree, with the position of the ledger that they
+//! stand for.
 //!
-//! sled can lose rows silently (a flipped bit ends its recovery early). So each batch also keeps
-//! the sum of the fingerprints of all rows; at start every row is read and the sum compared.
+//! Changes are visible at once and written to sled a little later, many in one batch, by a thread
+//! of its own: what a kill takes away is applied again from the ledger. sled can lose rows silently
+//! (a flipped bit ends its recovery early), so each batch also keeps the sum of the fingerprints
+//! of all rows; it is compared in the background while the node works.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
 
 use serde::Deserialize;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use sled::IVec;
 
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
+use crate::store::key;
 use crate::store::ledger::Position;
+use crate::store::packed;
+use crate::store::packed::Packing;
+use crate::store::recent::Change;
+use crate::store::recent::Known;
+use crate::store::recent::Layer;
+use crate::store::recent::Row;
+use crate::store::recent::parse;
 use crate::store::rows::InstanceRow;
 use crate::store::rows::JobRow;
 use crate::store::rows::StepRow;
 use crate::store::rows::StudyRow;
+use crate::store::txn;
+use crate::store::txn::Changes;
+use crate::store::txn::Txn;
 
-/// Keys of the rows: a letter, then parts with a NUL between them. UIDs hold digits and dots only.
-pub mod key {
-    use crate::domain::uid::SopInstanceUid;
-    use crate::domain::uid::StudyUid;
-    use crate::domain::uid::TransactionUid;
-
-    pub const MARK: &[u8] = b"!mark";
-    pub const STUDIES_BY_CHANGE: &[u8] = b"c";
-    pub const INSTANCES: &[u8] = b"i";
-    pub const OPEN_JOBS: &[u8] = b"o";
-    pub const OPEN_REVISIONS: &[u8] = b"p";
-    pub const ARTEFACTS: &[u8] = b"a";
-    pub const SOURCES: &[u8] = b"q";
-
-    fn of(letter: u8, parts: &[&[u8]]) -> Vec<u8> {
-        let mut key = vec![letter];
-        for (i, part) in parts.iter().enumerate() {
-            if i > 0 {
-                key.push(0);
-            }
-            key.extend(*part);
-        }
-        key
-    }
-
-    /// As a prefix of keys that go on with another part.
-    fn all(mut key: Vec<u8>) -> Vec<u8> {
-        key.push(0);
-        key
-    }
-
-    pub fn study(study: &StudyUid) -> Vec<u8> {
-        of(b's', &[study.as_str().as_bytes()])
-    }
-
-    pub fn by_change(order: u64) -> Vec<u8> {
-        of(b'c', &[&order.to_be_bytes()])
-    }
-
-    pub fn revisions(study: &StudyUid) -> Vec<u8> {
-        all(of(b'r', &[study.as_str().as_bytes()]))
-    }
-
-    pub fn revision(study: &StudyUid, revision: u32) -> Vec<u8> {
-        of(b'r', &[study.as_str().as_bytes(), &revision.to_be_bytes()])
-    }
-
-    pub fn open_revision(study: &StudyUid) -> Vec<u8> {
-        of(b'p', &[study.as_str().as_bytes()])
-    }
-
-    pub fn instances(study: &StudyUid) -> Vec<u8> {
-        all(of(b'i', &[study.as_str().as_bytes()]))
-    }
-
-    pub fn instance(study: &StudyUid, sop: &SopInstanceUid) -> Vec<u8> {
-        of(b'i', &[study.as_str().as_bytes(), sop.as_str().as_bytes()])
-    }
-
-    /// Names the study of an instance.
-    pub fn study_of(sop: &SopInstanceUid) -> Vec<u8> {
-        of(b'n', &[sop.as_str().as_bytes()])
-    }
-
-    pub fn histories(study: &StudyUid) -> Vec<u8> {
-        all(of(b'h', &[study.as_str().as_bytes()]))
-    }
-
-    pub fn history(study: &StudyUid, order: u64) -> Vec<u8> {
-        of(b'h', &[study.as_str().as_bytes(), &order.to_be_bytes()])
-    }
-
-    pub fn artefacts(study: &StudyUid, revision: u32) -> Vec<u8> {
-        all(of(b'a', &[study.as_str().as_bytes(), &revision.to_be_bytes()]))
-    }
-
-    pub fn artefact(study: &StudyUid, revision: u32, file: &str) -> Vec<u8> {
-        of(b'a', &[study.as_str().as_bytes(), &revision.to_be_bytes(), file.as_bytes()])
-    }
-
-    pub fn deliveries(study: &StudyUid) -> Vec<u8> {
-        all(of(b'd', &[study.as_str().as_bytes()]))
-    }
-
-    pub fn delivery(study: &StudyUid, revision: u32, artefact: &str, to: &str) -> Vec<u8> {
-        let revision = revision.to_be_bytes();
-        of(b'd', &[study.as_str().as_bytes(), &revision, artefact.as_bytes(), to.as_bytes()])
-    }
-
-    pub fn alerts(study: &StudyUid) -> Vec<u8> {
-        all(of(b'l', &[study.as_str().as_bytes()]))
-    }
-
-    pub fn alert(study: &StudyUid, revision: u32, alert: &str) -> Vec<u8> {
-        of(b'l', &[study.as_str().as_bytes(), &revision.to_be_bytes(), alert.as_bytes()])
-    }
-
-    pub fn source(calling_ae: &str) -> Vec<u8> {
-        of(b'q', &[calling_ae.as_bytes()])
-    }
-
-    pub fn commitments(transaction: &TransactionUid) -> Vec<u8> {
-        all(of(b't', &[transaction.as_str().as_bytes()]))
-    }
-
-    pub fn commitment(transaction: &TransactionUid, request: &str) -> Vec<u8> {
-        of(b't', &[transaction.as_str().as_bytes(), request.as_bytes()])
-    }
-
-    /// A performed procedure step.
-    pub fn step(step: &SopInstanceUid) -> Vec<u8> {
-        of(b'm', &[step.as_str().as_bytes()])
-    }
-
-    /// The instances that it has made.
-    pub fn step_instances(step: &SopInstanceUid) -> Vec<u8> {
-        of(b'm', &[step.as_str().as_bytes(), b"instances"])
-    }
-
-    /// Names the steps of a study.
-    pub fn steps_of(study: &StudyUid) -> Vec<u8> {
-        all(of(b'e', &[study.as_str().as_bytes()]))
-    }
-
-    pub fn step_of(study: &StudyUid, step: &SopInstanceUid) -> Vec<u8> {
-        of(b'e', &[study.as_str().as_bytes(), step.as_str().as_bytes()])
-    }
-
-    /// An archive's count of a study's instances.
-    pub fn count(study: &StudyUid) -> Vec<u8> {
-        of(b'x', &[study.as_str().as_bytes()])
-    }
-
-    pub fn job(id: &str) -> Vec<u8> {
-        of(b'j', &[id.as_bytes()])
-    }
-
-    /// Marks a job that waits, runs or is dead.
-    pub fn open_job(id: &str) -> Vec<u8> {
-        of(b'o', &[id.as_bytes()])
-    }
-
-    pub fn revision_jobs(study: &StudyUid, revision: u32) -> Vec<u8> {
-        all(of(b'k', &[study.as_str().as_bytes(), &revision.to_be_bytes()]))
-    }
-
-    /// Marks the same job under its revision.
-    pub fn revision_job(study: &StudyUid, revision: u32, id: &str) -> Vec<u8> {
-        of(b'k', &[study.as_str().as_bytes(), &revision.to_be_bytes(), id.as_bytes()])
-    }
-}
+/// How rows are written; an index of another layout is made anew.
+const LAYOUT: u32 = 2;
+/// Changes that are written in one batch.
+const BATCH: usize = 4096;
+/// Changes in memory above which a commit waits for the writer.
+const WAITING_MAX: usize = 4 * BATCH;
+/// Changes wait no longer than this.
+const WRITE_AFTER: Duration = Duration::from_secs(2);
+/// Blocks kept decoded for readers.
+const DECODED_MAX: usize = 16;
+/// Rows that a check reads before it lets the writer pass.
+const CHECK_ROWS: usize = 256;
 
 /// What stands for the whole: written in each batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Mark {
-    /// The last record of the ledger that is applied.
+    /// The last record of the ledger that is in sled.
     pub position: Position,
     pub rows: u64,
     /// Sum of the fingerprints of all rows but this one, wrapping.
     pub sum: u64,
+    #[serde(default)]
+    layout: u32,
 }
 
-/// The sled database of the data folder.
+/// The index of the data folder. Dropped, it writes what is left and closes sled.
 pub struct View {
+    core: Arc<Core>,
+    writer: Option<JoinHandle<()>>,
+}
+
+struct Core {
     db: sled::Db,
-    mark: std::sync::Mutex<Mark>,
-    /// A broken sled for tests: the next publish fails.
-    #[cfg(test)]
-    pub fail_publish: std::sync::atomic::AtomicBool,
+    layers: RwLock<Layers>,
+    mark: Mutex<Mark>,
+    /// Held while sled changes.
+    writing: Mutex<Option<Check>>,
+    decoded: Mutex<Decoded>,
+    signal: Mutex<Signal>,
+    wake: Condvar,
+}
+
+/// The newest changes, and those that are being written.
+#[derive(Default)]
+struct Layers {
+    active: Layer,
+    frozen: Option<Arc<Layer>>,
+    /// What was handed to the writer stands for this.
+    handed: Position,
+}
+
+#[derive(Default)]
+struct Signal {
+    stop: bool,
+    write: bool,
+    /// Why writing failed: sled has to be opened anew.
+    broken: Option<String>,
+}
+
+/// How far a check of the sum has come. Rows up to `upto` are in.
+struct Check {
+    upto: Vec<u8>,
+    rows: u64,
+    sum: u64,
+}
+
+#[derive(Default)]
+struct Decoded {
+    blocks: VecDeque<(Vec<u8>, Arc<Vec<Arc<InstanceRow>>>)>,
+    /// Counts what was written: what was read before is not kept after.
+    writes: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl View {
     /// Opens (or makes) it. A panic of sled on damaged files becomes an error.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<View, StoreError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .doing("making the folder", path)?;
-        let config = sled::Config::new().path(path).cache_capacity(cache_bytes);
-        let until = Instant::now() + Duration::from_secs(3);
-        let db = loop {
-            let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-            match opened {
-                Ok(Ok(db)) => break db,
-                // sled gives its lock back a little after it was dropped.
-                Ok(Err(sled::Error::Io(error)))
-                    if error.to_string().contains("lock") && Instant::now() < until =>
-                {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                Ok(Err(sled::Error::Io(error))) => {
-                    return Err(StoreError::io("opening the index", path, error));
-                }
-                Ok(Err(error)) => return Err(StoreError::index(error)),
-                Err(_) => return Err(StoreError::index("sled panicked at open")),
+        let db = open_sled(path, cache_bytes)?;
+        let mark = guarded(|| match db.get(key::MARK).map_err(StoreError::index)? {
+            Some(mark) => parse::<Mark>(&mark),
+            None if db.first().map_err(StoreError::index)?.is_some() => {
+                Err(StoreError::index("it has rows and no mark"))
             }
-        };
-        let view = View {
-            db,
-            mark: Default::default(),
-            #[cfg(test)]
-            fail_publish: Default::default(),
-        };
-        let mark = guarded(|| view.get::<Mark>(key::MARK))?;
-        if mark.is_none() && guarded(|| Ok(view.db.first().map_err(StoreError::index)?.is_some()))?
-        {
-            return Err(StoreError::index("it has rows and no mark"));
-        }
-        *view.lock_mark() = mark.unwrap_or_default();
-        Ok(view)
-    }
-
-    fn lock_mark(&self) -> std::sync::MutexGuard<'_, Mark> {
-        self.mark.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    pub fn mark(&self) -> Mark {
-        *self.lock_mark()
-    }
-
-    /// Reads every row and compares number and sum with the mark.
-    pub fn check_sum(&self) -> Result<(), StoreError> {
-        let (mut rows, mut sum) = (0_u64, 0_u64);
-        guarded(|| {
-            for row in self.db.iter() {
-                let (key, value) = row.map_err(StoreError::index)?;
-                if key.as_ref() != key::MARK {
-                    rows += 1;
-                    sum = sum.wrapping_add(fingerprint(&key, &value));
-                }
-            }
-            Ok(())
+            None => Ok(Mark { layout: LAYOUT, ..Mark::default() }),
         })?;
-        let mark = self.mark();
-        match (rows, sum) == (mark.rows, mark.sum) {
-            true => Ok(()),
-            false => Err(StoreError::index(format!(
-                "{rows} rows were found where {} were written, or some differ",
-                mark.rows
-            ))),
+        if mark.layout != LAYOUT {
+            return Err(StoreError::index("it is of another version of this program"));
+        }
+        let mut layers = Layers::default();
+        layers.active.position = mark.position;
+        layers.handed = mark.position;
+        let core = Arc::new(Core {
+            db,
+            layers: RwLock::new(layers),
+            mark: Mutex::new(mark),
+            writing: Mutex::default(),
+            decoded: Mutex::default(),
+            signal: Mutex::default(),
+            wake: Condvar::new(),
+        });
+        let of = Arc::clone(&core);
+        let writer = std::thread::Builder::new()
+            .name("index".to_owned())
+            .spawn(move || of.write_until_stopped())
+            .map_err(|error| StoreError::io("starting the thread that writes", path, error))?;
+        Ok(View { core, writer: Some(writer) })
+    }
+
+    /// The last record of the ledger that is applied.
+    pub fn position(&self) -> Position {
+        self.core.layers().active.position
+    }
+
+    /// What sled stands for.
+    pub fn mark(&self) -> Mark {
+        *lock(&self.core.mark)
+    }
+
+    /// Why it cannot be used any more, if it cannot.
+    pub fn broken(&self) -> Option<String> {
+        lock(&self.core.signal).broken.clone()
+    }
+
+    #[cfg(test)]
+    pub fn break_for_a_test(&self) {
+        lock(&self.core.signal).broken = Some("broken by a test".to_owned());
+    }
+
+    /// Reads every row and compares number and sum with the mark. Others may read and write
+    /// meanwhile.
+    ///
+    /// - `pace`: called every few hundred rows with the number so far; `false` ends it.
+    pub fn check_sum(&self, pace: &mut dyn FnMut(u64) -> bool) -> Result<(), StoreError> {
+        let core = &self.core;
+        *lock(&core.writing) = Some(Check { upto: Vec::new(), rows: 0, sum: 0 });
+        let outcome = guarded(|| {
+            loop {
+                let mut writing = lock(&core.writing);
+                let Some(check) = writing.as_mut() else { return Ok(()) };
+                if core.check_some(check)? {
+                    let (rows, sum) = (check.rows, check.sum);
+                    let mark = self.mark();
+                    return match (rows, sum) == (mark.rows, mark.sum) {
+                        true => Ok(()),
+                        false => Err(StoreError::index(format!(
+                            "{rows} rows were found where {} were written, or some differ",
+                            mark.rows
+                        ))),
+                    };
+                }
+                let rows = check.rows;
+                drop(writing);
+                if !pace(rows) {
+                    return Ok(());
+                }
+            }
+        });
+        *lock(&core.writing) = None;
+        outcome
+    }
+
+    /// Every row in sled but the mark, in the order of the keys. What is not yet written is
+    /// written first.
+    pub fn rows(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<(IVec, IVec), StoreError>> + use<>, StoreError> {
+        self.write()?;
+        let rows = self.core.db.iter().map(|row| row.map_err(StoreError::index));
+        Ok(rows.filter(|row| row.as_ref().map_or(true, |(key, _)| key.as_ref() != key::MARK)))
+    }
+
+    pub fn get<T: Row>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        match self.core.recent(key) {
+            Some(change) => change.get(),
+            None => self.core.raw(key)?.map(|value| parse(&value)).transpose(),
         }
     }
 
-    /// Every row but the mark, in the order of the keys.
-    pub fn rows(&self) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> {
-        let rows = self.db.iter().map(|row| row.map_err(StoreError::index));
-        rows.filter(|row| row.as_ref().map_or(true, |(key, _)| key.as_ref() != key::MARK))
+    pub fn has(&self, key: &[u8]) -> Result<bool, StoreError> {
+        match self.core.recent(key) {
+            Some(change) => Ok(change.is_there()),
+            None => self.core.db.contains_key(key).map_err(StoreError::index),
+        }
     }
 
-    pub fn raw(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
-        self.db.get(key).map_err(StoreError::index)
+    pub fn scan<T: Row>(&self, prefix: &[u8]) -> Result<Vec<T>, StoreError> {
+        // The changes first: what is written meanwhile is then seen twice, and not never.
+        let recent = self.core.recent_range(prefix);
+        let mut rows: BTreeMap<Vec<u8>, T> = BTreeMap::new();
+        for row in self.core.db.scan_prefix(prefix) {
+            let (key, value) = row.map_err(StoreError::index)?;
+            if !recent.contains_key(key.as_ref()) {
+                rows.insert(key.to_vec(), parse(&value)?);
+            }
+        }
+        for (key, change) in recent {
+            rows.extend(change.get()?.map(|row| (key, row)));
+        }
+        Ok(rows.into_values().collect())
     }
 
-    pub fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        self.raw(key)?.map(|value| parse(&value)).transpose()
+    pub fn keys(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+        let recent = self.core.recent_range(prefix);
+        let mut keys = Vec::new();
+        for key in self.core.db.scan_prefix(prefix).keys() {
+            let key = key.map_err(StoreError::index)?;
+            if !recent.contains_key(key.as_ref()) {
+                keys.push(key.to_vec());
+            }
+        }
+        let changed = recent.into_iter().filter(|(_, change)| change.is_there());
+        keys.extend(changed.map(|(key, _)| key));
+        keys.sort();
+        Ok(keys)
     }
 
-    pub fn scan<T: DeserializeOwned>(&self, prefix: &[u8]) -> Result<Vec<T>, StoreError> {
-        let values = self.db.scan_prefix(prefix).values();
-        values.map(|value| parse(&value.map_err(StoreError::index)?)).collect()
-    }
-
+    /// The newest change first.
     pub fn studies(&self, limit: usize) -> Result<Vec<StudyRow>, StoreError> {
         let mut rows = Vec::new();
-        for study in self.db.scan_prefix(key::STUDIES_BY_CHANGE).values().rev().take(limit) {
-            let study = parse(&study.map_err(StoreError::index)?)?;
-            // A row that changed between the two reads has moved to the front of the list.
-            rows.extend(self.get::<StudyRow>(&key::study(&study))?);
-        }
+        self.each_study(&mut |row| {
+            rows.push(row);
+            Ok(rows.len() < limit)
+        })?;
+        rows.truncate(limit);
         Ok(rows)
     }
 
-    pub fn instance(&self, sop: &SopInstanceUid) -> Result<Option<InstanceRow>, StoreError> {
-        match self.get(&key::study_of(sop))? {
-            Some(study) => self.get(&key::instance(&study, sop)),
-            None => Ok(None),
+    /// The newest change first, until `visit` says `false`.
+    pub fn each_study(
+        &self,
+        visit: &mut dyn FnMut(StudyRow) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let prefix = key::STUDIES_BY_CHANGE;
+        let recent = self.core.recent_range(prefix);
+        let mut newer = recent.iter().rev().filter(|(_, change)| change.is_there()).peekable();
+        let mut below = self
+            .core
+            .db
+            .scan_prefix(prefix)
+            .rev()
+            .filter(|row| !row.as_ref().is_ok_and(|(key, _)| recent.contains_key(key.as_ref())))
+            .peekable();
+        loop {
+            let stored = match below.peek() {
+                Some(Err(error)) => return Err(StoreError::index(error)),
+                Some(Ok((key, _))) => Some(key.as_ref()),
+                None => None,
+            };
+            let first = newer.peek().map(|(key, _)| key.as_slice());
+            let study: Option<StudyUid> = match (first, stored) {
+                (None, None) => return Ok(()),
+                (Some(new), stored) if stored.is_none_or(|stored| new > stored) => {
+                    newer.next().map(|(_, change)| change.get()).transpose()?.flatten()
+                }
+                (Some(_) | None, _) => match below.next() {
+                    Some(Ok((_, value))) => Some(parse(&value)?),
+                    Some(Err(_)) | None => None,
+                },
+            };
+            // A row that changed between the two reads has moved to the front of the list.
+            let row = study.map(|study| self.get::<StudyRow>(&key::study(&study))).transpose()?;
+            if let Some(row) = row.flatten()
+                && !visit(row)?
+            {
+                return Ok(());
+            }
         }
+    }
+
+    pub fn instance(&self, sop: &SopInstanceUid) -> Result<Option<Arc<InstanceRow>>, StoreError> {
+        {
+            let layers = self.core.layers();
+            for layer in [Some(&layers.active), layers.frozen.as_deref()].into_iter().flatten() {
+                match layer.instance(sop) {
+                    Known::Row(row) => return Ok(Some(row)),
+                    Known::Removed => return Ok(None),
+                    Known::Nothing => {}
+                }
+            }
+        }
+        let (bucket, mark) = packed::hash_of_instance(sop);
+        let Some(places) = self.core.raw(&key::places(bucket))? else { return Ok(None) };
+        for place in packed::candidates(&packed::decode_places(&places)?, mark) {
+            let rows = self.core.block(&key::block(place.study, place.block))?;
+            if let Some(row) = rows.iter().find(|row| row.receipt.sop_instance_uid == *sop) {
+                return Ok(Some(Arc::clone(row)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// In the order of arrival.
+    pub fn instances(&self, study: &StudyUid) -> Result<Vec<Arc<InstanceRow>>, StoreError> {
+        let layers = {
+            let layers = self.core.layers();
+            let of_study = |layer: &Layer| Layer {
+                instances: layer
+                    .instances
+                    .iter()
+                    .filter(|(_, row)| row.receipt.study_uid == *study)
+                    .map(|(sop, row)| (sop.clone(), Arc::clone(row)))
+                    .collect(),
+                removed: layer.removed.clone(),
+                ..Layer::default()
+            };
+            [layers.frozen.as_deref().map(of_study), Some(of_study(&layers.active))]
+        };
+        let mut rows = Vec::new();
+        for block in self.core.db.scan_prefix(key::instances(packed::hash_of_study(study))) {
+            let (_, value) = block.map_err(StoreError::index)?;
+            rows.extend(packed::decode(&value)?.into_iter().map(Arc::new));
+        }
+        rows.retain(|row| row.receipt.study_uid == *study);
+        let layers: Vec<&Layer> = layers.iter().flatten().collect();
+        Ok(txn::merged(rows, &layers, study))
     }
 
     /// The performed procedure steps of a study.
@@ -319,10 +377,21 @@ impl View {
         Ok(rows)
     }
 
+    /// Every instance that is in sled, block by block.
+    pub fn each_block(
+        &self,
+        visit: &mut dyn FnMut(Vec<InstanceRow>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.write()?;
+        for block in self.core.db.scan_prefix(key::INSTANCES).values() {
+            visit(packed::decode(&block.map_err(StoreError::index)?)?)?;
+        }
+        Ok(())
+    }
+
     pub fn open_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
         let mut rows = Vec::new();
-        for open in self.db.scan_prefix(key::OPEN_JOBS).keys() {
-            let mut key = open.map_err(StoreError::index)?.to_vec();
+        for mut key in self.keys(key::OPEN_JOBS)? {
             key[0] = b'j';
             rows.extend(self.get::<JobRow>(&key)?);
         }
@@ -330,52 +399,270 @@ impl View {
     }
 
     pub fn begin(&self) -> Txn<'_> {
-        Txn { view: self, before: HashMap::new(), changes: BTreeMap::new(), jobs: BTreeMap::new() }
+        Txn::new(self)
     }
 
-    /// Makes the changes of a transaction visible, as one batch with their position.
+    /// Makes the changes of a transaction visible, with their position.
     pub fn publish(&self, changes: Changes, position: Position) -> Result<(), StoreError> {
-        #[cfg(test)]
-        if self.fail_publish.swap(false, std::sync::atomic::Ordering::SeqCst) {
-            return Err(StoreError::index("broken by a test"));
-        }
-        let mut batch = sled::Batch::default();
-        let mut mark = self.mark();
-        mark.position = position;
-        for Change { key, before, after } in changes.changes {
-            if let Some(value) = before {
-                mark.rows = mark.rows.wrapping_sub(1);
-                mark.sum = mark.sum.wrapping_sub(fingerprint(&key, &value));
+        let mut layer = changes.layer;
+        layer.position = position;
+        let waiting = {
+            let mut layers = self.core.layers.write().unwrap_or_else(PoisonError::into_inner);
+            layers.active.merge(layer);
+            if layers.active.len() >= BATCH {
+                layers.freeze();
             }
-            match after {
-                Some(value) => {
-                    mark.rows = mark.rows.wrapping_add(1);
-                    mark.sum = mark.sum.wrapping_add(fingerprint(&key, &value));
-                    batch.insert(key, value);
+            layers.active.len()
+        };
+        match waiting {
+            0 => self.core.wake_writer(),
+            few if few < WAITING_MAX => {}
+            // sled is slower than what comes in.
+            _ => self.write()?,
+        }
+        self.broken().map_or(Ok(()), |cause| Err(StoreError::index(cause)))
+    }
+
+    /// Writes all that is applied to sled.
+    pub fn write(&self) -> Result<(), StoreError> {
+        for _ in 0..2 {
+            self.core.write_frozen()?;
+            self.core.layers.write().unwrap_or_else(PoisonError::into_inner).freeze();
+        }
+        self.core.write_frozen()
+    }
+
+    /// Writes all, also what sled still holds in memory (no fsync: the ledger does not need it).
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.write()?;
+        guarded(|| self.core.db.flush().map(|_| ()).map_err(StoreError::index))
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        lock(&self.core.signal).stop = true;
+        self.core.wake.notify_all();
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Layers {
+    /// Hands the newest changes to the writer, unless it still has others.
+    fn freeze(&mut self) {
+        let position = self.active.position;
+        if self.frozen.is_none() && position != self.handed {
+            self.handed = position;
+            let full = std::mem::replace(&mut self.active, Layer { position, ..Layer::default() });
+            self.frozen = Some(Arc::new(full));
+        }
+    }
+}
+
+impl packed::Read for Core {
+    fn read(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        self.raw(key)
+    }
+
+    fn last(&self, prefix: &[u8]) -> Result<Option<IVec>, StoreError> {
+        self.db.scan_prefix(prefix).keys().next_back().transpose().map_err(StoreError::index)
+    }
+}
+
+impl Core {
+    fn layers(&self) -> std::sync::RwLockReadGuard<'_, Layers> {
+        self.layers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn raw(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        self.db.get(key).map_err(StoreError::index)
+    }
+
+    fn recent(&self, key: &[u8]) -> Option<Change> {
+        let layers = self.layers();
+        let frozen = || layers.frozen.as_ref().and_then(|layer| layer.rows.get(key));
+        layers.active.rows.get(key).or_else(frozen).cloned()
+    }
+
+    fn recent_range(&self, prefix: &[u8]) -> BTreeMap<Vec<u8>, Change> {
+        let layers = self.layers();
+        let mut changes = BTreeMap::new();
+        for layer in [layers.frozen.as_deref(), Some(&layers.active)].into_iter().flatten() {
+            changes.extend(layer.range(prefix).map(|(key, change)| (key.clone(), change.clone())));
+        }
+        changes
+    }
+
+    fn block(&self, key: &[u8]) -> Result<Arc<Vec<Arc<InstanceRow>>>, StoreError> {
+        let writes = {
+            let mut decoded = lock(&self.decoded);
+            if let Some(at) = decoded.blocks.iter().position(|(known, _)| known == key)
+                && let Some(found) = decoded.blocks.remove(at)
+            {
+                let rows = Arc::clone(&found.1);
+                decoded.blocks.push_front(found);
+                return Ok(rows);
+            }
+            decoded.writes
+        };
+        let rows = match self.raw(key)? {
+            Some(bytes) => packed::decode(&bytes)?,
+            None => Vec::new(),
+        };
+        let rows = Arc::new(rows.into_iter().map(Arc::new).collect::<Vec<_>>());
+        let mut decoded = lock(&self.decoded);
+        if decoded.writes == writes {
+            decoded.blocks.push_front((key.to_vec(), Arc::clone(&rows)));
+            decoded.blocks.truncate(DECODED_MAX);
+        }
+        Ok(rows)
+    }
+
+    fn wake_writer(&self) {
+        lock(&self.signal).write = true;
+        self.wake.notify_all();
+    }
+
+    fn write_until_stopped(&self) {
+        loop {
+            let (stop, full) = {
+                let signal = lock(&self.signal);
+                let waits = |signal: &mut Signal| !signal.stop && !signal.write;
+                let woken = self.wake.wait_timeout_while(signal, WRITE_AFTER, waits);
+                let (mut signal, _) = woken.unwrap_or_else(PoisonError::into_inner);
+                (signal.stop, std::mem::take(&mut signal.write))
+            };
+            let mut written = self.write_frozen();
+            if !full || stop {
+                self.layers.write().unwrap_or_else(PoisonError::into_inner).freeze();
+                written = written.and_then(|()| self.write_frozen());
+            }
+            if let Err(error) = &written {
+                tracing::error!(%error, "the index cannot be written");
+            }
+            if stop {
+                if written.is_ok() {
+                    let _ = guarded(|| self.db.flush().map_err(StoreError::index));
                 }
-                None => batch.remove(key),
+                return;
             }
         }
-        let value = serde_json::to_vec(&mark).map_err(StoreError::index)?;
-        batch.insert(key::MARK, value);
-        guarded(|| self.db.apply_batch(batch).map_err(StoreError::index))?;
-        *self.lock_mark() = mark;
+    }
+
+    /// Writes the frozen layer as one batch. After a failure sled has to be opened anew.
+    fn write_frozen(&self) -> Result<(), StoreError> {
+        let mut writing = lock(&self.writing);
+        if let Some(cause) = &lock(&self.signal).broken {
+            return Err(StoreError::index(cause));
+        }
+        let Some(layer) = self.layers().frozen.clone() else { return Ok(()) };
+        let written = guarded(|| self.write_layer(&layer, writing.as_mut()));
+        if let Err(error) = written {
+            lock(&self.signal).broken = Some(error.to_string());
+            return Err(error);
+        }
+        let mut decoded = lock(&self.decoded);
+        decoded.writes += 1;
+        decoded.blocks.clear();
+        drop(decoded);
+        self.layers.write().unwrap_or_else(PoisonError::into_inner).frozen = None;
         Ok(())
     }
 
-    /// Writes what sled still holds in memory (no fsync: the ledger does not need it).
-    pub fn flush(&self) -> Result<(), StoreError> {
-        guarded(|| self.db.flush().map(|_| ()).map_err(StoreError::index))
+    fn write_layer(&self, layer: &Layer, mut check: Option<&mut Check>) -> Result<(), StoreError> {
+        let mut rows = Vec::with_capacity(layer.len());
+        for (key, change) in &layer.rows {
+            rows.push((key.clone(), change.encode()?));
+        }
+        let mut packing = Packing::new(self);
+        for sop in &layer.removed {
+            packing.remove(sop)?;
+        }
+        let mut instances: Vec<&Arc<InstanceRow>> = layer.instances.values().collect();
+        instances.sort_by_key(|row| row.order);
+        for row in instances {
+            packing.put(row)?;
+        }
+        rows.extend(packing.finish());
+
+        let mut batch = sled::Batch::default();
+        let mut mark = *lock(&self.mark);
+        mark.position = layer.position;
+        for (key, after) in rows {
+            let before = self.raw(&key)?;
+            if before.as_deref() == after.as_deref() {
+                continue;
+            }
+            let change = |sum: &mut u64, rows: &mut u64| {
+                if let Some(value) = &before {
+                    *rows = rows.wrapping_sub(1);
+                    *sum = sum.wrapping_sub(fingerprint(&key, value));
+                }
+                if let Some(value) = &after {
+                    *rows = rows.wrapping_add(1);
+                    *sum = sum.wrapping_add(fingerprint(&key, value));
+                }
+            };
+            change(&mut mark.sum, &mut mark.rows);
+            if let Some(check) = check.as_mut().filter(|check| key <= check.upto) {
+                change(&mut check.sum, &mut check.rows);
+            }
+            match after {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        batch.insert(key::MARK, serde_json::to_vec(&mark).map_err(StoreError::index)?);
+        self.db.apply_batch(batch).map_err(StoreError::index)?;
+        *lock(&self.mark) = mark;
+        Ok(())
+    }
+
+    /// Adds the next rows to a check; true when there are no more.
+    fn check_some(&self, check: &mut Check) -> Result<bool, StoreError> {
+        let from = (std::ops::Bound::Excluded(check.upto.clone()), std::ops::Bound::Unbounded);
+        let mut some = 0;
+        for row in self.db.range::<Vec<u8>, _>(from).take(CHECK_ROWS) {
+            let (key, value) = row.map_err(StoreError::index)?;
+            if key.as_ref() != key::MARK {
+                check.rows += 1;
+                check.sum = check.sum.wrapping_add(fingerprint(&key, &value));
+            }
+            check.upto = key.to_vec();
+            some += 1;
+        }
+        Ok(some < CHECK_ROWS)
+    }
+}
+
+fn open_sled(path: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).doing("making the folder", path)?;
+    let config = sled::Config::new().path(path).cache_capacity(cache_bytes);
+    let until = Instant::now() + Duration::from_secs(3);
+    loop {
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        match opened {
+            Ok(Ok(db)) => return Ok(db),
+            // sled gives its lock back a little after it was dropped.
+            Ok(Err(sled::Error::Io(error)))
+                if error.to_string().contains("lock") && Instant::now() < until =>
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Ok(Err(sled::Error::Io(error))) => {
+                return Err(StoreError::io("opening the index", path, error));
+            }
+            Ok(Err(error)) => return Err(StoreError::index(error)),
+            Err(_) => return Err(StoreError::index("sled panicked at open")),
+        }
     }
 }
 
 /// Runs a read or write of sled; a panic in it becomes an error.
 pub fn guarded<T>(f: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| Err(StoreError::index("sled panicked")))
-}
-
-fn parse<T: DeserializeOwned>(value: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(value).map_err(|error| StoreError::index(format!("a row: {error}")))
 }
 
 fn fingerprint(key: &[u8], value: &[u8]) -> u64 {
@@ -389,124 +676,4 @@ fn fingerprint(key: &[u8], value: &[u8]) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-struct Change {
-    key: Vec<u8>,
-    before: Option<IVec>,
-    after: Option<Vec<u8>>,
-}
-
-/// What the queue has to hear of a job.
-#[derive(Debug, Clone)]
-pub struct JobChange {
-    pub row: JobRow,
-    /// A try of it came to an end: whoever held it holds it no more.
-    pub ended: bool,
-}
-
-/// The outcome of a transaction, not yet visible.
-pub struct Changes {
-    changes: Vec<Change>,
-    pub jobs: Vec<JobChange>,
-}
-
-/// Changes in the making, seen only by whoever makes them: reads see them, the view does not.
-pub struct Txn<'a> {
-    view: &'a View,
-    before: HashMap<Vec<u8>, Option<IVec>>,
-    changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// Jobs whose rows changed, and whether a try ended.
-    jobs: BTreeMap<String, bool>,
-}
-
-impl Txn<'_> {
-    pub fn get<T: DeserializeOwned>(&mut self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        if let Some(changed) = self.changes.get(key) {
-            return changed.as_deref().map(parse).transpose();
-        }
-        let value = self.before(key)?;
-        value.map(|value| parse(&value)).transpose()
-    }
-
-    pub fn has(&mut self, key: &[u8]) -> Result<bool, StoreError> {
-        match self.changes.get(key) {
-            Some(changed) => Ok(changed.is_some()),
-            None => Ok(self.before(key)?.is_some()),
-        }
-    }
-
-    pub fn put<T: Serialize>(&mut self, key: Vec<u8>, row: &T) -> Result<(), StoreError> {
-        self.before(&key)?;
-        let value = serde_json::to_vec(row).map_err(StoreError::index)?;
-        self.changes.insert(key, Some(value));
-        Ok(())
-    }
-
-    pub fn remove(&mut self, key: Vec<u8>) -> Result<(), StoreError> {
-        self.before(&key)?;
-        self.changes.insert(key, None);
-        Ok(())
-    }
-
-    /// Keys that begin with `prefix`, in order.
-    pub fn keys(&mut self, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
-        let mut keys = BTreeSet::new();
-        for key in self.view.db.scan_prefix(prefix).keys() {
-            keys.insert(key.map_err(StoreError::index)?.to_vec());
-        }
-        let changed = self.changes.range(prefix.to_vec()..);
-        for (key, value) in changed.take_while(|(key, _)| key.starts_with(prefix)) {
-            match value {
-                Some(_) => keys.insert(key.clone()),
-                None => keys.remove(key),
-            };
-        }
-        Ok(keys.into_iter().collect())
-    }
-
-    pub fn instance(&mut self, sop: &SopInstanceUid) -> Result<Option<InstanceRow>, StoreError> {
-        match self.get(&key::study_of(sop))? {
-            Some(study) => self.get(&key::instance(&study, sop)),
-            None => Ok(None),
-        }
-    }
-
-    /// Writes the row of a job; the queue hears of it when the changes are published.
-    pub fn put_job(&mut self, row: &JobRow) -> Result<(), StoreError> {
-        self.jobs.entry(row.job.id.clone()).or_insert(false);
-        self.put(key::job(&row.job.id), row)
-    }
-
-    pub fn job_ended(&mut self, id: &str) {
-        self.jobs.insert(id.to_owned(), true);
-    }
-
-    pub fn finish(mut self) -> Result<Changes, StoreError> {
-        let ids = std::mem::take(&mut self.jobs);
-        let mut jobs = Vec::new();
-        for (id, ended) in ids {
-            let row = self.get::<JobRow>(&key::job(&id))?;
-            jobs.extend(row.map(|row| JobChange { row, ended }));
-        }
-        let mut changes = Vec::with_capacity(self.changes.len());
-        for (key, after) in self.changes {
-            let before = self.before.remove(&key).flatten();
-            // What came and went in between, or is as it was, is no change.
-            if before.as_deref() != after.as_deref() {
-                changes.push(Change { key, before, after });
-            }
-        }
-        Ok(Changes { changes, jobs })
-    }
-
-    /// The row as the view has it; what a change replaces is known for the sum.
-    fn before(&mut self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
-        if let Some(value) = self.before.get(key) {
-            return Ok(value.clone());
-        }
-        let value = self.view.raw(key)?;
-        self.before.insert(key.to_vec(), value.clone());
-        Ok(value)
-    }
 }

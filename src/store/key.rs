@@ -1,0 +1,151 @@
+//! Keys of the rows: a letter, then parts with a NUL between them. UIDs hold digits and dots only.
+
+use crate::domain::uid::SopInstanceUid;
+use crate::domain::uid::StudyUid;
+use crate::domain::uid::TransactionUid;
+
+pub const MARK: &[u8] = b"!mark";
+pub const STUDIES_BY_CHANGE: &[u8] = b"c";
+pub const INSTANCES: &[u8] = b"i";
+pub const OPEN_JOBS: &[u8] = b"o";
+pub const OPEN_REVISIONS: &[u8] = b"p";
+pub const ARTEFACTS: &[u8] = b"a";
+pub const SOURCES: &[u8] = b"q";
+
+fn of(letter: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = vec![letter];
+    for (i, part) in parts.iter().enumerate() {
+        if i > 0 {
+            key.push(0);
+        }
+        key.extend(*part);
+    }
+    key
+}
+
+/// As a prefix of keys that go on with another part.
+fn all(mut key: Vec<u8>) -> Vec<u8> {
+    key.push(0);
+    key
+}
+
+pub fn study(study: &StudyUid) -> Vec<u8> {
+    of(b's', &[study.as_str().as_bytes()])
+}
+
+pub fn by_change(order: u64) -> Vec<u8> {
+    of(b'c', &[&order.to_be_bytes()])
+}
+
+pub fn revisions(study: &StudyUid) -> Vec<u8> {
+    all(of(b'r', &[study.as_str().as_bytes()]))
+}
+
+pub fn revision(study: &StudyUid, revision: u32) -> Vec<u8> {
+    of(b'r', &[study.as_str().as_bytes(), &revision.to_be_bytes()])
+}
+
+pub fn open_revision(study: &StudyUid) -> Vec<u8> {
+    of(b'p', &[study.as_str().as_bytes()])
+}
+
+/// Blocks of instances of a study (and of one whose hash is the same).
+pub fn instances(study: [u8; 8]) -> Vec<u8> {
+    [b"i", study.as_slice()].concat()
+}
+
+pub fn block(study: [u8; 8], number: u32) -> Vec<u8> {
+    [b"i", study.as_slice(), &number.to_be_bytes()].concat()
+}
+
+/// Where the instances stand whose hash begins with these bytes.
+pub fn places(bucket: [u8; 2]) -> Vec<u8> {
+    [b"n", bucket.as_slice()].concat()
+}
+
+pub fn histories(study: &StudyUid) -> Vec<u8> {
+    all(of(b'h', &[study.as_str().as_bytes()]))
+}
+
+pub fn history(study: &StudyUid, order: u64) -> Vec<u8> {
+    of(b'h', &[study.as_str().as_bytes(), &order.to_be_bytes()])
+}
+
+pub fn artefacts(study: &StudyUid, revision: u32) -> Vec<u8> {
+    all(of(b'a', &[study.as_str().as_bytes(), &revision.to_be_bytes()]))
+}
+
+pub fn artefact(study: &StudyUid, revision: u32, file: &str) -> Vec<u8> {
+    of(b'a', &[study.as_str().as_bytes(), &revision.to_be_bytes(), file.as_bytes()])
+}
+
+pub fn deliveries(study: &StudyUid) -> Vec<u8> {
+    all(of(b'd', &[study.as_str().as_bytes()]))
+}
+
+pub fn delivery(study: &StudyUid, revision: u32, artefact: &str, to: &str) -> Vec<u8> {
+    let revision = revision.to_be_bytes();
+    of(b'd', &[study.as_str().as_bytes(), &revision, artefact.as_bytes(), to.as_bytes()])
+}
+
+pub fn alerts(study: &StudyUid) -> Vec<u8> {
+    all(of(b'l', &[study.as_str().as_bytes()]))
+}
+
+pub fn alert(study: &StudyUid, revision: u32, alert: &str) -> Vec<u8> {
+    of(b'l', &[study.as_str().as_bytes(), &revision.to_be_bytes(), alert.as_bytes()])
+}
+
+pub fn source(calling_ae: &str) -> Vec<u8> {
+    of(b'q', &[calling_ae.as_bytes()])
+}
+
+pub fn commitments(transaction: &TransactionUid) -> Vec<u8> {
+    all(of(b't', &[transaction.as_str().as_bytes()]))
+}
+
+pub fn commitment(transaction: &TransactionUid, request: &str) -> Vec<u8> {
+    of(b't', &[transaction.as_str().as_bytes(), request.as_bytes()])
+}
+
+/// A performed procedure step.
+pub fn step(step: &SopInstanceUid) -> Vec<u8> {
+    of(b'm', &[step.as_str().as_bytes()])
+}
+
+/// The instances that it has made.
+pub fn step_instances(step: &SopInstanceUid) -> Vec<u8> {
+    of(b'm', &[step.as_str().as_bytes(), b"instances"])
+}
+
+/// Names the steps of a study.
+pub fn steps_of(study: &StudyUid) -> Vec<u8> {
+    all(of(b'e', &[study.as_str().as_bytes()]))
+}
+
+pub fn step_of(study: &StudyUid, step: &SopInstanceUid) -> Vec<u8> {
+    of(b'e', &[study.as_str().as_bytes(), step.as_str().as_bytes()])
+}
+
+/// An archive's count of a study's instances.
+pub fn count(study: &StudyUid) -> Vec<u8> {
+    of(b'x', &[study.as_str().as_bytes()])
+}
+
+pub fn job(id: &str) -> Vec<u8> {
+    of(b'j', &[id.as_bytes()])
+}
+
+/// Marks a job that waits, runs or is dead.
+pub fn open_job(id: &str) -> Vec<u8> {
+    of(b'o', &[id.as_bytes()])
+}
+
+pub fn revision_jobs(study: &StudyUid, revision: u32) -> Vec<u8> {
+    all(of(b'k', &[study.as_str().as_bytes(), &revision.to_be_bytes()]))
+}
+
+/// Marks the same job under its revision.
+pub fn revision_job(study: &StudyUid, revision: u32, id: &str) -> Vec<u8> {
+    of(b'k', &[study.as_str().as_bytes(), &revision.to_be_bytes(), id.as_bytes()])
+}
