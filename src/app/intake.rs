@@ -26,9 +26,9 @@ use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::imaging::wrap::WrapFields;
+use crate::pipeline::closing;
 use crate::pipeline::record;
 use crate::pipeline::record::Request;
-use crate::pipeline::runner;
 use crate::pipeline::way::Kit;
 use crate::receive::Receiver;
 use crate::web::Accepted;
@@ -155,12 +155,9 @@ impl Uploads {
         let bytes = serde_json::to_vec_pretty(&request).map_err(failed)?;
         store.write_result(&study_uid, revision, record::REQUEST, &bytes).map_err(failed)?;
         let open = store.open_revisions().map_err(failed)?;
-        if let Some(open) = open.iter().find(|o| o.study_uid == study_uid && o.revision == revision)
-        {
-            let reason = format!("uploaded by {}", upload.by);
-            runner::close(&self.kit, &study_uid, revision, open.instances, reason)
-                .await
-                .map_err(failed)?;
+        if open.iter().any(|open| open.study_uid == study_uid && open.revision == revision) {
+            let (reason, at) = (format!("uploaded by {}", upload.by), self.kit.clock.now());
+            closing::close_by_word(store, &study_uid, reason, at).await.map_err(failed)?;
         }
         Ok(Accepted { study_uid, sop_instance_uid: uid.clone(), revision })
     }

@@ -20,6 +20,7 @@ use crate::dicom::storage_scp;
 use crate::domain::clock::SystemClock;
 use crate::pipeline::runner;
 use crate::pipeline::services::Services;
+use crate::pipeline::watch::Attention;
 use crate::pipeline::way::Kit;
 use crate::receive::Receiver;
 use crate::store::Store;
@@ -99,6 +100,7 @@ impl App {
             alert: settings.alert.clone(),
             commitment: settings.commitment.clone(),
             ae_title: settings.dicom.ae_title.clone(),
+            attention: Attention::default(),
         });
         runner::start(Arc::clone(&kit), stop.clone(), &tasks);
 
@@ -131,6 +133,10 @@ impl App {
                     true => vec!["the node is stopping".to_owned()],
                     false => Vec::new(),
                 })
+            },
+            notes: {
+                let kit = Arc::clone(&kit);
+                Arc::new(move || kit.attention.lines())
             },
             clock,
         };

@@ -9,18 +9,28 @@ use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
 use crate::domain::finding::Presence;
 use crate::domain::uid::StudyUid;
+use crate::pipeline::closing;
 use crate::store::event::Event;
 use crate::web::inspect;
 use crate::web::inspect::StudyView;
+use crate::web::local::Word;
 
 /// Shows where a study is: states, findings, artefacts, deliveries, alerts
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  prelim study 1.2.840.113619.2.1.1\n  \
-    prelim study 1.2.840.113619.2.1.1 --json | jq -r .state\n\n\
-    Exit code: 0 found, 1 the node has no such study.")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  prelim study 1.2.840.113619.2.1.1\n  \
+    prelim study 1.2.840.113619.2.1.1 --json | jq -r .state\n  \
+    prelim study complete 1.2.840.113619.2.1.1 --by 'J. Kim' --reason 'scan was aborted'\n\n\
+    Exit code: 0 found, 1 the node has no such study."
+)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Action>,
     /// Study Instance UID (0020,000D)
-    uid: StudyUid,
+    #[arg(required = true)]
+    uid: Option<StudyUid>,
     #[command(flatten)]
     data: cli::DataArgs,
     /// Print everything as one JSON object
@@ -28,9 +38,38 @@ pub struct Args {
     json: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Reads a study now, without waiting for more images
+    #[command(after_help = "Exit code: 0 done, 1 no study with this UID waits for images.")]
+    Complete(Complete),
+}
+
+#[derive(Debug, clap::Args)]
+struct Complete {
+    /// Study Instance UID (0020,000D)
+    uid: StudyUid,
+    /// Who says so; stands in the study's history
+    #[arg(long, default_value = "the command line")]
+    by: String,
+    /// Why; stands there too
+    #[arg(long, default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    data: cli::DataArgs,
+}
+
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Some(view) = cli::block_on(find(&args))? else {
-        eprintln!("error: no study {} in this data folder", args.uid);
+    if let Some(Action::Complete(args)) = &args.command {
+        let done = cli::block_on(complete(args))?;
+        if !done {
+            eprintln!("error: no study {} waits for images in this data folder", args.uid);
+        }
+        return Ok(ExitCode::from(u8::from(!done)));
+    }
+    let Some(uid) = &args.uid else { return Ok(ExitCode::from(2)) };
+    let Some(view) = cli::block_on(find(&args, uid))? else {
+        eprintln!("error: no study {uid} in this data folder");
         return Ok(ExitCode::from(1));
     };
     if args.json {
@@ -40,14 +79,26 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn find(args: &Args) -> anyhow::Result<Option<StudyView>> {
+async fn complete(args: &Complete) -> anyhow::Result<bool> {
+    let word = Word { by: args.by.clone(), reason: args.reason.clone() };
     match node::open(args.data.existing()?).await? {
-        Folder::Node(node) => node.get_json(&format!("study/{}", args.uid)).await,
+        Folder::Node(node) => node.post(&format!("study/{}/complete", args.uid), &word).await,
         Folder::Own(store) => {
-            let view = inspect::study(&store, &args.uid)?;
+            let at = SystemClock.now();
+            let closed = closing::close_by_word(&store, &args.uid, word.text(), at).await?;
+            Ok(closed.is_some())
+        }
+    }
+}
+
+async fn find(args: &Args, uid: &StudyUid) -> anyhow::Result<Option<StudyView>> {
+    match node::open(args.data.existing()?).await? {
+        Folder::Node(node) => node.get_json(&format!("study/{uid}")).await,
+        Folder::Own(store) => {
+            let view = inspect::study(&store, uid)?;
             if view.is_some() {
                 let looked = Event::Accessed {
-                    study_uid: Some(args.uid.clone()),
+                    study_uid: Some(uid.clone()),
                     what: "study".into(),
                     by: "command line".into(),
                     at: SystemClock.now(),
@@ -80,6 +131,9 @@ fn print(view: &StudyView) {
         cli::time(study.first_received_at),
         cli::time(study.last_received_at)
     );
+    if let Some(missing) = &study.shortfall {
+        println!("Incomplete   {}", cli::plain(&missing.what));
+    }
     if study.conflicts > 0 {
         println!("Conflicts    {} images came again with other content", study.conflicts);
     }

@@ -113,12 +113,13 @@ impl Command {
         }
     }
 
-    /// The answer to `self`. UIDs are repeated only if they are UIDs.
+    /// [`Command::answer`] with a status alone.
+    #[cfg(test)]
     pub fn response(&self, status: Status, error_comment: &str) -> Vec<u8> {
         self.answer(&Answer { status, error_comment, error_id: None, sop_instance_uid: None })
     }
 
-    /// As [`Command::response`], with what the normalized services add.
+    /// The answer to `self`. UIDs are repeated only if they are UIDs.
     pub fn answer(&self, what: &Answer<'_>) -> Vec<u8> {
         let is_uid = |uid: &str| crate::domain::uid::SopInstanceUid::parse(uid).is_ok();
         let mut answer = Encoder::default();

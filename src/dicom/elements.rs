@@ -68,6 +68,7 @@ impl<'a> Elements<'a> {
         text.trim_matches(['\0', ' ']).to_owned()
     }
 
+    #[cfg(test)]
     pub fn number(&self, tag: Tag) -> Option<u16> {
         match self.value(tag) {
             Some(Value::Bytes([low, high])) => Some(u16::from_le_bytes([*low, *high])),

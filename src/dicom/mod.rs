@@ -9,6 +9,7 @@ pub mod elements;
 pub mod mpps;
 pub mod negotiation;
 pub mod pdu;
+pub mod query_scu;
 pub mod scan;
 pub mod service;
 pub mod status;

@@ -471,11 +471,6 @@ impl Open {
         }
     }
 
-    /// Ends the association at once: more came than anybody asked for.
-    pub async fn abort(mut self, why: &'static str) {
-        self.link.abort_as_user(why).await;
-    }
-
     /// Releases. Every message was answered before, so how it ends does not matter.
     pub async fn release(mut self) {
         let deadline = Instant::now() + self.timeouts.answer.min(Duration::from_secs(10));

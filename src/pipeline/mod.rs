@@ -1,5 +1,7 @@
 //! The whole way of a study: who runs the steps, and what each step is.
 
+pub mod asking;
+pub mod closing;
 pub mod commitment;
 pub mod job;
 pub mod record;
@@ -7,6 +9,7 @@ pub mod runner;
 pub mod services;
 pub mod steps;
 pub mod telling;
+pub mod watch;
 pub mod way;
 
 use serde::Deserialize;

@@ -1,28 +1,24 @@
-//! Claims jobs and runs them; closes studies whose last image is there.
+//! Claims jobs and runs them.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::assemble;
-use crate::assemble::Arrivals;
-use crate::assemble::Verdict;
-use crate::domain::uid::StudyUid;
+use crate::pipeline::asking;
+use crate::pipeline::closing;
 use crate::pipeline::job;
 use crate::pipeline::steps;
+use crate::pipeline::watch;
 use crate::pipeline::way::Kit;
-use crate::store::StoreError;
 use crate::store::event::Event;
-use crate::store::event::JobKind;
 use crate::store::event::JobOutcome;
 use crate::store::event::StudyState;
 
-/// Longest pause between two looks at the queue and the open studies.
+/// Longest pause between two looks at the queue.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Requesters of storage commitments that are called at the same time.
 const COMMITMENTS_AT_ONCE: usize = 2;
@@ -33,7 +29,9 @@ const LEASE: Duration = Duration::from_secs(3600);
 /// a step that was cut off is claimed again by the next start.
 pub fn start(kit: Arc<Kit>, stop: CancellationToken, tasks: &TaskTracker) {
     tasks.spawn(settle_what_was_left(Arc::clone(&kit)));
-    tasks.spawn(assemble_until_stopped(Arc::clone(&kit), stop.clone()));
+    tasks.spawn(closing::run_until_stopped(Arc::clone(&kit), stop.clone()));
+    tasks.spawn(asking::run_until_stopped(Arc::clone(&kit), stop.clone()));
+    tasks.spawn(watch::run_until_stopped(Arc::clone(&kit), stop.clone()));
     let lanes = [
         (kit.pipeline.alerts_at_once, job::ALERTS),
         (kit.pipeline.deliveries_at_once, job::DELIVERIES),
@@ -45,71 +43,6 @@ pub fn start(kit: Arc<Kit>, stop: CancellationToken, tasks: &TaskTracker) {
             tasks.spawn(run_until_stopped(Arc::clone(&kit), lane.clone(), stop.clone()));
         }
     }
-}
-
-async fn assemble_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
-    let mut changed = kit.store.changed();
-    while !stop.is_cancelled() {
-        let wait = match close_complete_studies(&kit).await {
-            Ok(next) => next.map_or(LOOK_AGAIN, |at| until(kit.clock.now(), at)).min(LOOK_AGAIN),
-            Err(error) => {
-                tracing::error!(%error, "studies cannot be closed now");
-                LOOK_AGAIN * 4
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(wait.max(Duration::from_millis(20))) => (),
-            gone = changed.changed() => if gone.is_err() { return },
-        }
-    }
-}
-
-fn until(now: Timestamp, at: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or_default()
-}
-
-/// Closes what is complete; returns when the next one will be.
-async fn close_complete_studies(kit: &Kit) -> Result<Option<Timestamp>, StoreError> {
-    let mut next: Option<Timestamp> = None;
-    for open in kit.store.open_revisions()? {
-        let arrivals =
-            Arrivals { first_at: open.first_received_at, last_at: open.last_received_at };
-        match assemble::judge(arrivals, &kit.assemble, kit.clock.now()) {
-            Verdict::Wait { until } => next = Some(next.map_or(until, |n| n.min(until))),
-            Verdict::Complete { reason } => {
-                close(kit, &open.study_uid, open.revision, open.instances, reason).await?;
-            }
-        }
-    }
-    Ok(next)
-}
-
-/// Takes no more instances for this revision and begins its reading. Doing it twice is
-/// harmless: the job's id is the same.
-pub async fn close(
-    kit: &Kit,
-    study_uid: &StudyUid,
-    revision: u32,
-    instances: u32,
-    reason: String,
-) -> Result<(), StoreError> {
-    let at = kit.clock.now();
-    let study = study_uid.clone();
-    tracing::info!(study_uid = %study, revision, instances, reason, "study complete");
-    kit.store
-        .commit(vec![
-            Event::RevisionClosed {
-                study_uid: study.clone(),
-                revision,
-                instances,
-                reason: reason.clone(),
-                at,
-            },
-            Event::StateChanged { study_uid: study, revision, to: StudyState::Ready, reason, at },
-            Event::JobEnqueued { job: job::job(JobKind::Plan, study_uid, revision, at) },
-        ])
-        .await
 }
 
 async fn run_until_stopped(kit: Arc<Kit>, lane: RangeInclusive<u8>, stop: CancellationToken) {

@@ -95,7 +95,7 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         examination: examination.to_owned(),
         at: way.kit.clock.now(),
     };
-    let (profile, route, notes) =
+    let (profile, route, mut notes) =
         match analysis::plan::plan(&whole, &way.kit.profiles, &way.kit.analysis) {
             Plan::Read { profile, route, notes } => (*profile, route, notes),
             Plan::Hold { reason } => {
@@ -109,6 +109,10 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
                 return Ok(events);
             }
         };
+    let row = way.kit.store.study(way.study_uid).map_err(StepError::passing)?;
+    if let Some(missing) = row.and_then(|row| row.shortfall) {
+        notes.push(format!("The study is not complete: {}.", missing.what));
+    }
     way.save(record::STUDY, &study)?;
     let outside = match &route {
         Route::Gateway { name } => {

@@ -18,6 +18,7 @@ use crate::domain::text;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::job;
 use crate::pipeline::job::StepError;
+use crate::pipeline::watch::Attention;
 use crate::sr;
 use crate::store::Store;
 use crate::store::event::Event;
@@ -43,6 +44,7 @@ pub struct Kit {
     pub commitment: storage_commitment::Config,
     /// By which we call others.
     pub ae_title: AeTitle,
+    pub attention: Attention,
 }
 
 /// One revision of one study, and its files.

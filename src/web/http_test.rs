@@ -102,6 +102,7 @@ async fn start(token: bool, config: Config) -> Running {
         local_token: Secret::new(LOCAL),
         metrics: metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle(),
         not_ready: Arc::new(Vec::new),
+        notes: Arc::new(Vec::new),
         clock: Arc::new(SystemClock),
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());

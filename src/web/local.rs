@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
+use crate::pipeline::closing;
 use crate::store::StudyRow;
 use crate::store::VerifyMode;
 use crate::store::VerifyReport;
@@ -112,6 +113,39 @@ pub(in crate::web) async fn study(
     };
     web.audit.look(Some(&uid), "study", &viewer).await;
     Ok(Json(view))
+}
+
+/// Who says that a study is complete, and why.
+#[derive(Serialize, Deserialize)]
+pub struct Word {
+    pub by: String,
+    pub reason: String,
+}
+
+impl Word {
+    /// As the study's history shows it.
+    pub fn text(&self) -> String {
+        let plain =
+            |text: &str| -> String { text.chars().filter(|c| !c.is_control()).take(200).collect() };
+        let (by, reason) = (plain(&self.by), plain(&self.reason));
+        match reason.is_empty() {
+            true => format!("complete by word of {by}"),
+            false => format!("complete by word of {by}: {reason}"),
+        }
+    }
+}
+
+pub(in crate::web) async fn complete(
+    State(web): State<Web>,
+    extract::Path(uid): extract::Path<String>,
+    Json(word): Json<Word>,
+) -> Result<Json<u32>, Failure> {
+    let uid = StudyUid::parse(&uid).map_err(|error| Failure::bad_request(error.to_string()))?;
+    let (store, at) = (&web.node.store, web.node.clock.now());
+    match closing::close_by_word(store, &uid, word.text(), at).await? {
+        Some(revision) => Ok(Json(revision)),
+        None => Err(Failure::not_found("No study with this UID takes instances now.")),
+    }
 }
 
 /// The Part 10 file as it was received.

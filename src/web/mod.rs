@@ -60,6 +60,8 @@ pub struct WebState {
     pub metrics: PrometheusHandle,
     /// Why the node is not ready, e.g. "the DICOM port does not listen yet"; empty when it is.
     pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// What an operator should know although it is ready: sources that are missed.
+    pub notes: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -130,6 +132,7 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/api/v1/analyses/{id}", get(api::analysis))
         .route("/local/v1/studies", get(local::studies))
         .route("/local/v1/study/{uid}", get(local::study))
+        .route("/local/v1/study/{uid}/complete", post(local::complete))
         .route("/local/v1/object/{sop}", get(local::object))
         .route("/local/v1/queue", get(local::queue))
         .route("/local/v1/queue/retry", post(local::retry))

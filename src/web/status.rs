@@ -58,6 +58,7 @@ pub fn look(web: &Shared) -> Ready {
     };
     let ready = reasons.is_empty() && !failing;
     reasons.extend(health.reasons);
+    reasons.extend((web.node.notes)());
     let ready = Ready { ready, reasons };
     *cache = Some((Instant::now(), ready.clone()));
     ready

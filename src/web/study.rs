@@ -44,6 +44,8 @@ struct Page {
     revision: u32,
     instances: u32,
     conflicts: u32,
+    /// What of the study did not come; empty when nothing is known to be missing.
+    missing: String,
     modality: String,
     examination: String,
     from: String,
@@ -225,6 +227,7 @@ fn page_of(web: &Shared, uid: &StudyUid) -> Result<Option<Page>, Failure> {
         revision: view.study.revision,
         instances: view.study.instances,
         conflicts: view.study.conflicts,
+        missing: view.study.shortfall.map(|missing| missing.what).unwrap_or_default(),
         modality: view.study.modality,
         examination: view.study.examination,
         from: view.study.calling_ae,

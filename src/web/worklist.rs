@@ -98,6 +98,7 @@ struct Row {
     findings: Vec<String>,
     note: &'static str,
     instances: u32,
+    missing: String,
     revision: u32,
     received: Moment,
     from: String,
@@ -199,6 +200,7 @@ fn row(web: &Shared, study: StudyRow, now: Timestamp) -> Row {
         examination: study.examination,
         findings: study.findings,
         instances: study.instances,
+        missing: study.shortfall.map(|missing| missing.what).unwrap_or_default(),
         revision: study.revision,
         from: study.calling_ae,
     }

@@ -161,3 +161,255 @@ fn a_commitment_survives_a_kill_before_its_report() {
     assert_eq!(shown["jobs"], serde_json::json!([]));
     drop(scanner);
 }
+
+/// A study of `count` CT images; its UID and its files.
+fn series(folder: &Path, study: &str, count: usize, more: &[&str]) -> Vec<PathBuf> {
+    let into = folder.join(study);
+    let mut make = peer("make_series.py");
+    run(make.arg(&into).args([study, &count.to_string()]).args(more));
+    let number = more.iter().find_map(|pair| pair.strip_prefix("SeriesNumber=")).unwrap_or("1");
+    (1..=count).map(|n| into.join(format!("{number}-{n}.dcm"))).collect()
+}
+
+fn mpps(node: &Node, step: &str, study: &str, actions: &[&str]) -> Vec<Value> {
+    let mut command = peer("mpps.py");
+    command.args([&node.dicom.port().to_string(), step, study]).args(actions);
+    lines(&run(&mut command).stdout)
+}
+
+fn closed_because(shown: &Value) -> String {
+    let rows = shown["history"].as_array().unwrap();
+    let closed = rows.iter().rev().find(|row| row["what"] == "closed");
+    closed.map(|row| row["detail"].as_str().unwrap().to_owned()).unwrap_or_default()
+}
+
+/// Long enough that only something else than the quiet period closes a study.
+const PATIENT: [&str; 3] =
+    ["assemble.quiet_period_s=600", "assemble.cap_s=1200", "assemble.adapt=false"];
+
+#[test]
+fn a_study_with_all_that_its_procedure_step_lists_is_read_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("data"), &PATIENT);
+    let files = series(folder.path(), "1.2.77.1", 3, &[]);
+    let listed = "1.2.77.1.1.1,1.2.77.1.1.2,1.2.77.1.1.3";
+    let said = mpps(&node, "1.2.77.9", "1.2.77.1", &["create"]);
+    assert_eq!(said[0]["status"], "0000", "{said:?}");
+    node.send(&files[..2]);
+    let all = format!("complete:{listed}");
+    let said = mpps(&node, "1.2.77.9", "1.2.77.1", &["progress", &all]);
+    assert_eq!(said[1]["status"], "0000", "{said:?}");
+    std::thread::sleep(Duration::from_secs(2));
+    let shown = study(&node.data, "1.2.77.1").unwrap();
+    assert_eq!(shown["state"], "receiving", "two of three: {shown:#}");
+    let begun = Instant::now();
+    node.send(&files[2..]);
+    let shown = node.study_in("1.2.77.1", "delivered");
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert_eq!(closed_because(&shown), "3 instances, all 3 images came (MPPS)");
+
+    // What the standard says of a step that is there, over, or unknown (PS3.4 F.7.2).
+    let said = mpps(&node, "1.2.77.9", "1.2.77.1", &["create", "progress"]);
+    assert_eq!(said[0]["status"], "0111", "{said:?}");
+    assert_eq!((&said[1]["status"], &said[1]["error_id"]), (&"0110".into(), &"A710".into()));
+    let said = mpps(&node, "1.2.77.8", "1.2.77.1", &["complete"]);
+    assert_eq!(said[0]["status"], "0112", "{said:?}");
+    // A step whose UID is ours to give.
+    let said = mpps(&node, "", "1.2.77.5", &["create"]);
+    assert_eq!(said[0]["status"], "0000", "{said:?}");
+    // The steps are in the ledger.
+    node.kill();
+    let node = Node::start(&folder.path().join("data"), &PATIENT);
+    let said = mpps(&node, "1.2.77.9", "1.2.77.1", &["progress"]);
+    assert_eq!(said[0]["status"], "0110", "{said:?}");
+}
+
+/// Fewer instances than expected: read without them, with a word to the technical staff.
+#[test]
+fn a_gap_is_an_alarm() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = crate::way::Peers::start(folder.path());
+    let mut set = peers.set();
+    set.extend([
+        "assemble.incomplete_wait_s=3",
+        "alert.recipients.it.emails=[\"it@hospital.example\"]",
+        "alert.recipients.it.review=false",
+        "alert.recipients.it.technical=true",
+    ]);
+    let node = Node::start(&folder.path().join("data"), &set);
+    let files = series(folder.path(), "1.2.77.2", 3, &[]);
+    let all = "complete:1.2.77.2.1.1,1.2.77.2.1.2,1.2.77.2.1.3";
+    mpps(&node, "1.2.77.9", "1.2.77.2", &["create", all]);
+    node.send(&files[..2]);
+    let shown = node.study_in("1.2.77.2", "delivered");
+    assert_eq!(shown["shortfall"]["what"], "2 of 3 images came (MPPS)", "{shown:#}");
+    assert!(closed_because(&shown).contains("2 of 3 images came (MPPS); no instance for 3 s"));
+    assert!(history(&shown).contains("images missing"), "{}", history(&shown));
+    let report = node.data.join("results/1.2.77.2/1/report.txt");
+    let report = std::fs::read_to_string(report).unwrap();
+    assert!(report.contains("not complete"), "{report}");
+    let mail = wait_for("a mail", || {
+        peers.mails().into_iter().find(|m| m["to"][0] == "it@hospital.example")
+    });
+    let subject = mail["headers"]["subject"].as_str().unwrap();
+    assert!(subject.contains("images missing: 2 of 3 images came (MPPS)"), "{subject}");
+    let page = http(&node, "/studies/1.2.77.2");
+    assert!(page.contains("Images of this study are missing."), "{page}");
+    assert!(http(&node, "/metrics").contains("prelim_studies_incomplete_total 1"));
+
+    // The rest comes: the next revision is whole, and nothing is missing any more.
+    node.send(&files[2..]);
+    let shown = wait_for("revision 2", || {
+        study(&node.data, "1.2.77.2").filter(|s| s["revision"] == 2 && s["state"] == "delivered")
+    });
+    assert_eq!(shown["shortfall"], Value::Null, "{shown:#}");
+    assert_eq!(closed_because(&shown), "3 instances, all 3 images came (MPPS)");
+}
+
+fn http(node: &Node, path: &str) -> String {
+    let url = format!("http://{}{path}", node.http);
+    String::from_utf8(run(Command::new("curl").args(["-s", &url])).stdout).unwrap()
+}
+
+#[test]
+fn a_rule_waits_for_the_series_that_it_requires() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(
+        &folder.path().join("data"),
+        &[
+            "assemble.incomplete_wait_s=5",
+            "assemble.required.ct.modality=\"CT\"",
+            "assemble.required.ct.study_description=\"head\"",
+            "assemble.required.ct.series=2",
+        ],
+    );
+    let head = "StudyDescription=CT Head";
+    let one = series(folder.path(), "1.2.77.3", 1, &[head]);
+    let two = series(folder.path(), "1.2.77.3", 1, &[head, "SeriesNumber=2"]);
+    node.send(&one);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(study(&node.data, "1.2.77.3").unwrap()["state"], "receiving");
+    node.send(&two);
+    let shown = node.study_in("1.2.77.3", "delivered");
+    assert_eq!(closed_because(&shown), "2 instances, no instance for 1 s");
+    // Alone it is read after the wait, and says so; without the rule's words at once.
+    node.send(&series(folder.path(), "1.2.77.4", 1, &[head]));
+    let shown = node.study_in("1.2.77.4", "delivered");
+    assert_eq!(shown["shortfall"]["what"], "1 of 2 CT series came (required by ct)", "{shown:#}");
+    node.send(&series(folder.path(), "1.2.77.5", 1, &["StudyDescription=CT Chest"]));
+    let shown = node.study_in("1.2.77.5", "delivered");
+    assert_eq!(closed_because(&shown), "1 instances, no instance for 1 s");
+}
+
+#[test]
+fn a_person_says_that_a_study_is_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let node = Node::start(&data, &PATIENT);
+    node.send(&[pydicom_file("CT_small.dcm")]);
+    let complete = |uid: &str| {
+        let mut command = Command::new(crate::node::PRELIM);
+        command.args(["study", "complete", uid, "--by", "J. Kim", "--reason", "scan aborted"]);
+        command.arg("--data").arg(&data).output().unwrap()
+    };
+    let done = complete(CT_SMALL_STUDY);
+    assert!(done.status.success(), "{}", crate::node::said(&done));
+    let shown = node.study_in(CT_SMALL_STUDY, "delivered");
+    let why = closed_because(&shown);
+    assert_eq!(why, "1 instances, complete by word of J. Kim: scan aborted");
+    let again = complete(CT_SMALL_STUDY);
+    assert_eq!(again.status.code(), Some(1), "{}", crate::node::said(&again));
+    assert_eq!(complete("1.2.3").status.code(), Some(1));
+}
+
+#[test]
+fn a_source_that_is_missed_is_told_until_it_sends() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = [
+        "assemble.silence.sources.ct.ae_title=\"PRELIMSEND\"",
+        "assemble.silence.sources.ct.longest_s=8",
+    ];
+    let node = Node::start(&folder.path().join("data"), &set);
+    let told = || http(&node, "/readyz");
+    let text = wait_for("a warning", || Some(told()).filter(|t| t.contains("has sent nothing")));
+    assert!(text.contains("PRELIMSEND") && text.contains("\"ready\":true"), "{text}");
+    assert!(http(&node, "/").contains("PRELIMSEND has sent nothing"));
+    let metrics = http(&node, "/metrics");
+    assert!(metrics.contains("prelim_source_silent{source=\"PRELIMSEND\"} 1"), "{metrics}");
+    let mut send = Command::new(crate::node::PRELIM);
+    send.args(["send", "--calling", "PRELIMSEND", &format!("PRELIM@{}", node.dicom)]);
+    run(send.arg(pydicom_file("CT_small.dcm")));
+    wait_for("quiet", || (!told().contains("has sent nothing")).then_some(()));
+}
+
+/// An archive that is asked: Orthanc, which counts, and DCMTK's dcmqrscp.
+#[test]
+fn an_archive_says_how_many_instances_a_study_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let archives: [fn(&Path) -> Option<Archive>; 2] = [orthanc, dcmqrscp];
+    for (n, start) in archives.into_iter().enumerate() {
+        let within = folder.path().join(n.to_string());
+        std::fs::create_dir_all(&within).unwrap();
+        let Some(archive) = start(&within) else { continue };
+        let query = format!("assemble.query.archive=\"{}\"", archive.name);
+        let mut set = PATIENT.to_vec();
+        set.extend([query.as_str(), "assemble.query.interval_s=1"]);
+        let node = Node::start(&within.join("data"), &set);
+        let uid = format!("1.2.77.6{n}");
+        let files = series(&within, &uid, 3, &[]);
+        let mut send = Command::new(crate::node::PRELIM);
+        run(send.args(["send", &archive.name]).args(&files));
+        node.send(&files[..2]);
+        let shown = wait_for("a count", || {
+            let shown = study(&node.data, &uid)?;
+            history(&shown).contains("holds 3 instances").then_some(shown)
+        });
+        assert_eq!(shown["state"], "receiving", "{}: {shown:#}", archive.name);
+        node.send(&files[2..]);
+        let shown = node.study_in(&uid, "delivered");
+        let title = archive.name.split('@').next().unwrap();
+        assert_eq!(closed_because(&shown), format!("3 instances, all 3 images came ({title})"));
+    }
+}
+
+struct Archive {
+    _process: Background,
+    /// `AE@host:port`.
+    name: String,
+}
+
+fn orthanc(folder: &Path) -> Option<Archive> {
+    let orthanc = ["/usr/sbin/Orthanc", "/usr/bin/Orthanc"].iter().find(|p| Path::new(p).exists());
+    let orthanc = orthanc?;
+    let (dicom, http) = (free_port(), free_port());
+    let settings = serde_json::json!({
+        "StorageDirectory": folder.join("store"), "IndexDirectory": folder.join("store"),
+        "DicomPort": dicom, "HttpPort": http, "DicomAet": "ORTHANC",
+        "DicomAlwaysAllowFind": true, "AuthenticationEnabled": false,
+    });
+    let path = folder.join("orthanc.json");
+    std::fs::write(&path, settings.to_string()).unwrap();
+    let log = std::fs::File::create(folder.join("log")).unwrap();
+    let mut command = Command::new(orthanc);
+    command.arg(path).stdout(log.try_clone().unwrap()).stderr(log);
+    let process = Background(command.spawn().unwrap());
+    wait_until_listening(dicom);
+    Some(Archive { _process: process, name: format!("ORTHANC@127.0.0.1:{dicom}") })
+}
+
+fn dcmqrscp(folder: &Path) -> Option<Archive> {
+    let (store, port) = (folder.join("qr"), free_port());
+    std::fs::create_dir_all(&store).unwrap();
+    let config = format!(
+        "NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n\
+         HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n\
+         AETable BEGIN\nDCMQR {} RW (200, 1024mb) ANY\nAETable END\n",
+        store.display()
+    );
+    let path = folder.join("dcmqrscp.cfg");
+    std::fs::write(&path, config).unwrap();
+    let process = Command::new("dcmqrscp").arg("-c").arg(path).spawn().unwrap();
+    let process = Background(process);
+    wait_until_listening(port);
+    Some(Archive { _process: process, name: format!("DCMQR@127.0.0.1:{port}") })
+}

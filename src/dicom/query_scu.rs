@@ -1,0 +1,161 @@
+//! C-FIND as requestor (PS3.4 C.4.1), for one question: how many instances does an archive hold of
+//! a study?
+
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
+use dicom_dictionary_std::uids;
+
+use crate::dicom::command::Command;
+use crate::dicom::command::field;
+use crate::dicom::elements::Elements;
+use crate::dicom::elements::Encoder;
+use crate::dicom::elements::SYNTAXES;
+use crate::dicom::status::Status;
+use crate::dicom::status::StatusKind;
+use crate::dicom::storage_scu::Open;
+use crate::dicom::storage_scu::ScuError;
+use crate::dicom::storage_scu::Target;
+use crate::dicom::storage_scu::Timeouts;
+use crate::domain::uid::StudyUid;
+
+const FIND: &str = uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND;
+/// One match.
+const MATCH_BYTES_MAX: usize = 64 << 10;
+/// Matches of one question; a study with more series or images is not counted.
+const MATCHES_MAX: usize = 20_000;
+/// Series whose images are counted one question each.
+const SERIES_MAX: usize = 200;
+
+/// An association on which questions are asked one after the other.
+pub struct Query {
+    open: Open,
+    context: u8,
+    transfer_syntax: String,
+}
+
+/// What came of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// The archive holds this many.
+    Instances(u32),
+    /// It does not know the study.
+    Unknown,
+    /// It does not count, at no level.
+    NotCounted,
+}
+
+impl Query {
+    pub async fn open(target: &Target, timeouts: &Timeouts) -> Result<Query, ScuError> {
+        let contexts = SYNTAXES.map(|syntax| (FIND.to_owned(), syntax.to_owned()));
+        let open = Open::new(target, timeouts, &contexts).await?;
+        let accepted = contexts.into_iter().find_map(|key| Some((open.context(&key)?, key.1)));
+        match accepted {
+            Some((context, transfer_syntax)) => Ok(Query { open, context, transfer_syntax }),
+            None => Err(ScuError::NoContext),
+        }
+    }
+
+    pub async fn release(self) {
+        self.open.release().await;
+    }
+
+    /// Asks at STUDY level for Number of Study Related Instances (0020,1208); where the archive
+    /// does not say, counts by series, and where it does not count these, by image.
+    pub async fn instances_of(&mut self, study: &StudyUid) -> Result<Count, ScuError> {
+        let study = study.as_str();
+        let studies = self.find("STUDY", study, "", Some(tags::NUMBER_OF_STUDY_RELATED_INSTANCES));
+        let found = studies.await?;
+        let Some(found) = found else { return Ok(Count::NotCounted) };
+        if found.is_empty() {
+            return Ok(Count::Unknown);
+        }
+        if let [one] = found.as_slice()
+            && let Some(count) = one.number
+        {
+            return Ok(Count::Instances(count));
+        }
+        let series = self.find("SERIES", study, "", Some(tags::NUMBER_OF_SERIES_RELATED_INSTANCES));
+        let Some(series) = series.await? else { return Ok(Count::NotCounted) };
+        if series.is_empty() || series.len() > SERIES_MAX {
+            return Ok(Count::NotCounted);
+        }
+        let mut count = 0_u32;
+        for one in &series {
+            let of_series = match one.number {
+                Some(number) => Some(number),
+                None if one.series_uid.is_empty() => None,
+                None => {
+                    let images = self.find("IMAGE", study, &one.series_uid, None).await?;
+                    images.and_then(|images| u32::try_from(images.len()).ok())
+                }
+            };
+            let Some(of_series) = of_series else { return Ok(Count::NotCounted) };
+            count = count.saturating_add(of_series);
+        }
+        Ok(Count::Instances(count))
+    }
+
+    /// The matches of one question; None: the archive refuses it, or answers without an end.
+    async fn find(
+        &mut self,
+        level: &str,
+        study: &str,
+        series: &str,
+        count: Option<dicom_core::Tag>,
+    ) -> Result<Option<Vec<Match>>, ScuError> {
+        let identifier = identifier(&self.transfer_syntax, level, study, series, count);
+        let id = self.open.next_message_id();
+        let command = Command::find_request(id, FIND);
+        self.open.request(self.context, &command, &identifier).await?;
+        let mut matches = Vec::new();
+        loop {
+            let (answer, data) = self.open.response(field::C_FIND_RSP, id, MATCH_BYTES_MAX).await?;
+            match Status(answer.status.unwrap_or(0xC000)).kind() {
+                StatusKind::Pending => {}
+                StatusKind::Success => return Ok(Some(matches)),
+                StatusKind::Warning | StatusKind::Cancelled | StatusKind::Failure => {
+                    return Ok(None);
+                }
+            }
+            if matches.len() >= MATCHES_MAX {
+                return Err(ScuError::Protocol { what: "more matches than a study can have" });
+            }
+            let found = Elements::read(&data, &self.transfer_syntax);
+            let found =
+                found.map_err(|_| ScuError::Protocol { what: "a match that cannot be read" })?;
+            // Some archives match everything when they do not know a key.
+            let of_study = found.text(tags::STUDY_INSTANCE_UID);
+            if of_study.is_empty() || of_study == study {
+                let number = count.and_then(|tag| found.text(tag).parse().ok());
+                matches.push(Match { series_uid: found.text(tags::SERIES_INSTANCE_UID), number });
+            }
+        }
+    }
+}
+
+struct Match {
+    series_uid: String,
+    number: Option<u32>,
+}
+
+fn identifier(
+    transfer_syntax: &str,
+    level: &str,
+    study: &str,
+    series: &str,
+    count: Option<dicom_core::Tag>,
+) -> Vec<u8> {
+    let mut data = Encoder::new(transfer_syntax);
+    if level == "IMAGE" {
+        data.uid(tags::SOP_INSTANCE_UID, "");
+    }
+    data.text(tags::QUERY_RETRIEVE_LEVEL, VR::CS, level);
+    data.uid(tags::STUDY_INSTANCE_UID, study);
+    if level != "STUDY" {
+        data.uid(tags::SERIES_INSTANCE_UID, series);
+    }
+    if let Some(tag) = count {
+        data.text(tag, VR::IS, "");
+    }
+    data.finish()
+}

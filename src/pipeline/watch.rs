@@ -1,0 +1,89 @@
+//! Watches who sends: a source that usually sends by now and does not is told in log, metric and
+//! page until it sends again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::assemble::silence;
+use crate::assemble::silence::Seen;
+use crate::pipeline::way::Kit;
+use crate::store::StoreError;
+
+const LOOK: Duration = Duration::from_secs(5);
+/// What comes over HTTP comes when a person wants it.
+const NOT_WATCHED: [&str; 2] = ["UPLOAD", "STOW"];
+
+/// What an operator should know now, for the head of the pages.
+#[derive(Debug, Default)]
+pub struct Attention(Mutex<BTreeMap<String, String>>);
+
+impl Attention {
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+pub async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
+    let started_at = kit.clock.now();
+    loop {
+        if let Err(error) = look(&kit, started_at) {
+            tracing::error!(%error, "the sources cannot be watched now");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK) => (),
+        }
+    }
+}
+
+fn look(kit: &Kit, started_at: Timestamp) -> Result<(), StoreError> {
+    let config = &kit.assemble.silence;
+    let open = kit.store.open_revisions()?;
+    let mut found = BTreeMap::new();
+    let mut judge = |ae: &str, seen: Seen<'_>| {
+        let newest = open.iter().filter(|open| open.calling_ae == ae);
+        let last_at = newest.map(|open| open.last_received_at).fold(seen.last_at, Timestamp::max);
+        let seen = Seen { last_at, ..seen };
+        let zone = &kit.equipment.time_zone;
+        if let Some(told) = silence::silent(ae, seen, kit.clock.now(), zone, config) {
+            found.insert(ae.to_owned(), told);
+        }
+    };
+    let sources = kit.store.sources()?;
+    for source in &sources {
+        if !NOT_WATCHED.contains(&source.calling_ae.as_str()) {
+            let (first_at, last_at) = (source.first_at, source.last_at);
+            let seen = Seen { active_hours: &source.active_hours, first_at, last_at };
+            judge(&source.calling_ae, seen);
+        }
+    }
+    // Named in the settings and never heard of: silent since the start.
+    for named in config.sources.values().map(|source| source.ae_title.as_str()) {
+        if !sources.iter().any(|source| source.calling_ae == named) {
+            let (first_at, last_at) = (started_at, started_at);
+            judge(named, Seen { active_hours: &[], first_at, last_at });
+        }
+    }
+    tell(kit, found);
+    Ok(())
+}
+
+fn tell(kit: &Kit, found: BTreeMap<String, String>) {
+    let mut known = kit.attention.0.lock().unwrap_or_else(PoisonError::into_inner);
+    for (ae, told) in found.iter().filter(|(ae, _)| !known.contains_key(*ae)) {
+        tracing::warn!(source = ae, "{told}");
+        metrics::gauge!("prelim_source_silent", "source" => ae.clone()).set(1.0);
+        metrics::counter!("prelim_source_silences_total").increment(1);
+    }
+    for ae in known.keys().filter(|ae| !found.contains_key(*ae)) {
+        tracing::info!(source = ae, "sends again, or is not expected to now");
+        metrics::gauge!("prelim_source_silent", "source" => ae.clone()).set(0.0);
+    }
+    *known = found;
+}
