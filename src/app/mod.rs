@@ -16,7 +16,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::analysis;
 use crate::config::Settings;
+use crate::dicom::access;
+use crate::dicom::access::Access;
+use crate::dicom::sources;
+use crate::dicom::sources::Sources;
 use crate::dicom::storage_scp;
+use crate::dicom::storage_scp::Door;
+use crate::dicom::storage_scp::Shared;
+use crate::dicom::tls;
 use crate::domain::clock::SystemClock;
 use crate::pipeline::runner;
 use crate::pipeline::services::Services;
@@ -35,9 +42,11 @@ const WATCHDOG: Duration = Duration::from_secs(10);
 
 /// A running node.
 pub struct App {
+    /// The port without TLS, or the one with it where that is the only one.
     pub dicom: SocketAddr,
     pub http: SocketAddr,
     pub kit: Arc<Kit>,
+    wake: Arc<tokio::sync::Notify>,
     stop_taking: CancellationToken,
     stop: CancellationToken,
     receiving: TaskTracker,
@@ -78,9 +87,20 @@ impl App {
             providers.insert(name.clone(), Arc::new(provider));
         }
 
-        let dicom = listen(&settings.dicom.listen, "dicom.listen").await?;
+        let tls = match settings.dicom.tls.is_on() {
+            true => {
+                let server = tls::Server::new(&settings.dicom.tls);
+                Some(Arc::new(server.context("dicom.tls cannot be used")?))
+            }
+            false => None,
+        };
+        let dicom = listen_if(&settings.dicom.listen, "dicom.listen").await?;
+        let dicom_tls = listen_if(&settings.dicom.tls.listen, "dicom.tls.listen").await?;
         let http = listen(&settings.http.listen.to_string(), "http.listen").await?;
-        let (dicom_at, http_at) = (dicom.local_addr()?, http.local_addr()?);
+        let at = |listener: &TcpListener| listener.local_addr();
+        let (dicom_at, dicom_tls_at) =
+            (dicom.as_ref().map(at).transpose()?, dicom_tls.as_ref().map(at).transpose()?);
+        let http_at = http.local_addr()?;
 
         let (stop_taking, stop) = (CancellationToken::new(), CancellationToken::new());
         let (receiving, tasks) = (TaskTracker::new(), TaskTracker::new());
@@ -106,16 +126,32 @@ impl App {
 
         let services = Arc::new(Services::new(Arc::clone(&kit)));
         let receiver = Arc::new(Receiver::new(store.clone(), clock.clone(), Some(services)));
-        receiving.spawn(storage_scp::serve(
-            dicom,
+        let access = Access::new(settings.dicom.peers.clone(), Some(data.join(access::PEERS_FILE)));
+        let sources =
+            Arc::new(Sources::open(Some(data.join(sources::SOURCES_FILE)), clock.clone()));
+        let shared = Shared::with(
             Arc::new(settings.dicom.clone()),
             receiver.clone(),
             stop_taking.clone(),
-            receiving.clone(),
-        ));
+            access,
+            Arc::clone(&sources),
+        );
+        let doors = [
+            (dicom, Some(Door::Plain)),
+            (dicom_tls, tls.as_ref().map(|server| Door::Tls(Arc::clone(server)))),
+        ];
+        for (listener, door) in doors {
+            if let (Some(listener), Some(door)) = (listener, door) {
+                let (shared, tracker) = (Arc::clone(&shared), receiving.clone());
+                receiving.spawn(storage_scp::serve(listener, door, shared, tracker));
+            }
+        }
+        let wake = Arc::new(tokio::sync::Notify::new());
+        tasks.spawn(storage_scp::watch(Arc::clone(&shared), tls.clone(), Arc::clone(&wake)));
+        tasks.spawn(Arc::clone(&sources).keep(stop.clone()));
 
         let mut node = NodeFile::new(http_at);
-        node.dicom = Some(dicom_at);
+        (node.dicom, node.dicom_tls) = (dicom_at, dicom_tls_at);
         let state = web::WebState {
             store: store.clone(),
             intake: Arc::new(intake::Uploads {
@@ -135,25 +171,48 @@ impl App {
                 })
             },
             notes: {
-                let kit = Arc::clone(&kit);
-                Arc::new(move || kit.attention.lines())
+                let (kit, shared, tls) = (Arc::clone(&kit), Arc::clone(&shared), tls.clone());
+                Arc::new(move || {
+                    let of_tls = tls.as_ref().and_then(|server| server.problem());
+                    let of_tls = of_tls.map(|problem| format!("TLS certificate: {problem}"));
+                    let of_access = shared.access.problem().into_iter().chain(of_tls);
+                    kit.attention.lines().into_iter().chain(of_access).collect()
+                })
             },
+            sources,
             clock,
         };
         tasks.spawn(web::serve(http, state, stop.clone(), tasks.clone()));
         node.write(data).context("node.json cannot be written in the data folder")?;
         tasks.spawn(tell_service_manager(store, stop.clone()));
-        tracing::info!(dicom = %dicom_at, http = %http_at, ae_title = %settings.dicom.ae_title, "ready");
+        let show = |at: Option<SocketAddr>| at.map_or("off".to_owned(), |at| at.to_string());
+        let (plain, with_tls) = (show(dicom_at), show(dicom_tls_at));
+        let ae_title = &settings.dicom.ae_title;
+        tracing::info!(dicom = plain, dicom_tls = with_tls, http = %http_at, %ae_title, "ready");
+        let is_closed = shared.access.peers().is_empty() && settings.dicom.calling_aes.is_empty();
+        let is_outside = |at: Option<SocketAddr>| at.is_some_and(|at| !at.ip().is_loopback());
+        if is_closed && (is_outside(dicom_at) || is_outside(dicom_tls_at)) {
+            tracing::warn!(
+                "no peer is configured: only this machine may send; prelim peers shows who called, \
+                 prelim peers add TITLE@ADDRESS lets one in"
+            );
+        }
         Ok(App {
-            dicom: dicom_at,
+            dicom: dicom_at.or(dicom_tls_at).unwrap_or(http_at),
             http: http_at,
             kit,
+            wake,
             stop_taking,
             stop,
             receiving,
             tasks,
             _metrics: metrics,
         })
+    }
+
+    /// Looks at once whether peers and certificates have changed.
+    pub fn reload(&self) {
+        self.wake.notify_one();
     }
 
     /// Takes nothing new, lets associations finish or aborts them, then brings the rest to an
@@ -178,6 +237,14 @@ async fn listen(address: &str, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {key} = {address}; is another program there?"))
+}
+
+/// No listener where there is no address.
+async fn listen_if(address: &str, key: &str) -> anyhow::Result<Option<TcpListener>> {
+    match address.is_empty() {
+        true => Ok(None),
+        false => Ok(Some(listen(address, key).await?)),
+    }
 }
 
 /// The node as General Equipment of what it writes.

@@ -5,11 +5,14 @@ mod demo;
 mod get;
 mod hash_password;
 mod node;
+mod peers;
 mod queue;
 mod rebuild;
 mod send;
 mod serve;
+mod sources;
 mod study;
+mod tls_check;
 mod verify;
 mod worker;
 
@@ -41,6 +44,9 @@ enum Command {
     Study(study::Args),
     Get(get::Args),
     Queue(queue::Args),
+    Sources(sources::Args),
+    Peers(peers::Args),
+    TlsCheck(tls_check::Args),
     Verify(verify::Args),
     Rebuild(rebuild::Args),
     HashPassword(hash_password::Args),
@@ -59,6 +65,9 @@ pub fn main() -> ExitCode {
         Command::Study(args) => study::run(args),
         Command::Get(args) => get::run(args),
         Command::Queue(args) => queue::run(args),
+        Command::Sources(args) => sources::run(args),
+        Command::Peers(args) => peers::run(args),
+        Command::TlsCheck(args) => tls_check::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Rebuild(args) => rebuild::run(args),
         Command::HashPassword(args) => hash_password::run(args),

@@ -42,6 +42,9 @@ pub struct Args {
     #[arg(long, default_value = "PRELIM", value_parser = AeTitle::parse)]
     calling: AeTitle,
 
+    #[command(flatten)]
+    tls: super::tls_check::ClientArgs,
+
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -66,10 +69,12 @@ fn peer(text: &str) -> Result<Peer, String> {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (files, passed_over) =
-        find(&args.files).map_err(|error| super::CouldNotStart(format!("{error:#}")))?;
-    let target =
-        Target { ae_title: args.to.ae_title, calling_ae: args.calling, address: args.to.address };
+    let target = Target {
+        ae_title: args.to.ae_title,
+        calling_ae: args.calling,
+        address: args.to.address,
+        tls: args.tls.client()?,
+    };
     if args.echo {
         return super::block_on(async {
             storage_scu::echo(&target, &Timeouts::default())
@@ -79,6 +84,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         });
     }
+    let (files, passed_over) =
+        find(&args.files).map_err(|error| super::CouldNotStart(format!("{error:#}")))?;
     let bar = progress(files.len(), args.json);
     let mut outcomes = Vec::with_capacity(files.len());
     let error = super::block_on(async {

@@ -22,7 +22,8 @@ Examples:
   prelim serve --dicom 0.0.0.0:104 --set dicom.ae_title=AI1 --set assemble.quiet_period_s=60
 
 Every key has a default: with no file it runs, on loopback, with the local model.
-Ends in order on SIGTERM or Ctrl-C; what was not done is done after the next start.")]
+Ends in order on SIGTERM or Ctrl-C; what was not done is done after the next start.
+SIGHUP reads certificates and peers again, which it also does by itself when they change.")]
 pub struct Args {
     /// Settings file (TOML); see config/example.toml for every key
     #[arg(long, value_name = "FILE")]
@@ -55,12 +56,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let app = App::start(&settings, &args.data, &program, metrics)
             .await
             .map_err(|error| CouldNotStart(format!("{error:#}")))?;
-        tokio::select! {
-            _ = terminate.recv() => (),
-            _ = interrupt.recv() => (),
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => app.reload(),
+            }
         }
         app.stop().await;
         Ok(ExitCode::SUCCESS)

@@ -98,6 +98,7 @@ pub async fn deliver(config: &Config, file: &Path) -> Result<Delivered, DeliverE
         ae_title: config.ae_title.clone(),
         calling_ae: config.calling_ae.clone(),
         address: config.address.clone(),
+        tls: None,
     };
     let answer = Duration::from_secs(config.timeout_s);
     let timeouts = storage_scu::Timeouts { answer, ..Default::default() };

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::dicom::access;
+use crate::dicom::access::Peer;
 use crate::dicom::association::Indication;
 use crate::dicom::association::Link;
 use crate::dicom::association::LinkError;
@@ -15,6 +17,7 @@ use crate::dicom::negotiation::Context;
 use crate::dicom::negotiation::Rejection;
 use crate::dicom::pdu::Request;
 use crate::dicom::pdu::Transport;
+use crate::dicom::sources::Counts;
 use crate::dicom::storage_scp::Place;
 use crate::dicom::storage_scp::Shared;
 use crate::dicom::storage_scp::Tally;
@@ -26,6 +29,7 @@ pub struct Agreed {
     pub peer_pdu_bytes_max: u32,
     /// Kept until the association ends.
     pub place: Place,
+    pub counts: Counts,
 }
 
 /// Waits for the request and answers it; notes in `tally` who asks.
@@ -58,46 +62,54 @@ pub async fn establish<S: Transport>(
             .join(" ")
             .trim()
             .to_owned();
-    let place = match admit(shared, tally, &request).await {
-        Ok(place) => place,
+    let (place, peer) = match admit(shared, tally, &request).await {
+        Ok(admitted) => admitted,
         Err(rejection) => {
+            shared.sources.turned_away(tally, rejection);
+            let reason = rejection.as_str();
+            metrics::counter!("prelim_rejections_total", "reason" => reason).increment(1);
             link.send_reject(&rejection.encode()).await;
             return Ok(Err(rejection));
         }
     };
-    let (proposed, policy) = (&request.body.presentation_contexts, config.policy());
+    let (proposed, mut policy) = (&request.body.presentation_contexts, config.policy());
+    let own_preference = peer.as_ref().map(|peer| &peer.transfer_syntaxes[..]);
+    if let Some(preference) = own_preference.filter(|own| !own.is_empty()) {
+        policy.preference = preference;
+    }
     let (results, contexts) = negotiation::contexts(proposed, &request.user.roles, &policy);
     let peer_pdu_bytes_max = request.user.pdu_bytes_max;
     let accept = negotiation::encode_accept(&request, results, &policy, config.pdu_length_max);
+    let counts = shared.sources.let_in(tally);
     link.send_accept(&accept).await?;
-    Ok(Ok(Agreed { contexts, peer_pdu_bytes_max, place }))
+    Ok(Ok(Agreed { contexts, peer_pdu_bytes_max, place, counts }))
 }
 
+/// Decides. The place is taken before a passcode is compared: who guesses uses up its own places.
 async fn admit(
     shared: &Arc<Shared>,
     tally: &mut Tally,
     request: &Request,
-) -> Result<Place, Rejection> {
+) -> Result<(Place, Option<Peer>), Rejection> {
     let config = &shared.config;
     if let Some(rejection) = negotiation::reject(request) {
         return Err(rejection);
     }
-    let (called, calling) = (&tally.called_ae, &tally.calling_ae);
-    if config.called_ae_check && called != config.ae_title.as_str() {
-        return Err(Rejection::CalledAe);
-    }
-    let allowed = &config.calling_aes;
-    if !allowed.is_empty() && !allowed.iter().any(|ae| ae.as_str() == calling) {
-        return Err(Rejection::CallingAe);
-    }
-    let place = shared.enter(tally.peer.ip(), calling).ok_or(Rejection::LocalLimit)?;
+    let peers = shared.access.peers();
+    let address = tally.peer.ip().to_canonical();
+    let name = access::decide(config, &peers, &tally.called_ae, &tally.calling_ae, address)?;
+    let peer = name.and_then(|name| peers.get(name)).cloned();
+    tally.peer_name = name.unwrap_or_default().to_owned();
+    let place = shared.enter(tally, peer.clone())?;
     let identity = request.user.identity.as_ref();
-    match shared.users.check(identity, tally.peer.ip()).await {
-        Ok(None) if config.user_identity_required => return Err(Rejection::User),
-        Ok(user) => tally.user = user.unwrap_or_default(),
-        Err(NotKnown) => return Err(Rejection::User),
-    }
-    Ok(place)
+    let user = shared.users.check(identity, address).await.map_err(|NotKnown| Rejection::User)?;
+    let wanted = peer.as_ref().map(|peer| &peer.users[..]).unwrap_or_default();
+    let is_enough = match &user {
+        Some(user) => wanted.is_empty() || wanted.contains(user),
+        None => wanted.is_empty() && !config.user_identity_required,
+    };
+    tally.user = user.unwrap_or_default();
+    if is_enough { Ok((place, peer)) } else { Err(Rejection::User) }
 }
 
 /// An AE title for logs and lists: padding off, everything but printable ASCII escaped.

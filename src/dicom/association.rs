@@ -395,7 +395,12 @@ impl<S: Transport> Link<S> {
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
         let deadline = Instant::now() + self.write_limit;
-        match timeout_at(deadline, self.wire.stream.write_all(bytes)).await {
+        let stream = &mut self.wire.stream;
+        let written = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await // TLS keeps records that the socket did not take
+        };
+        match timeout_at(deadline, written).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(LinkError::TimedOut),
         }

@@ -7,23 +7,27 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::dicom::access::Peers;
 use crate::dicom::negotiation::PREFERENCE;
 use crate::dicom::negotiation::Policy;
 use crate::dicom::negotiation::is_transfer_syntax;
+use crate::dicom::tls;
 use crate::dicom::users::User;
 use crate::domain::ae_title::AeTitle;
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Address and port to listen on.
+    /// Address and port to listen on; empty: only with TLS.
     pub listen: String,
     /// Our AE title.
     pub ae_title: AeTitle,
     /// Whether senders must call us by it.
     pub called_ae_check: bool,
-    /// AE titles that may send; empty: any.
+    /// AE titles that may send from anywhere, beside the peers; empty: the peers decide.
     pub calling_aes: Vec<AeTitle>,
+    /// Whether callers on this machine need not be a peer.
+    pub loopback_trusted: bool,
     /// Connections that have not asked for an association yet; the oldest gives way to a new one.
     pub connections_max: usize,
     /// Open associations; more are refused for the moment.
@@ -50,6 +54,9 @@ pub struct Config {
     pub user_identity_required: bool,
     /// Users by name.
     pub users: BTreeMap<String, User>,
+    /// Who may send, by name. Without one only this machine may.
+    pub peers: Peers,
+    pub tls: tls::Config,
 }
 
 impl Default for Config {
@@ -59,8 +66,9 @@ impl Default for Config {
             ae_title: AeTitle::parse("PRELIM").expect("an AE title"),
             called_ae_check: true,
             calling_aes: Vec::new(),
+            loopback_trusted: true,
             connections_max: 512,
-            associations_max: 256,
+            associations_max: 512,
             associations_per_peer_max: 32,
             pdu_length_max: 128 * 1024,
             object_bytes_max: 4 << 30,
@@ -72,6 +80,8 @@ impl Default for Config {
             unknown_sop_classes: false,
             user_identity_required: false,
             users: BTreeMap::new(),
+            peers: Peers::new(),
+            tls: tls::Config::default(),
         }
     }
 }
@@ -80,7 +90,11 @@ impl Config {
     /// Adds one line to `problems` for each value that cannot work.
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
         let defaults = Config::default();
-        if self.listen.parse::<SocketAddr>().is_err() {
+        if self.listen.is_empty() && !self.tls.is_on() {
+            problems.push(format!(
+                "{at}.listen and {at}.tls.listen are both empty: nothing could be received"
+            ));
+        } else if !self.listen.is_empty() && self.listen.parse::<SocketAddr>().is_err() {
             problems.push(format!(
                 "{at}.listen = \"{}\": use address:port, e.g. \"{}\"; nothing could be received",
                 self.listen, defaults.listen
@@ -157,6 +171,11 @@ impl Config {
                 ));
             }
         }
+        let users: Vec<&String> = self.users.keys().collect();
+        for (name, peer) in &self.peers {
+            peer.check(&format!("{at}.peers.{name}"), &users, problems);
+        }
+        self.tls.check(&format!("{at}.tls"), problems);
         if self.user_identity_required && self.users.is_empty() {
             problems.push(format!(
                 "{at}.user_identity_required = true without {at}.users: nobody could send"

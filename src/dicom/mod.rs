@@ -1,7 +1,9 @@
 //! The protocol: what is said on the wire, and a flat look at what came over it. Knows no store
 //! and no state of a study.
 
+pub mod access;
 pub mod association;
+pub mod certificate;
 pub mod charset;
 pub mod command;
 pub mod config;
@@ -12,10 +14,12 @@ pub mod pdu;
 pub mod query_scu;
 pub mod scan;
 pub mod service;
+pub mod sources;
 pub mod status;
 pub mod storage_commitment;
 pub mod storage_scp;
 pub mod storage_scu;
+pub mod tls;
 pub mod user_information;
 pub mod users;
 

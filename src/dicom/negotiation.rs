@@ -314,6 +314,10 @@ pub enum Rejection {
     ApplicationContext,
     CalledAe,
     CallingAe,
+    /// Neither a configured peer nor this machine.
+    Stranger,
+    /// The title of a configured peer, from another address.
+    Address,
     NoContext,
     PduLength,
     /// A user identity that is not known here, or none where one is needed.
@@ -331,6 +335,8 @@ impl Rejection {
             Rejection::ApplicationContext => "application context",
             Rejection::CalledAe => "called AE title",
             Rejection::CallingAe => "calling AE title",
+            Rejection::Stranger => "not a configured peer",
+            Rejection::Address => "address is not that of the peer",
             Rejection::NoContext => "no presentation context",
             Rejection::PduLength => "maximum PDU length",
             Rejection::User => "user identity",
@@ -356,7 +362,7 @@ impl Rejection {
             Rejection::CalledAe => {
                 (AssociationRJResult::Permanent, user(User::CalledAETitleNotRecognized))
             }
-            Rejection::CallingAe => {
+            Rejection::CallingAe | Rejection::Stranger | Rejection::Address => {
                 (AssociationRJResult::Permanent, user(User::CallingAETitleNotRecognized))
             }
             Rejection::NoContext | Rejection::PduLength | Rejection::User => {
@@ -561,6 +567,8 @@ mod tests {
             (Rejection::CalledAe, [1, 1, 7]),
             (Rejection::CallingAe, [1, 1, 3]),
             (Rejection::NoContext, [1, 1, 1]),
+            (Rejection::Stranger, [1, 1, 3]),
+            (Rejection::Address, [1, 1, 3]),
             (Rejection::User, [1, 1, 1]),
             (Rejection::LocalLimit, [2, 3, 2]),
             (Rejection::Congestion, [2, 3, 1]),

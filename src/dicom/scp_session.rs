@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +29,7 @@ use crate::dicom::service::Operation;
 use crate::dicom::service::SERVICE_BYTES_MAX;
 use crate::dicom::service::ServiceAnswer;
 use crate::dicom::service::ServiceRequest;
+use crate::dicom::sources::Counts;
 use crate::dicom::status::Status;
 use crate::dicom::status::StatusKind;
 use crate::dicom::storage_scp::InstanceSink;
@@ -58,14 +58,14 @@ const STOP_IDLE: Duration = Duration::from_secs(1);
 /// - `evicted`: cancelled when this connection has to make room before it is an association.
 pub async fn run<S: Transport>(
     stream: S,
-    peer: SocketAddr,
+    tally: Tally,
     number: u64,
     shared: &Arc<Shared>,
     evicted: CancellationToken,
 ) -> Tally {
     let config = &shared.config;
     let link = Link::accept(stream, config.pdu_length_max, config.idle());
-    let tally = Tally::new(number, peer);
+    let begun = Instant::now();
     let mut session = Session {
         link,
         shared,
@@ -78,12 +78,14 @@ pub async fn run<S: Transport>(
         reports: VecDeque::new(),
         reports_sent: 0,
         tally,
+        counts: None,
     };
     let Session { link, tally, .. } = &mut session;
     let ended = match admission::establish(link, shared, tally, number, evicted).await {
         Ok(Ok(agreed)) => {
             session.contexts = agreed.contexts;
             session.peer_pdu_bytes_max = agreed.peer_pdu_bytes_max;
+            session.counts = Some(agreed.counts);
             session.serve(agreed.place).await
         }
         Ok(Err(rejection)) => Ok(format!("rejected: {}", rejection.as_str())),
@@ -94,6 +96,9 @@ pub async fn run<S: Transport>(
         Ok(how) => how,
         Err(error) => reason(&error),
     };
+    if let Some(counts) = &session.counts {
+        counts.ended(&session.tally, begun.elapsed());
+    }
     session.tally
 }
 
@@ -125,6 +130,8 @@ struct Session<'a, S> {
     reports: VecDeque<PendingReport>,
     reports_sent: u16,
     tally: Tally,
+    /// Once it is let in.
+    counts: Option<Counts>,
 }
 
 /// A report of a service, see [`crate::dicom::service::ServiceHandler::report`].
@@ -166,7 +173,7 @@ enum Fate {
 
 impl<S: Transport> Session<'_, S> {
     /// Handles messages until the association ends; the place is kept until then.
-    async fn serve(&mut self, _place: Place) -> Result<String, LinkError> {
+    async fn serve(&mut self, place: Place) -> Result<String, LinkError> {
         loop {
             let Some(indication) = self.next().await? else {
                 self.report().await?;
@@ -174,6 +181,7 @@ impl<S: Transport> Session<'_, S> {
             };
             match indication {
                 Indication::Data(mut body) => {
+                    place.pace(body.len()).await;
                     while let Some(pdv) = next_pdv(&mut body) {
                         match pdv {
                             Some(pdv) => self.take(pdv).await?,
@@ -356,6 +364,7 @@ impl<S: Transport> Session<'_, S> {
         }
         if command.field == field::C_STORE_RQ {
             self.tally.offered += 1;
+            self.counts.iter().for_each(Counts::offered);
             metrics::counter!("prelim_instances_offered_total").increment(1);
         }
         if command.has_data_set()
@@ -518,6 +527,7 @@ impl<S: Transport> Session<'_, S> {
         if answer.is_ok() {
             self.tally.stored += 1;
             self.tally.stored_bytes += received;
+            self.counts.iter().for_each(|counts| counts.stored_bytes(received));
             metrics::counter!("prelim_instances_received_total").increment(1);
             metrics::counter!("prelim_received_bytes_total").increment(received);
         }
@@ -569,6 +579,7 @@ impl<S: Transport> Session<'_, S> {
             metrics::counter!("prelim_refusals_total", "status" => status.to_string()).increment(1);
         }
         if command.field == field::C_STORE_RQ {
+            self.counts.iter().for_each(|counts| counts.answered(status));
             match status.kind() {
                 StatusKind::Success => {}
                 StatusKind::Warning => self.tally.warned += 1,

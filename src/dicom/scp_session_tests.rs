@@ -114,7 +114,7 @@ impl Peer {
         let ours = Arc::clone(&shared);
         let task = TaskTracker::new().spawn(async move {
             let peer = "127.0.0.1:104".parse().unwrap();
-            run(theirs, peer, 1, &ours, CancellationToken::new()).await
+            run(theirs, Tally::new(1, peer), 1, &ours, CancellationToken::new()).await
         });
         Peer { stream, stored, open, stop, task, shared }
     }

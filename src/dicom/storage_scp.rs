@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,15 +17,22 @@ use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use crate::dicom::access::Access;
+use crate::dicom::access::Peer;
 use crate::dicom::config::Config;
+use crate::dicom::negotiation::Rejection;
 use crate::dicom::scp_session;
 use crate::dicom::service::ServiceHandler;
+use crate::dicom::sources::Sources;
 use crate::dicom::status::Status;
+use crate::dicom::tls;
 use crate::dicom::users::Users;
+use crate::domain::clock::SystemClock;
 
 /// Decides what happens to one C-STORE.
 #[async_trait]
@@ -90,8 +99,12 @@ pub struct Tally {
     pub called_ae: String,
     /// The peer's Implementation Class UID and Version Name, as far as it says them.
     pub implementation: String,
-    /// Name of the configured user that it is.
+    /// Name of the configured peer that it is; of the configured user that it named.
+    pub peer_name: String,
     pub user: String,
+    /// Version and suite of TLS, empty without; the subject of the peer's certificate.
+    pub tls: String,
+    pub certificate: String,
     /// C-STORE requests.
     pub offered: u64,
     pub stored: u64,
@@ -117,7 +130,10 @@ impl Tally {
             calling_ae: String::new(),
             called_ae: String::new(),
             implementation: String::new(),
+            peer_name: String::new(),
             user: String::new(),
+            tls: String::new(),
+            certificate: String::new(),
             offered: 0,
             stored: 0,
             warned: 0,
@@ -136,47 +152,95 @@ impl Tally {
     }
 }
 
-/// What all associations of one listener share.
+/// What all associations share.
 pub struct Shared {
     pub config: Arc<Config>,
     pub handler: Arc<dyn StorageHandler>,
     pub stop: CancellationToken,
     pub users: Users,
-    open: Mutex<HashMap<(IpAddr, String), usize>>,
+    pub access: Access,
+    pub sources: Arc<Sources>,
+    open: Mutex<HashMap<Key, usize>>,
     /// Connections without an association, the oldest first.
     waiting: Mutex<BTreeMap<u64, CancellationToken>>,
+    connections: AtomicU64,
+}
+
+/// Who shares a limit: a configured peer, or an AE title at an address, so that one host's bad
+/// client does not lock out its good ones.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Peer(String),
+    Caller(IpAddr, String),
 }
 
 impl Shared {
+    /// A node that knows the peers of its settings and keeps no list of sources.
     pub fn new(
         config: Arc<Config>,
         handler: Arc<dyn StorageHandler>,
         stop: CancellationToken,
+    ) -> Arc<Shared> {
+        let access = Access::new(config.peers.clone(), None);
+        let sources = Arc::new(Sources::open(None, Arc::new(SystemClock)));
+        Shared::with(config, handler, stop, access, sources)
+    }
+
+    pub fn with(
+        config: Arc<Config>,
+        handler: Arc<dyn StorageHandler>,
+        stop: CancellationToken,
+        access: Access,
+        sources: Arc<Sources>,
     ) -> Arc<Shared> {
         Arc::new(Shared {
             users: Users::new(config.users.clone()),
             config,
             handler,
             stop,
+            access,
+            sources,
             open: Mutex::new(HashMap::new()),
             waiting: Mutex::new(BTreeMap::new()),
+            connections: AtomicU64::new(0),
         })
     }
 
-    /// A place for one association, given back when dropped. None when there is none left for
-    /// this peer: an AE title at an address, so that one host's bad client does not lock out its
-    /// good ones.
-    pub fn enter(self: &Arc<Shared>, peer: IpAddr, calling_ae: &str) -> Option<Place> {
+    /// A place for one association, given back when dropped.
+    ///
+    /// - `peer`: the configured peer that it is.
+    ///
+    /// # Errors
+    /// There is none left for this peer, or it comes too fast.
+    pub fn enter(
+        self: &Arc<Shared>,
+        tally: &Tally,
+        peer: Option<Peer>,
+    ) -> Result<Place, Rejection> {
+        let key = match &peer {
+            Some(_) => Key::Peer(tally.peer_name.clone()),
+            None => Key::Caller(tally.peer.ip(), tally.calling_ae.clone()),
+        };
+        let own_max = peer.as_ref().map_or(0, |peer| peer.associations_max);
+        let here_max = if own_max > 0 { own_max } else { self.config.associations_per_peer_max };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (peer, calling_ae.to_owned());
         let here = open.get(&key).copied().unwrap_or(0);
         let all: usize = open.values().sum();
-        if here >= self.config.associations_per_peer_max || all >= self.config.associations_max {
-            return None;
+        if here >= here_max || all >= self.config.associations_max {
+            return Err(Rejection::LocalLimit);
+        }
+        let too_fast = |peer: &Peer| !self.access.may_associate(&tally.peer_name, peer);
+        if peer.as_ref().is_some_and(too_fast) {
+            return Err(Rejection::Congestion);
         }
         open.insert(key.clone(), here + 1);
         metrics::gauge!("prelim_associations_open").increment(1.0);
-        Some(Place { shared: Arc::clone(self), key })
+        let limited = peer.filter(|peer| peer.bytes_per_second_max > 0);
+        Ok(Place {
+            shared: Arc::clone(self),
+            key,
+            slowed: limited.map(|peer| (tally.peer_name.clone(), peer)),
+        })
     }
 
     /// Notes a connection without an association; the token is cancelled when it has to go.
@@ -199,7 +263,26 @@ impl Shared {
 /// See [`Shared::enter`].
 pub struct Place {
     shared: Arc<Shared>,
-    key: (IpAddr, String),
+    key: Key,
+    /// The peer, where it has to be slowed down.
+    slowed: Option<(String, Peer)>,
+}
+
+/// Longest pause at a time: the association goes on, however far it is over its rate.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+impl Place {
+    /// Waits as long as the peer's rate wants after `bytes`.
+    pub async fn pace(&self, bytes: usize) {
+        let Some((name, peer)) = &self.slowed else { return };
+        let pause = self.shared.access.pause(name, peer, bytes).min(PAUSE_MAX);
+        if !pause.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.shared.stop.cancelled() => {}
+            }
+        }
+    }
 }
 
 impl Drop for Place {
@@ -215,30 +298,28 @@ impl Drop for Place {
     }
 }
 
+/// How a listener is spoken to.
+#[derive(Clone)]
+pub enum Door {
+    Plain,
+    Tls(Arc<tls::Server>),
+}
+
 /// Serves until `stop`, then lets open associations finish for `drain_s`, aborts the rest and
 /// returns.
-pub async fn serve(
-    listener: TcpListener,
-    config: Arc<Config>,
-    handler: Arc<dyn StorageHandler>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-) {
-    let drain = Duration::from_secs(config.drain_s);
-    let shared = Shared::new(config, handler, stop.clone());
+pub async fn serve(listener: TcpListener, door: Door, shared: Arc<Shared>, tasks: TaskTracker) {
+    let drain = Duration::from_secs(shared.config.drain_s);
     let sessions = TaskTracker::new();
-    let mut number = 0;
     let mut trouble = AcceptTrouble::default();
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = shared.stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((socket, peer)) => {
-                number += 1;
-                let session = session(socket, peer, number, Arc::clone(&shared));
+                let session = session(socket, peer, door.clone(), Arc::clone(&shared));
                 tasks.spawn(sessions.track_future(session));
             }
             // Out of file descriptors or memory, or a connection that is gone already: the
@@ -255,10 +336,11 @@ pub async fn serve(
     let _ = tokio::time::timeout(drain + Duration::from_secs(5), sessions.wait()).await;
 }
 
-async fn session(socket: TcpStream, peer: SocketAddr, number: u64, shared: Arc<Shared>) {
+async fn session(socket: TcpStream, peer: SocketAddr, door: Door, shared: Arc<Shared>) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY not set");
     }
+    let number = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
     let evicted = shared.wait(number);
     let span = tracing::info_span!(
         "association",
@@ -268,11 +350,74 @@ async fn session(socket: TcpStream, peer: SocketAddr, number: u64, shared: Arc<S
         called = tracing::field::Empty,
     );
     let begun = Instant::now();
-    let tally =
-        scp_session::run(socket, peer, number, &shared, evicted).instrument(span.clone()).await;
+    let mut tally = Tally::new(number, peer);
+    let talk = async {
+        match door {
+            Door::Plain => scp_session::run(socket, tally, number, &shared, evicted).await,
+            Door::Tls(server) => match handshake(socket, &server, &shared, &evicted).await {
+                Ok(stream) => {
+                    let (tls, certificate) = tls::agreed(stream.get_ref().1);
+                    tally.tls = tls;
+                    tally.certificate = certificate.map(|c| c.subject).unwrap_or_default();
+                    scp_session::run(stream, tally, number, &shared, evicted).await
+                }
+                Err(why) => {
+                    metrics::counter!("prelim_tls_failures_total").increment(1);
+                    Tally { ended: format!("no TLS: {why}"), ..tally }
+                }
+            },
+        }
+    };
+    let tally = talk.instrument(span.clone()).await;
     shared.no_longer_waiting(number);
     span.in_scope(|| log(&tally, begun.elapsed()));
     shared.handler.association_ended(&tally).await;
+}
+
+/// In the connection's own task, so that nobody waits for one who says nothing.
+async fn handshake(
+    socket: TcpStream,
+    server: &tls::Server,
+    shared: &Shared,
+    evicted: &CancellationToken,
+) -> Result<TlsStream<TcpStream>, String> {
+    tokio::select! {
+        accepted = server.acceptor().accept(socket) => accepted.map_err(|error| error.to_string()),
+        () = tokio::time::sleep(server.handshake_limit()) => Err("nothing came in time".to_owned()),
+        () = evicted.cancelled() => Err("it made room for others".to_owned()),
+        () = shared.stop.cancelled() => Err("the node stops".to_owned()),
+    }
+}
+
+/// Looks now and then whether the peers file or a certificate has changed, and at once after
+/// `wake`.
+pub async fn watch(
+    shared: Arc<Shared>,
+    server: Option<Arc<tls::Server>>,
+    wake: Arc<tokio::sync::Notify>,
+) {
+    let mut looked_at_tls = Instant::now();
+    loop {
+        let asked = tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = wake.notified() => true,
+            () = tokio::time::sleep(Duration::from_secs(1)) => false,
+        };
+        let server = server
+            .clone()
+            .filter(|server| asked || looked_at_tls.elapsed() >= server.reload_pause());
+        if server.is_some() {
+            looked_at_tls = Instant::now();
+        }
+        let shared = Arc::clone(&shared);
+        let look = move || {
+            shared.access.reload();
+            if let Some(server) = server {
+                server.reload(asked);
+            }
+        };
+        let _ = tokio::task::spawn_blocking(look).await;
+    }
 }
 
 /// The one line that an association leaves in the log.
@@ -281,7 +426,10 @@ fn log(tally: &Tally, took: Duration) {
         tally.refused.iter().map(|(status, count)| format!("{status} x {count}")).collect();
     tracing::info!(
         implementation = tally.implementation,
+        peer = tally.peer_name,
         user = tally.user,
+        tls = tally.tls,
+        certificate = tally.certificate,
         offered = tally.offered,
         stored = tally.stored,
         warned = tally.warned,

@@ -38,6 +38,8 @@ use crate::dicom::scan::ScanLimits;
 use crate::dicom::scan::scan;
 use crate::dicom::service::Report;
 use crate::dicom::status::Status;
+use crate::dicom::tls;
+use crate::dicom::tls::ClientStream;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -50,6 +52,8 @@ pub struct Target {
     pub calling_ae: AeTitle,
     /// `host:port`.
     pub address: String,
+    /// None: without TLS.
+    pub tls: Option<tls::Client>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,7 +227,7 @@ async fn next_batch(files: &[PathBuf]) -> (Batch, Vec<(String, String)>, &[PathB
 
 /// An open association and what was agreed on.
 pub struct Open {
-    link: Link<TcpStream>,
+    link: Link<ClientStream>,
     /// SOP class and transfer syntax to context id.
     contexts: BTreeMap<(String, String), u8>,
     pdu_bytes_max: u32,
@@ -267,6 +271,13 @@ impl Open {
             .map_err(|_| connect(io::ErrorKind::TimedOut.into()))?
             .map_err(connect)?;
         stream.set_nodelay(true).map_err(connect)?;
+        let stream = match &target.tls {
+            None => ClientStream::Plain(stream),
+            Some(tls) => timeout(timeouts.connect, tls.connect(&target.address, stream))
+                .await
+                .map_err(|_| connect(io::ErrorKind::TimedOut.into()))?
+                .map_err(connect)?,
+        };
         let mut link = Link::request(stream, OUR_PDU_BYTES_MAX, timeouts.write);
         link.send_request(&encode_request(target, contexts, more)).await.map_err(scu_error)?;
         let accept = match link.receive(Instant::now() + timeouts.answer).await {

@@ -127,6 +127,7 @@ pub async fn report(
         ae_title: peer.ae_title.clone(),
         calling_ae: kit.ae_title.clone(),
         address: peer.address.clone(),
+        tls: None,
     };
     let timeouts = kit.commitment.timeouts();
     let status = storage_commitment::report(&target, &outcome, &timeouts).await;

@@ -103,6 +103,7 @@ async fn start(token: bool, config: Config) -> Running {
         metrics: metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle(),
         not_ready: Arc::new(Vec::new),
         notes: Arc::new(Vec::new),
+        sources: Arc::new(crate::dicom::sources::Sources::open(None, Arc::new(SystemClock))),
         clock: Arc::new(SystemClock),
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());

@@ -16,6 +16,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::dicom::sources::Source;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::closing;
@@ -42,9 +43,11 @@ pub struct NodeFile {
     /// Bearer token of `/local/v1`, new at each start.
     pub token: String,
     pub pid: u32,
-    /// Of the DICOM port, as it listens.
+    /// Of the DICOM port, as it listens; of the one with TLS.
     #[serde(default)]
     pub dicom: Option<SocketAddr>,
+    #[serde(default)]
+    pub dicom_tls: Option<SocketAddr>,
 }
 
 impl NodeFile {
@@ -58,7 +61,8 @@ impl NodeFile {
                 std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
             });
         }
-        NodeFile { address, token: random_token(), pid: std::process::id(), dicom: None }
+        let (dicom, dicom_tls) = (None, None);
+        NodeFile { address, token: random_token(), pid: std::process::id(), dicom, dicom_tls }
     }
 
     /// Puts the file in the data folder, mode 0600.
@@ -176,6 +180,11 @@ pub(in crate::web) async fn object(
 
 pub(in crate::web) async fn queue(State(web): State<Web>) -> Result<Json<QueueView>, Failure> {
     web.read(|web| Ok(Json(inspect::queue(&web.node.store)?))).await
+}
+
+/// Who sends, and who was refused; those seen last first.
+pub(in crate::web) async fn sources(State(web): State<Web>) -> Json<Vec<Source>> {
+    Json(web.node.sources.list())
 }
 
 #[derive(Serialize, Deserialize)]

@@ -13,6 +13,7 @@ mod page;
 mod problem;
 mod queue;
 mod server;
+mod sources;
 mod status;
 mod study;
 mod worklist;
@@ -41,6 +42,7 @@ pub use crate::web::api::Upload;
 pub use crate::web::config::Config;
 pub use crate::web::server::serve;
 
+use crate::dicom::sources::Sources;
 use crate::domain::clock::Clock;
 use crate::domain::secret::Secret;
 use crate::store::Store;
@@ -60,8 +62,11 @@ pub struct WebState {
     pub metrics: PrometheusHandle,
     /// Why the node is not ready, e.g. "the DICOM port does not listen yet"; empty when it is.
     pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// What an operator should know although it is ready: sources that are missed.
+    /// What an operator should know although it is ready: sources that are missed, a certificate
+    /// that ends soon.
     pub notes: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Who sends, and who was refused.
+    pub sources: Arc<Sources>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -122,6 +127,7 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/studies/{uid}", get(study::show))
         .route("/queue", get(queue::show))
         .route("/queue/retry", post(queue::retry))
+        .route("/sources", get(sources::show))
         .route("/results/{uid}/{revision}/{file}", get(files::result))
         .route("/assets/{file}", get(files::asset))
         .route("/login", get(access::login_page).post(access::login))
@@ -135,6 +141,7 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/local/v1/study/{uid}/complete", post(local::complete))
         .route("/local/v1/object/{sop}", get(local::object))
         .route("/local/v1/queue", get(local::queue))
+        .route("/local/v1/sources", get(local::sources))
         .route("/local/v1/queue/retry", post(local::retry))
         .layer(DefaultBodyLimit::max(64 << 10))
         .layer(tower_http::timeout::TimeoutLayer::with_status_code(

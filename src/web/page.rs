@@ -28,7 +28,7 @@ pub struct Pages(Handlebars<'static>);
 #[derive(Debug, Default, Serialize)]
 pub struct Frame {
     pub title: String,
-    /// `worklist`, `queue` or empty.
+    /// `worklist`, `queue`, `sources` or empty.
     pub tab: &'static str,
     /// Whether there is someone to log out.
     pub login: bool,
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn every_template_is_read() {
         let pages = Pages::new();
-        for name in ["worklist", "study", "queue", "login", "failure", "top", "bottom"] {
+        for name in ["worklist", "study", "queue", "sources", "login", "failure", "top", "bottom"] {
             assert!(pages.0.has_template(name), "{name}");
         }
         assert!(pages.login("/\"><script>", "wrong").0.contains("&quot;&gt;&lt;script&gt;"));

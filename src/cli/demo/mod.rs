@@ -137,13 +137,10 @@ impl Around {
         };
         let config =
             config::Config { ae_title: AeTitle::parse("DEMOPACS")?, ..config::Config::default() };
-        around.tasks.spawn(storage_scp::serve(
-            pacs,
-            Arc::new(config),
-            Arc::new(pacs::Folder(around.pacs_folder.clone())),
-            around.stop.clone(),
-            around.tasks.clone(),
-        ));
+        let handler = Arc::new(pacs::Folder(around.pacs_folder.clone()));
+        let shared = storage_scp::Shared::new(Arc::new(config), handler, around.stop.clone());
+        let (door, tasks) = (storage_scp::Door::Plain, around.tasks.clone());
+        around.tasks.spawn(storage_scp::serve(pacs, door, shared, tasks));
         let mail_folder = around.mail_folder.clone();
         let (stop, tasks) = (around.stop.clone(), around.tasks.clone());
         around.tasks.spawn(mail::serve(mail, mail_folder, stop, tasks));
@@ -193,6 +190,7 @@ async fn push(app: &App, settings: &Settings, files: Vec<PathBuf>) -> anyhow::Re
         ae_title: settings.dicom.ae_title.clone(),
         calling_ae: AeTitle::parse("DEMOSCANNER")?,
         address: app.dicom.to_string(),
+        tls: None,
     };
     let bar = bar(files.len(), "pushing instances by C-STORE");
     let outcomes =
