@@ -42,7 +42,7 @@ type Memory = HashMap<(StudyUid, u32), Asked>;
 /// Asks until the node stops; returns at once when no archive is named.
 pub async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
     let Some((ae_title, address)) = kit.assemble.query.target() else { return };
-    let target = Target { ae_title, calling_ae: kit.ae_title.clone(), address };
+    let target = Target { ae_title, calling_ae: kit.ae_title.clone(), address, tls: None };
     let interval = Duration::from_secs(kit.assemble.query.interval_s);
     let (mut memory, mut failures, mut wait) = (Memory::new(), 0_u32, LOOK);
     loop {
