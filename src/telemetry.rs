@@ -54,7 +54,12 @@ impl Config {
 /// stumbled over, out of them. The first call wins, so tests may call it more than once.
 pub fn init(config: &Config) {
     let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written (the log is on the full disk) is lost and no more: told about
+    // on standard error it would panic, in the panic hook even, which ends the node.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let set = match config.format {
         Format::Human => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
         Format::Json => lines.json().flatten_event(true).try_init(),
