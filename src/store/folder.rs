@@ -115,9 +115,26 @@ fn check_format(data: &Path, format: &Path) -> Result<Option<u64>, StoreError> {
     }
 }
 
+/// The data folder and those above it that are missing, each with a name that survives a power cut.
 fn make_folders(data: &Path) -> Result<(), StoreError> {
+    let missing: Vec<&Path> = data.ancestors().take_while(|folder| !folder.exists()).collect();
     let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(data).doing("making the folder", data)
+    builder.recursive(true).mode(0o700).create(data).doing("making the folder", data)?;
+    for made in missing {
+        let above = match made.parent() {
+            Some(above) if above.as_os_str().is_empty() => Path::new("."),
+            Some(above) => above,
+            None => continue,
+        };
+        // A folder that may not be read by us cannot be synced, and its owner made it long ago.
+        match sync_folder(above) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                return Err(StoreError::io("syncing", above, error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// One folder for its owner alone; that it is there already is no error.
