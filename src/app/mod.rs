@@ -1,5 +1,6 @@
 //! Builds every part from the settings, starts them, drains them.
 
+pub mod handles;
 mod intake;
 
 use std::collections::BTreeMap;

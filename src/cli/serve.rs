@@ -8,6 +8,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
 use crate::app::App;
+use crate::app::handles;
 use crate::cli::CouldNotStart;
 use crate::cli::DATA;
 use crate::config::Sources;
@@ -48,8 +49,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     set.extend(args.dicom.map(|address| format!("dicom.listen={address:?}")));
     set.extend(args.http.map(|address| format!("http.listen={address:?}")));
     let sources = Sources { file: args.config.as_deref(), environment: true, set: &set };
-    let settings = crate::config::load(&sources)?;
+    let mut settings = crate::config::load(&sources)?;
     telemetry::init(&settings.telemetry);
+    handles::share(&mut settings);
     let metrics = telemetry::metrics();
     let program = std::env::current_exe().context("this program's own file cannot be found")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
