@@ -2,9 +2,15 @@
 
 mod access;
 mod crash;
+mod disk;
 mod gateway;
+mod kill;
 mod layers;
+mod load;
 mod net;
 mod node;
+mod peer;
+mod power_cut;
 mod services;
+mod volatile;
 mod way;

@@ -90,10 +90,27 @@ pub struct Node {
     pub http: SocketAddr,
 }
 
+impl Drop for Node {
+    /// What a failing test wants to know.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (log, ended) = (self.log(), self.process.0.try_wait());
+            let from = log.len().saturating_sub(4000);
+            let last = String::from_utf8_lossy(&log.as_bytes()[from..]).into_owned();
+            eprintln!("the node ({ended:?}) said last:\n{last}");
+        }
+    }
+}
+
 impl Node {
     /// Starts on `data` with ports of its own and a quiet period of 1 s.
     pub fn start(data: &Path, set: &[&str]) -> Node {
-        let mut node = Node::spawn(data, set);
+        Node::start_with(&[], data, set)
+    }
+
+    /// The same by another program, which becomes the node: `prlimit`, `nice`.
+    pub fn start_with(by: &[&str], data: &Path, set: &[&str]) -> Node {
+        let mut node = Node::spawn_with(by, data, set);
         let (dicom, http) = wait_for("a node that listens", || {
             if let Some(status) = node.0.try_wait().unwrap() {
                 let log = std::fs::read_to_string(data.join("log.txt")).unwrap_or_default();
@@ -106,9 +123,15 @@ impl Node {
 
     /// Starts a node that is expected to end by itself (crash tests).
     pub fn spawn(data: &Path, set: &[&str]) -> Background {
+        Node::spawn_with(&[], data, set)
+    }
+
+    fn spawn_with(by: &[&str], data: &Path, set: &[&str]) -> Background {
         std::fs::create_dir_all(data).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("log.txt"));
-        let mut command = Command::new(PRELIM);
+        let words: Vec<&str> = by.iter().copied().chain([PRELIM]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
         command.args(["serve", "--dicom", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"]);
         command.arg(data).args(["--set", "assemble.quiet_period_s=1"]);
         for one in set {
