@@ -20,7 +20,7 @@ use crate::dicom::negotiation;
 use crate::dicom::scan::Facts;
 use crate::dicom::scan::ScanError;
 use crate::dicom::scan::ScanLimits;
-use crate::dicom::scan::scan;
+use crate::dicom::scan::scan_marked;
 use crate::dicom::service::ServiceHandler;
 use crate::dicom::status::Status;
 use crate::dicom::storage_scp::InstanceSink;
@@ -162,7 +162,7 @@ impl InstanceSink for Reception {
             (None, held) => {
                 let bytes = held.unwrap_or_default();
                 let syntax = &named.transfer_syntax_uid;
-                let facts = scan(Cursor::new(&bytes), bytes.len() as u64, syntax, &limits)
+                let facts = scan_marked(Cursor::new(&bytes), bytes.len() as u64, syntax, &limits)
                     .map_err(|error| unfit(&error))?;
                 let identity = Identity::of(&named, &facts)?;
                 let head = head(&request, &named)?;
@@ -177,19 +177,31 @@ impl InstanceSink for Reception {
                 let digest = hash.finish();
                 let source = source(&request);
                 let object = String::new();
-                let Identity { study_uid, series_uid } = identity;
-                let placed =
-                    Placed { named, study_uid, series_uid, object, size_bytes, digest, source };
-                let begun = to.begin_small(placed.receipt(now), head, bytes);
-                begun.map(Taken::Small).map_err(|error| refused(&error))
+                let placed = Placed { named, identity, object, size_bytes, digest, source };
+                let receipt = placed.receipt(now);
+                let broken = receipt.unreadable.clone();
+                let begun = to.begin_small(receipt, head, bytes);
+                begun.map(|small| Taken::Small(small, broken)).map_err(|error| refused(&error))
             }
         })
         .await?;
+        let broken;
         let stored = match taken {
-            Taken::Small(commit) => commit.stored().await,
-            Taken::Placed(receipt) => commit(&store, receipt).await,
+            Taken::Small(commit, why) => {
+                broken = why;
+                commit.stored().await
+            }
+            Taken::Placed(receipt) => {
+                broken = receipt.unreadable.clone();
+                commit(&store, receipt).await
+            }
         };
         match stored.map_err(|error| refused(&error))? {
+            Stored::New { .. } if broken.is_some() => {
+                let why = broken.unwrap_or_default();
+                tracing::warn!(%instance, why, "kept as it came: its data set cannot be parsed");
+                metrics::counter!("prelim_instances_unreadable_total").increment(1);
+            }
             Stored::New { .. } | Stored::SameBytes => {}
             Stored::OtherBytes => {
                 tracing::warn!(%instance, "came again with other bytes: kept as another version");
@@ -201,7 +213,7 @@ impl InstanceSink for Reception {
 
 /// An instance on the disk, or on its way there.
 enum Taken {
-    Small(SmallCommit),
+    Small(SmallCommit, Option<String>),
     /// Its file has its place, synced.
     Placed(Receipt),
 }
@@ -256,29 +268,28 @@ impl Draft {
             let mut file = File::open(self.object.path())?;
             file.seek(SeekFrom::Start(self.head_bytes))?;
             let bytes = self.object.size_bytes() - self.head_bytes;
-            scan(BufReader::with_capacity(64 * 1024, file), bytes, syntax, limits)
+            scan_marked(BufReader::with_capacity(64 * 1024, file), bytes, syntax, limits)
         };
         look().map_err(|error| unfit(&error))
     }
 
     fn place(self, named: &Named, identity: Identity) -> Result<Placed, Refusal> {
         let size_bytes = self.object.size_bytes();
-        let Identity { study_uid, series_uid } = identity;
+        let Identity { study_uid, series_uid, .. } = &identity;
         let object = self
             .object
-            .place(&study_uid, &series_uid, &named.sop_instance_uid)
+            .place(study_uid, series_uid, &named.sop_instance_uid)
             .map_err(|error| refused(&error))?;
         let digest = self.hash.finish();
         let (named, source) = (named.clone(), self.source);
-        Ok(Placed { named, study_uid, series_uid, object, size_bytes, digest, source })
+        Ok(Placed { named, identity, object, size_bytes, digest, source })
     }
 }
 
 /// A file that has its place and no receipt yet.
 struct Placed {
     named: Named,
-    study_uid: StudyUid,
-    series_uid: SeriesUid,
+    identity: Identity,
     object: String,
     size_bytes: u64,
     digest: String,
@@ -288,8 +299,8 @@ struct Placed {
 impl Placed {
     fn receipt(self, received_at: jiff::Timestamp) -> Receipt {
         Receipt {
-            study_uid: self.study_uid,
-            series_uid: self.series_uid,
+            study_uid: self.identity.study_uid,
+            series_uid: self.identity.series_uid,
             sop_instance_uid: self.named.sop_instance_uid,
             sop_class_uid: self.named.sop_class_uid,
             transfer_syntax_uid: self.named.transfer_syntax_uid,
@@ -298,7 +309,7 @@ impl Placed {
             digest: self.digest,
             from: self.source,
             received_at,
-            unreadable: None,
+            unreadable: self.identity.unreadable,
         }
     }
 }
@@ -307,6 +318,8 @@ impl Placed {
 struct Identity {
     study_uid: StudyUid,
     series_uid: SeriesUid,
+    /// Why no parser may see it: it is kept as it came.
+    unreadable: Option<String>,
 }
 
 impl Identity {
@@ -324,6 +337,7 @@ impl Identity {
             study_uid: StudyUid::parse(&facts.study_uid).map_err(|_| bad("Study Instance UID"))?,
             series_uid: SeriesUid::parse(&facts.series_uid)
                 .map_err(|_| bad("Series Instance UID"))?,
+            unreadable: facts.broken.clone(),
         })
     }
 }
@@ -523,6 +537,81 @@ mod tests {
             }
         }
         assert_eq!(receiver.store.studies(10).unwrap().len(), 0);
+    }
+
+    /// P94 to P97 and habits of devices: what says what it is, is kept; what is broken behind its
+    /// UIDs is marked, and no parser sees it.
+    #[tokio::test]
+    async fn odd_data_sets_are_kept_as_they_came() {
+        let data = tempfile::tempdir().unwrap();
+        let receiver = receiver(data.path(), &Config::default());
+        let uids = |study: &str| {
+            [
+                element(tags::SOP_CLASS_UID, "UI", CT),
+                element(tags::SOP_INSTANCE_UID, "UI", "1.2.3"),
+                element(tags::STUDY_INSTANCE_UID, "UI", study),
+                element(tags::SERIES_INSTANCE_UID, "UI", "1.2.1"),
+            ]
+            .concat()
+        };
+        let odd = |tag: dicom_core::Tag, value: &str| {
+            let mut out = [tag.0.to_le_bytes(), tag.1.to_le_bytes()].concat();
+            out.extend_from_slice(b"UI");
+            out.extend_from_slice(&u16::try_from(value.len()).unwrap().to_le_bytes());
+            out.extend_from_slice(value.as_bytes());
+            out
+        };
+        let private = dicom_core::Tag(0x0029, 0x1010);
+        let bad_vr = [private.0.to_le_bytes(), private.1.to_le_bytes()].concat();
+        let bad_vr = [bad_vr, b"\x01\x02\x04\0abcd".to_vec()].concat();
+        let group_length = |group: u16| {
+            let tag = [group.to_le_bytes(), [0, 0]].concat();
+            [tag, b"UL\x04\0\x10\0\0\0".to_vec()].concat()
+        };
+        let cases: Vec<(&str, Vec<u8>, bool)> = vec![
+            ("group lengths", [group_length(8), uids("1.2"), group_length(0x7FE0)].concat(), false),
+            ("padding of NUL and space", uids("1.2\0 \0"), false),
+            ("leading zeros", uids("1.02"), false),
+            (
+                "an odd length",
+                [
+                    odd(tags::SOP_CLASS_UID, CT),
+                    odd(tags::SOP_INSTANCE_UID, "1.2.3"),
+                    odd(tags::STUDY_INSTANCE_UID, "1.2"),
+                    odd(tags::SERIES_INSTANCE_UID, "1.2.1"),
+                ]
+                .concat(),
+                false,
+            ),
+            ("a VR that is none", [uids("1.2"), bad_vr].concat(), true),
+            ("P95 file meta inside", [uids("1.2"), group_length(2)].concat(), true),
+            ("bytes behind the end", [uids("1.2"), vec![0, 0, 0]].concat(), true),
+        ];
+        for (name, bytes, marked) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            let receiver = self::receiver(folder.path(), &Config::default());
+            for chunk in [1 << 20, 16] {
+                let found = store(&receiver, request(CT, "1.2.3"), &bytes, chunk).await;
+                assert_eq!(found, Ok(()), "{name}");
+            }
+            let uid = SopInstanceUid::parse("1.2.3").unwrap();
+            let row = receiver.store.instance(&uid).unwrap().unwrap();
+            assert_eq!(row.receipt.unreadable.is_some(), marked, "{name}: {row:?}");
+            receiver.store.settled().await.unwrap();
+        }
+        // Broken before it says what it is, or in a way that harms: refused as before.
+        let deep = [8, 0, 0x32, 0x10, b'S', b'Q', 0, 0, 255, 255, 255, 255].to_vec();
+        for (name, bytes) in [
+            ("no study", [b"\x08\0\x05\0\x01\x02\x02\0ab".to_vec(), uids("1.2")].concat()),
+            ("P85 no end", [uids("1.2"), deep].concat()),
+            (
+                "P86 too long",
+                [uids("1.2"), element(private, "LO", "abcdef")[..12].to_vec()].concat(),
+            ),
+        ] {
+            let found = store(&receiver, request(CT, "1.2.3"), &bytes, 1 << 20).await;
+            assert_eq!(found, Err(0xC000), "{name}");
+        }
     }
 
     #[tokio::test]

@@ -149,7 +149,7 @@ fn chance_of_silence(seen: Seen<'_>, now: Timestamp, zone: &TimeZone, weeks: u32
         (local.weekday(), local.hour())
     };
     let (last, this) = (hour_of(seen.last_at), hour_of(now));
-    let oldest = this - i64::from(weeks) * 7 * 24;
+    let oldest = last - i64::from(weeks) * 7 * 24;
     let mut active: BTreeMap<(i8, i8), u32> = BTreeMap::new();
     for hour in seen.active_hours.iter().map(|&hour| i64::from(hour)).filter(|h| *h >= oldest) {
         let (day, hour) = slot(hour);

@@ -33,6 +33,8 @@ pub struct Facts {
     pub sop_class_uid: String,
     pub sop_instance_uid: String,
     pub patient_id_present: bool,
+    /// Where the data set is broken behind its UIDs, see [`scan_marked`]: no parser may see it.
+    pub broken: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +85,27 @@ pub enum ScanError {
 }
 
 impl ScanError {
+    /// Whether devices are about that break their data sets so, and mean the rest.
+    ///
+    /// - `outside`: of every sequence, where a few bytes too many stand behind the last element.
+    fn is_habit(&self, outside: bool) -> bool {
+        match self {
+            ScanError::BadVr { .. }
+            | ScanError::Misplaced { .. }
+            | ScanError::UndefinedLength { .. } => true,
+            ScanError::Truncated { .. } => outside,
+            ScanError::Empty
+            | ScanError::TooLong { .. }
+            | ScanError::Repeated { .. }
+            | ScanError::UidTooLong { .. }
+            | ScanError::TooDeep { .. }
+            | ScanError::Unclosed
+            | ScanError::TooManyElements { .. }
+            | ScanError::TooMuchInflated { .. }
+            | ScanError::Io(_) => false,
+        }
+    }
+
     /// Whether the machine failed, not the data set.
     pub fn is_io(&self) -> bool {
         match self {
@@ -122,6 +145,31 @@ pub fn scan(
     transfer_syntax: &TransferSyntaxUid,
     limits: &ScanLimits,
 ) -> Result<Facts, ScanError> {
+    let (facts, broken) = look(reader, len, transfer_syntax, limits)?;
+    broken.map_or(Ok(facts), Err)
+}
+
+/// As [`scan`], but a data set that says what it is and is then broken in a way that some devices
+/// break theirs (a VR that is none, an element where it must not stand, bytes behind the last one)
+/// is no error: [`Facts::broken`] says where. What a parser could be harmed by stays one: nesting
+/// without end, values longer than the data set.
+pub fn scan_marked(
+    reader: impl BufRead + Seek,
+    len: u64,
+    transfer_syntax: &TransferSyntaxUid,
+    limits: &ScanLimits,
+) -> Result<Facts, ScanError> {
+    let (facts, broken) = look(reader, len, transfer_syntax, limits)?;
+    Ok(Facts { broken: broken.map(|error| error.to_string()), ..facts })
+}
+
+/// What was found, and where it is broken in the way of [`scan_marked`].
+fn look(
+    reader: impl BufRead + Seek,
+    len: u64,
+    transfer_syntax: &TransferSyntaxUid,
+    limits: &ScanLimits,
+) -> Result<(Facts, Option<ScanError>), ScanError> {
     if len == 0 {
         return Err(ScanError::Empty);
     }
@@ -290,16 +338,23 @@ const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
 /// A UID has 64 characters and may be padded by one.
 const UID_BYTES_MAX: u64 = 65;
 
-fn walk(input: impl Input, encoding: Encoding, limits: &ScanLimits) -> Result<Facts, ScanError> {
+fn walk(
+    input: impl Input,
+    encoding: Encoding,
+    limits: &ScanLimits,
+) -> Result<(Facts, Option<ScanError>), ScanError> {
     let partial = input.is_partial();
     let mut walk =
         Walk { input, root: encoding, limits, stack: Vec::new(), found: Found::default() };
     match walk.run() {
         Err(ScanError::TooMuchInflated { .. }) if partial && walk.found.is_complete() => {}
+        Err(error) if walk.found.is_complete() && error.is_habit(walk.stack.is_empty()) => {
+            return Ok((walk.found.facts(), Some(error)));
+        }
         Err(error) => return Err(error),
         Ok(()) => {}
     }
-    Ok(walk.found.facts())
+    Ok((walk.found.facts(), None))
 }
 
 struct Walk<'a, I> {
@@ -565,6 +620,7 @@ impl Found {
             sop_class_uid: self.class.unwrap_or_default(),
             sop_instance_uid: self.instance.unwrap_or_default(),
             patient_id_present: self.patient.is_some_and(|id| !id.is_empty()),
+            broken: None,
         }
     }
 }

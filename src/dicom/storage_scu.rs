@@ -605,11 +605,13 @@ impl Head {
         let file_bytes = file.metadata()?.len();
         let mut head = Vec::new();
         file.by_ref().take(META_BYTES_MAX).read_to_end(&mut head)?;
-        if head.get(128..PREAMBLE_BYTES) != Some(b"DICM") {
-            return Err(HeadError::NotPart10);
-        }
+        let mut at = match (head.get(128..PREAMBLE_BYTES), head.get(..4)) {
+            (Some(b"DICM"), _) => PREAMBLE_BYTES,
+            // File meta information without the preamble.
+            (_, Some([2, 0, 0, 0])) => 0,
+            (_, _) => return Head::bare(file, file_bytes),
+        };
         let mut found: BTreeMap<u16, String> = BTreeMap::new();
-        let mut at = PREAMBLE_BYTES;
         while let Some(element) = meta_element(&head, at)? {
             at = element.end;
             let text: String = element.value.iter().take(66).map(|&b| char::from(b)).collect();
@@ -639,6 +641,34 @@ impl Head {
             }),
             (_, _) => Err(HeadError::BadMeta),
         }
+    }
+}
+
+impl Head {
+    /// A data set alone, as old programs write it: of the plain syntaxes the one in which it says
+    /// what it is.
+    fn bare(mut file: File, data_bytes: u64) -> Result<Head, HeadError> {
+        let plain = [uids::IMPLICIT_VR_LITTLE_ENDIAN, uids::EXPLICIT_VR_LITTLE_ENDIAN];
+        for syntax in plain {
+            let syntax = TransferSyntaxUid::parse(syntax).map_err(|_| HeadError::BadMeta)?;
+            file.seek(SeekFrom::Start(0))?;
+            let reader = io::BufReader::with_capacity(64 * 1024, &mut file);
+            let Ok(facts) = scan(reader, data_bytes, &syntax, &ScanLimits::default()) else {
+                continue;
+            };
+            let class = SopClassUid::parse(&facts.sop_class_uid);
+            let instance = SopInstanceUid::parse(&facts.sop_instance_uid);
+            if let (Ok(class), Ok(instance)) = (class, instance) {
+                return Ok(Head {
+                    sop_class_uid: class.to_string(),
+                    sop_instance_uid: instance.to_string(),
+                    transfer_syntax_uid: syntax.to_string(),
+                    data_at: 0,
+                    data_bytes,
+                });
+            }
+        }
+        Err(HeadError::NotPart10)
     }
 }
 

@@ -45,6 +45,9 @@ pub struct PlanRecord {
     /// Instances that are not for reading: localizers, reports, dose screens.
     pub not_read: Vec<Excluded>,
     pub started_at: Timestamp,
+    /// Why a person must look whatever the reading says.
+    #[serde(default)]
+    pub review: Option<String>,
 }
 
 /// What was made of the pixels.

@@ -28,6 +28,7 @@ use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PixelRule;
+use crate::domain::study::Excluded;
 use crate::domain::study::Study;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::commitment;
@@ -113,6 +114,14 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     if let Some(missing) = row.and_then(|row| row.shortfall) {
         notes.push(format!("The study is not complete: {}.", missing.what));
     }
+    let broken = study.unreadable.iter().filter(|one| one.reason.starts_with(NOT_PARSED)).count();
+    let review = (broken > 0).then(|| {
+        format!(
+            "{broken} of {} instances are broken and were not read",
+            broken + study.instances.len()
+        )
+    });
+    notes.extend(review.clone());
     way.save(record::STUDY, &study)?;
     let outside = match &route {
         Route::Gateway { name } => {
@@ -128,7 +137,7 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let title = profile.title.clone();
     way.save(
         record::PLAN,
-        &PlanRecord { profile, route, notes, pixels, pixels_held, not_read, started_at },
+        &PlanRecord { profile, route, notes, pixels, pixels_held, not_read, started_at, review },
     )?;
     let reason = format!("read as {title}");
     Ok(vec![
@@ -138,20 +147,35 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     ])
 }
 
+/// Begins the reason of an instance that the receiver marked.
+const NOT_PARSED: &str = "its data set is broken";
+
 /// The headers of all instances of this revision and those before. An instance that cannot be
 /// parsed is a note, not the end.
 async fn inspect(way: &Way<'_>) -> Result<Study, StepError> {
     let instances = way.kit.store.instances(way.study_uid).map_err(StepError::passing)?;
-    let objects: Vec<Object> = instances
+    // What the receiver marked is kept as it came; no parser sees it.
+    let (marked, instances): (Vec<_>, Vec<_>) = instances
         .into_iter()
         .filter(|row| row.revision <= way.revision)
+        .partition(|row| row.receipt.unreadable.is_some());
+    let marked = marked.into_iter().map(|row| Excluded {
+        sop_instance_uid: row.receipt.sop_instance_uid,
+        reason: format!(
+            "{NOT_PARSED}, kept as it came: {}",
+            row.receipt.unreadable.unwrap_or_default()
+        ),
+    });
+    let objects: Vec<Object> = instances
+        .into_iter()
         .map(|row| Object {
             object: row.receipt.object,
             sop_instance_uid: row.receipt.sop_instance_uid,
         })
         .collect();
     let inspected = way.kit.pool.inspect(way.kit.store.data(), objects).await;
-    let (parsed, unreadable) = inspected.map_err(unworked)?;
+    let (parsed, mut unreadable) = inspected.map_err(unworked)?;
+    unreadable.extend(marked);
     Ok(Study::gather(way.study_uid.clone(), parsed, unreadable))
 }
 
@@ -298,7 +322,7 @@ fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let made: PicturesRecord = way.load(record::PICTURES)?;
     let answer: AnswerRecord = way.load(record::ANSWER)?;
     let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
-    let alert_at = plan.profile.alert_at;
+    let (alert_at, review) = (plan.profile.alert_at, plan.review.clone());
     let assessment = assess(way, study, plan, made, answer, request);
     let bytes = serde_json::to_vec_pretty(&assessment).map_err(StepError::lasting)?;
     let kept = way.keep(record::ASSESSMENT, "application/json", &bytes)?;
@@ -321,8 +345,14 @@ fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
             at,
         },
         way.state(state, reason),
-        way.next(JobKind::Compose),
     ];
+    match (&assessment.outcome, review) {
+        (Outcome::Read | Outcome::NotCovered { .. }, Some(review)) => {
+            events.extend(telling::needs_review(way, &review));
+        }
+        (_, _) => {}
+    }
+    events.push(way.next(JobKind::Compose));
     if let Some(alert) = alert::decide(&assessment, alert_at, &way.kit.alert) {
         events.extend(telling::raise(way, &alert)?);
     }
@@ -430,7 +460,8 @@ async fn compose(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     }
     let names: Vec<&str> = files.iter().map(|(file, ..)| file.as_str()).collect();
     let entries = outbox(&way.kit.deliver, &names);
-    let needs_review = matches!(assessment.outcome, Outcome::NeedsReview { .. });
+    let needs_review =
+        plan.review.is_some() || matches!(assessment.outcome, Outcome::NeedsReview { .. });
     if !needs_review {
         events.push(way.state(StudyState::Composed, format!("{} files", files.len())));
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::dicom::scan::ScanLimits;
-use crate::dicom::scan::scan;
+use crate::dicom::scan::scan_marked;
 use crate::domain::digest;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
@@ -34,7 +34,7 @@ pub fn facts_of_file(path: &Path) -> Option<Receipt> {
     let rest = size_bytes.checked_sub(144 + meta.len() as u64)?;
     // The file stands at its data set now.
     let limits = ScanLimits::default();
-    let facts = scan(BufReader::new(file), rest, &transfer_syntax_uid, &limits).ok()?;
+    let facts = scan_marked(BufReader::new(file), rest, &transfer_syntax_uid, &limits).ok()?;
     Some(Receipt {
         study_uid: StudyUid::parse(&facts.study_uid).ok()?,
         series_uid: SeriesUid::parse(&facts.series_uid).ok()?,
@@ -51,7 +51,7 @@ pub fn facts_of_file(path: &Path) -> Option<Receipt> {
             association: String::new(),
         },
         received_at: Timestamp::try_from(modified).ok()?,
-        unreadable: None,
+        unreadable: facts.broken,
     })
 }
 

@@ -413,3 +413,39 @@ fn dcmqrscp(folder: &Path) -> Option<Archive> {
     wait_until_listening(port);
     Some(Archive { _process: process, name: format!("DCMQR@127.0.0.1:{port}") })
 }
+
+/// Files that are odd and still say what they are: sent, kept as they came; what is broken is read
+/// by nobody, and a person has to look.
+#[test]
+fn what_odd_senders_send_is_kept_and_no_parser_sees_what_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("data"), &[]);
+    let odd = |kind: &str| {
+        let file = folder.path().join(format!("{kind}.dcm"));
+        run(peer("make_odd.py").arg(&file).arg(kind));
+        file
+    };
+    node.send(&[odd("bad_vr")]);
+    let shown = node.study_in("1.2.77.8", "needs_review");
+    assert!(shown["reason"].as_str().unwrap().contains("could not be parsed"), "{shown:#}");
+    node.send(&[odd("no_meta"), odd("no_preamble")]);
+    let shown = wait_for("revision 2", || {
+        study(&node.data, "1.2.77.8")
+            .filter(|s| s["revision"] == 2 && s["outcome"] == "not_covered")
+    });
+    let shown = match shown["state"].as_str() {
+        Some("needs_review") => shown,
+        _ => node.study_in("1.2.77.8", "needs_review"),
+    };
+    let reason = shown["reason"].as_str().unwrap();
+    assert_eq!(reason, "1 of 3 instances are broken and were not read", "{shown:#}");
+    let report = std::fs::read_to_string(node.data.join("results/1.2.77.8/2/report.txt")).unwrap();
+    assert!(report.contains("1 of 3 instances are broken"), "{report}");
+    let page = http(&node, "/studies/1.2.77.8");
+    assert!(page.contains("its data set is broken, kept as it came: (0029,1010)"), "{page}");
+    // Bytes behind the end, too; and a rebuild knows what it was.
+    node.send(&[odd("trailing")]);
+    assert_eq!(node.terminate(), Some(0));
+    let mut verify = Command::new(crate::node::PRELIM);
+    run(verify.args(["verify", "--full", "--data"]).arg(folder.path().join("data")));
+}
