@@ -73,6 +73,7 @@ impl StorageHandler for Receiver {
             limits: self.limits.clone(),
             named,
             request,
+            study: None,
             held: None,
             draft: None,
         }))
@@ -118,6 +119,8 @@ struct Reception {
     limits: ScanLimits,
     named: Named,
     request: StoreRequest,
+    /// The study that it has to be of.
+    study: Option<StudyUid>,
     /// The first chunk. Most instances have no other: they meet the disk once, when they are whole
     /// and found good.
     held: Option<Bytes>,
@@ -127,6 +130,10 @@ struct Reception {
 
 #[async_trait]
 impl InstanceSink for Reception {
+    fn expect_study(&mut self, study: &StudyUid) {
+        self.study = Some(study.clone());
+    }
+
     async fn write(&mut self, chunk: Bytes) -> Result<(), Refusal> {
         let (held, draft) = (self.held.take(), self.draft.take());
         if held.is_none() && draft.is_none() {
@@ -151,13 +158,13 @@ impl InstanceSink for Reception {
     }
 
     async fn finish(self: Box<Self>) -> Result<(), Refusal> {
-        let Reception { store, clock, limits, named, request, held, draft } = *self;
+        let Reception { store, clock, limits, named, request, study, held, draft } = *self;
         let (to, now) = (store.clone(), clock.now());
         let instance = named.sop_instance_uid.clone();
         let taken = off_thread(move || match (draft, held) {
             (Some(draft), _) => {
                 let facts = draft.scan(&named.transfer_syntax_uid, &limits)?;
-                let placed = draft.place(&named, Identity::of(&named, &facts)?)?;
+                let placed = draft.place(&named, Identity::of(&named, &facts, study.as_ref())?)?;
                 Ok(Taken::Placed(placed.receipt(now)))
             }
             (None, held) => {
@@ -165,7 +172,7 @@ impl InstanceSink for Reception {
                 let syntax = &named.transfer_syntax_uid;
                 let facts = scan_marked(Cursor::new(&bytes), bytes.len() as u64, syntax, &limits)
                     .map_err(|error| unfit(&error))?;
-                let identity = Identity::of(&named, &facts)?;
+                let identity = Identity::of(&named, &facts, study.as_ref())?;
                 let head = head(&request, &named);
                 let size_bytes = (head.len() + bytes.len()) as u64;
                 if size_bytes > to.small_bytes_max() {
@@ -325,7 +332,9 @@ struct Identity {
 
 impl Identity {
     /// Compares the data set with its command. Study and series come from the data set alone.
-    fn of(named: &Named, facts: &Facts) -> Result<Identity, Refusal> {
+    ///
+    /// - `wanted`: the study that it has to be of.
+    fn of(named: &Named, facts: &Facts, wanted: Option<&StudyUid>) -> Result<Identity, Refusal> {
         let mismatch = |what| Err(Refusal::new(Status::MISMATCH, what));
         if facts.sop_class_uid != named.sop_class_uid.as_str() {
             return mismatch("SOP Class UID of command and data set differ");
@@ -334,8 +343,12 @@ impl Identity {
             return mismatch("SOP Instance UID of command and data set differ");
         }
         let bad = |what| Refusal::new(Status::CANNOT_UNDERSTAND, format!("{what} missing or bad"));
+        let study_uid = StudyUid::parse(&facts.study_uid).map_err(|_| bad("Study Instance UID"))?;
+        if wanted.is_some_and(|wanted| *wanted != study_uid) {
+            return mismatch("it is of another study than the request names");
+        }
         Ok(Identity {
-            study_uid: StudyUid::parse(&facts.study_uid).map_err(|_| bad("Study Instance UID"))?,
+            study_uid,
             series_uid: SeriesUid::parse(&facts.series_uid)
                 .map_err(|_| bad("Series Instance UID"))?,
             unreadable: facts.broken.clone(),

@@ -35,6 +35,7 @@ use crate::dicom::tls;
 use crate::dicom::users::Users;
 use crate::domain::aligned::Pool;
 use crate::domain::clock::SystemClock;
+use crate::domain::uid::StudyUid;
 
 /// Buffers that are kept while no data set comes.
 const SPARE_BUFFERS: usize = 8;
@@ -59,6 +60,10 @@ pub trait StorageHandler: Send + Sync + 'static {
 /// Where one data set goes. Dropped unfinished it leaves nothing behind.
 #[async_trait]
 pub trait InstanceSink: Send {
+    /// Only an instance of this study is wanted: another is refused with A900. C-STORE never says
+    /// this; the store's sink has to keep to it.
+    fn expect_study(&mut self, _study: &StudyUid) {}
+
     /// Takes the next bytes, in order. The sender waits while this does.
     async fn write(&mut self, chunk: Bytes) -> Result<(), Refusal>;
 
