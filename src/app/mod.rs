@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -153,20 +154,8 @@ impl App {
 
         let mut node = NodeFile::new(http_at);
         (node.dicom, node.dicom_tls) = (dicom_at, dicom_tls_at);
-        let viewers = crate::worker::Config {
-            processes: settings.http.dicomweb.workers,
-            ..settings.worker.clone()
-        };
-        let dicomweb = web::dicomweb::Parts {
-            receiver: receiver.clone(),
-            pool: Pool::start(&viewers, program.to_owned(), tasks.clone()),
-            ae_title: settings.dicom.ae_title.to_string(),
-            object_bytes_max: settings.dicom.object_bytes_max,
-            listening: http_at,
-        };
         let state = web::WebState {
             store: store.clone(),
-            dicomweb,
             intake: Arc::new(intake::Uploads {
                 receiver,
                 kit: Arc::clone(&kit),
@@ -247,9 +236,31 @@ impl App {
 }
 
 async fn listen(address: &str, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
+    let bind = async {
+        let mut last = None;
+        for address in tokio::net::lookup_host(address).await? {
+            match listen_at(address) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| std::io::Error::other("it is no address of this machine")))
+    };
+    bind.await
         .with_context(|| format!("cannot listen on {key} = {address}; is another program there?"))
+}
+
+fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
+    /// Callers that wait to be accepted. Of a burst over the usual 128 the rest would come back
+    /// after a second.
+    const QUEUE: u32 = 4096;
+    let socket = match address.is_ipv4() {
+        true => TcpSocket::new_v4()?,
+        false => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }
 
 /// No listener where there is no address.
