@@ -2,8 +2,8 @@
 
 mod access;
 mod crash;
-mod dicomweb;
 mod disk;
+mod faults;
 mod gateway;
 mod kill;
 mod layers;
