@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use dicom_object::FileMetaTableBuilder;
+use dicom_core::Tag;
+use dicom_dictionary_std::tags;
 
 use crate::dicom::negotiation;
 use crate::dicom::scan::Facts;
@@ -72,6 +73,7 @@ impl StorageHandler for Receiver {
             limits: self.limits.clone(),
             named,
             request,
+            study: None,
             held: None,
             draft: None,
         }))
@@ -117,6 +119,8 @@ struct Reception {
     limits: ScanLimits,
     named: Named,
     request: StoreRequest,
+    /// The study that it has to be of.
+    study: Option<StudyUid>,
     /// The first chunk. Most instances have no other: they meet the disk once, when they are whole
     /// and found good.
     held: Option<Bytes>,
@@ -126,6 +130,10 @@ struct Reception {
 
 #[async_trait]
 impl InstanceSink for Reception {
+    fn expect_study(&mut self, study: &StudyUid) {
+        self.study = Some(study.clone());
+    }
+
     async fn write(&mut self, chunk: Bytes) -> Result<(), Refusal> {
         let (held, draft) = (self.held.take(), self.draft.take());
         if held.is_none() && draft.is_none() {
@@ -150,13 +158,13 @@ impl InstanceSink for Reception {
     }
 
     async fn finish(self: Box<Self>) -> Result<(), Refusal> {
-        let Reception { store, clock, limits, named, request, held, draft } = *self;
+        let Reception { store, clock, limits, named, request, study, held, draft } = *self;
         let (to, now) = (store.clone(), clock.now());
         let instance = named.sop_instance_uid.clone();
         let taken = off_thread(move || match (draft, held) {
             (Some(draft), _) => {
                 let facts = draft.scan(&named.transfer_syntax_uid, &limits)?;
-                let placed = draft.place(&named, Identity::of(&named, &facts)?)?;
+                let placed = draft.place(&named, Identity::of(&named, &facts, study.as_ref())?)?;
                 Ok(Taken::Placed(placed.receipt(now)))
             }
             (None, held) => {
@@ -164,8 +172,8 @@ impl InstanceSink for Reception {
                 let syntax = &named.transfer_syntax_uid;
                 let facts = scan_marked(Cursor::new(&bytes), bytes.len() as u64, syntax, &limits)
                     .map_err(|error| unfit(&error))?;
-                let identity = Identity::of(&named, &facts)?;
-                let head = head(&request, &named)?;
+                let identity = Identity::of(&named, &facts, study.as_ref())?;
+                let head = head(&request, &named);
                 let size_bytes = (head.len() + bytes.len()) as u64;
                 if size_bytes > to.small_bytes_max() {
                     let mut draft = Draft::new(&to, &request, &named)?;
@@ -252,7 +260,7 @@ struct Draft {
 impl Draft {
     fn new(store: &Store, request: &StoreRequest, named: &Named) -> Result<Draft, Refusal> {
         let mut object = store.begin_object().map_err(|error| refused(&error))?;
-        let head = head(request, named)?;
+        let head = head(request, named);
         object.write(&head).map_err(|error| refused(&error))?;
         let (hash, head_bytes) = (Hasher::new(), head.len() as u64);
         Ok(Draft { object, hash, head_bytes, source: source(request) })
@@ -324,7 +332,9 @@ struct Identity {
 
 impl Identity {
     /// Compares the data set with its command. Study and series come from the data set alone.
-    fn of(named: &Named, facts: &Facts) -> Result<Identity, Refusal> {
+    ///
+    /// - `wanted`: the study that it has to be of.
+    fn of(named: &Named, facts: &Facts, wanted: Option<&StudyUid>) -> Result<Identity, Refusal> {
         let mismatch = |what| Err(Refusal::new(Status::MISMATCH, what));
         if facts.sop_class_uid != named.sop_class_uid.as_str() {
             return mismatch("SOP Class UID of command and data set differ");
@@ -333,8 +343,12 @@ impl Identity {
             return mismatch("SOP Instance UID of command and data set differ");
         }
         let bad = |what| Refusal::new(Status::CANNOT_UNDERSTAND, format!("{what} missing or bad"));
+        let study_uid = StudyUid::parse(&facts.study_uid).map_err(|_| bad("Study Instance UID"))?;
+        if wanted.is_some_and(|wanted| *wanted != study_uid) {
+            return mismatch("it is of another study than the request names");
+        }
         Ok(Identity {
-            study_uid: StudyUid::parse(&facts.study_uid).map_err(|_| bad("Study Instance UID"))?,
+            study_uid,
             series_uid: SeriesUid::parse(&facts.series_uid)
                 .map_err(|_| bad("Series Instance UID"))?,
             unreadable: facts.broken.clone(),
@@ -351,28 +365,35 @@ fn source(request: &StoreRequest) -> Source {
     }
 }
 
-/// Preamble and file meta group of the Part 10 file.
-fn head(request: &StoreRequest, named: &Named) -> Result<Vec<u8>, Refusal> {
-    let mut builder = FileMetaTableBuilder::new()
-        .media_storage_sop_class_uid(named.sop_class_uid.as_str())
-        .media_storage_sop_instance_uid(named.sop_instance_uid.as_str())
-        .transfer_syntax(named.transfer_syntax_uid.as_str())
-        .implementation_class_uid(negotiation::implementation_class_uid())
-        .implementation_version_name(negotiation::IMPLEMENTATION_VERSION);
+/// Preamble and file meta group of the Part 10 file (PS3.10 7.1), explicit VR little endian. By
+/// hand: it is made for each instance, and the general writer takes twenty times as long.
+fn head(request: &StoreRequest, named: &Named) -> Vec<u8> {
+    let mut head = Vec::with_capacity(512);
+    head.resize(128, 0);
+    head.extend(b"DICM\x02\0\0\0UL\x04\0\0\0\0\0");
+    let begin = head.len();
+    head.extend(b"\x02\0\x01\0OB\0\0\x02\0\0\0\0\x01");
+    let mut put = |element: Tag, vr: &[u8; 2], value: &str, padding: u8| {
+        let padded = value.len().next_multiple_of(2);
+        head.extend(element.0.to_le_bytes());
+        head.extend(element.1.to_le_bytes());
+        head.extend(vr);
+        head.extend((padded as u16).to_le_bytes());
+        head.extend(value.as_bytes());
+        head.extend(&[padding][..padded - value.len()]);
+    };
+    put(tags::MEDIA_STORAGE_SOP_CLASS_UID, b"UI", named.sop_class_uid.as_str(), 0);
+    put(tags::MEDIA_STORAGE_SOP_INSTANCE_UID, b"UI", named.sop_instance_uid.as_str(), 0);
+    put(tags::TRANSFER_SYNTAX_UID, b"UI", named.transfer_syntax_uid.as_str(), 0);
+    put(tags::IMPLEMENTATION_CLASS_UID, b"UI", negotiation::implementation_class_uid(), 0);
+    put(tags::IMPLEMENTATION_VERSION_NAME, b"SH", negotiation::IMPLEMENTATION_VERSION, b' ');
     // Only a title that is one: a broken one stands in the receipt, escaped.
     if let Ok(calling) = AeTitle::parse(&request.calling_ae) {
-        builder = builder.source_application_entity_title(calling.as_str());
+        put(tags::SOURCE_APPLICATION_ENTITY_TITLE, b"AE", calling.as_str(), b' ');
     }
-    let mut head = vec![0; 128];
-    head.extend_from_slice(b"DICM");
-    let written = builder.build().and_then(|meta| meta.write(&mut head));
-    match written {
-        Ok(()) => Ok(head),
-        Err(error) => {
-            tracing::error!(%error, "file meta information cannot be written");
-            Err(Refusal::new(Status::PROCESSING_FAILURE, "internal failure"))
-        }
-    }
+    let length = (head.len() - begin) as u32;
+    head[begin - 4..begin].copy_from_slice(&length.to_le_bytes());
+    head
 }
 
 /// A data set that no parser should see.
@@ -398,7 +419,6 @@ fn refused(error: &StoreError) -> Refusal {
 mod tests {
     use std::path::Path;
 
-    use dicom_dictionary_std::tags;
     use dicom_dictionary_std::uids;
 
     use super::*;

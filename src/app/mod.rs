@@ -154,8 +154,20 @@ impl App {
 
         let mut node = NodeFile::new(http_at);
         (node.dicom, node.dicom_tls) = (dicom_at, dicom_tls_at);
+        let viewers = crate::worker::Config {
+            processes: settings.http.dicomweb.workers,
+            ..settings.worker.clone()
+        };
+        let dicomweb = web::dicomweb::Parts {
+            receiver: receiver.clone(),
+            pool: Pool::start(&viewers, program.to_owned(), tasks.clone()),
+            ae_title: settings.dicom.ae_title.to_string(),
+            object_bytes_max: settings.dicom.object_bytes_max,
+            listening: http_at,
+        };
         let state = web::WebState {
             store: store.clone(),
+            dicomweb,
             intake: Arc::new(intake::Uploads {
                 receiver,
                 kit: Arc::clone(&kit),

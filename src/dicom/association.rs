@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio::time::timeout_at;
 
 use crate::dicom::pdu::AbortReason;
+use crate::dicom::pdu::Gathered;
 use crate::dicom::pdu::Pdu;
 use crate::dicom::pdu::Request;
 use crate::dicom::pdu::Transport;
@@ -234,6 +235,7 @@ pub enum Indication {
     Accepted(Box<AssociationAC>),
     Rejected(AssociationRJ),
     Data(Bytes),
+    Gathered(Gathered),
     ReleaseRequest,
     Released,
 }
@@ -282,6 +284,11 @@ impl<S: Transport> Link<S> {
         Link { wire, state, role: Role::Requestor, write_limit }
     }
 
+    /// Where the bytes of the data set that comes are put, see [`Wire::gather`].
+    pub fn wire(&mut self) -> &mut Wire<S> {
+        &mut self.wire
+    }
+
     /// The next thing that the peer wants. Safe to cancel.
     ///
     /// # Errors
@@ -308,6 +315,7 @@ impl<S: Transport> Link<S> {
             }
             (Action::Ae4, Pdu::Reject(reject)) => Ok(Indication::Rejected(reject)),
             (Action::Dt2 | Action::Ar6, Pdu::Data(data)) => Ok(Indication::Data(data)),
+            (Action::Dt2, Pdu::Gathered(gathered)) => Ok(Indication::Gathered(gathered)),
             (Action::Ar2 | Action::Ar8, _) => Ok(Indication::ReleaseRequest),
             (Action::Ar3 | Action::Ar10, _) => Ok(Indication::Released),
             (Action::Aa2 | Action::Aa3, Pdu::Abort { source, reason }) => {
@@ -432,7 +440,7 @@ fn event_of(pdu: &Pdu) -> Event {
         Pdu::Request(_) => Event::RequestPdu,
         Pdu::Accept(_) => Event::AcceptPdu,
         Pdu::Reject(_) => Event::RejectPdu,
-        Pdu::Data(_) => Event::DataPdu,
+        Pdu::Data(_) | Pdu::Gathered(_) => Event::DataPdu,
         Pdu::ReleaseRequest => Event::ReleaseRequestPdu,
         Pdu::ReleaseReply => Event::ReleaseReplyPdu,
         Pdu::Abort { .. } => Event::AbortPdu,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use dicom_dictionary_std::uids;
 use dicom_encoding::TransferSyntaxIndex as _;
@@ -34,8 +35,10 @@ pub const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
 pub const IMPLEMENTATION_VERSION: &str = "PRELIM_0_1";
 
 /// Our Implementation Class UID: made from the program's name, so it never changes.
-pub fn implementation_class_uid() -> String {
-    crate::domain::uid::derived(&["implementation class", "prelim"])
+pub fn implementation_class_uid() -> &'static str {
+    static UID: LazyLock<String> =
+        LazyLock::new(|| crate::domain::uid::derived(&["implementation class", "prelim"]));
+    &UID
 }
 
 /// An accepted presentation context.
@@ -227,7 +230,7 @@ pub fn pdu_bytes_max(variables: &[UserVariableItem]) -> u32 {
 pub fn our_variables(pdu_bytes_max: u32) -> Vec<UserVariableItem> {
     vec![
         UserVariableItem::MaxLength(pdu_bytes_max),
-        UserVariableItem::ImplementationClassUID(implementation_class_uid()),
+        UserVariableItem::ImplementationClassUID(implementation_class_uid().to_owned()),
         UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION.to_owned()),
     ]
 }

@@ -19,9 +19,12 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use crate::dicom::user_information::UserInformation;
+use crate::domain::aligned::Aligned;
 
 /// Longest A-ASSOCIATE-RQ or -AC body. 128 contexts with 60 transfer syntaxes each have 250 KiB.
 pub const ASSOCIATE_BYTES_MAX: u32 = 1 << 20;
+/// Read at once while messages are exchanged.
+const READ_AHEAD_BYTES: usize = 16 * 1024;
 /// Header of a PDU: type, reserved, length.
 pub const HEADER_BYTES: usize = 6;
 /// Length, context id and control header of a presentation data value.
@@ -61,6 +64,8 @@ pub enum Pdu {
     Reject(AssociationRJ),
     /// The body of a P-DATA-TF, see [`next_pdv`].
     Data(Bytes),
+    /// Bytes of a data set that were put where [`Wire::gather`] said.
+    Gathered(Gathered),
     ReleaseRequest,
     ReleaseReply,
     Abort {
@@ -85,28 +90,73 @@ pub struct Request {
     pub titles: [u8; 64],
 }
 
+/// Bytes of one presentation data value of a data set, or of a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gathered {
+    pub context: u8,
+    pub bytes: usize,
+    /// The data set ends with them.
+    pub is_last: bool,
+}
+
+/// A value that comes in a PDU of its own and goes where it is gathered.
+struct Value {
+    context: u8,
+    is_last: bool,
+    /// Bytes that have not come yet.
+    left: usize,
+    /// Bytes that came since the last indication.
+    came: usize,
+}
+
 /// A socket and what was read from it but not yet used.
 pub struct Wire<S> {
     pub stream: S,
     buffer: BytesMut,
+    gathered: Option<Aligned>,
+    value: Option<Value>,
     /// Longest P-DATA-TF body taken: what we announced.
     data_bytes_max: u32,
     /// How much is read at once. Small until an association is open: silent peers cost little.
+    /// Never more than holds a command set and a small data set: what is read ahead is copied.
     read_ahead_bytes: usize,
 }
 
 impl<S: Transport> Wire<S> {
     pub fn new(stream: S, data_bytes_max: u32) -> Wire<S> {
-        Wire { stream, buffer: BytesMut::new(), data_bytes_max, read_ahead_bytes: 4096 }
+        Wire {
+            stream,
+            buffer: BytesMut::new(),
+            gathered: None,
+            value: None,
+            data_bytes_max,
+            read_ahead_bytes: 4096,
+        }
     }
 
-    /// From now on reads are as large as the PDUs.
+    /// Values of the data set that comes are put into the buffer, until it is taken.
+    pub fn gather(&mut self, buffer: Aligned) {
+        self.gathered = Some(buffer);
+    }
+
+    pub fn gathered(&mut self) -> Option<&mut Aligned> {
+        self.gathered.as_mut()
+    }
+
+    pub fn take_gathered(&mut self) -> Option<Aligned> {
+        self.gathered.take()
+    }
+
+    /// From now on reads are larger.
     pub fn expect_data(&mut self) {
-        self.read_ahead_bytes = self.data_bytes_max as usize + HEADER_BYTES;
+        self.read_ahead_bytes = READ_AHEAD_BYTES;
     }
 
     /// The next PDU. Safe to cancel: what was read stays in the buffer.
     pub async fn read(&mut self) -> io::Result<Pdu> {
+        if self.value.is_some() {
+            return self.read_value().await;
+        }
         if !self.fill(HEADER_BYTES).await? {
             return Ok(Pdu::Closed);
         }
@@ -123,6 +173,18 @@ impl<S: Transport> Wire<S> {
         if length > length_max {
             return Ok(invalid(AbortReason::InvalidParameter, "PDU longer than allowed"));
         }
+        let is_here = self.buffer.len() >= HEADER_BYTES + length as usize;
+        if kind == 0x04 && self.gathered.is_some() && !is_here && length as usize > PDV_HEADER_BYTES
+        {
+            if !self.fill(HEADER_BYTES + PDV_HEADER_BYTES).await? {
+                return Ok(Pdu::Closed);
+            }
+            self.value = only_value(&self.buffer[HEADER_BYTES..], length);
+            if self.value.is_some() {
+                self.buffer.advance(HEADER_BYTES + PDV_HEADER_BYTES);
+                return self.read_value().await;
+            }
+        }
         if !self.fill(HEADER_BYTES + length as usize).await? {
             return Ok(Pdu::Closed);
         }
@@ -135,6 +197,47 @@ impl<S: Transport> Wire<S> {
             });
         }
         Ok(decode(&frame))
+    }
+
+    /// Reads the value under way to its end, or until its buffer is full.
+    async fn read_value(&mut self) -> io::Result<Pdu> {
+        let (Some(value), Some(gathered)) = (&mut self.value, &mut self.gathered) else {
+            // Whoever took the buffer in the middle of a value lost the thread.
+            return Ok(invalid(AbortReason::NotSpecified, "internal failure"));
+        };
+        while value.left > 0 && gathered.room() > 0 {
+            let came = match self.buffer.is_empty() {
+                false => {
+                    let here = self.buffer.len().min(value.left);
+                    let came = gathered.push(&self.buffer[..here]);
+                    self.buffer.advance(came);
+                    came
+                }
+                true => {
+                    let came = self.stream.read(gathered.spare(value.left)).await?;
+                    if came == 0 {
+                        return Ok(Pdu::Closed);
+                    }
+                    gathered.advance(came);
+                    if came < READ_AHEAD_BYTES && came < value.left {
+                        self.stream.acknowledge_quickly();
+                    }
+                    came
+                }
+            };
+            value.left -= came;
+            value.came += came;
+        }
+        let is_whole = value.left == 0;
+        let gathered = Gathered {
+            context: value.context,
+            bytes: std::mem::take(&mut value.came),
+            is_last: is_whole && value.is_last,
+        };
+        if is_whole {
+            self.value = None;
+        }
+        Ok(Pdu::Gathered(gathered))
     }
 
     /// Reads until `bytes` are there; false when the peer closed before.
@@ -152,6 +255,15 @@ impl<S: Transport> Wire<S> {
         }
         Ok(true)
     }
+}
+
+/// The value of a data set that fills a P-DATA-TF body of `length` bytes, from its header.
+fn only_value(body: &[u8], length: u32) -> Option<Value> {
+    let [a, b, c, d, context, control, ..] = *body else { return None };
+    let value = u32::from_be_bytes([a, b, c, d]);
+    let (is_command, is_last) = (control & 1 != 0, control & 2 != 0);
+    let fits = value >= 2 && value.checked_add(4) == Some(length) && !is_command;
+    fits.then_some(Value { context, is_last, left: value as usize - 2, came: 0 })
 }
 
 fn invalid(reason: AbortReason, what: &'static str) -> Pdu {

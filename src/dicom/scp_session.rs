@@ -21,6 +21,7 @@ use crate::dicom::command::field;
 use crate::dicom::negotiation::Context;
 use crate::dicom::negotiation::Service;
 use crate::dicom::pdu::AbortReason;
+use crate::dicom::pdu::Gathered;
 use crate::dicom::pdu::Pdv;
 use crate::dicom::pdu::Transport;
 use crate::dicom::pdu::next_pdv;
@@ -40,7 +41,8 @@ use crate::dicom::storage_scp::StoreRequest;
 use crate::dicom::storage_scp::Tally;
 
 /// Bytes of a data set that are gathered before the handler gets them.
-const CHUNK_BYTES: usize = 1 << 20;
+pub const CHUNK_BYTES: usize = 1 << 20;
+const NOT_ACCEPTED: &str = "presentation context was not accepted";
 /// How much of a data set that was answered already (too large) is still read and thrown away.
 const AFTERMATH_BYTES_MAX: u64 = 64 << 20;
 /// A report goes on the requester's association if it has said nothing for this long after the
@@ -72,7 +74,6 @@ pub async fn run<S: Transport>(
         contexts: BTreeMap::new(),
         peer_pdu_bytes_max: 0,
         message: Message::None,
-        pending: BytesMut::new(),
         message_deadline: None,
         stop_at: None,
         reports: VecDeque::new(),
@@ -119,9 +120,6 @@ struct Session<'a, S> {
     contexts: BTreeMap<u8, Context>,
     peer_pdu_bytes_max: u32,
     message: Message,
-    /// Bytes of a data set that the handler has not got yet. One buffer for all messages: it is
-    /// used again as soon as the handler has let go of the last chunk.
-    pending: BytesMut,
     /// When the message under way has to be whole.
     message_deadline: Option<Instant>,
     /// When everything has to end, once the node stops.
@@ -194,6 +192,10 @@ impl<S: Transport> Session<'_, S> {
                             }
                         }
                     }
+                }
+                Indication::Gathered(gathered) => {
+                    place.pace(gathered.bytes).await;
+                    self.take_gathered(gathered).await?;
                 }
                 Indication::ReleaseRequest => {
                     let unfinished = !matches!(self.message, Message::None);
@@ -306,8 +308,7 @@ impl<S: Transport> Session<'_, S> {
     /// Takes one fragment.
     async fn take(&mut self, pdv: Pdv) -> Result<(), LinkError> {
         if !self.contexts.contains_key(&pdv.context) {
-            let why = "presentation context was not accepted";
-            return Err(self.broken(AbortReason::InvalidParameter, why).await);
+            return Err(self.broken(AbortReason::InvalidParameter, NOT_ACCEPTED).await);
         }
         match (&mut self.message, pdv.is_command) {
             (Message::None, true) => {
@@ -383,10 +384,12 @@ impl<S: Transport> Session<'_, S> {
                 Err(refusal) => Err(refusal),
             };
             let fate = match begun {
-                Ok(sink) => Fate::Stored(sink),
+                Ok(sink) => {
+                    self.link.wire().gather(self.shared.buffers.take());
+                    Fate::Stored(sink)
+                }
                 Err(refusal) => Fate::Refused(refusal),
             };
-            self.pending.clear();
             self.message = Message::Data { context, command, received: 0, fate };
             return Ok(());
         }
@@ -468,11 +471,8 @@ impl<S: Transport> Session<'_, S> {
     }
 
     async fn take_data(&mut self, pdv: Pdv) -> Result<(), LinkError> {
-        let bytes_max = self.shared.config.object_bytes_max;
         let Message::Data { received, fate, .. } = &mut self.message else { return Ok(()) };
-        let pending = &mut self.pending;
         *received += pdv.data.len() as u64;
-        let received = *received;
         if let Fate::Gathered(_, bytes) = fate {
             match bytes.len() + pdv.data.len() <= SERVICE_BYTES_MAX {
                 true => bytes.extend_from_slice(&pdv.data),
@@ -482,23 +482,72 @@ impl<S: Transport> Session<'_, S> {
                 }
             }
         }
-        if let Fate::Stored(sink) = fate
-            && received <= bytes_max
-        {
+        let nothing_yet = self.link.wire().gathered().is_none_or(|gathered| gathered.is_empty());
+        if nothing_yet && pdv.is_last {
             // A data set in one fragment is handed on as it came.
-            let chunk = match pending.is_empty() && pdv.is_last {
-                true => Some(pdv.data.clone()),
-                false => {
-                    pending.extend_from_slice(&pdv.data);
-                    (pdv.is_last || pending.len() >= CHUNK_BYTES).then(|| pending.split().freeze())
+            self.hand_on(pdv.data).await;
+        } else {
+            let mut rest = &pdv.data[..];
+            while let Some(gathered) = self.link.wire().gathered().filter(|_| !rest.is_empty()) {
+                rest = &rest[gathered.push(rest)..];
+                if gathered.room() == 0 {
+                    self.hand_on_gathered(false).await;
                 }
-            };
-            if let Some(chunk) = chunk
-                && let Err(refusal) = sink.write(chunk).await
-            {
-                *fate = Fate::Refused(refusal);
+            }
+            if pdv.is_last {
+                self.hand_on_gathered(true).await;
             }
         }
+        self.data_came(pdv.is_last).await
+    }
+
+    /// Takes bytes that the link has put where they are gathered.
+    async fn take_gathered(&mut self, came: Gathered) -> Result<(), LinkError> {
+        let received = match &mut self.message {
+            Message::Data { context, received, .. } if *context == came.context => received,
+            Message::None | Message::Command { .. } | Message::Data { .. } => {
+                let (reason, why) = match self.contexts.contains_key(&came.context) {
+                    true => (AbortReason::UnexpectedParameter, "two messages interleaved"),
+                    false => (AbortReason::InvalidParameter, NOT_ACCEPTED),
+                };
+                return Err(self.broken(reason, why).await);
+            }
+        };
+        *received += came.bytes as u64;
+        let is_full = self.link.wire().gathered().is_none_or(|gathered| gathered.room() == 0);
+        if came.is_last || is_full {
+            self.hand_on_gathered(came.is_last).await;
+        }
+        self.data_came(came.is_last).await
+    }
+
+    /// Hands on what is gathered, and begins anew unless the data set is over.
+    async fn hand_on_gathered(&mut self, is_last: bool) {
+        if let Some(gathered) = self.link.wire().take_gathered().filter(|full| !full.is_empty()) {
+            self.hand_on(gathered.freeze()).await;
+        }
+        if !is_last {
+            self.link.wire().gather(self.shared.buffers.take());
+        }
+    }
+
+    /// Gives the handler the next bytes of the instance that comes, if it is wanted.
+    async fn hand_on(&mut self, chunk: Bytes) {
+        let bytes_max = self.shared.config.object_bytes_max;
+        if let Message::Data { received, fate, .. } = &mut self.message
+            && let Fate::Stored(sink) = fate
+            && *received <= bytes_max
+            && let Err(refusal) = sink.write(chunk).await
+        {
+            *fate = Fate::Refused(refusal);
+        }
+    }
+
+    /// Looks at the limits, and answers when the data set is whole.
+    async fn data_came(&mut self, is_last: bool) -> Result<(), LinkError> {
+        let bytes_max = self.shared.config.object_bytes_max;
+        let Message::Data { received, fate, .. } = &self.message else { return Ok(()) };
+        let received = *received;
         if received > bytes_max && !matches!(fate, Fate::Answered) {
             // The end may never come (P99), so this is answered before it.
             let limit = bytes_max >> 20;
@@ -510,7 +559,7 @@ impl<S: Transport> Session<'_, S> {
             self.message = Message::None;
             return Err(self.link.abort_as_user("endless data set").await);
         }
-        if pdv.is_last { self.end_of_data().await } else { Ok(()) }
+        if is_last { self.end_of_data().await } else { Ok(()) }
     }
 
     async fn end_of_data(&mut self) -> Result<(), LinkError> {

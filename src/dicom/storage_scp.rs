@@ -27,12 +27,18 @@ use crate::dicom::access::Peer;
 use crate::dicom::config::Config;
 use crate::dicom::negotiation::Rejection;
 use crate::dicom::scp_session;
+use crate::dicom::scp_session::CHUNK_BYTES;
 use crate::dicom::service::ServiceHandler;
 use crate::dicom::sources::Sources;
 use crate::dicom::status::Status;
 use crate::dicom::tls;
 use crate::dicom::users::Users;
+use crate::domain::aligned::Pool;
 use crate::domain::clock::SystemClock;
+use crate::domain::uid::StudyUid;
+
+/// Buffers that are kept while no data set comes.
+const SPARE_BUFFERS: usize = 8;
 
 /// Decides what happens to one C-STORE.
 #[async_trait]
@@ -54,6 +60,10 @@ pub trait StorageHandler: Send + Sync + 'static {
 /// Where one data set goes. Dropped unfinished it leaves nothing behind.
 #[async_trait]
 pub trait InstanceSink: Send {
+    /// Only an instance of this study is wanted: another is refused with A900. C-STORE never says
+    /// this; the store's sink has to keep to it.
+    fn expect_study(&mut self, _study: &StudyUid) {}
+
     /// Takes the next bytes, in order. The sender waits while this does.
     async fn write(&mut self, chunk: Bytes) -> Result<(), Refusal>;
 
@@ -157,6 +167,8 @@ pub struct Shared {
     pub config: Arc<Config>,
     pub handler: Arc<dyn StorageHandler>,
     pub stop: CancellationToken,
+    /// Where data sets are gathered. A silent association has none of them.
+    pub buffers: Arc<Pool>,
     pub users: Users,
     pub access: Access,
     pub sources: Arc<Sources>,
@@ -198,6 +210,7 @@ impl Shared {
             config,
             handler,
             stop,
+            buffers: Pool::new(CHUNK_BYTES, SPARE_BUFFERS),
             access,
             sources,
             open: Mutex::new(HashMap::new()),

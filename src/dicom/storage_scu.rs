@@ -603,40 +603,73 @@ impl Head {
     pub fn read(path: &Path) -> Result<Head, HeadError> {
         let mut file = File::open(path)?;
         let file_bytes = file.metadata()?.len();
-        let mut head = Vec::new();
-        file.by_ref().take(META_BYTES_MAX).read_to_end(&mut head)?;
+        let mut bytes = Vec::new();
+        file.by_ref().take(META_BYTES_MAX).read_to_end(&mut bytes)?;
+        let meta = match Meta::parse(&bytes) {
+            Err(HeadError::NotPart10) => return Head::bare(file, file_bytes),
+            meta => meta?,
+        };
+        let data_bytes = file_bytes.saturating_sub(meta.data_at);
+        if data_bytes == 0 {
+            return Err(HeadError::Empty);
+        }
+        file.seek(SeekFrom::Start(meta.data_at))?;
+        let reader = io::BufReader::with_capacity(64 * 1024, file);
+        let facts =
+            scan(reader, data_bytes, &meta.syntax, &ScanLimits::default()).unwrap_or_default();
+        meta.head(&facts.sop_class_uid, &facts.sop_instance_uid, data_bytes)
+    }
+
+    /// The same of a file of which these are the first bytes: class and instance are those that
+    /// the data set begins with, else those of the meta information. `data_bytes` counts `bytes`.
+    pub fn of_bytes(bytes: &[u8]) -> Result<Head, HeadError> {
+        let meta = Meta::parse(bytes)?;
+        let data = bytes.get(meta.data_at as usize..).unwrap_or_default();
+        if data.is_empty() {
+            return Err(HeadError::Empty);
+        }
+        let (class, instance) = leading_uids(data, &meta.syntax);
+        meta.head(&class, &instance, data.len() as u64)
+    }
+}
+
+/// File meta information, not yet compared with the data set.
+struct Meta {
+    class: String,
+    instance: String,
+    syntax: TransferSyntaxUid,
+    data_at: u64,
+}
+
+impl Meta {
+    fn parse(head: &[u8]) -> Result<Meta, HeadError> {
         let mut at = match (head.get(128..PREAMBLE_BYTES), head.get(..4)) {
             (Some(b"DICM"), _) => PREAMBLE_BYTES,
             // File meta information without the preamble.
             (_, Some([2, 0, 0, 0])) => 0,
-            (_, _) => return Head::bare(file, file_bytes),
+            (_, _) => return Err(HeadError::NotPart10),
         };
         let mut found: BTreeMap<u16, String> = BTreeMap::new();
-        while let Some(element) = meta_element(&head, at)? {
+        while let Some(element) = meta_element(head, at)? {
             at = element.end;
             let text: String = element.value.iter().take(66).map(|&b| char::from(b)).collect();
             found.insert(element.number, text.trim_matches(['\0', ' ']).to_owned());
         }
-        let data_at = at as u64;
-        let data_bytes = file_bytes.saturating_sub(data_at);
         let uid = |number: u16| found.get(&number).cloned().unwrap_or_default();
         let syntax = TransferSyntaxUid::parse(&uid(0x0010)).map_err(|_| HeadError::BadMeta)?;
-        if data_bytes == 0 {
-            return Err(HeadError::Empty);
-        }
-        file.seek(SeekFrom::Start(data_at))?;
-        let reader = io::BufReader::with_capacity(64 * 1024, file);
-        let facts = scan(reader, data_bytes, &syntax, &ScanLimits::default()).unwrap_or_default();
-        let (class, instance) = (uid(0x0002), uid(0x0003));
-        let class = SopClassUid::parse(&facts.sop_class_uid).or(SopClassUid::parse(&class));
-        let instance =
-            SopInstanceUid::parse(&facts.sop_instance_uid).or(SopInstanceUid::parse(&instance));
+        Ok(Meta { class: uid(0x0002), instance: uid(0x0003), syntax, data_at: at as u64 })
+    }
+
+    /// What the data set says of itself counts, where it says it.
+    fn head(self, class: &str, instance: &str, data_bytes: u64) -> Result<Head, HeadError> {
+        let class = SopClassUid::parse(class).or(SopClassUid::parse(&self.class));
+        let instance = SopInstanceUid::parse(instance).or(SopInstanceUid::parse(&self.instance));
         match (class, instance) {
             (Ok(class), Ok(instance)) => Ok(Head {
                 sop_class_uid: class.to_string(),
                 sop_instance_uid: instance.to_string(),
-                transfer_syntax_uid: syntax.to_string(),
-                data_at,
+                transfer_syntax_uid: self.syntax.to_string(),
+                data_at: self.data_at,
                 data_bytes,
             }),
             (_, _) => Err(HeadError::BadMeta),
@@ -670,6 +703,42 @@ impl Head {
         }
         Err(HeadError::NotPart10)
     }
+}
+
+/// SOP Class and SOP Instance UID of a data set of which these are the first bytes; empty where
+/// they are not found. They stand in its first group, before any sequence that could be long.
+fn leading_uids(data: &[u8], syntax: &TransferSyntaxUid) -> (String, String) {
+    let (mut class, mut instance) = (String::new(), String::new());
+    let implicit = syntax.as_str() == uids::IMPLICIT_VR_LITTLE_ENDIAN;
+    let deflated = syntax.as_str() == uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN;
+    if deflated || syntax.as_str() == negotiation::EXPLICIT_VR_BIG_ENDIAN {
+        return (class, instance);
+    }
+    let mut at = 0;
+    while let Some(head) = data.get(at..at + 8) {
+        let word = |i: usize| u16::from_le_bytes([head[i], head[i + 1]]);
+        let (group, number) = (word(0), word(2));
+        let long = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        let is_long = matches!(&head[4..6], b"OB" | b"OW" | b"SQ" | b"UC" | b"UN" | b"UR" | b"UT");
+        let (length, from) = match (implicit, is_long) {
+            (true, _) => (long(&head[4..8]), at + 8),
+            (false, false) => (word(6).into(), at + 8),
+            (false, true) => match data.get(at + 8..at + 12) {
+                Some(length) => (long(length), at + 12),
+                None => break,
+            },
+        };
+        let end = from.saturating_add(length as usize);
+        let Some(value) = data.get(from..end).filter(|_| group <= 0x0008) else { break };
+        let text = || String::from_utf8_lossy(value).trim_matches(['\0', ' ']).to_owned();
+        match (group, number) {
+            (0x0008, 0x0016) => class = text(),
+            (0x0008, 0x0018) => instance = text(),
+            _ => {}
+        }
+        at = end;
+    }
+    (class, instance)
 }
 
 struct MetaElement<'a> {

@@ -40,7 +40,8 @@ fn is_invisible(c: char) -> bool {
 
 /// Two lowercase hexadecimal digits for each byte.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
 /// A probability in per cent, whole numbers, without a space (as in clinical writing, and so

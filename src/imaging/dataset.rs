@@ -18,6 +18,8 @@ use dicom_core::VR;
 use dicom_dictionary_std::StandardDataDictionary;
 use dicom_dictionary_std::tags;
 use dicom_dictionary_std::uids;
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::dicom::charset;
 use crate::dicom::scan;
@@ -78,6 +80,13 @@ pub struct PixelElement {
     pub length: Option<u64>,
 }
 
+/// A value that stays in the source: its first byte and its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    pub offset: u64,
+    pub length: u64,
+}
+
 trait ReadSeek: Read + Seek + Send {}
 impl<T: Read + Seek + Send> ReadSeek for T {}
 
@@ -92,6 +101,8 @@ pub struct DataSet {
     character_set: Vec<String>,
     source: Box<dyn ReadSeek>,
     source_bytes: u64,
+    /// Whether positions of the source are those of the file: it was not inflated.
+    pub in_file: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -100,6 +111,7 @@ struct Entry {
     vr: VR,
     range: Range<usize>,
     encoding: Encoding,
+    outside: Option<Span>,
 }
 
 impl DataSet {
@@ -151,6 +163,7 @@ impl DataSet {
             character_set: Vec::new(),
             source: window.source,
             source_bytes,
+            in_file: !deflated,
         };
         let set = opened.fields().plain_strings(tags::SPECIFIC_CHARACTER_SET);
         opened.character_set = set;
@@ -164,6 +177,7 @@ impl DataSet {
             vr: entry.vr,
             bytes: &self.buffer[entry.range.clone()],
             encoding: entry.encoding,
+            outside: entry.outside,
         });
         Fields { elements: elements.collect(), character_set: &self.character_set }
     }
@@ -514,7 +528,8 @@ fn scan(
         if head.tag.0 == 0xfffe {
             return Err(Unreadable::Malformed { what: "a delimiter out of place", at: at as u64 });
         }
-        let mut entry = Entry { tag: head.tag, vr: head.vr, range: value..value, encoding };
+        let (tag, vr, range, outside) = (head.tag, head.vr, value..value, None);
+        let mut entry = Entry { tag, vr, range, encoding, outside };
         if head.length == UNDEFINED {
             let un = head.vr == VR::UN && !encoding.implicit;
             entry.encoding = if un { IMPLICIT } else { encoding };
@@ -523,7 +538,9 @@ fn scan(
             entry.range.end = end;
             at = next;
         } else if head.length > VALUE_MAX_BYTES && head.vr != VR::SQ {
-            window.skip(value, head.length.into())?;
+            let length = head.length.into();
+            entry.outside = Some(Span { offset: window.cut + value as u64, length });
+            window.skip(value, length)?;
             at = value;
         } else {
             entry.range.end = value + head.length as usize;
@@ -552,6 +569,8 @@ pub struct Element<'a> {
     pub vr: VR,
     pub bytes: &'a [u8],
     pub encoding: Encoding,
+    /// Where a value is that was stepped over; `bytes` is empty then.
+    pub outside: Option<Span>,
 }
 
 /// The elements of a data set or of an item, in their order.
@@ -570,7 +589,8 @@ impl<'a> Fields<'a> {
         while at < bytes.len() && elements.len() <= ELEMENTS_MAX {
             let Ok(head) = element_head(&mut feed, at, encoding) else { break };
             let value = at + head.bytes;
-            let mut element = Element { tag: head.tag, vr: head.vr, bytes: &[], encoding };
+            let (tag, vr) = (head.tag, head.vr);
+            let mut element = Element { tag, vr, bytes: &[], encoding, outside: None };
             if head.length == UNDEFINED {
                 let un = head.vr == VR::UN && !encoding.implicit;
                 element.encoding = if un { IMPLICIT } else { encoding };
@@ -596,9 +616,19 @@ impl<'a> Fields<'a> {
         self.elements.iter().find(|e| e.tag == tag && !e.bytes.is_empty()).copied()
     }
 
+    /// All of them, as they stand.
+    pub fn elements(&self) -> &[Element<'a>] {
+        &self.elements
+    }
+
     /// Items of a sequence, at most `max`.
     pub fn items(&self, tag: Tag, max: usize) -> Vec<Fields<'a>> {
         let Some(sequence) = self.get(tag) else { return Vec::new() };
+        self.items_of(sequence, max)
+    }
+
+    /// The same of an element of these fields.
+    pub fn items_of(&self, sequence: Element<'a>, max: usize) -> Vec<Fields<'a>> {
         let encoding = sequence.encoding;
         let (bytes, mut feed) = (sequence.bytes, sequence.bytes);
         let mut items = Vec::new();
@@ -640,6 +670,18 @@ impl<'a> Fields<'a> {
         };
         let values = charset::decode_values(bytes, &sets, vr);
         values.iter().map(|text| clean(text)).collect()
+    }
+
+    /// Text values of an element, decoded by the data set's character sets where `vr` knows them,
+    /// without padding and else as they stand.
+    pub fn texts(&self, element: Element<'a>, vr: VR) -> Vec<String> {
+        let sets: Vec<&str> = match vr {
+            VR::LO | VR::LT | VR::PN | VR::SH | VR::ST | VR::UC | VR::UT => {
+                self.character_set.iter().map(String::as_str).collect()
+            }
+            _ => Vec::new(),
+        };
+        charset::decode_values(element.bytes, &sets, vr)
     }
 
     /// Values of a VR that knows no character sets (CS, UI, DS, IS …).

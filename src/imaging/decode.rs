@@ -13,6 +13,7 @@ use crate::imaging::codec;
 use crate::imaging::dataset;
 use crate::imaging::dataset::DataSet;
 use crate::imaging::dataset::PixelElement;
+use crate::imaging::dataset::Span;
 use crate::imaging::encapsulated::Fragments;
 use crate::imaging::native;
 use crate::imaging::palette::Palette;
@@ -272,6 +273,18 @@ impl Image {
             return Err(ImagingError::undecodable("the decoded frame has another size"));
         }
         Ok(Frame { rows: shape.rows, columns: shape.columns, colour, values })
+    }
+
+    /// Where frame `number` (from 0) lies in the source, when it is not compressed and its bytes
+    /// are in the order of Explicit VR Little Endian.
+    pub fn native_span(&self, number: u32) -> Option<Span> {
+        match &self.packing {
+            Packing::Native { offset, length, big } => {
+                let source = native::Source { offset: *offset, length: *length, big: *big };
+                native::span(&self.shape, &source, number)
+            }
+            Packing::Encapsulated(_) => None,
+        }
     }
 
     /// The look-up table of a PALETTE COLOR image.

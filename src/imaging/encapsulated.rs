@@ -4,6 +4,7 @@ use dicom_dictionary_std::tags;
 
 use crate::imaging::ImagingError;
 use crate::imaging::dataset::DataSet;
+use crate::imaging::dataset::Span;
 use crate::imaging::dataset::Unreadable;
 
 /// Fragments of one value; a frame of the largest object has a few thousand.
@@ -54,6 +55,14 @@ impl Fragments {
         };
         first.push(fragments.len());
         Ok(Fragments { fragments, first })
+    }
+
+    /// Where the code stream of frame `number` (from 0) lies in the source.
+    pub fn spans(&self, number: u32) -> Vec<Span> {
+        let number = number as usize;
+        let mine = &self.fragments[self.first[number]..self.first[number + 1]];
+        let span = |f: &Fragment| Span { offset: f.offset, length: f.length.into() };
+        mine.iter().map(span).collect()
     }
 
     /// The code stream of frame `number` (from 0).

@@ -2,10 +2,14 @@
 
 pub mod dataset;
 pub mod decode;
+pub mod frames;
 pub mod inspect;
+pub mod json;
 pub mod measure;
 pub mod picture;
 pub mod select;
+pub mod show;
+pub mod transcode;
 pub mod window;
 pub mod wrap;
 

@@ -2,6 +2,7 @@
 
 use crate::imaging::ImagingError;
 use crate::imaging::dataset::DataSet;
+use crate::imaging::dataset::Span;
 use crate::imaging::decode::Decoded;
 use crate::imaging::decode::Photometric;
 use crate::imaging::decode::Shape;
@@ -28,12 +29,8 @@ pub fn frame(
     if shape.bits_allocated == 1 {
         return bits(data, shape, source, number).map(|values| (values, Decoded::AsStored));
     }
-    let pixels = shape.pixels() as u64;
     let bytes_per_sample = u64::from(shape.bits_allocated / 8);
-    let whole = pixels * shape.samples as u64 * bytes_per_sample;
-    let is_422 = matches!(shape.photometric, Photometric::YbrFull422 | Photometric::YbrPartial422);
-    let subsampled = is_422 && !holds_all_samples(whole, source.length, shape.frames);
-    let frame_bytes = if subsampled { pixels * 2 * bytes_per_sample } else { whole };
+    let (frame_bytes, subsampled) = frame_bytes(shape, source);
     if subsampled && (shape.columns % 2 == 1 || shape.bits_allocated != 8) {
         return Err(ImagingError::undecodable("4:2:2 with odd Columns or more than 8 bits"));
     }
@@ -46,6 +43,26 @@ pub fn frame(
     let values = to_values(bytes, shape, source.big)?;
     let values = if shape.planar && !subsampled { interleave(values) } else { values };
     Ok((values, Decoded::AsStored))
+}
+
+/// Where frame `number` lies in the source, when its bytes are those of Explicit VR Little Endian.
+pub fn span(shape: &Shape, source: &Source, number: u32) -> Option<Span> {
+    if source.big || shape.bits_allocated < 8 {
+        return None;
+    }
+    let (length, _) = frame_bytes(shape, source);
+    let start = u64::from(number) * length;
+    (start + length <= source.length).then_some(Span { offset: source.offset + start, length })
+}
+
+/// Bytes of one frame, and whether its chrominance is halved.
+fn frame_bytes(shape: &Shape, source: &Source) -> (u64, bool) {
+    let pixels = shape.pixels() as u64;
+    let bytes_per_sample = u64::from(shape.bits_allocated / 8);
+    let whole = pixels * shape.samples as u64 * bytes_per_sample;
+    let is_422 = matches!(shape.photometric, Photometric::YbrFull422 | Photometric::YbrPartial422);
+    let subsampled = is_422 && !holds_all_samples(whole, source.length, shape.frames);
+    (if subsampled { pixels * 2 * bytes_per_sample } else { whole }, subsampled)
 }
 
 /// Whether a value declared 4:2:2 holds three samples for each pixel all the same (some

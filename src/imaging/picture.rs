@@ -230,7 +230,7 @@ fn scaled(width: usize, height: usize, aspect: f64, edge: u32) -> (u32, u32) {
     (whole(w), whole(h))
 }
 
-fn resize(raster: &Raster, width: u32, height: u32) -> Result<Vec<u8>, ImagingError> {
+pub fn resize(raster: &Raster, width: u32, height: u32) -> Result<Vec<u8>, ImagingError> {
     let (from_width, from_height) = (raster.width as u32, raster.height as u32);
     if (from_width, from_height) == (width, height) {
         return Ok(raster.pixels.clone());
@@ -246,7 +246,7 @@ fn resize(raster: &Raster, width: u32, height: u32) -> Result<Vec<u8>, ImagingEr
     Ok(scaled.into_vec())
 }
 
-fn compress(
+pub fn compress(
     pixels: &[u8],
     width: u32,
     height: u32,

@@ -196,6 +196,12 @@ fn padding(top: &Fields<'_>, signed: bool) -> Option<[f64; 2]> {
 /// Renders a frame with the header's own view (`window` = `None`) or with a named window in
 /// modality units.
 pub fn render(image: &Image, frame: &Frame, number: u32, window: Option<&Window>) -> Raster {
+    let linear = |w: &Window| Voi::Linear { center: w.center, width: w.width.max(1.0) };
+    render_by(image, frame, number, window.map(linear))
+}
+
+/// The same with any function from modality units to grey.
+pub fn render_by(image: &Image, frame: &Frame, number: u32, voi: Option<Voi>) -> Raster {
     let (width, height) = (frame.columns, frame.rows);
     let raster = |samples, pixels| Raster { width, height, samples, pixels };
     match (frame.colour, image.palette()) {
@@ -207,7 +213,7 @@ pub fn render(image: &Image, frame: &Frame, number: u32, window: Option<&Window>
         }
         (Colour::Monochrome1 | Colour::Monochrome2 | Colour::Palette, _) => {
             let transform = Transform::of(image, number);
-            raster(1, grey(frame, &transform, window))
+            raster(1, grey(frame, &transform, voi))
         }
     }
 }
@@ -237,17 +243,15 @@ fn rgb(values: &Values, bits_stored: u32) -> Vec<u8> {
     }
 }
 
-fn grey(frame: &Frame, transform: &Transform, window: Option<&Window>) -> Vec<u8> {
-    let own = match window {
-        Some(window) => Some(Voi::Linear { center: window.center, width: window.width.max(1.0) }),
-        None => transform.own.clone(),
-    };
+fn grey(frame: &Frame, transform: &Transform, asked: Option<Voi>) -> Vec<u8> {
+    let is_asked = asked.is_some();
+    let own = asked.or_else(|| transform.own.clone());
     let inverted = frame.colour == Colour::Monochrome1;
     if let Some(voi) = own {
         let pixels = map(&frame.values, transform, &voi, inverted);
         let is_flat = pixels.iter().all(|pixel| *pixel == pixels[0]);
         // A window of the profile may well show nothing; the object's own may not.
-        if window.is_some() || !is_flat {
+        if is_asked || !is_flat {
             return pixels;
         }
     }
@@ -338,9 +342,9 @@ mod tests {
 
     #[test]
     fn a_profiles_window_is_in_hounsfield_units() {
-        let window = Window { name: "lung".into(), center: -600.0, width: 1500.0 };
+        let window = Voi::Linear { center: -600.0, width: 1500.0 };
         let frame = frame(Colour::Monochrome2, vec![0, 424, 2000]);
-        assert_eq!(grey(&frame, &transform(None, None), Some(&window)), [55, 128, 255]);
+        assert_eq!(grey(&frame, &transform(None, None), Some(window)), [55, 128, 255]);
     }
 
     #[test]

@@ -370,7 +370,7 @@ impl Committer {
             })
         };
         let objects: Vec<Object<'_>> = kept()
-            .map(|(path, small)| Object { path, parts: [&small.head, &small.data] })
+            .map(|(path, small)| Object { path, head: &small.head, data: &small.data })
             .collect();
         self.ledger.next_file()?;
         let before = self.ledger.end();

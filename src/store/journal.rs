@@ -12,8 +12,10 @@
 //! head         = "PRJRNL01", state u32 (1: live), 0 u32, segment u64, offset u64, number u64,
 //!                hash [32] (the end of the ledger before the first record), CRC-32 u32
 //! record       = mark [4], CRC-32 u32, length u64, number u64, hash [32], payload length u32,
-//!                objects u32, payload, objects (path length u32, 0 u32, length u64, path, bytes)
-//! CRC-32       = of all that follows it; length: bytes of the record without padding
+//!                objects u32, payload, for each object: path length u32, head length u32,
+//!                data length u64, path, head; padding; then the data of each object, padded
+//! CRC-32       = of the rest of the record's head, payload and objects, and of all data
+//! length       = up to the first padding
 //! ```
 //! All numbers are little-endian. A record continues the one before it by number and hash, as in
 //! the ledger: what an earlier use of the file left behind does not.
@@ -22,6 +24,7 @@ use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
+use std::io::IoSlice;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -40,27 +43,24 @@ use crate::store::settle::Unsettled;
 
 const MAGIC: &[u8; 8] = b"PRJRNL01";
 const MARK: [u8; 4] = [0xA7, b'J', b'R', b'N'];
-/// Length, offset and memory of every write are multiples of it: what O_DIRECT asks for.
-pub const BLOCK: usize = 4096;
+pub use crate::domain::aligned::BLOCK;
 const HEAD: usize = 84;
 const RECORD_HEAD: usize = 64;
 const OBJECT_HEAD: usize = 16;
 /// Files that are used in turn. When all wait to be settled, commits wait too.
 const SEGMENTS_MAX: u64 = 8;
+/// Pieces of memory that Linux writes by one call (IOV_MAX).
+const PARTS_MAX: usize = 1024;
 
 /// The Part 10 bytes of one instance on their way into the journal.
 #[derive(Debug, Clone, Copy)]
 pub struct Object<'a> {
     /// Relative to the data folder.
     pub path: &'a str,
-    /// Preamble with file meta information, and data set.
-    pub parts: [&'a [u8]; 2],
-}
-
-impl Object<'_> {
-    fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.len()).sum()
-    }
+    /// Preamble with file meta information.
+    pub head: &'a [u8],
+    /// The data set. Aligned to [`BLOCK`] it is written as it is, else copied.
+    pub data: &'a [u8],
 }
 
 /// How a group is made durable.
@@ -153,10 +153,10 @@ impl Journal {
         objects: &[Object<'_>],
         ledger: &Arc<File>,
     ) -> Result<(), StoreError> {
-        let objects_bytes: usize =
-            objects.iter().map(|object| OBJECT_HEAD + object.path.len() + object.len()).sum();
-        let length = RECORD_HEAD + payload.len() + objects_bytes;
-        let padded = length.next_multiple_of(BLOCK) as u64;
+        let heads = objects.iter().map(|o| OBJECT_HEAD + o.path.len() + o.head.len());
+        let length = RECORD_HEAD + payload.len() + heads.sum::<usize>();
+        let data = objects.iter().map(|object| object.data.len().next_multiple_of(BLOCK));
+        let padded = (length.next_multiple_of(BLOCK) + data.sum::<usize>()) as u64;
         if padded + BLOCK as u64 > self.segment_bytes {
             let limit = self.segment_bytes as usize;
             return Err(StoreError::TooLarge { size: length, limit });
@@ -178,8 +178,8 @@ impl Journal {
         let mark = self.staging.len();
         self.staging.put_record(mark, length, after, payload, objects);
         let path = segment_path(&self.folder, number);
-        let written = self.write(&file, begun_at);
-        at += self.staging.len() as u64;
+        let written = self.write(&file, begun_at, objects);
+        at += (mark as u64) + padded;
         let active = self.active.get_or_insert(Active {
             number,
             file,
@@ -200,17 +200,23 @@ impl Journal {
         Ok(())
     }
 
-    #[cfg(not(test))]
-    fn write(&self, file: &File, at: u64) -> io::Result<()> {
-        file.write_all_at(self.staging.bytes(), at)
-    }
-
-    #[cfg(test)]
-    fn write(&self, file: &File, at: u64) -> io::Result<()> {
-        match *self.fault.lock().unwrap() {
-            Some(Fault::Sync) => Err(io::Error::from_raw_os_error(5)),
-            Some(Fault::Full(_)) | None => file.write_all_at(self.staging.bytes(), at),
+    /// Writes what is staged, with the data that stands aligned in memory already in its places.
+    fn write(&self, file: &File, at: u64, objects: &[Object<'_>]) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(Fault::Sync) = *self.fault.lock().unwrap() {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
         }
+        let mut staged = self.staging.bytes();
+        let mut parts = Vec::with_capacity(2 * objects.len() + 1);
+        for (object, &staged_before) in objects.iter().zip(&self.staging.breaks) {
+            let (before, rest) =
+                staged.split_at(staged_before - (self.staging.len() - staged.len()));
+            parts.push(IoSlice::new(before));
+            parts.push(IoSlice::new(&object.data[..whole_blocks(object.data)]));
+            staged = rest;
+        }
+        parts.push(IoSlice::new(staged));
+        write_all_vectored(file, &mut parts, at)
     }
 
     /// Notes what has to be synced before the file with the last record is used again.
@@ -269,6 +275,31 @@ impl Journal {
         self.settler.finish()?;
         at_rest(&self.folder)
     }
+}
+
+/// Bytes at the start of `data` that can be written from where they are.
+fn whole_blocks(data: &[u8]) -> usize {
+    match data.as_ptr().align_offset(BLOCK) {
+        0 => data.len() - data.len() % BLOCK,
+        _ => 0,
+    }
+}
+
+fn write_all_vectored(file: &File, mut parts: &mut [IoSlice<'_>], mut at: u64) -> io::Result<()> {
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        let few = parts.len().min(PARTS_MAX);
+        match rustix::io::pwritev(file, &parts[..few], at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                at += written as u64;
+                IoSlice::advance_slices(&mut parts, written);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Says in every file that it holds nothing that is not elsewhere.
@@ -375,8 +406,7 @@ pub struct Record<'a> {
     pub number: u64,
     pub hash: Hash,
     pub payload: &'a [u8],
-    /// Path relative to the data folder, Part 10 bytes.
-    pub objects: Vec<(&'a str, &'a [u8])>,
+    pub objects: Vec<Object<'a>>,
     /// With padding.
     pub length: usize,
 }
@@ -388,24 +418,29 @@ pub fn parse_record(bytes: &[u8]) -> Option<Record<'_>> {
     }
     let length = usize::try_from(u64_at(bytes, 8)?).ok()?;
     let record = bytes.get(..length).filter(|record| record.len() >= RECORD_HEAD)?;
-    if crc32fast::hash(&record[8..]) != u32_at(record, 4)? {
-        return None;
-    }
     let payload_bytes = u32_at(record, 56)? as usize;
     let count = u32_at(record, 60)?;
     let (payload, mut rest) = record[RECORD_HEAD..].split_at_checked(payload_bytes)?;
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&record[8..]);
+    let mut at = length.next_multiple_of(BLOCK);
     let mut objects = Vec::new();
     for _ in 0..count {
-        let path_bytes = u32_at(rest, 0)? as usize;
-        let object_bytes = usize::try_from(u64_at(rest, 8)?).ok()?;
+        let (path_bytes, head_bytes) = (u32_at(rest, 0)? as usize, u32_at(rest, 4)? as usize);
+        let data_bytes = usize::try_from(u64_at(rest, 8)?).ok()?;
         let (path, after) = rest.get(OBJECT_HEAD..)?.split_at_checked(path_bytes)?;
-        let (object, after) = after.split_at_checked(object_bytes)?;
-        objects.push((std::str::from_utf8(path).ok()?, object));
+        let (head, after) = after.split_at_checked(head_bytes)?;
+        let data = bytes.get(at..at.checked_add(data_bytes)?)?;
+        crc.update(data);
+        objects.push(Object { path: std::str::from_utf8(path).ok()?, head, data });
+        at += data_bytes.next_multiple_of(BLOCK);
         rest = after;
     }
+    if crc.finalize() != u32_at(record, 4)? {
+        return None;
+    }
     let hash = Hash::from_bytes(record[24..56].try_into().ok()?);
-    let length = length.next_multiple_of(BLOCK);
-    Some(Record { number: u64_at(record, 16)?, hash, payload, objects, length })
+    Some(Record { number: u64_at(record, 16)?, hash, payload, objects, length: at })
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -423,11 +458,14 @@ struct Staging {
     /// Where in `memory` the first block begins.
     from: usize,
     used: usize,
+    /// Where the aligned data of each object belongs, in bytes staged before it.
+    breaks: Vec<usize>,
 }
 
 impl Staging {
     fn clear(&mut self) {
         self.used = 0;
+        self.breaks.clear();
     }
 
     fn len(&self) -> usize {
@@ -470,7 +508,8 @@ impl Staging {
         payload: &[u8],
         objects: &[Object<'_>],
     ) {
-        self.reserve(length.next_multiple_of(BLOCK));
+        let ends = |object: &Object<'_>| (object.data.len() - whole_blocks(object.data)) + BLOCK;
+        self.reserve(length + BLOCK + objects.iter().map(ends).sum::<usize>());
         self.put(&MARK);
         self.put(&[0; 4]);
         self.put(&(length as u64).to_le_bytes());
@@ -481,14 +520,21 @@ impl Staging {
         self.put(payload);
         for object in objects {
             self.put(&(object.path.len() as u32).to_le_bytes());
-            self.put(&[0; 4]);
-            self.put(&(object.len() as u64).to_le_bytes());
+            self.put(&(object.head.len() as u32).to_le_bytes());
+            self.put(&(object.data.len() as u64).to_le_bytes());
             self.put(object.path.as_bytes());
-            object.parts.iter().for_each(|part| self.put(part));
+            self.put(object.head);
         }
-        let crc = crc32fast::hash(&self.bytes()[mark + 8..]);
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&self.bytes()[mark + 8..]);
+        objects.iter().for_each(|object| crc.update(object.data));
         let at = self.from + mark + 4;
-        self.memory[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+        self.memory[at..at + 4].copy_from_slice(&crc.finalize().to_le_bytes());
         self.pad();
+        for object in objects {
+            self.breaks.push(self.used);
+            self.put(&object.data[whole_blocks(object.data)..]);
+            self.pad();
+        }
     }
 }

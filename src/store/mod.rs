@@ -238,6 +238,12 @@ impl Store {
         self.read(|view| view.studies(limit))
     }
 
+    /// Studies whose last change has a number above `order` ([`StudyRow::order`]), the oldest
+    /// change first: for a view that follows.
+    pub fn studies_after(&self, order: u64, limit: usize) -> Result<Vec<StudyRow>, StoreError> {
+        self.read(|view| view.studies_after(order, limit))
+    }
+
     pub fn revisions(&self, study: &StudyUid) -> Result<Vec<RevisionRow>, StoreError> {
         self.read(|view| view.scan(&key::revisions(study)))
     }

@@ -163,9 +163,10 @@ impl Live {
     pub fn restore(&self, view: &View, objects: &Objects) -> Result<u64, StoreError> {
         let mut restored = 0;
         self.walk(&mut |record| {
-            for (object, bytes) in &record.objects {
-                if verify::has_receipt(view, object)? {
-                    restored += u64::from(objects.restore(object, bytes)?);
+            for object in &record.objects {
+                if verify::has_receipt(view, object.path)? {
+                    let part10 = [object.head, object.data].concat();
+                    restored += u64::from(objects.restore(object.path, &part10)?);
                 }
             }
             Ok(())

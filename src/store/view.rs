@@ -320,6 +320,32 @@ impl View {
         }
     }
 
+    /// Studies whose last change came after `order`, the oldest change first.
+    pub fn studies_after(&self, order: u64, limit: usize) -> Result<Vec<StudyRow>, StoreError> {
+        let from = key::by_change(order.saturating_add(1));
+        let recent = self.core.recent_range(key::STUDIES_BY_CHANGE);
+        let mut places: BTreeMap<Vec<u8>, StudyUid> = BTreeMap::new();
+        for row in self.core.db.range(from.clone()..=key::by_change(u64::MAX)) {
+            let (key, value) = row.map_err(StoreError::index)?;
+            if !recent.contains_key(key.as_ref()) {
+                places.insert(key.to_vec(), parse(&value)?);
+            }
+            if places.len() >= limit {
+                break;
+            }
+        }
+        for (key, change) in recent.iter().filter(|(key, _)| **key >= from) {
+            places.extend(change.get()?.map(|study| (key.clone(), study)));
+        }
+        let mut rows = Vec::new();
+        for (key, study) in places.into_iter().take(limit) {
+            let row = self.get::<StudyRow>(&key::study(&study))?;
+            // One that changed between the two reads comes again, further on.
+            rows.extend(row.filter(|row| key::by_change(row.order) == key));
+        }
+        Ok(rows)
+    }
+
     pub fn instance(&self, sop: &SopInstanceUid) -> Result<Option<Arc<InstanceRow>>, StoreError> {
         {
             let layers = self.core.layers();

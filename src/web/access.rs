@@ -35,6 +35,7 @@ use crate::domain::secret::Secret;
 use crate::domain::text;
 use crate::web::Web;
 use crate::web::WebState;
+use crate::web::dicomweb;
 use crate::web::problem::Failure;
 use crate::web::server::Peer;
 use crate::web::server::wants_html;
@@ -260,7 +261,9 @@ fn admit(web: &Web, request: &Request) -> Result<Viewer, Failure> {
             "This node is not called by that name (http.hosts_allowed).",
         ));
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    let dicomweb = dicomweb::is_below(request.uri().path());
+    let shared = dicomweb && is_of_shared_page(web, headers);
+    if !matches!(*request.method(), Method::GET | Method::HEAD) && !shared {
         from_our_page(headers, host)?;
     }
     let from = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
@@ -276,7 +279,10 @@ fn admit(web: &Web, request: &Request) -> Result<Viewer, Failure> {
             Some(_) | None => Err(unauthorised("The command line's token is needed here.")),
         };
     }
+    // A browser asks before it sends what it was told to, and has no token then (Fetch, CORS).
+    let asks = shared && *request.method() == Method::OPTIONS;
     let open = matches!(path, "/healthz" | "/readyz" | "/login") || path.starts_with("/assets/");
+    let open = open || asks;
     if open || !access.has_login() {
         return Ok(Viewer(from.to_string()));
     }
@@ -288,6 +294,12 @@ fn admit(web: &Web, request: &Request) -> Result<Viewer, Failure> {
     };
     check_token(access, token, from)?;
     Ok(Viewer(format!("{from} token")))
+}
+
+/// Whether a page asks whose origin the settings name for DICOMweb.
+fn is_of_shared_page(web: &Web, headers: &HeaderMap) -> bool {
+    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    origin.is_some_and(|origin| dicomweb::allows(&web.node.config.dicomweb, origin))
 }
 
 fn check_token(access: &Access, token: &str, from: IpAddr) -> Result<(), Failure> {
@@ -320,7 +332,9 @@ fn well_formed(request: &Request) -> Result<(), Failure> {
     if request.uri().scheme().is_some() || !request.uri().path().starts_with('/') {
         return Err(Failure::bad_request("This is no proxy."));
     }
-    if headers.contains_key(header::TRANSFER_ENCODING) && request.uri().path() != UPLOAD {
+    let path = request.uri().path();
+    let takes_pieces = path == UPLOAD || dicomweb::is_below(path);
+    if headers.contains_key(header::TRANSFER_ENCODING) && !takes_pieces {
         let detail = "Only an upload may come without its length.";
         return Err(Failure::new(StatusCode::LENGTH_REQUIRED, detail));
     }

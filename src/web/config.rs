@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::domain::secret::Secret;
+use crate::web::dicomweb;
 
 /// The web page, the API and who may see them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,8 @@ pub struct Config {
     pub upload_timeout_s: u64,
     /// Studies on the worklist page.
     pub worklist_max: usize,
+    /// DICOMweb at `/dicom-web`.
+    pub dicomweb: dicomweb::Config,
 }
 
 impl Default for Config {
@@ -61,6 +64,7 @@ impl Default for Config {
             request_timeout_s: 30,
             upload_timeout_s: 900,
             worklist_max: 200,
+            dicomweb: dicomweb::Config::default(),
         }
     }
 }
@@ -118,6 +122,7 @@ impl Config {
         ] {
             range(key, found, 1, high, default, wait);
         }
+        self.dicomweb.check(&format!("{at}.dicomweb"), problems);
         if let Err(error @ TokenError::Missing(_)) = self.token_is_named() {
             problems.push(error.to_string());
         }

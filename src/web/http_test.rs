@@ -14,6 +14,11 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::dicom::status::Status;
+use crate::dicom::storage_scp::InstanceSink;
+use crate::dicom::storage_scp::Refusal;
+use crate::dicom::storage_scp::StorageHandler;
+use crate::dicom::storage_scp::StoreRequest;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::clock::SystemClock;
@@ -69,6 +74,16 @@ impl Intake for Scripted {
     }
 }
 
+/// Takes no instance.
+struct Closed;
+
+#[async_trait]
+impl StorageHandler for Closed {
+    async fn begin(&self, _: StoreRequest) -> Result<Box<dyn InstanceSink>, Refusal> {
+        Err(Refusal::new(Status::OUT_OF_RESOURCES, "full"))
+    }
+}
+
 fn accepted() -> Accepted {
     let sop_instance_uid = SopInstanceUid::parse("1.2.1.1.1").unwrap();
     Accepted { study_uid: uid(1), sop_instance_uid, revision: 1 }
@@ -105,6 +120,18 @@ async fn start(token: bool, config: Config) -> Running {
         notes: Arc::new(Vec::new),
         sources: Arc::new(crate::dicom::sources::Sources::open(None, Arc::new(SystemClock))),
         clock: Arc::new(SystemClock),
+        dicomweb: crate::web::dicomweb::Parts {
+            receiver: Arc::new(Closed),
+            // Starts no process before it has something to do.
+            pool: crate::worker::Pool::start(
+                &Default::default(),
+                "/nowhere".into(),
+                TaskTracker::new(),
+            ),
+            ae_title: "PRELIM".into(),
+            object_bytes_max: 1 << 20,
+            listening: address,
+        },
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(super::serve(listener, state, stop.clone(), tasks.clone()));

@@ -1,5 +1,6 @@
 //! The web page, the API and the local API of the command line.
 
+pub mod dicomweb;
 pub mod inspect;
 pub mod local;
 
@@ -68,6 +69,7 @@ pub struct WebState {
     /// Who sends, and who was refused.
     pub sources: Arc<Sources>,
     pub clock: Arc<dyn Clock>,
+    pub dicomweb: dicomweb::Parts,
 }
 
 /// [`WebState`] and what the room keeps for itself.
@@ -82,6 +84,7 @@ struct Shared {
     watchers: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     stop: CancellationToken,
+    dicomweb: dicomweb::DicomWeb,
 }
 
 type Web = Arc<Shared>;
@@ -113,6 +116,7 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         requests: Arc::new(Semaphore::new(config.requests_max)),
         watchers: Arc::new(Semaphore::new(config.watchers_max)),
         uploads: Arc::new(Semaphore::new(config.uploads_max)),
+        dicomweb: dicomweb::DicomWeb::start(&node, &stop, tasks),
         stop,
         node,
     });
@@ -156,8 +160,10 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .merge(upload)
         .merge(watch)
         .merge(slow)
+        .merge(dicomweb::router(&web))
         .fallback(|| async { Failure::not_found("There is no such page.") })
         .method_not_allowed_fallback(|| async { Failure::method() })
+        .layer(middleware::from_fn_with_state(Arc::clone(&web), dicomweb::share))
         .layer(middleware::from_fn_with_state(Arc::clone(&web), access::guard))
         .layer(middleware::from_fn_with_state(Arc::clone(&web), server::dress))
         .with_state(web)

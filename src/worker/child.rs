@@ -5,18 +5,25 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
 
+use dicom_core::Tag;
+
 use crate::analysis::provider::local;
 use crate::analysis::provider::local::LocalReading;
 use crate::domain::picture::PictureRef;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
 use crate::imaging;
+use crate::imaging::ImagingError;
+use crate::imaging::frames::Piece;
+use crate::imaging::frames::PixelFacts;
 use crate::report;
 use crate::report::ReportError;
 use crate::report::ReportInput;
 use crate::worker::Answer;
+use crate::worker::HeaderPart;
 use crate::worker::Object;
 use crate::worker::Task;
+use crate::worker::Values;
 use crate::worker::limits;
 use crate::worker::limits::Settings;
 use crate::worker::protocol;
@@ -117,6 +124,21 @@ fn perform(task: Task) -> Answer {
                 Err(error) => Answer::Refused { reason: error.to_string() },
             }
         }
+        Task::Headers { data, objects, wanted } => {
+            let written = objects.iter().enumerate();
+            let written = written.map(|(n, object)| header(&data, object, &wanted, n));
+            Answer::Headers { objects: written.collect() }
+        }
+        Task::Values { data, object, wanted } => match values(&data.join(object), &wanted) {
+            Ok(answer) => answer,
+            Err(error) => Answer::Refused { reason: error.to_string() },
+        },
+        Task::Show { data, object, which, view } => {
+            made(imaging::show::show(&data.join(object), which, &view))
+        }
+        Task::Transcode { data, object, bytes_max } => {
+            made(imaging::transcode::to_plain(&data.join(object), bytes_max))
+        }
         Task::Wrap { picture, fields } => match imaging::wrap::wrap(&picture, &fields) {
             Ok(file) => Answer::Wrapped { file },
             Err(error) => Answer::Refused { reason: error.to_string() },
@@ -124,6 +146,57 @@ fn perform(task: Task) -> Answer {
         #[cfg(test)]
         Task::Misbehave { how } => tests::misbehave(&how),
     }
+}
+
+fn made(file: Result<Vec<u8>, ImagingError>) -> Answer {
+    match file {
+        Ok(file) => Answer::Made { file },
+        Err(error) => Answer::Refused { reason: error.to_string() },
+    }
+}
+
+/// Empty when the header cannot be read.
+fn header(data: &Path, object: &Object, wanted: &HeaderPart, number: usize) -> Vec<u8> {
+    let Ok(opened) = imaging::dataset::DataSet::open(&data.join(&object.object)) else {
+        return Vec::new();
+    };
+    match wanted {
+        HeaderPart::Index(tags) => {
+            let tags: Vec<Tag> =
+                tags.iter().map(|(group, element)| Tag(*group, *element)).collect();
+            imaging::json::write(&opened, &imaging::json::Part::Index(&tags))
+        }
+        HeaderPart::Whole(uris) => {
+            let bulk_uri = uris.get(number).map_or("", String::as_str);
+            imaging::json::write(&opened, &imaging::json::Part::Whole { bulk_uri })
+        }
+    }
+}
+
+fn values(path: &Path, wanted: &Values) -> Result<Answer, ImagingError> {
+    let (facts, pieces) = match wanted {
+        Values::Stored(numbers) => imaging::frames::stored(path, numbers)?,
+        Values::Plain { numbers, bytes_max } => imaging::frames::plain(path, numbers, *bytes_max)?,
+        Values::Bulk(place) => {
+            let piece = imaging::frames::bulk(path, place)?;
+            return Ok(answer_of(None, piece.into_iter().collect()));
+        }
+    };
+    Ok(answer_of(Some(facts), pieces))
+}
+
+fn answer_of(facts: Option<PixelFacts>, pieces: Vec<Piece>) -> Answer {
+    let (mut places, mut bytes) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        match piece {
+            Piece::InFile(spans) => places.push(Some(spans)),
+            Piece::Bytes(blob) => {
+                places.push(None);
+                bytes.push(blob);
+            }
+        }
+    }
+    Answer::Values { facts, places, bytes }
 }
 
 fn local_read(data: &Path, instance: &Instance) -> Result<LocalReading, String> {

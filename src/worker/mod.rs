@@ -24,6 +24,10 @@ use crate::domain::study::Inspected;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
 use crate::domain::uid::SopInstanceUid;
+use crate::imaging::dataset::Span;
+use crate::imaging::frames::PixelFacts;
+use crate::imaging::show::View;
+use crate::imaging::show::Which;
 use crate::imaging::wrap::WrapFields;
 use crate::report::Communication;
 use crate::report::Language;
@@ -34,6 +38,7 @@ mod pool;
 mod protocol;
 
 pub use child::child_main;
+pub use pool::BATCH;
 pub use pool::Pool;
 
 /// One stored object to inspect.
@@ -66,6 +71,14 @@ pub enum Task {
         communications: Vec<Communication>,
         site: Box<crate::report::Config>,
     },
+    /// Headers as DICOM JSON, for the index or (with the address of bulk data) whole.
+    Headers { data: PathBuf, objects: Vec<Object>, wanted: HeaderPart },
+    /// Frames or bulk data of one instance.
+    Values { data: PathBuf, object: String, wanted: Values },
+    /// One frame as a picture.
+    Show { data: PathBuf, object: String, which: Which, view: View },
+    /// The whole file in Explicit VR Little Endian, not compressed.
+    Transcode { data: PathBuf, object: String, bytes_max: u64 },
     /// A JPEG or PNG to a DICOM file.
     Wrap {
         #[serde(skip)]
@@ -75,6 +88,28 @@ pub enum Task {
     /// What hostile input would make a child do.
     #[cfg(test)]
     Misbehave { how: String },
+}
+
+/// Which part of a header is wanted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeaderPart {
+    /// These attributes, cut short.
+    Index(Vec<(u16, u16)>),
+    /// All; for each object the address below which its bulk data is.
+    Whole(Vec<String>),
+}
+
+/// Which values of an instance are wanted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Values {
+    /// Frames from 1, as stored.
+    Stored(Vec<u32>),
+    /// Not compressed; as many as fit, at least one.
+    Plain { numbers: Vec<u32>, bytes_max: u64 },
+    /// What stands at a path of tags and items.
+    Bulk(Vec<u32>),
 }
 
 /// What comes back.
@@ -106,6 +141,23 @@ pub enum Answer {
         files: Vec<Vec<u8>>,
     },
     Wrapped {
+        #[serde(skip)]
+        file: Vec<u8>,
+    },
+    /// One JSON object for each instance asked for; empty for what cannot be read.
+    Headers {
+        #[serde(skip)]
+        objects: Vec<Vec<u8>>,
+    },
+    Values {
+        facts: Option<PixelFacts>,
+        /// Parts of the file for each value; none where its bytes come along, in their order.
+        places: Vec<Option<Vec<Span>>>,
+        #[serde(skip)]
+        bytes: Vec<Vec<u8>>,
+    },
+    /// A picture or a file.
+    Made {
         #[serde(skip)]
         file: Vec<u8>,
     },

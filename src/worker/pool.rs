@@ -28,13 +28,20 @@ use crate::domain::study::Excluded;
 use crate::domain::study::Inspected;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
+use crate::imaging::dataset::Span;
+use crate::imaging::frames::Piece;
+use crate::imaging::frames::PixelFacts;
+use crate::imaging::show::View;
+use crate::imaging::show::Which;
 use crate::imaging::wrap::WrapFields;
 use crate::report::Communication;
 use crate::report::Language;
 use crate::worker::Answer;
 use crate::worker::Config;
+use crate::worker::HeaderPart;
 use crate::worker::Object;
 use crate::worker::Task;
+use crate::worker::Values;
 use crate::worker::WorkerError;
 use crate::worker::joined;
 use crate::worker::limits::Settings;
@@ -44,7 +51,7 @@ use crate::worker::protocol::ProtocolError;
 /// A child must greet within this time.
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 /// Objects inspected in one task.
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 /// Lines of a child's standard error that go to the log, for each child.
 const LOG_LINES_MAX: usize = 200;
 const LOG_LINE_MAX_BYTES: usize = 300;
@@ -270,6 +277,109 @@ impl Pool {
         };
         match self.run(task).await? {
             Answer::Rendered { files } => files.try_into().map_err(|_| ANOTHER),
+            _ => Err(ANOTHER),
+        }
+    }
+
+    /// Headers as DICOM JSON, at most [`BATCH`] objects; empty for what cannot be read. Objects
+    /// that kill a worker together are read one at a time.
+    ///
+    /// # Errors
+    /// When workers cannot be had at all.
+    pub async fn headers(
+        &self,
+        data: &Path,
+        objects: &[Object],
+        wanted: &HeaderPart,
+    ) -> Result<Vec<Vec<u8>>, WorkerError> {
+        let task = |objects: &[Object], wanted| Task::Headers {
+            data: data.to_owned(),
+            objects: objects.to_vec(),
+            wanted,
+        };
+        match self.headers_once(task(objects, wanted.clone()), objects.len()).await {
+            Err(error) if error.is_poison() => {}
+            answer => return answer,
+        }
+        let mut all = Vec::new();
+        for (number, one) in objects.chunks(1).enumerate() {
+            let wanted = match wanted {
+                HeaderPart::Index(_) => wanted.clone(),
+                HeaderPart::Whole(uris) => {
+                    HeaderPart::Whole(uris.get(number).cloned().into_iter().collect())
+                }
+            };
+            match self.headers_once(task(one, wanted), 1).await {
+                Ok(found) => all.extend(found),
+                Err(error) if error.is_poison() => all.push(Vec::new()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    async fn headers_once(&self, task: Task, count: usize) -> Result<Vec<Vec<u8>>, WorkerError> {
+        match self.run(task).await? {
+            Answer::Headers { objects } if objects.len() == count => Ok(objects),
+            _ => Err(ANOTHER),
+        }
+    }
+
+    /// Frames or bulk data of one instance.
+    ///
+    /// # Errors
+    /// [`WorkerError::Refused`] with the reason when there is none, and the others.
+    pub async fn values(
+        &self,
+        data: &Path,
+        object: &str,
+        wanted: Values,
+    ) -> Result<(Option<PixelFacts>, Vec<Piece>), WorkerError> {
+        let object = object.to_owned();
+        match self.run(Task::Values { data: data.to_owned(), object, wanted }).await? {
+            Answer::Values { facts, places, bytes } => {
+                let mut bytes = bytes.into_iter();
+                let piece = |place: Option<Vec<Span>>| match place {
+                    Some(spans) => Piece::InFile(spans),
+                    None => Piece::Bytes(bytes.next().unwrap_or_default()),
+                };
+                Ok((facts, places.into_iter().map(piece).collect()))
+            }
+            _ => Err(ANOTHER),
+        }
+    }
+
+    /// One frame as a picture.
+    ///
+    /// # Errors
+    /// [`WorkerError::Refused`] with the reason when it cannot be shown, and the others.
+    pub async fn show(
+        &self,
+        data: &Path,
+        object: &str,
+        which: Which,
+        view: View,
+    ) -> Result<Vec<u8>, WorkerError> {
+        let object = object.to_owned();
+        match self.run(Task::Show { data: data.to_owned(), object, which, view }).await? {
+            Answer::Made { file } => Ok(file),
+            _ => Err(ANOTHER),
+        }
+    }
+
+    /// A whole file in Explicit VR Little Endian.
+    ///
+    /// # Errors
+    /// [`WorkerError::Refused`] with the reason when that cannot be made, and the others.
+    pub async fn transcode(
+        &self,
+        data: &Path,
+        object: &str,
+        bytes_max: u64,
+    ) -> Result<Vec<u8>, WorkerError> {
+        let object = object.to_owned();
+        match self.run(Task::Transcode { data: data.to_owned(), object, bytes_max }).await? {
+            Answer::Made { file } => Ok(file),
             _ => Err(ANOTHER),
         }
     }

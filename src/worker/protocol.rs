@@ -46,7 +46,11 @@ impl Message for Task {
             Task::Inspect { .. }
             | Task::Picture { .. }
             | Task::Measure { .. }
-            | Task::LocalRead { .. } => Vec::new(),
+            | Task::LocalRead { .. }
+            | Task::Headers { .. }
+            | Task::Values { .. }
+            | Task::Show { .. }
+            | Task::Transcode { .. } => Vec::new(),
             #[cfg(test)]
             Task::Misbehave { .. } => Vec::new(),
         }
@@ -69,7 +73,11 @@ impl Message for Task {
             Task::Inspect { .. }
             | Task::Picture { .. }
             | Task::Measure { .. }
-            | Task::LocalRead { .. } => blobs.is_empty(),
+            | Task::LocalRead { .. }
+            | Task::Headers { .. }
+            | Task::Values { .. }
+            | Task::Show { .. }
+            | Task::Transcode { .. } => blobs.is_empty(),
             #[cfg(test)]
             Task::Misbehave { .. } => blobs.is_empty(),
         }
@@ -80,8 +88,10 @@ impl Message for Answer {
     fn take_blobs(&mut self) -> Vec<Vec<u8>> {
         match self {
             Answer::Pictures { bytes, .. } => std::mem::take(bytes),
-            Answer::Wrapped { file } => vec![std::mem::take(file)],
+            Answer::Wrapped { file } | Answer::Made { file } => vec![std::mem::take(file)],
             Answer::Rendered { files } => std::mem::take(files),
+            Answer::Headers { objects } => std::mem::take(objects),
+            Answer::Values { bytes, .. } => std::mem::take(bytes),
             Answer::Inspected { .. }
             | Answer::Measured { .. }
             | Answer::LocalRead { .. }
@@ -96,13 +106,24 @@ impl Message for Answer {
                 *bytes = blobs;
                 fits
             }
-            Answer::Wrapped { file } => match (blobs.pop(), blobs.is_empty()) {
-                (Some(blob), true) => {
-                    *file = blob;
-                    true
+            Answer::Headers { objects } => {
+                *objects = blobs;
+                true
+            }
+            Answer::Values { places, bytes, .. } => {
+                let fits = blobs.len() == places.iter().filter(|place| place.is_none()).count();
+                *bytes = blobs;
+                fits
+            }
+            Answer::Wrapped { file } | Answer::Made { file } => {
+                match (blobs.pop(), blobs.is_empty()) {
+                    (Some(blob), true) => {
+                        *file = blob;
+                        true
+                    }
+                    _ => false,
                 }
-                _ => false,
-            },
+            }
             Answer::Rendered { files } => {
                 *files = blobs;
                 files.len() == 3

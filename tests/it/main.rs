@@ -2,6 +2,7 @@
 
 mod access;
 mod crash;
+mod dicomweb;
 mod disk;
 mod faults;
 mod gateway;

@@ -1,0 +1,235 @@
+//! DICOMweb against a public client, and against clients that are wrong.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::node::Node;
+use crate::node::pydicom_file;
+use crate::node::python;
+use crate::node::root;
+use crate::node::run;
+use crate::node::said;
+
+/// Status, headers and body of what curl got.
+fn curl(arguments: &[&str]) -> (u16, String) {
+    let output = run(Command::new("curl").args(["-sS", "-i", "--max-time", "30"]).args(arguments));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // An upload may be answered by 100 first.
+    let last = text.rsplit("HTTP/1.1 ").find(|part| !part.starts_with("100")).unwrap_or_default();
+    let status = last.get(..3).and_then(|code| code.parse().ok());
+    (status.unwrap_or_else(|| panic!("{text}")), last.to_owned())
+}
+
+fn peer(script: &str) -> Command {
+    let mut command = Command::new(python());
+    command.args(["-W", "ignore"]).arg(root().join("tests/peers").join(script));
+    command
+}
+
+/// Files of many kinds: modalities, syntaxes, frames, no pixels, character sets.
+const FILES: &[&str] = &[
+    "CT_small.dcm",
+    "MR_small.dcm",
+    "MR_small_implicit.dcm",
+    "MR_small_bigendian.dcm",
+    "MR_small_RLE.dcm",
+    "MR_small_jp2klossless.dcm",
+    "JPEG2000.dcm",
+    "JPEG-LL.dcm",
+    "emri_small_jpeg_ls_lossless.dcm",
+    "examples_ybr_color.dcm",
+    "SC_rgb_jpeg_dcmtk.dcm",
+    "image_dfl.dcm",
+    "rtdose.dcm",
+    "reportsi.dcm",
+];
+
+#[test]
+fn dicomweb_client_stores_searches_and_retrieves() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let node = Node::start(&data, &[]);
+    let url = format!("http://{}/dicom-web", node.http);
+    let mut seen = Vec::new();
+    // Several of the files are one instance in several syntaxes: the first of each.
+    for file in FILES.iter().map(|name| pydicom_file(name)) {
+        let dump = run(Command::new("dcmdump").args(["+P", "0008,0018"]).arg(&file));
+        let uid = String::from_utf8_lossy(&dump.stdout).into_owned();
+        if seen.iter().all(|(known, _)| *known != uid) {
+            seen.push((uid, file));
+        }
+    }
+    let said = said(&run(peer("dicomweb_check.py").arg(&url).args(seen.iter().map(|(_, f)| f))));
+    assert!(said.contains("instances of"), "{said}");
+    assert!(seen.len() > 8, "{}", seen.len());
+
+    // Who looked is in the ledger, who the patients are is not.
+    assert_eq!(node.terminate(), Some(0));
+    let mut ledger = Vec::new();
+    for part in ["ledger", "journal"] {
+        for entry in std::fs::read_dir(data.join(part)).into_iter().flatten() {
+            ledger.extend(std::fs::read(entry.unwrap().path()).unwrap_or_default());
+        }
+    }
+    let holds = |word: &str| ledger.windows(word.len()).any(|part| part == word.as_bytes());
+    for what in ["DICOMweb search", "DICOMweb: instances", "DICOMweb: headers", "DICOMweb: images"]
+    {
+        assert!(holds(what), "{what}");
+    }
+    // The index of searches is a cache: thrown away, damaged, it is made anew.
+    let cache = data.join("dicomweb");
+    assert!(cache.is_dir());
+    for harm in ["removed", "garbage"] {
+        match harm {
+            "removed" => std::fs::remove_dir_all(&cache).unwrap(),
+            _ => std::fs::write(cache.join("db"), vec![0x5a; 200_000]).unwrap(),
+        }
+        let node = Node::start(&data, &[]);
+        let url = format!("http://{}/dicom-web/instances?limit=10000", node.http);
+        let found = crate::node::wait_for("a whole index", || {
+            let (status, answer) = curl(&[&url]);
+            let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
+            let found: Vec<Value> = serde_json::from_str(body).unwrap_or_default();
+            (status == 200 && found.len() == seen.len()).then_some(found.len())
+        });
+        assert_eq!(found, seen.len(), "{harm}");
+        assert_eq!(node.terminate(), Some(0));
+    }
+}
+
+#[test]
+fn an_instance_of_any_size_goes_through_in_little_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("data"), &["assemble.quiet_period_s=1800"]);
+    let url = format!("http://{}/dicom-web", node.http);
+    run(peer("dicomweb_large.py").args([&url, "400"]));
+    let node_file = std::fs::read(node.data.join("node.json")).unwrap();
+    let pid = serde_json::from_slice::<Value>(&node_file).unwrap()["pid"].as_u64().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kilobytes < 120 << 10, "{kilobytes} kB for an instance of 400 MB");
+}
+
+#[test]
+fn what_is_wrong_is_refused_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "0123456789abcdef-token").unwrap();
+    let set = [
+        "assemble.quiet_period_s=1800".to_owned(),
+        format!("http.token_file={:?}", token.display().to_string()),
+        "http.dicomweb.origins=[\"https://viewer.example\"]".to_owned(),
+    ];
+    let set: Vec<&str> = set.iter().map(String::as_str).collect();
+    let node = Node::start(&folder.path().join("data"), &set);
+    let at = |path: &str| format!("http://{}/dicom-web{path}", node.http);
+    let key = "Authorization: Bearer 0123456789abcdef-token";
+    let get = |path: &str, accept: &str| {
+        let accept = format!("Accept: {accept}");
+        curl(&["--path-as-is", "-H", key, "-H", &accept, &at(path)])
+    };
+    // Without the token: nothing.
+    for path in ["/studies", "/studies/1.2.3/metadata", "/studies/1.2.3"] {
+        assert_eq!(curl(&[&at(path)]).0, 401, "{path}");
+    }
+    assert_eq!(curl(&["-X", "POST", &at("/studies")]).0, 401);
+
+    let ct = pydicom_file("CT_small.dcm");
+    let mr = pydicom_file("MR_small.dcm");
+    let body = folder.path().join("body");
+    let part = |file: &std::path::Path| {
+        let mut part = b"--b\r\nContent-Type: application/dicom\r\n\r\n".to_vec();
+        part.extend(std::fs::read(file).unwrap());
+        part.extend(b"\r\n");
+        part
+    };
+    let post = |path: &str, kind: &str, bytes: Vec<u8>| {
+        std::fs::write(&body, bytes).unwrap();
+        let (kind, data) = (format!("Content-Type: {kind}"), format!("@{}", body.display()));
+        curl(&["-H", key, "-H", &kind, "--data-binary", &data, &at(path)])
+    };
+    let related = "multipart/related; type=\"application/dicom\"; boundary=b";
+    // Cut off before its end: nothing of it is stored.
+    let (status, answer) = post("/studies", related, part(&ct));
+    assert_eq!(status, 400, "{answer}");
+    assert_eq!(get("/studies", "*/*").0, 204);
+    for (kind, bytes, expected) in [
+        ("multipart/form-data; boundary=b", part(&ct), 415),
+        ("application/dicom+json", b"[]".to_vec(), 415),
+        ("multipart/related; type=\"application/dicom+json\"; boundary=b", part(&ct), 415),
+        ("multipart/related; type=\"application/dicom\"", part(&ct), 400),
+        (related, b"--b--\r\n".to_vec(), 400),
+        (related, b"no boundary at all".to_vec(), 400),
+        (related, b"--b\r\n\r\nno DICOM\r\n--b--".to_vec(), 409),
+        ("application/dicom", std::fs::read(&ct).unwrap()[..400].to_vec(), 409),
+    ] {
+        let (status, answer) = post("/studies", kind, bytes);
+        assert_eq!(status, expected, "{kind}: {answer}");
+    }
+    assert_eq!(get("/studies", "*/*").0, 204, "nothing half is stored");
+
+    // One of two is of another study: 202, with the reason.
+    let study = "1.3.6.1.4.1.5962.1.2.1.20040119072730.12322";
+    let both = [part(&ct), part(&mr), b"--b--".to_vec()].concat();
+    let (status, answer) = post(&format!("/studies/{study}"), related, both);
+    assert_eq!(status, 202, "{answer}");
+    let json = answer.split("\r\n\r\n").nth(1).unwrap();
+    let json: Value = serde_json::from_str(json).unwrap();
+    assert_eq!(json["00081199"]["Value"].as_array().unwrap().len(), 1, "{json:#}");
+    let failed = &json["00081198"]["Value"][0];
+    assert_eq!(failed["00081197"]["Value"][0], 0xA900, "{json:#}");
+    let (_, found) = get("/studies", "application/dicom+json");
+    assert_eq!(found.matches("\"0020000D\"").count(), 1, "{found}");
+
+    let instance = format!(
+        "/studies/{study}/series/1.3.6.1.4.1.5962.1.3.1.1.20040119072730.12322/instances/\
+         1.3.6.1.4.1.5962.1.1.1.1.1.20040119072730.12322"
+    );
+    for (path, accept, expected) in [
+        ("/studies/..%2f..%2fetc/metadata", "*/*", 400),
+        ("/studies/1.2.3x/series", "*/*", 400),
+        ("/studies/1.2.3", "*/*", 404),
+        (&format!("{instance}/frames/0"), "*/*", 400),
+        (&format!("{instance}/frames/2"), "*/*", 404),
+        (&format!("{instance}/frames/x"), "*/*", 400),
+        (&format!("{instance}/bulkdata/..%2f"), "*/*", 400),
+        (&format!("{instance}/bulkdata/00081234"), "*/*", 404),
+        (&format!("{instance}/rendered?window=1"), "*/*", 400),
+        (&format!("{instance}/rendered?viewport=1,99999"), "*/*", 400),
+        (&format!("{instance}/rendered?quality=101"), "*/*", 400),
+        (&format!("{instance}/rendered"), "video/mpeg", 406),
+        (&format!("{instance}/metadata"), "application/dicom+xml", 406),
+        (&instance, "image/jpeg", 406),
+        (&instance, "application/dicom; transfer-syntax=1.2.840.10008.1.2.4.90", 406),
+        (&format!("{instance}/frames/1"), "multipart/related; type=\"image/jp2\"", 406),
+        ("/studies?KVP=120", "*/*", 400),
+        ("/studies?StudyDate=yesterday", "*/*", 400),
+        ("/studies?limit=-1", "*/*", 400),
+        (&format!("/instances?SOPInstanceUID={}", "1".repeat(65)), "*/*", 400),
+    ] {
+        let (status, answer) = get(path, accept);
+        assert_eq!(status, expected, "{path} as {accept}: {answer}");
+        assert!(answer.contains("\"detail\"") || answer.contains("\r\n\r\n"), "{answer}");
+    }
+    let (_, fuzzy) = get("/studies?fuzzymatching=true", "*/*");
+    assert!(fuzzy.to_lowercase().contains("\r\nwarning: 299 "), "{fuzzy}");
+
+    // Pages of other origins: those that are named, and no others.
+    let asks = |origin: &str, method: &str| {
+        let origin = format!("Origin: {origin}");
+        let url = at("/studies");
+        match method {
+            "OPTIONS" => curl(&["-X", "OPTIONS", "-H", &origin, &url]),
+            _ => curl(&["-H", key, "-H", &origin, &url]),
+        }
+    };
+    for method in ["OPTIONS", "GET"] {
+        let (status, answer) = asks("https://viewer.example", method);
+        assert!(status == 204 || status == 200, "{answer}");
+        assert!(answer.contains("access-control-allow-origin: https://viewer.example"), "{answer}");
+        let (_, answer) = asks("https://evil.example", method);
+        assert!(!answer.contains("access-control-allow-origin"), "{answer}");
+    }
+}
