@@ -205,12 +205,12 @@ impl InstanceSink for Reception {
             }
         };
         match stored.map_err(|error| refused(&error))? {
-            Stored::New { .. } if broken.is_some() => {
+            Stored::New { .. } | Stored::Deferred if broken.is_some() => {
                 let why = broken.unwrap_or_default();
                 tracing::warn!(%instance, why, "kept as it came: its data set cannot be parsed");
                 metrics::counter!("prelim_instances_unreadable_total").increment(1);
             }
-            Stored::New { .. } | Stored::SameBytes => {}
+            Stored::New { .. } | Stored::SameBytes | Stored::Deferred => {}
             Stored::OtherBytes => {
                 tracing::warn!(%instance, "came again with other bytes: kept as another version");
             }

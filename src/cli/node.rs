@@ -33,7 +33,9 @@ pub async fn open(data: &Path) -> anyhow::Result<Folder> {
 }
 
 fn open_store(data: &Path) -> anyhow::Result<Store> {
-    match Store::open(data, &Config::default(), Arc::new(SystemClock)) {
+    // Nobody sends to us: an index that is lost is waited for.
+    let config = Config { index_at_once_bytes: u64::MAX, ..Config::default() };
+    match Store::open(data, &config, Arc::new(SystemClock)) {
         Ok((store, report)) => {
             for alarm in report.alarms() {
                 eprintln!("warning: {alarm}");
@@ -59,7 +61,13 @@ impl Node {
         let node = Node { file, client };
         // A node that died leaves its file behind, and another program may listen there now.
         match node.request(reqwest::Method::GET, "studies?limit=0").send().await {
-            Ok(answer) if answer.status().is_success() => Ok(Some(node)),
+            // 503: its index is being made; what is asked for next says so.
+            Ok(answer)
+                if answer.status().is_success()
+                    || answer.status() == reqwest::StatusCode::SERVICE_UNAVAILABLE =>
+            {
+                Ok(Some(node))
+            }
             Ok(_) | Err(_) => Ok(None),
         }
     }

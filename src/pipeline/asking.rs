@@ -53,6 +53,7 @@ pub async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
         wait = LOOK;
         let due = match due(&kit, &mut memory) {
             Ok(due) => due,
+            Err(StoreError::Remaking { .. }) => continue,
             Err(error) => {
                 tracing::error!(%error, "open studies cannot be looked up");
                 continue;

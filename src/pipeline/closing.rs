@@ -41,6 +41,7 @@ pub async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let wait = match close_complete_studies(&kit, &mut known).await {
             Ok(next) => next.map_or(LOOK_AGAIN, |at| until(kit.clock.now(), at)).min(LOOK_AGAIN),
+            Err(StoreError::Remaking { .. }) => LOOK_AGAIN * 2,
             Err(error) => {
                 tracing::error!(%error, "studies cannot be closed now");
                 LOOK_AGAIN * 4

@@ -14,6 +14,7 @@ use crate::pipeline::job;
 use crate::pipeline::steps;
 use crate::pipeline::watch;
 use crate::pipeline::way::Kit;
+use crate::store::StudyRow;
 use crate::store::event::Event;
 use crate::store::event::JobOutcome;
 use crate::store::event::StudyState;
@@ -129,8 +130,17 @@ async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
 
 /// Studies whose last delivery was done by a node that ended before it could say so.
 async fn settle_what_was_left(kit: Arc<Kit>) {
-    let rows = kit.store.studies(usize::MAX).unwrap_or_default();
-    for row in rows.into_iter().filter(|row| row.state == StudyState::Composed) {
+    let rows = loop {
+        let store = kit.store.clone();
+        let composed = |row: &StudyRow| row.state == StudyState::Composed;
+        match tokio::task::spawn_blocking(move || store.studies_that(composed)).await {
+            Ok(Ok(rows)) => break rows,
+            // The index is being made, or repaired.
+            Ok(Err(_)) => tokio::time::sleep(LOOK_AGAIN * 4).await,
+            Err(_) => return,
+        }
+    };
+    for row in rows {
         if let Err(error) = steps::settle(&kit, &row.study_uid, row.revision).await {
             tracing::warn!(%error, "a study's last state cannot be kept now");
         }

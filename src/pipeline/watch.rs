@@ -32,8 +32,9 @@ impl Attention {
 pub async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
     let started_at = kit.clock.now();
     loop {
-        if let Err(error) = look(&kit, started_at) {
-            tracing::error!(%error, "the sources cannot be watched now");
+        match look(&kit, started_at) {
+            Ok(()) | Err(StoreError::Remaking { .. }) => {}
+            Err(error) => tracing::error!(%error, "the sources cannot be watched now"),
         }
         tokio::select! {
             () = stop.cancelled() => return,

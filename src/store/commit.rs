@@ -3,6 +3,7 @@
 //! It takes what waits as one group, decides what the events are, appends them to the ledger as
 //! one record, syncs, publishes them to the views, and only then answers.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -35,6 +36,7 @@ use crate::store::folder::Held;
 use crate::store::index;
 use crate::store::journal::Journal;
 use crate::store::journal::Object;
+use crate::store::keeper::Keeper;
 use crate::store::key;
 use crate::store::ledger::Ledger;
 use crate::store::ledger::Position;
@@ -42,6 +44,11 @@ use crate::store::objects;
 use crate::store::objects::Objects;
 use crate::store::open;
 use crate::store::queue::Queue;
+use crate::store::remake;
+use crate::store::remake::Made;
+use crate::store::remake::Maker;
+use crate::store::remake::Making;
+use crate::store::rows::DeferredRow;
 use crate::store::rows::OpenRevision;
 use crate::store::rows::StudyRow;
 use crate::store::settle::Progress;
@@ -62,6 +69,8 @@ const RELAXED: Duration = Duration::from_millis(40);
 const GROUP_BYTES: usize = 4 << 20;
 /// Between tries to repair an index that cannot be repaired (the disk is full).
 const REPAIR_PAUSE: Duration = Duration::from_secs(1);
+/// Alarms that are kept in mind.
+const ALARMS_MAX: usize = 20;
 
 /// What became of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,12 +83,16 @@ pub enum Stored {
     /// One with this UID was there, and differs. Both are kept, the first is the one that is read,
     /// and an operator is told.
     OtherBytes,
+    /// It is kept; what it is gets decided when the index is made.
+    Deferred,
 }
 
 #[derive(Debug)]
 pub enum Request {
     Events(Vec<Event>),
     Instance(Box<Receipt>, Option<Small>),
+    /// What became of an instance that was taken while the index was being made.
+    Decide(Box<DeferredRow>),
     /// Everything before it is on the disk when it is answered.
     Sync,
 }
@@ -100,7 +113,7 @@ pub enum Answer {
     Stored(Stored),
 }
 
-struct Waiting {
+pub struct Waiting {
     request: Request,
     size_bytes: usize,
     ack: Option<oneshot::Sender<Result<Answer, StoreError>>>,
@@ -123,10 +136,19 @@ pub struct Shared {
     /// Part 10 bytes up to which an instance goes through the journal; 0 without one.
     pub small_bytes_max: AtomicU64,
     pub changed: watch::Sender<u64>,
-    /// `None` while it is being repaired.
+    /// `None` while it is being repaired or made anew.
     pub view: RwLock<Option<View>>,
+    pub making: RwLock<Option<Arc<Making>>>,
+    /// An index that the committer has to take over.
+    pub made: Mutex<Option<Made>>,
+    /// The end of what is committed: the ledger may hold more that will be taken back.
+    pub committed: Mutex<Position>,
     /// A read has failed: look at the index before the next commit.
     pub suspect: AtomicBool,
+    /// Why opening the index again is not enough.
+    pub doubt: Mutex<Option<String>>,
+    /// What was found and repaired while the node runs, for an operator.
+    pub alarms: Mutex<VecDeque<Alarm>>,
     pub queue: Mutex<Queue>,
     /// Why the last commit failed; `None` when it did not.
     pub trouble: Mutex<Option<StoreError>>,
@@ -134,10 +156,37 @@ pub struct Shared {
     pub _held: Held,
 }
 
+/// Something that an operator has to hear of, although it is over.
+#[derive(Debug, Clone)]
+pub struct Alarm {
+    pub at: Timestamp,
+    pub what: String,
+}
+
 impl Shared {
+    pub fn committed(&self) -> Position {
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn making(&self) -> Option<Arc<Making>> {
+        self.making.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn alarm(&self, what: String) {
+        tracing::error!("{what}");
+        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        alarms.push_back(Alarm { at: self.clock.now(), what });
+        while alarms.len() > ALARMS_MAX {
+            alarms.pop_front();
+        }
+    }
+
     pub fn read<T>(&self, f: impl FnOnce(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
         let Some(view) = view.as_ref() else {
+            if let Some(making) = self.making() {
+                return Err(making.error());
+            }
             return Err(StoreError::index("it is being repaired"));
         };
         let result = guarded(|| f(view));
@@ -170,17 +219,20 @@ impl Pending {
 pub struct Handle {
     sender: Option<mpsc::Sender<Waiting>>,
     thread: Option<JoinHandle<()>>,
+    keeper: Option<Keeper>,
 }
 
 impl Handle {
     pub fn start(committer: Committer) -> Result<Handle, StoreError> {
         let (sender, inbox) = mpsc::channel(WAITING_MAX);
         let data = committer.shared.data.clone();
+        let keeper = Keeper::start(&committer.shared, sender.downgrade())?;
+        let poke = sender.downgrade();
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
-            .spawn(move || committer.run(inbox))
+            .spawn(move || committer.run(inbox, poke))
             .map_err(|error| StoreError::io("starting the thread that writes", &data, error))?;
-        Ok(Handle { sender: Some(sender), thread: Some(thread) })
+        Ok(Handle { sender: Some(sender), thread: Some(thread), keeper: Some(keeper) })
     }
 
     /// Sends a request and waits for its answer.
@@ -213,6 +265,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        drop(self.keeper.take());
         drop(self.sender.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -220,7 +273,7 @@ impl Drop for Handle {
     }
 }
 
-fn waiting(
+pub fn waiting(
     request: Request,
     ack: Option<oneshot::Sender<Result<Answer, StoreError>>>,
 ) -> Result<Waiting, StoreError> {
@@ -229,6 +282,7 @@ fn waiting(
         Request::Instance(_, small) => {
             1024 + small.as_ref().map_or(0, |small| small.head.len() + small.data.len())
         }
+        Request::Decide(_) => 1024,
         Request::Sync => 0,
     };
     if size_bytes > GROUP_BYTES {
@@ -245,6 +299,10 @@ pub struct Committer {
     /// every instance comes with its own synced file.
     pub journal: Option<Journal>,
     repair_after: Option<Instant>,
+    maker: Option<Maker>,
+    /// Instances wait for a decision.
+    undecided: bool,
+    poke: Option<mpsc::WeakSender<Waiting>>,
 }
 
 /// What a group comes to before anything is written.
@@ -260,10 +318,14 @@ struct Prepared {
 
 impl Committer {
     pub fn new(shared: Arc<Shared>, ledger: Ledger) -> Committer {
-        Committer { shared, ledger, journal: None, repair_after: None }
+        let (repair_after, maker, poke) = (None, None, None);
+        let undecided = true;
+        Committer { shared, ledger, journal: None, repair_after, maker, undecided, poke }
     }
 
-    fn run(mut self, mut inbox: mpsc::Receiver<Waiting>) {
+    fn run(mut self, mut inbox: mpsc::Receiver<Waiting>, poke: mpsc::WeakSender<Waiting>) {
+        self.poke = Some(poke);
+        self.start_making();
         let relaxed = relaxed_sync(&self.shared);
         while let Some(first) = inbox.blocking_recv() {
             let mut size_bytes = first.size_bytes;
@@ -285,6 +347,7 @@ impl Committer {
                 }
             }
         }
+        drop(self.maker.take());
         let _ = self.shared.read(View::flush);
         if let Some(journal) = self.journal.take()
             && let Err(error) = journal.close(self.ledger.file())
@@ -293,16 +356,23 @@ impl Committer {
         }
     }
 
-    /// Commits a group: all of it or nothing.
+    /// Commits a group: all of it or nothing, but for what needs an index that is not there.
     pub fn commit(&mut self, requests: &[Request]) -> Vec<Result<Answer, StoreError>> {
-        let outcome = self.try_commit(requests);
+        let outcome = self.take_over().and_then(|()| match self.shared.making() {
+            Some(_) => self.defer(requests),
+            None => match self.try_commit(requests) {
+                // Found out before anything was written.
+                Err(StoreError::Remaking { .. }) => self.defer(requests),
+                outcome => Ok(outcome?.into_iter().map(Ok).collect()),
+            },
+        });
         let mut trouble = self.shared.trouble();
         match outcome {
             Ok(answers) => {
                 if trouble.take().is_some() {
                     tracing::info!("commits work again");
                 }
-                answers.into_iter().map(Ok).collect()
+                answers
             }
             Err(error) => {
                 if trouble.is_none() {
@@ -326,11 +396,12 @@ impl Committer {
             let body = Body { at: self.shared.clock.now(), commits };
             let payload = serde_json::to_vec(&body).map_err(StoreError::index)?;
             let position = self.make_durable(&payload, requests, &losers)?;
+            *self.shared.committed.lock().unwrap_or_else(PoisonError::into_inner) = position;
             self.publish(changes, position)?;
         }
         // With relaxed durability only instances are acknowledged before they are synced.
         let strict = |request: &Request| match request {
-            Request::Events(_) | Request::Sync => true,
+            Request::Events(_) | Request::Decide(_) | Request::Sync => true,
             Request::Instance(..) => false,
         };
         if let Some(journal) = self.journal.as_mut().filter(|_| requests.iter().any(strict)) {
@@ -366,7 +437,9 @@ impl Committer {
                 Request::Instance(receipt, Some(small)) if !losers.contains(&receipt.object) => {
                     Some((&receipt.object, small))
                 }
-                Request::Instance(..) | Request::Events(_) | Request::Sync => None,
+                Request::Instance(..) | Request::Events(_) | Request::Decide(_) | Request::Sync => {
+                    None
+                }
             })
         };
         let objects: Vec<Object<'_>> = kept()
@@ -400,15 +473,112 @@ impl Committer {
             Err(_) => {
                 let unsettled =
                     |error: StoreError| StoreError::Unsettled { cause: error.to_string() };
-                self.repair().map_err(unsettled)?;
+                match self.repair() {
+                    // Made anew from the ledger, it will show this too.
+                    Ok(()) | Err(StoreError::Remaking { .. }) => {}
+                    Err(error) => return Err(unsettled(error)),
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Takes instances while there is no index. What needs one is told so.
+    fn defer(
+        &mut self,
+        requests: &[Request],
+    ) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
+        let wait = || self.shared.making().map_or(StoreError::Busy, |making| making.error());
+        let is_access = |event: &Event| matches!(event, Event::Accessed { .. });
+        let (mut commits, mut answers) = (Vec::new(), Vec::new());
+        for request in requests {
+            answers.push(match request {
+                Request::Instance(receipt, _) => {
+                    commits.push(vec![Event::InstanceDeferred { receipt: *receipt.clone() }]);
+                    Ok(Answer::Stored(Stored::Deferred))
+                }
+                Request::Events(events) if events.iter().all(is_access) => {
+                    commits.push(events.clone());
+                    Ok(Answer::Done)
+                }
+                Request::Sync => Ok(Answer::Done),
+                Request::Events(_) | Request::Decide(_) => Err(wait()),
+            });
+        }
+        commits.retain(|events| !events.is_empty());
+        if !commits.is_empty() {
+            let body = Body { at: self.shared.clock.now(), commits };
+            let payload = serde_json::to_vec(&body).map_err(StoreError::index)?;
+            let position = self.make_durable(&payload, requests, &[])?;
+            *self.shared.committed.lock().unwrap_or_else(PoisonError::into_inner) = position;
+            self.undecided = true;
+        }
+        let is_instance = |request: &Request| matches!(request, Request::Instance(..));
+        if let Some(journal) = self.journal.as_mut().filter(|_| !requests.iter().all(is_instance)) {
+            journal.sync()?;
+        }
+        for request in requests {
+            if let Request::Instance(receipt, _) = request {
+                self.shared.objects.has_arrived(&receipt.object);
+            }
+        }
+        Ok(answers)
+    }
+
+    fn start_making(&mut self) {
+        let (Some(making), Some(poke)) = (self.shared.making(), &self.poke) else { return };
+        match Maker::start(&self.shared, making, poke.clone()) {
+            Ok(maker) => self.maker = Some(maker),
+            Err(error) => tracing::error!(%error, "the index cannot be made anew"),
+        }
+    }
+
+    /// Takes over an index that was made, and decides what was taken meanwhile.
+    fn take_over(&mut self) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let made = shared.made.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Made { view, .. }) = made {
+            let rows = remake::catch_up(&shared, &view)
+                .and_then(|_| guarded(|| view.open_jobs()))
+                .inspect_err(|error| {
+                    tracing::error!(%error, "the index that was made cannot be used");
+                    // From the beginning, by a thread of its own.
+                    self.start_making();
+                })?;
+            *shared.view.write().unwrap_or_else(PoisonError::into_inner) = Some(view);
+            let making = shared.making.write().unwrap_or_else(PoisonError::into_inner).take();
+            shared.queue().reload(&rows, shared.clock.now());
+            shared.suspect.store(false, Ordering::SeqCst);
+            if let Some(making) = making {
+                shared.alarm(format!("the index was made anew from the ledger: {}", making.why));
+            }
+            shared.changed.send_modify(|ticks| *ticks += 1);
+        }
+        if self.undecided && shared.making().is_none() {
+            self.decide()?;
+        }
+        Ok(())
+    }
+
+    /// Decides what the instances are that were taken without an index.
+    pub fn decide(&mut self) -> Result<(), StoreError> {
+        let rows = self.shared.read(|view| view.scan::<DeferredRow>(key::DEFERRED))?;
+        let many = rows.len();
+        let requests: Vec<Request> =
+            rows.into_iter().map(|row| Request::Decide(Box::new(row))).collect();
+        for group in requests.chunks(GROUP_MAX) {
+            self.try_commit(group)?;
+        }
+        self.undecided = false;
+        if many > 0 {
+            tracing::info!(instances = many, "what was taken without an index is in it now");
         }
         Ok(())
     }
 
     /// Opens the index again; makes it anew from the ledger where that does not help.
     fn repair(&mut self) -> Result<(), StoreError> {
-        let shared = &self.shared;
+        let shared = Arc::clone(&self.shared);
         if self.repair_after.is_some_and(|after| Instant::now() < after) {
             return Err(StoreError::index("it waits to be repaired"));
         }
@@ -417,7 +587,26 @@ impl Committer {
         let mut view = shared.view.write().unwrap_or_else(PoisonError::into_inner);
         drop(view.take());
         let now = shared.clock.now();
-        let opened = open::open_view(&shared.data, &shared.config, &self.ledger, now, &mut |_| {});
+        let doubt = shared.doubt.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let limit = Some(shared.config.index_at_once_bytes);
+        let how = open::How { doubt: doubt.clone(), at_once_bytes: limit };
+        let opened =
+            open::open_view(&shared.data, &shared.config, &self.ledger, now, how, &mut |_| {});
+        let opened = match opened {
+            Ok(open::Index::Opened(opened)) => Ok(opened),
+            Ok(open::Index::Lost(making)) => {
+                let error = making.error();
+                *shared.making.write().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Arc::new(making));
+                drop(view);
+                self.start_making();
+                return Err(error);
+            }
+            Err(error) => {
+                *shared.doubt.lock().unwrap_or_else(PoisonError::into_inner) = doubt;
+                Err(error)
+            }
+        };
         let jobs = opened.and_then(|opened| {
             let rows = guarded(|| opened.view.open_jobs())?;
             Ok((opened, rows))
@@ -427,7 +616,7 @@ impl Committer {
             self.repair_after = Some(Instant::now() + REPAIR_PAUSE);
         })?;
         if let Some(why) = opened.rebuilt {
-            tracing::error!(%why, "the index was made anew from the ledger");
+            shared.alarm(format!("the index was made anew from the ledger: {why}"));
         }
         *view = Some(opened.view);
         drop(view);
@@ -491,9 +680,16 @@ fn prepare(
                 answers.push(Answer::Stored(stored));
                 match stored {
                     Stored::New { .. } => strays.extend(objects::beside(&receipt.object)),
-                    Stored::SameBytes | Stored::OtherBytes if is_kept => {}
-                    Stored::SameBytes | Stored::OtherBytes => losers.push(receipt.object.clone()),
+                    _ if is_kept => {}
+                    _ => losers.push(receipt.object.clone()),
                 }
+            }
+            Request::Decide(row) => {
+                // Files beside it may be of others that wait for their decision: none is a stray.
+                let (stored, is_kept) = add_instance(&mut txn, shared, &row.receipt, &mut add)?;
+                add(&mut txn, Event::DeferredDecided { order: row.order })?;
+                answers.push(Answer::Stored(stored));
+                losers.extend((!is_kept).then(|| row.receipt.object.clone()));
             }
             Request::Sync => answers.push(Answer::Done),
         }
@@ -531,6 +727,8 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
         }
         Event::InstanceRepeated { .. }
         | Event::VersionStored { .. }
+        | Event::InstanceDeferred { .. }
+        | Event::DeferredDecided { .. }
         | Event::RevisionOpened { .. }
         | Event::StateChanged { .. }
         | Event::StudyDescribed { .. }
@@ -648,7 +846,7 @@ mod tests {
 
     fn open_with_fault(data: &Path) -> (Store, Broken) {
         let config = Config { free_bytes_min: 0, ..Config::default() };
-        let adopting = open::Adopting { facts: &|_| None, always: false };
+        let adopting = open::Adopting { facts: &|_| None, always: false, at_once_bytes: None };
         let (committer, shared, ..) =
             open::open(data, &config, Arc::new(SystemClock), adopting, &mut |_| {}).unwrap();
         let fault = Arc::clone(&committer.ledger.fault);
@@ -686,7 +884,7 @@ mod tests {
                 match answer.await.unwrap() {
                     Stored::New { revision } => new += revision,
                     Stored::SameBytes => {}
-                    Stored::OtherBytes => panic!("the bytes are the same"),
+                    Stored::OtherBytes | Stored::Deferred => panic!("the bytes are the same"),
                 }
             }
             assert_eq!(new, 1, "one new instance, revision 1");
@@ -812,7 +1010,7 @@ mod tests {
         assert_eq!(store.study(&study(1)).unwrap().unwrap().instances, 3);
         let held = store.claim(at(1), Duration::from_secs(60), 0..=u8::MAX).unwrap();
         assert_eq!(held, None, "a lease outlives the repair");
-        store.read(|view| view.check_sum(&mut |_| true)).unwrap();
+        store.read(View::check_sum).unwrap();
     }
 
     #[tokio::test]

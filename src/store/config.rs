@@ -25,12 +25,23 @@ pub struct Config {
     /// Free space in the data folder below which no instance is taken (status A700). What is
     /// kept free lets the ledger, the index and the results of accepted studies be written.
     pub free_bytes_min: u64,
+    /// The same as a part of the disk; the larger of the two counts.
+    pub free_percent_min: f64,
+    /// Free space below which a warning stands on the page, in the log and in the health, while
+    /// everything works.
+    pub free_bytes_warn: u64,
+    /// The same as a part of the disk; the larger of the two counts.
+    pub free_percent_warn: f64,
     /// Size at which the ledger goes on in the next file.
     pub ledger_segment_bytes: u64,
     /// Memory that sled may use for its pages.
     pub index_cache_bytes: u64,
-    /// Reads every row of the index at start and compares the sum: finds what sled lost silently.
-    pub check_index_at_start: bool,
+    /// Hours between two comparisons of the whole index with its sum, the first soon after the
+    /// start: finds what sled lost silently. 0: never.
+    pub index_check_hours: u64,
+    /// Size of the ledger up to which a lost index is made anew before the node listens; with a
+    /// larger one the node works meanwhile.
+    pub index_at_once_bytes: u64,
 }
 
 impl Default for Config {
@@ -39,9 +50,13 @@ impl Default for Config {
             durability: Durability::Durable,
             journal_segment_bytes: 32 << 20,
             free_bytes_min: 512 << 20,
+            free_percent_min: 0.0,
+            free_bytes_warn: 2 << 30,
+            free_percent_warn: 5.0,
             ledger_segment_bytes: 64 << 20,
-            index_cache_bytes: 64 << 20,
-            check_index_at_start: true,
+            index_cache_bytes: 24 << 20,
+            index_check_hours: 24,
+            index_at_once_bytes: 16 << 20,
         }
     }
 }
@@ -64,12 +79,32 @@ impl Config {
         let why = "smaller ones are synced all the time, larger ones make the start after a power cut slow";
         let (found, usual) = (self.journal_segment_bytes, default.journal_segment_bytes);
         range("journal_segment_bytes", found, 8 << 20, 256 << 20, usual, why);
+        let warn = self.free_bytes_warn;
+        let usual = default.free_bytes_warn;
+        let why = "a warning that comes with the refusal is none";
+        range("free_bytes_warn", warn, self.free_bytes_min, 1 << 50, usual, why);
+        let why = "a folder is compared once in a while, not all the time";
+        range("index_check_hours", self.index_check_hours, 0, 8760, default.index_check_hours, why);
+        let why = "making a larger index takes minutes in which nothing is taken";
+        let (found, usual) = (self.index_at_once_bytes, default.index_at_once_bytes);
+        range("index_at_once_bytes", found, 0, 1 << 30, usual, why);
         let why = "a file is read as a whole at start";
         let (found, usual) = (self.ledger_segment_bytes, default.ledger_segment_bytes);
         range("ledger_segment_bytes", found, 1 << 20, 1 << 30, usual, why);
         let why = "less makes every look-up slow, more takes it from decoding";
         let (found, usual) = (self.index_cache_bytes, default.index_cache_bytes);
         range("index_cache_bytes", found, 8 << 20, 16 << 30, usual, why);
+        for (key, percent, default) in [
+            ("free_percent_min", self.free_percent_min, default.free_percent_min),
+            ("free_percent_warn", self.free_percent_warn, default.free_percent_warn),
+        ] {
+            if !(0.0..=90.0).contains(&percent) {
+                problems.push(format!(
+                    "{at}.{key} = {percent}: use 0 to 90 (default {default}); with more nothing \
+                     would ever be accepted"
+                ));
+            }
+        }
     }
 }
 

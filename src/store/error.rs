@@ -21,6 +21,8 @@ pub enum StoreError {
     Space { free: u64, kept: u64 },
     #[error("the index cannot be used: {cause}")]
     Index { cause: String },
+    #[error("the index is being made anew, {done} of {total}")]
+    Remaking { done: u64, total: u64 },
     #[error("a commit of {size} bytes is over the limit of {limit}")]
     TooLarge { size: usize, limit: usize },
     #[error("'{name}' cannot be the name of a result file")]
@@ -58,6 +60,7 @@ impl StoreError {
             StoreError::InUse { .. }
             | StoreError::Newer { .. }
             | StoreError::Index { .. }
+            | StoreError::Remaking { .. }
             | StoreError::TooLarge { .. }
             | StoreError::Name { .. }
             | StoreError::TooManyVersions { .. }
@@ -77,6 +80,7 @@ impl StoreError {
             | StoreError::Io { .. }
             | StoreError::Space { .. }
             | StoreError::Index { .. }
+            | StoreError::Remaking { .. }
             | StoreError::TooLarge { .. }
             | StoreError::Name { .. }
             | StoreError::TooManyVersions { .. }

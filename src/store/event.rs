@@ -193,6 +193,14 @@ pub enum Event {
     VersionStored {
         receipt: Receipt,
     },
+    /// Taken while the index was being made anew: what it is was decided later.
+    InstanceDeferred {
+        receipt: Receipt,
+    },
+    /// What the instance of that event is stands in the events before this one.
+    DeferredDecided {
+        order: u64,
+    },
     /// An instance that was there already. `same_bytes` false (in ledgers of format 1): it had
     /// other bytes and was not kept.
     InstanceRepeated {
@@ -359,7 +367,9 @@ impl Event {
     /// Of an instance whose file this event says is there.
     pub fn receipt(&self) -> Option<&Receipt> {
         match self {
-            Event::InstanceStored { receipt } | Event::VersionStored { receipt } => Some(receipt),
+            Event::InstanceStored { receipt }
+            | Event::VersionStored { receipt }
+            | Event::InstanceDeferred { receipt } => Some(receipt),
             _ => None,
         }
     }

@@ -174,11 +174,24 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// Bytes that this user may still write in the folder's file system.
-pub fn free_bytes(data: &Path) -> Result<u64, StoreError> {
+/// Bytes of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// That this user may still write.
+    pub free: u64,
+    pub total: u64,
+}
+
+pub fn space(data: &Path) -> Result<Space, StoreError> {
     let stat = rustix::fs::statvfs(data)
         .map_err(|error| StoreError::io("asking for free space in", data, error.into()))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Space { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
+}
+
+/// Bytes that this user may still write in the folder's file system.
+pub fn free_bytes(data: &Path) -> Result<u64, StoreError> {
+    Ok(space(data)?.free)
 }
 
 /// Renames `path` to `<name>.<label>-<time>` in the same folder and removes all but the newest

@@ -4,7 +4,9 @@ use std::fs;
 use std::io::Read as _;
 use std::io::Seek as _;
 use std::io::Write as _;
+use std::sync::PoisonError;
 
+use jiff::SignedDuration;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -13,6 +15,9 @@ use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::folder;
 use crate::store::rows::JobCounts;
+
+/// How long something that is over is shown.
+const ALARM_SHOWN: SignedDuration = SignedDuration::from_hours(24);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -38,50 +43,112 @@ pub struct Health {
     pub at: Timestamp,
 }
 
-pub fn health(shared: &Shared) -> Health {
-    let mut reasons = Vec::new();
-    let mut state = HealthState::Ok;
-    let free_bytes = folder::free_bytes(&shared.data);
-    let kept = shared.config.free_bytes_min;
-    match &free_bytes {
-        Ok(free) if *free < kept => {
-            state = HealthState::Failing;
-            reasons.push(StoreError::Space { free: *free, kept }.to_string());
-        }
-        Ok(free) if *free < kept.saturating_mul(2) => {
-            state = HealthState::Degraded;
-            reasons.push(format!("{free} bytes are free; below {kept} nothing is accepted"));
-        }
-        Ok(_) => {}
-        Err(error) => {
-            state = HealthState::Failing;
-            reasons.push(error.to_string());
-        }
+/// How much space there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpaceLevel {
+    Enough,
+    /// It works, and an operator is warned.
+    Low,
+    /// No instance is taken.
+    Refused,
+}
+
+impl SpaceLevel {
+    /// The level, and the free bytes.
+    pub fn of(shared: &Shared) -> Result<(SpaceLevel, u64), StoreError> {
+        let free = folder::free_bytes(&shared.data)?;
+        let level = match free {
+            free if free < shared.config.free_bytes_min => SpaceLevel::Refused,
+            free if free < shared.config.free_bytes_warn => SpaceLevel::Low,
+            _ => SpaceLevel::Enough,
+        };
+        Ok((level, free))
     }
-    let records = shared.read(|view| {
-        view.studies(1)?;
-        Ok(view.position().number)
-    });
-    let trouble = shared.trouble().as_ref().map(ToString::to_string);
-    let tried = try_disk(shared).err().map(|error| error.to_string());
-    let unreadable = records.as_ref().err().map(ToString::to_string);
-    let last = trouble.map(|error| format!("the last commit failed: {error}"));
-    for reason in [tried, unreadable, last].into_iter().flatten() {
-        state = HealthState::Failing;
-        reasons.push(reason);
+}
+
+pub fn health(shared: &Shared) -> Health {
+    let mut seen = Seen { state: HealthState::Ok, reasons: Vec::new() };
+    let space = SpaceLevel::of(shared);
+    let kept = shared.config.free_bytes_min;
+    match &space {
+        Ok((SpaceLevel::Enough, _)) => {}
+        Ok((SpaceLevel::Low, free)) => {
+            let (free, kept) = (size(*free), size(kept));
+            seen.degraded(format!("{free} are free; below {kept} nothing is accepted"));
+        }
+        Ok((SpaceLevel::Refused, free)) => {
+            let (free, kept) = (size(*free), size(kept));
+            seen.failing(format!("{free} are free, {kept} are kept: no instance is accepted"));
+        }
+        Err(error) => seen.failing(error.to_string()),
+    }
+    if let Err(error) = try_disk(shared) {
+        seen.failing(error.to_string());
+    }
+    let records = match shared.making() {
+        Some(making) => {
+            seen.degraded(format!(
+                "{}: instances are taken, reading and delivery wait",
+                making.error()
+            ));
+            if let Some(trouble) = making.trouble() {
+                seen.failing(format!("the index cannot be made now: {trouble}"));
+            }
+            None
+        }
+        None => {
+            let read = shared.read(|view| {
+                view.studies(1)?;
+                Ok(view.position().number)
+            });
+            read.inspect_err(|error| seen.failing(error.to_string())).ok()
+        }
+    };
+    if let Some(error) = shared.trouble().as_ref() {
+        seen.failing(format!("the last commit failed: {error}"));
     }
     let at = shared.clock.now();
+    for alarm in shared.alarms.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        if at.duration_since(alarm.at) < ALARM_SHOWN {
+            seen.degraded(format!("{} ({})", alarm.what, alarm.at.strftime("%H:%M UTC")));
+        }
+    }
     let jobs = shared.queue().counts();
     let age = jobs.oldest_due.map(|due| at.duration_since(due).as_secs().max(0).unsigned_abs());
-    Health {
-        state,
-        reasons,
-        free_bytes: free_bytes.ok(),
-        records: records.ok(),
-        jobs,
-        oldest_due_age_s: age,
-        at,
+    let free_bytes = space.ok().map(|(_, free)| free);
+    let Seen { state, reasons } = seen;
+    Health { state, reasons, free_bytes, records, jobs, oldest_due_age_s: age, at }
+}
+
+struct Seen {
+    state: HealthState,
+    reasons: Vec<String>,
+}
+
+impl Seen {
+    fn degraded(&mut self, reason: String) {
+        if self.state == HealthState::Ok {
+            self.state = HealthState::Degraded;
+        }
+        self.reasons.push(reason);
     }
+
+    fn failing(&mut self, reason: String) {
+        self.state = HealthState::Failing;
+        self.reasons.push(reason);
+    }
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
 }
 
 /// Writes, syncs, reads back and removes a file.

@@ -11,6 +11,7 @@ pub const OPEN_JOBS: &[u8] = b"o";
 pub const OPEN_REVISIONS: &[u8] = b"p";
 pub const ARTEFACTS: &[u8] = b"a";
 pub const SOURCES: &[u8] = b"q";
+pub const DEFERRED: &[u8] = b"w";
 
 fn of(letter: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![letter];
@@ -130,6 +131,11 @@ pub fn step_of(study: &StudyUid, step: &SopInstanceUid) -> Vec<u8> {
 /// An archive's count of a study's instances.
 pub fn count(study: &StudyUid) -> Vec<u8> {
     of(b'x', &[study.as_str().as_bytes()])
+}
+
+/// An instance that was taken while the index was being made.
+pub fn deferred(order: u64) -> Vec<u8> {
+    of(b'w', &[&order.to_be_bytes()])
 }
 
 pub fn job(id: &str) -> Vec<u8> {

@@ -225,6 +225,18 @@ impl Ledger {
         self.end.number + 1
     }
 
+    /// Size of what stands behind this position.
+    pub fn bytes_after(&self, position: &Position) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for segment in segments(&self.folder)? {
+            if segment >= position.segment {
+                let path = segment_path(&self.folder, segment);
+                bytes += fs::metadata(&path).doing("reading", &path)?.len();
+            }
+        }
+        Ok(bytes.saturating_sub(position.offset))
+    }
+
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -573,7 +585,7 @@ pub fn segment_path(folder: &Path, segment: u64) -> PathBuf {
 }
 
 /// Numbers of the files, in order.
-fn segments(folder: &Path) -> Result<Vec<u64>, StoreError> {
+pub fn segments(folder: &Path) -> Result<Vec<u64>, StoreError> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(folder).doing("reading", folder)? {
         let name = entry.doing("reading", folder)?.file_name();

@@ -15,6 +15,7 @@ mod folder;
 mod health;
 mod index;
 mod journal;
+mod keeper;
 mod key;
 mod ledger;
 mod objects;
@@ -24,6 +25,7 @@ mod queue;
 mod rebuild;
 mod recent;
 mod recover;
+mod remake;
 mod rows;
 mod services;
 mod settle;
@@ -131,8 +133,9 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens `data`, which is made when it is not there. Blocks: reads the end of the ledger,
-    /// checks every row of the index, and makes the index anew when it is in doubt.
+    /// Opens `data`, which is made when it is not there. Blocks: reads the end of the ledger, and
+    /// makes an index that is in doubt anew when the ledger is small; with a large one that goes on
+    /// after this returned, see [`StoreError::Remaking`].
     ///
     /// # Errors
     /// [`StoreError::InUse`], [`StoreError::Newer`], or the folder cannot be written. A damaged
@@ -142,7 +145,9 @@ impl Store {
         config: &Config,
         clock: Arc<dyn Clock>,
     ) -> Result<(Store, OpenReport), StoreError> {
-        let adopting = open::Adopting { facts: &facts::facts_of_file, always: false };
+        let at_once_bytes = Some(config.index_at_once_bytes);
+        let adopting =
+            open::Adopting { facts: &facts::facts_of_file, always: false, at_once_bytes };
         let (committer, shared, report, _) =
             open::open(data, config, clock, adopting, &mut |_| {})?;
         let handle = Handle::start(committer)?;
@@ -242,6 +247,21 @@ impl Store {
     /// change first: for a view that follows.
     pub fn studies_after(&self, order: u64, limit: usize) -> Result<Vec<StudyRow>, StoreError> {
         self.read(|view| view.studies_after(order, limit))
+    }
+
+    /// Those that `wanted` says yes to, the newest change first.
+    pub fn studies_that(
+        &self,
+        wanted: impl Fn(&StudyRow) -> bool,
+    ) -> Result<Vec<StudyRow>, StoreError> {
+        let mut rows = Vec::new();
+        self.read(|view| {
+            view.each_study(&mut |row| {
+                rows.extend(Some(row).filter(&wanted));
+                Ok(true)
+            })
+        })?;
+        Ok(rows)
     }
 
     pub fn revisions(&self, study: &StudyUid) -> Result<Vec<RevisionRow>, StoreError> {
@@ -437,6 +457,14 @@ impl Store {
     /// A real write and read in the data folder, and what else an operator should know. Blocking.
     pub fn health(&self) -> Health {
         health::health(&self.shared)
+    }
+
+    /// How far the index is while it is made anew: records of the ledger, and how many there are.
+    pub fn remaking(&self) -> Option<(u64, u64)> {
+        match self.shared.making()?.error() {
+            StoreError::Remaking { done, total } => Some((done, total.max(1))),
+            _ => None,
+        }
     }
 
     fn read<T>(&self, f: impl FnOnce(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {

@@ -443,13 +443,22 @@ pub fn walk_files(
 ) -> Result<(), StoreError> {
     let mut open = vec![data.join(folder)];
     while let Some(path) = open.pop() {
+        // What goes while a node works is not there.
+        let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         let mut entries = Vec::new();
-        for entry in fs::read_dir(&path).doing("reading", &path)? {
+        let listed = match fs::read_dir(&path) {
+            Err(error) if gone(&error) && path != data.join(folder) => continue,
+            listed => listed.doing("reading", &path)?,
+        };
+        for entry in listed {
             entries.push(entry.doing("reading", &path)?.path());
         }
         entries.sort();
         for entry in entries {
-            let meta = fs::symlink_metadata(&entry).doing("reading", &entry)?;
+            let meta = match fs::symlink_metadata(&entry) {
+                Err(error) if gone(&error) => continue,
+                meta => meta.doing("reading", &entry)?,
+            };
             if meta.is_dir() {
                 open.push(entry);
             } else {

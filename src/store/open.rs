@@ -1,5 +1,6 @@
 //! Opening the data folder: what is found, what is repaired, what is told.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::store::folder;
 use crate::store::index;
 use crate::store::journal;
 use crate::store::journal::Journal;
+use crate::store::key;
 use crate::store::ledger;
 use crate::store::ledger::Damage;
 use crate::store::ledger::Found;
@@ -35,6 +37,8 @@ use crate::store::rebuild;
 use crate::store::rebuild::Adopted;
 use crate::store::rebuild::Facts;
 use crate::store::recover;
+use crate::store::remake::Making;
+use crate::store::rows::DeferredRow;
 use crate::store::settle::Settler;
 use crate::store::verify;
 use crate::store::verify::Progress;
@@ -55,6 +59,8 @@ pub struct OpenReport {
     pub replayed: u64,
     /// Why the index was made anew from the ledger.
     pub rebuilt: Option<String>,
+    /// Why the index is being made anew while the node works already.
+    pub remaking: Option<String>,
     /// Where the old index is.
     pub set_aside: Option<PathBuf>,
     /// The incomplete last record that was cut off: normal after a power cut.
@@ -83,6 +89,9 @@ impl OpenReport {
         if let Some(why) = &self.rebuilt {
             alarms.push(format!("the index was made anew from the ledger: {why}"));
         }
+        if let Some(why) = &self.remaking {
+            alarms.push(format!("the index is being made anew from the ledger: {why}"));
+        }
         if self.salvaged > 0 {
             alarms.push(format!(
                 "{} receipts were missing in the ledger and were taken from the old index",
@@ -101,6 +110,30 @@ pub struct Adopting<'a> {
     pub facts: Facts<'a>,
     /// Also when nothing is wrong with ledger and index.
     pub always: bool,
+    /// As in [`How`].
+    pub at_once_bytes: Option<u64>,
+}
+
+/// What opening the index found.
+#[derive(Default)]
+struct FoundView {
+    rebuilt: Option<String>,
+    set_aside: Option<PathBuf>,
+    replayed: u64,
+    damage: Vec<Damage>,
+    /// The old index that may know more than the ledger.
+    salvage: Option<PathBuf>,
+}
+
+/// The settings with the low-water marks of this disk in bytes.
+fn in_bytes(config: &Config, data: &Path) -> Result<Config, StoreError> {
+    let total = folder::space(data)?.total;
+    let part = |percent: f64| (total as f64 * percent / 100.0) as u64;
+    Ok(Config {
+        free_bytes_min: config.free_bytes_min.max(part(config.free_percent_min)),
+        free_bytes_warn: config.free_bytes_warn.max(part(config.free_percent_warn)),
+        ..config.clone()
+    })
 }
 
 /// Opens everything but the committer's thread.
@@ -127,43 +160,87 @@ pub fn open(
         recovered = live.complete(&mut opened.ledger)?;
     }
     let now = clock.now();
-    let mut view = open_view(data, config, &opened.ledger, now, progress)?;
-    if view.rebuilt.is_none() && opened.ledger.end().number == 0 && !is_empty(data)? {
+    let how = How { doubt: None, at_once_bytes: adopting.at_once_bytes };
+    let (mut opened_view, making) =
+        match open_view(data, config, &opened.ledger, now, how, progress)? {
+            Index::Opened(opened) => (Some(opened), None),
+            Index::Lost(making) => (None, Some(Arc::new(making))),
+        };
+    let view = opened_view.as_mut();
+    if let Some(view) = view
+        && view.rebuilt.is_none()
+        && opened.ledger.end().number == 0
+        && !is_empty(data)?
+    {
         view.rebuilt = Some("ledger and index are empty, and there are objects".to_owned());
     }
-    let jobs = guarded(|| view.view.open_jobs())?;
+    let jobs = match &opened_view {
+        Some(opened) => guarded(|| opened.view.open_jobs())?,
+        None => Vec::new(),
+    };
     let mut queue = Queue::default();
     queue.reload(&jobs, now);
+    let (view, found) = match opened_view {
+        Some(OpenedView { view, rebuilt, set_aside, replayed, damage, salvage }) => {
+            let salvage = set_aside.clone().filter(|_| salvage);
+            (Some(view), FoundView { rebuilt, set_aside, replayed, damage, salvage })
+        }
+        None => (None, FoundView::default()),
+    };
     let shared = Arc::new(Shared {
         data: data.to_owned(),
-        config: config.clone(),
+        config: in_bytes(config, data)?,
         clock,
         objects: Arc::clone(&objects),
         small_bytes_max: 0.into(),
         changed: tokio::sync::watch::Sender::new(0),
-        view: std::sync::RwLock::new(Some(view.view)),
+        view: std::sync::RwLock::new(view),
+        making: std::sync::RwLock::new(making.clone()),
+        made: None.into(),
+        committed: opened.ledger.end().into(),
         suspect: false.into(),
+        doubt: None.into(),
+        alarms: Default::default(),
         queue: queue.into(),
         trouble: None.into(),
         _held: held,
     });
     let mut damage: Vec<String> = Vec::new();
-    for found in opened.damage.iter().chain(&view.damage).map(Damage::to_string) {
-        if !damage.contains(&found) {
-            damage.push(found);
+    for what in opened.damage.iter().chain(&found.damage).map(Damage::to_string) {
+        if !damage.contains(&what) {
+            damage.push(what);
         }
     }
     let restored = match live.take() {
-        Some(live) => shared.read(|view| live.restore(view, &objects))?,
+        Some(live) if making.is_none() => {
+            let deferred = shared.read(|view| view.scan::<DeferredRow>(key::DEFERRED))?;
+            let deferred: HashSet<String> =
+                deferred.into_iter().map(|row| row.receipt.object).collect();
+            let known = |object: &str| {
+                let found = || shared.read(|view| verify::has_receipt(view, object));
+                Ok(deferred.contains(object) || found()?)
+            };
+            live.restore(&known, &objects)?
+        }
+        // Nobody knows which of them were removed since: all that were ever taken.
+        Some(live) => {
+            let taken = live.receipts()?;
+            live.restore(&|object| Ok(taken.contains(object)), &objects)?
+        }
         None => 0,
     };
     let mut committer = Committer::new(Arc::clone(&shared), opened.ledger);
-    let salvaged = match view.set_aside.as_deref().filter(|_| view.salvage) {
-        Some(old) => salvage(&mut committer, old)?,
+    let mut enter = |event| {
+        let answers = committer.commit(&[Request::Events(vec![event])]);
+        answers.into_iter().try_for_each(|answer| answer.map(drop))
+    };
+    let salvaged = match &found.salvage {
+        Some(old) => salvage(&shared, old, &mut enter)?,
         None => 0,
     };
-    let adopted = match adopting.always || view.rebuilt.is_some() || !damage.is_empty() {
-        true => rebuild::adopt(&mut committer, data, adopting.facts, progress)?,
+    let look = adopting.always || found.rebuilt.is_some() || !damage.is_empty();
+    let adopted = match look && making.is_none() {
+        true => rebuild::adopt(&shared, adopting.facts, None, &mut enter, progress)?,
         false => Adopted::default(),
     };
     match open_journal(data, config, objects) {
@@ -179,9 +256,10 @@ pub fn open(
         recovered,
         restored,
         records: committer.ledger.end().number,
-        replayed: view.replayed,
-        rebuilt: view.rebuilt,
-        set_aside: view.set_aside,
+        replayed: found.replayed,
+        rebuilt: found.rebuilt,
+        remaking: making.as_ref().map(|making| making.why.clone()),
+        set_aside: found.set_aside.or(making.and_then(|making| making.set_aside.clone())),
         cut: cut.or(opened.cut),
         damage,
         salvaged,
@@ -230,8 +308,7 @@ fn is_empty(data: &Path) -> Result<bool, StoreError> {
 }
 
 /// Enters receipts of an old index anew that the ledger has lost, when their files are there.
-fn salvage(committer: &mut Committer, old: &Path) -> Result<u64, StoreError> {
-    let shared = Arc::clone(&committer.shared);
+pub fn salvage(shared: &Shared, old: &Path, commit: Enter<'_>) -> Result<u64, StoreError> {
     let old = View::open(old, shared.config.index_cache_bytes)?;
     let mut salvaged = 0;
     let outcome = old.each_block(&mut |rows| {
@@ -243,13 +320,10 @@ fn salvage(committer: &mut Committer, old: &Path) -> Result<u64, StoreError> {
                 if has || !shared.data.join(&receipt.object).is_file() {
                     continue;
                 }
-                let event = match known {
+                commit(match known {
                     None => Event::InstanceStored { receipt },
                     Some(_) => Event::VersionStored { receipt },
-                };
-                for answer in committer.commit(&[Request::Events(vec![event])]) {
-                    answer?;
-                }
+                })?;
                 salvaged += 1;
             }
         }
@@ -260,6 +334,24 @@ fn salvage(committer: &mut Committer, old: &Path) -> Result<u64, StoreError> {
         Err(StoreError::Index { .. }) | Ok(()) => Ok(salvaged),
         Err(error) => Err(error),
     }
+}
+
+/// Commits one event.
+pub type Enter<'a> = &'a mut dyn FnMut(Event) -> Result<(), StoreError>;
+
+/// How to open the index.
+#[derive(Debug, Default)]
+pub struct How {
+    /// Why it cannot be used although it opens.
+    pub doubt: Option<String>,
+    /// Size of the ledger up to which a lost index is made at once; `None`: whatever its size.
+    pub at_once_bytes: Option<u64>,
+}
+
+pub enum Index {
+    Opened(OpenedView),
+    /// It has to be made anew, which takes a while.
+    Lost(Making),
 }
 
 pub struct OpenedView {
@@ -279,74 +371,87 @@ pub fn open_view(
     config: &Config,
     ledger: &Ledger,
     now: Timestamp,
+    how: How,
     progress: &mut dyn FnMut(Progress),
-) -> Result<OpenedView, StoreError> {
+) -> Result<Index, StoreError> {
     let path = data.join(folder::STATE);
     let existed = path.exists();
-    let mut salvage = false;
-    let tried = View::open(&path, config.index_cache_bytes).and_then(|view| {
-        if config.check_index_at_start {
-            view.check_sum(&mut |_| true)?;
-        }
-        Ok(view)
-    });
-    let why = match tried {
+    let end = ledger.end();
+    let at_once = |from: &Position| match how.at_once_bytes {
+        Some(bytes) => Ok::<bool, StoreError>(ledger.bytes_after(from)? <= bytes),
+        None => Ok(true),
+    };
+    let tried = match how.doubt {
+        Some(why) => Err(StoreError::Index { cause: why }),
+        None => View::open(&path, config.index_cache_bytes),
+    };
+    let (why, salvage) = match tried {
         // It may be good, and a new one would find no space either.
         Err(error) if error.is_out_of_space() => return Err(error),
-        Err(error) => error.to_string(),
-        Ok(view) => {
-            let (mark, end) = (view.position(), ledger.end());
-            let misfit = if mark.number > end.number {
-                let lost = mark.number - end.number;
-                Some(format!("the ledger has lost its last {lost} records"))
-            } else if mark.number == end.number && mark.hash != end.hash {
-                Some("it is of another ledger".to_owned())
-            } else {
-                None
-            };
-            match misfit {
-                Some(why) => {
-                    salvage = true;
-                    why
-                }
-                None => {
-                    let replay = replay(&view, ledger.folder(), &Start::After(mark), progress)?;
-                    let fresh = mark.number == 0;
-                    if fresh || replay.damage.is_empty() {
-                        let missing = (fresh && replay.records > 0).then_some(if existed {
-                            "it was empty"
-                        } else {
-                            "it was missing"
-                        });
-                        return Ok(OpenedView {
-                            view,
-                            rebuilt: missing.map(str::to_owned),
-                            set_aside: None,
-                            replayed: replay.records,
-                            damage: replay.damage,
-                            salvage,
-                        });
-                    }
-                    salvage = true;
-                    "the ledger is damaged where it should go on".to_owned()
-                }
+        Err(error) => (error.to_string(), false),
+        Ok(view) => match bring_up(&view, ledger, existed, &at_once, progress)? {
+            Ok(BroughtUp::Later(why)) => return Ok(Index::Lost(Making::going_on(why, now))),
+            Ok(BroughtUp::Now(rebuilt, replay)) => {
+                let (replayed, damage) = (replay.records, replay.damage);
+                let (set_aside, salvage) = (None, false);
+                let opened = OpenedView { view, rebuilt, set_aside, replayed, damage, salvage };
+                return Ok(Index::Opened(opened));
             }
-        }
+            Err(misfit) => misfit,
+        },
     };
     let set_aside = match path.exists() {
         true => Some(folder::set_aside(&path, "bad", now)?),
         false => None,
     };
+    if !at_once(&Position::default())? {
+        return Ok(Index::Lost(Making::new(why, set_aside, salvage, now)));
+    }
     let view = View::open(&path, config.index_cache_bytes)?;
-    let replay = replay(&view, ledger.folder(), &Start::Beginning, progress)?;
-    Ok(OpenedView {
-        view,
-        rebuilt: Some(why),
-        set_aside,
-        replayed: replay.records,
-        damage: replay.damage,
-        salvage,
-    })
+    let replay = replay(&view, ledger.folder(), &Start::Beginning, end.number, progress)?;
+    let (replayed, damage) = (replay.records, replay.damage);
+    let rebuilt = Some(why);
+    Ok(Index::Opened(OpenedView { view, rebuilt, set_aside, replayed, damage, salvage }))
+}
+
+enum BroughtUp {
+    Now(Option<String>, Replayed),
+    /// It lacks so much that the node should not wait for it. Why.
+    Later(String),
+}
+
+/// Why an index cannot be used, and whether it may know more than the ledger.
+type Misfit = (String, bool);
+
+/// Applies what the index lacks, unless that takes long. Says of one that held nothing before why.
+fn bring_up(
+    view: &View,
+    ledger: &Ledger,
+    existed: bool,
+    at_once: &dyn Fn(&Position) -> Result<bool, StoreError>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Result<BroughtUp, Misfit>, StoreError> {
+    let (mark, end) = (view.position(), ledger.end());
+    if mark.number > end.number {
+        let lost = mark.number - end.number;
+        return Ok(Err((format!("the ledger has lost its last {lost} records"), true)));
+    }
+    if mark.number == end.number && mark.hash != end.hash {
+        return Ok(Err(("it is of another ledger".to_owned(), true)));
+    }
+    let fresh = mark.number == 0 && end.number > 0;
+    let missing = if existed { "it was empty" } else { "it was missing" };
+    if mark.number < end.number && !at_once(&mark)? {
+        let lacks = || format!("it lacks the last {} records", end.number - mark.number);
+        let why = if fresh { missing.to_owned() } else { lacks() };
+        return Ok(Ok(BroughtUp::Later(why)));
+    }
+    let replay = replay(view, ledger.folder(), &Start::After(mark), end.number, progress)?;
+    if !fresh && !replay.damage.is_empty() {
+        return Ok(Err(("the ledger is damaged where it should go on".to_owned(), true)));
+    }
+    let rebuilt = (fresh && replay.records > 0).then(|| missing.to_owned());
+    Ok(Ok(BroughtUp::Now(rebuilt, replay)))
 }
 
 pub struct Replayed {
@@ -356,24 +461,49 @@ pub struct Replayed {
 }
 
 /// Applies the records of the ledger from `start` on.
+///
+/// - `total`: number of its last record, for people.
 pub fn replay(
     view: &View,
     folder: &Path,
     start: &Start,
+    total: u64,
     progress: &mut dyn FnMut(Progress),
+) -> Result<Replayed, StoreError> {
+    replay_until(view, folder, start, u64::MAX, &mut |done| {
+        progress(Progress { step: "replaying the ledger", done, total: Some(total) });
+        true
+    })
+}
+
+/// As [`replay`], not beyond record `last`: what comes after it may be taken back.
+///
+/// - `on`: called every thousand events with the number of the record; `false` ends it.
+pub fn replay_until(
+    view: &View,
+    folder: &Path,
+    start: &Start,
+    last: u64,
+    on: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Replayed, StoreError> {
     let (mut records, mut damage, mut waiting) = (0, Vec::new(), 0);
     let mut txn = view.begin();
-    let mut last = view.position();
+    let mut position = view.position();
+    let mut ended = false;
     let walked = ledger::walk(folder, start, &mut |found| {
         let record = match found {
+            _ if ended => return Err(StoreError::Closed),
             Found::Damage(what) => {
                 damage.push(what);
                 return Ok(());
             }
             Found::Record(record) => record,
         };
-        let position = record.position;
+        if record.position.number > last {
+            ended = true;
+            return Err(StoreError::Closed);
+        }
+        position = record.position;
         match serde_json::from_slice::<Body>(record.payload) {
             Ok(body) => {
                 for (place, event) in body.commits.iter().flatten().enumerate() {
@@ -388,19 +518,25 @@ pub fn replay(
                 what: format!("record {} cannot be understood: {error}", position.number),
             }),
         }
-        (records, last) = (records + 1, position);
+        records += 1;
         if waiting >= REPLAY_BATCH {
             let full = std::mem::replace(&mut txn, view.begin());
             view.publish(full.finish()?, position)?;
-            progress(Progress { step: "replaying the ledger", done: position.number, total: None });
+            ended = !on(position.number);
             waiting = 0;
         }
         Ok(())
-    })?;
-    if last != view.position() {
-        view.publish(txn.finish()?, last)?;
+    });
+    let end = match walked {
+        Ok(walked) => walked.end,
+        // By ourselves.
+        Err(StoreError::Closed) if ended => position,
+        Err(error) => return Err(error),
+    };
+    if position != view.position() {
+        view.publish(txn.finish()?, position)?;
     }
-    Ok(Replayed { records, damage, end: walked.end })
+    Ok(Replayed { records, damage, end })
 }
 
 #[cfg(test)]
@@ -408,7 +544,6 @@ mod tests {
     use super::*;
     use crate::store::StudyRow;
     use crate::store::event::JobKind;
-    use crate::store::key;
     use crate::store::testing;
     use crate::store::testing::dump;
     use crate::store::testing::random_events;
@@ -560,7 +695,7 @@ mod tests {
             for part in part {
                 fs::remove_dir_all(data.join(part)).unwrap();
             }
-            let adopting = Adopting { facts: &facts, always: false };
+            let adopting = Adopting { facts: &facts, always: false, at_once_bytes: None };
             let config = Config::default();
             let clock = Arc::clone(&clock);
             let (_, shared, report, _) = open(data, &config, clock, adopting, &mut |_| {}).unwrap();

@@ -1,14 +1,16 @@
 //! Makes the index anew from the ledger, and the ledger's missing receipts from the objects.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::clock::Clock;
-use crate::store::commit::Committer;
-use crate::store::commit::Request;
+use crate::domain::uid::StudyUid;
+use crate::store::commit::Shared;
 use crate::store::config::Config;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
@@ -18,8 +20,9 @@ use crate::store::folder;
 use crate::store::objects;
 use crate::store::open;
 use crate::store::open::Adopting;
-use crate::store::verify;
+use crate::store::open::Enter;
 use crate::store::verify::Progress;
+use crate::store::view::View;
 
 /// Reads from a Part 10 file what its receipt would have said (`object` is filled in here).
 /// `None`: it cannot be read. Scans, never parses: the file may be damaged.
@@ -59,8 +62,7 @@ pub fn rebuild(
             set_aside = Some(folder::set_aside(&state, "old", clock.now())?);
         }
     }
-    progress(Progress { step: "replaying the ledger", done: 0, total: None });
-    let adopting = Adopting { facts, always: true };
+    let adopting = Adopting { facts, always: true, at_once_bytes: None };
     let (_, _, opened, adopted) = open::open(data, config, clock, adopting, progress)?;
     let Adopted { objects, adopted, duplicates, unreadable } = adopted;
     let (records, damage) = (opened.replayed, opened.damage);
@@ -76,43 +78,85 @@ pub struct Adopted {
 }
 
 /// Enters a receipt for each object that has none.
+///
+/// - `until`: objects written since then are left alone: they may be on their way.
 pub fn adopt(
-    committer: &mut Committer,
-    data: &Path,
+    shared: &Shared,
     facts: Facts<'_>,
+    until: Option<Timestamp>,
+    commit: Enter<'_>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Adopted, StoreError> {
-    let shared = Arc::clone(&committer.shared);
     let mut report = Adopted::default();
     let mut orphans = Vec::new();
-    objects::walk_files(data, folder::OBJECTS, &mut |object, _| {
-        report.objects += 1;
-        if report.objects.is_multiple_of(100) {
-            let step = "looking at each object";
-            progress(Progress { step, done: report.objects, total: None });
+    each_study(&shared.data, &mut |study, objects| {
+        report.objects += objects.len() as u64;
+        progress(Progress { step: "looking at each object", done: report.objects, total: None });
+        orphans.clear();
+        orphans.extend(shared.read(|view| without_receipt(view, study, objects))?);
+        if let Some(until) = until {
+            orphans.retain(|object| is_older(&shared.data.join(object), until));
         }
-        if !shared.read(|view| verify::has_receipt(view, object))? {
-            orphans.push(object.to_owned());
+        for object in orphans.drain(..) {
+            let Some(mut receipt) = facts(&shared.data.join(&object)) else {
+                report.unreadable.push(object);
+                continue;
+            };
+            if shared.read(|view| view.instance(&receipt.sop_instance_uid))?.is_some() {
+                report.duplicates.push(object);
+                continue;
+            }
+            receipt.object = object;
+            commit(Event::InstanceStored { receipt })?;
+            report.adopted += 1;
         }
         Ok(())
     })?;
-    let total = orphans.len() as u64;
-    for (i, object) in orphans.into_iter().enumerate() {
-        progress(Progress { step: "adopting objects", done: i as u64, total: Some(total) });
-        let Some(mut receipt) = facts(&data.join(&object)) else {
-            report.unreadable.push(object);
-            continue;
-        };
-        if shared.read(|view| view.instance(&receipt.sop_instance_uid))?.is_some() {
-            report.duplicates.push(object);
-            continue;
-        }
-        receipt.object = object;
-        let event = Event::InstanceStored { receipt };
-        for answer in committer.commit(&[Request::Events(vec![event])]) {
-            answer?;
-        }
-        report.adopted += 1;
-    }
     Ok(report)
+}
+
+fn is_older(path: &Path, until: Timestamp) -> bool {
+    let modified = std::fs::metadata(path).and_then(|meta| meta.modified());
+    modified.ok().and_then(|time| Timestamp::try_from(time).ok()).is_some_and(|time| time < until)
+}
+
+/// Walks the objects of one study after the other; `None` for files that stand where no study does.
+pub fn each_study(
+    data: &Path,
+    visit: &mut dyn FnMut(Option<&StudyUid>, &[String]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut at: Option<StudyUid> = None;
+    let mut objects: Vec<String> = Vec::new();
+    let mut hand_on = |study: &Option<StudyUid>, objects: &mut Vec<String>| {
+        if !objects.is_empty() {
+            visit(study.as_ref(), objects)?;
+            objects.clear();
+        }
+        Ok::<(), StoreError>(())
+    };
+    objects::walk_files(data, folder::OBJECTS, &mut |object, _| {
+        // objects/<prefix>/<study>/<series>/<file>
+        let study = object.split('/').nth(2).and_then(|part| StudyUid::parse(part).ok());
+        if study != at {
+            hand_on(&at, &mut objects)?;
+            at = study;
+        }
+        objects.push(object.to_owned());
+        Ok(())
+    })?;
+    hand_on(&at, &mut objects)
+}
+
+/// Those of a study's objects that no receipt speaks of.
+pub fn without_receipt(
+    view: &View,
+    study: Option<&StudyUid>,
+    objects: &[String],
+) -> Result<Vec<String>, StoreError> {
+    let rows = match study {
+        Some(study) => view.instances(study)?,
+        None => Vec::new(),
+    };
+    let known: HashSet<&str> = rows.iter().flat_map(|row| row.files()).collect();
+    Ok(objects.iter().filter(|object| !known.contains(object.as_str())).cloned().collect())
 }

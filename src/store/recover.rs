@@ -4,14 +4,17 @@
 //! So at start: the ledger is cut back to what of it is whole, the journal's records are appended
 //! where it lacks them, and, once the index is there, objects that differ are written anew.
 
+use std::collections::HashSet;
 use std::fs;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::store::commit::Body;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
+use crate::store::event::Event;
 use crate::store::folder;
 use crate::store::journal;
 use crate::store::ledger;
@@ -21,8 +24,6 @@ use crate::store::ledger::Position;
 use crate::store::ledger::Start;
 use crate::store::ledger::Walked;
 use crate::store::objects::Objects;
-use crate::store::verify;
-use crate::store::view::View;
 
 /// A journal that the node left in use.
 pub struct Live {
@@ -156,15 +157,34 @@ impl Live {
         Ok(appended)
     }
 
+    /// The objects that its records take in.
+    pub fn receipts(&self) -> Result<HashSet<String>, StoreError> {
+        let mut objects = HashSet::new();
+        self.walk(&mut |record| {
+            if let Ok(body) = serde_json::from_slice::<Body>(record.payload) {
+                let receipts = body.commits.iter().flatten().filter_map(Event::receipt);
+                objects.extend(receipts.map(|receipt| receipt.object.clone()));
+            }
+            Ok(())
+        })?;
+        Ok(objects)
+    }
+
     /// Writes objects anew that are not as the journal has them, syncs the others, and takes the
     /// journal out of use. Returns how many were written.
     ///
     /// An object that no row speaks of (removed since, or never acknowledged) stays as it is.
-    pub fn restore(&self, view: &View, objects: &Objects) -> Result<u64, StoreError> {
+    ///
+    /// - `known`: whether a receipt speaks of this object.
+    pub fn restore(
+        &self,
+        known: &dyn Fn(&str) -> Result<bool, StoreError>,
+        objects: &Objects,
+    ) -> Result<u64, StoreError> {
         let mut restored = 0;
         self.walk(&mut |record| {
             for object in &record.objects {
-                if verify::has_receipt(view, object.path)? {
+                if known(object.path)? {
                     let part10 = [object.head, object.data].concat();
                     restored += u64::from(objects.restore(object.path, &part10)?);
                 }
@@ -185,7 +205,6 @@ mod tests {
     use crate::store::Store;
     use crate::store::Stored;
     use crate::store::VerifyMode;
-    use crate::store::event::Event;
     use crate::store::event::JobKind;
     use crate::store::testing;
     use crate::store::testing::dump;

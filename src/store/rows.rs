@@ -162,6 +162,13 @@ impl InstanceRow {
     }
 }
 
+/// An instance of which it is not decided yet what it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeferredRow {
+    pub order: u64,
+    pub receipt: Receipt,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HistoryRow {
     pub at: Timestamp,

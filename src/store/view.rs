@@ -179,37 +179,38 @@ impl View {
         lock(&self.core.signal).broken = Some("broken by a test".to_owned());
     }
 
-    /// Reads every row and compares number and sum with the mark. Others may read and write
-    /// meanwhile.
-    ///
-    /// - `pace`: called every few hundred rows with the number so far; `false` ends it.
-    pub fn check_sum(&self, pace: &mut dyn FnMut(u64) -> bool) -> Result<(), StoreError> {
+    #[cfg(test)]
+    pub fn lose_for_a_test(&self, key: &[u8]) {
+        self.core.db.remove(key).unwrap().unwrap();
+    }
+
+    /// Reads the next few hundred rows, and compares number and sum with the mark after the last.
+    /// Others may read and write meanwhile. Returns how many were read so far, `None` at the end.
+    pub fn check_more(&self) -> Result<Option<u64>, StoreError> {
         let core = &self.core;
-        *lock(&core.writing) = Some(Check { upto: Vec::new(), rows: 0, sum: 0 });
-        let outcome = guarded(|| {
-            loop {
-                let mut writing = lock(&core.writing);
-                let Some(check) = writing.as_mut() else { return Ok(()) };
-                if core.check_some(check)? {
-                    let (rows, sum) = (check.rows, check.sum);
-                    let mark = self.mark();
-                    return match (rows, sum) == (mark.rows, mark.sum) {
-                        true => Ok(()),
-                        false => Err(StoreError::index(format!(
-                            "{rows} rows were found where {} were written, or some differ",
-                            mark.rows
-                        ))),
-                    };
-                }
-                let rows = check.rows;
-                drop(writing);
-                if !pace(rows) {
-                    return Ok(());
-                }
-            }
-        });
-        *lock(&core.writing) = None;
-        outcome
+        let mut writing = lock(&core.writing);
+        let check = writing.get_or_insert_with(|| Check { upto: Vec::new(), rows: 0, sum: 0 });
+        let ended = guarded(|| core.check_some(check));
+        let (rows, sum) = (check.rows, check.sum);
+        if let Ok(false) = ended {
+            return Ok(Some(rows));
+        }
+        *writing = None;
+        ended?;
+        let mark = self.mark();
+        match (rows, sum) == (mark.rows, mark.sum) {
+            true => Ok(None),
+            false => Err(StoreError::index(format!(
+                "{rows} rows were found where {} were written, or some differ",
+                mark.rows
+            ))),
+        }
+    }
+
+    /// Reads every row and compares number and sum with the mark.
+    pub fn check_sum(&self) -> Result<(), StoreError> {
+        while self.check_more()?.is_some() {}
+        Ok(())
     }
 
     /// Every row in sled but the mark, in the order of the keys. What is not yet written is

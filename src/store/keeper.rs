@@ -1,0 +1,202 @@
+//! What goes on beside: space is looked at, the index is compared with its sum.
+
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use crate::store::commit::Request;
+use crate::store::commit::Shared;
+use crate::store::commit::Waiting;
+use crate::store::commit::waiting;
+use crate::store::error::StoreError;
+use crate::store::health::SpaceLevel;
+use crate::store::view::View;
+
+/// Between two looks at the free space.
+const LOOK: Duration = Duration::from_secs(5);
+/// From the start to the first comparison of the index.
+const FIRST_CHECK: Duration = Duration::from_secs(20);
+/// A comparison rests this many times as long as it works, so that others are not slowed down.
+const REST: u32 = 10;
+
+/// The thread. Dropped, it is stopped and waited for.
+pub struct Keeper {
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Stop {
+    stopped: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Stop {
+    /// Waits; true when it is to end.
+    fn wait(&self, pause: Duration) -> bool {
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.wake.wait_timeout_while(stopped, pause, |stopped| !*stopped);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl Keeper {
+    pub fn start(
+        shared: &Arc<Shared>,
+        committer: mpsc::WeakSender<Waiting>,
+    ) -> Result<Keeper, StoreError> {
+        let stop = Arc::new(Stop::default());
+        let (of, shared) = (Arc::clone(&stop), Arc::clone(shared));
+        let data = shared.data.clone();
+        let thread = std::thread::Builder::new()
+            .name("keeper".to_owned())
+            .spawn(move || run(&shared, &of, &committer))
+            .map_err(|error| StoreError::io("starting a thread for", &data, error))?;
+        Ok(Keeper { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        *self.stop.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.wake.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(shared: &Shared, stop: &Stop, committer: &mpsc::WeakSender<Waiting>) {
+    // What the last run left undecided.
+    poke(committer);
+    let every = Duration::from_secs(shared.config.index_check_hours * 3600);
+    let mut check_at = (!every.is_zero()).then(|| Instant::now() + FIRST_CHECK);
+    let mut look_at = Instant::now();
+    let mut level = SpaceLevel::Enough;
+    loop {
+        let now = Instant::now();
+        if now >= look_at {
+            level = look_at_space(shared, level);
+            look_at = now + LOOK;
+        }
+        let mut pause = look_at.saturating_duration_since(now);
+        if let Some(at) = check_at {
+            if now >= at {
+                pause = check(shared, committer, &mut check_at, every);
+            } else {
+                pause = pause.min(at - now);
+            }
+        }
+        if stop.wait(pause) {
+            return;
+        }
+    }
+}
+
+/// Compares a part of the index; returns how long to rest.
+fn check(
+    shared: &Shared,
+    committer: &mpsc::WeakSender<Waiting>,
+    check_at: &mut Option<Instant>,
+    every: Duration,
+) -> Duration {
+    let begun = Instant::now();
+    let view = shared.view.read().unwrap_or_else(PoisonError::into_inner);
+    let outcome = view.as_ref().map(View::check_more);
+    drop(view);
+    match outcome {
+        Some(Ok(Some(_))) => return begun.elapsed() * REST,
+        Some(Ok(None)) => tracing::debug!("the index is as it was written"),
+        Some(Err(error)) => {
+            shared.alarm(format!("{error}; it is made anew"));
+            let mut doubt = shared.doubt.lock().unwrap_or_else(PoisonError::into_inner);
+            *doubt = Some(error.to_string());
+            drop(doubt);
+            shared.suspect.store(true, std::sync::atomic::Ordering::SeqCst);
+            poke(committer);
+        }
+        // It is being made: look again later.
+        None => {
+            *check_at = Some(Instant::now() + FIRST_CHECK);
+            return Duration::ZERO;
+        }
+    }
+    *check_at = Some(Instant::now() + every);
+    Duration::ZERO
+}
+
+/// A commit of nothing, so that the committer looks at what waits for it.
+fn poke(committer: &mpsc::WeakSender<Waiting>) {
+    if let Some(sender) = committer.upgrade()
+        && let Ok(nothing) = waiting(Request::Events(Vec::new()), None)
+    {
+        let _ = sender.try_send(nothing);
+    }
+}
+
+/// Says once when space gets short and when it is back.
+fn look_at_space(shared: &Shared, before: SpaceLevel) -> SpaceLevel {
+    let Ok((level, free)) = SpaceLevel::of(shared) else { return before };
+    if level != before {
+        match level {
+            SpaceLevel::Enough => tracing::info!(free, "there is enough free space again"),
+            SpaceLevel::Low => tracing::warn!(
+                free,
+                refused_below = shared.config.free_bytes_min,
+                "free space in the data folder is low"
+            ),
+            SpaceLevel::Refused => {
+                tracing::error!(free, "no instance is taken: too little free space");
+            }
+        }
+    }
+    level
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::event::Event;
+    use crate::store::event::JobKind;
+    use crate::store::key;
+    use crate::store::testing;
+    use crate::store::testing::dump;
+    use crate::store::testing::job;
+
+    /// S7: sled lost a row and says nothing.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_row_that_sled_lost_is_found_while_the_node_works_and_the_index_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = testing::open(dir.path());
+        for n in 1..400 {
+            let job = job(n, 1, JobKind::Plan, 0, 5);
+            store.commit(vec![Event::JobEnqueued { job }]).await.unwrap();
+        }
+        let before = dump(&store);
+        let (sender, mut inbox) = mpsc::channel(4);
+        let every = Duration::from_secs(3600);
+        let check_all = || {
+            let mut due = Some(Instant::now());
+            while due.is_some_and(|due| due <= Instant::now()) {
+                check(&store.shared, &sender.downgrade(), &mut due, every);
+            }
+        };
+        check_all();
+        assert!(inbox.try_recv().is_err(), "nothing to tell");
+        let lost = key::job(&job(7, 1, JobKind::Plan, 0, 5).id);
+        store.read(|view| Ok(view.lose_for_a_test(&lost))).unwrap();
+        check_all();
+        assert!(inbox.try_recv().is_ok(), "the committer is told");
+        assert_ne!(dump(&store), before);
+        store.commit(Vec::new()).await.unwrap();
+        assert_eq!(dump(&store), before);
+        let reasons = store.health().reasons;
+        assert!(reasons.iter().any(|why| why.contains("was made anew")), "{reasons:?}");
+    }
+}
