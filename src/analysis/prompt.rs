@@ -1,5 +1,7 @@
 //! Prompts: what a model is told. Nothing of a header stands in them that is not a known word.
 
+use std::sync::LazyLock;
+
 use handlebars::Handlebars;
 use serde::Deserialize;
 use serde::Serialize;
@@ -131,17 +133,21 @@ pub fn try_template(profile: &Profile) -> Result<(), PromptError> {
 }
 
 fn fill(profile: &Profile, data: &Value) -> Result<String, PromptError> {
-    let mut engine = Handlebars::new();
-    engine.set_strict_mode(true);
-    // The text goes to a model, not to a browser; only known words and one JSON string are filled in.
-    engine.register_escape_fn(handlebars::no_escape);
-    let wrong = |error: &dyn std::fmt::Display| PromptError::Template(error.to_string());
-    for (name, text) in
-        [("context", CONTEXT), ("pictures", PICTURES), ("findings", FINDINGS), ("answer", ANSWER)]
-    {
-        engine.register_partial(name, text).map_err(|error| wrong(&error))?;
-    }
-    engine.render_template(&profile.prompt, data).map_err(|error| wrong(&error))
+    static ENGINE: LazyLock<Handlebars<'static>> = LazyLock::new(|| {
+        let mut engine = Handlebars::new();
+        engine.set_strict_mode(true);
+        // The text goes to a model, not to a browser; only known words and one JSON string are
+        // filled in.
+        engine.register_escape_fn(handlebars::no_escape);
+        let partials =
+            [("context", CONTEXT), ("pictures", PICTURES), ("findings", FINDINGS), ("answer", ANSWER)];
+        for (name, text) in partials {
+            engine.register_partial(name, text).expect("a part that is built in");
+        }
+        engine
+    });
+    let filled = ENGINE.render_template(&profile.prompt, data);
+    filled.map_err(|error| PromptError::Template(error.to_string()))
 }
 
 fn data(profile: &Profile, context: &ClinicalContext, pictures: Vec<Value>) -> Value {

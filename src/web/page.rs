@@ -1,5 +1,7 @@
 //! What the pages share: templates, their frame, words for states and times.
 
+use std::sync::LazyLock;
+
 use axum::http::Method;
 use axum::response::Html;
 use axum::response::IntoResponse as _;
@@ -22,7 +24,7 @@ use crate::web::status;
 struct Templates;
 
 /// Templates escape what they show; a field that is missing is an error, not an empty place.
-pub struct Pages(Handlebars<'static>);
+pub struct Pages(LazyLock<Handlebars<'static>>);
 
 /// Head and foot of every page.
 #[derive(Debug, Default, Serialize)]
@@ -65,17 +67,21 @@ impl Frame {
 const PROGRAM: &str = concat!("Prelim ", env!("CARGO_PKG_VERSION"));
 
 impl Pages {
+    /// The templates are parsed when the first page is asked for: a node that starts has to answer
+    /// scanners first.
     pub fn new() -> Pages {
-        let mut templates = Handlebars::new();
-        templates.set_strict_mode(true);
-        for file in Templates::iter() {
-            let Some(name) = file.strip_suffix(".hbs") else { continue };
-            let source = Templates::get(&file).expect("a name that it listed");
-            let source = String::from_utf8_lossy(&source.data).into_owned();
-            let known = templates.register_template_string(name, source);
-            known.unwrap_or_else(|error| panic!("templates/web/{file}, built in: {error}"));
-        }
-        Pages(templates)
+        Pages(LazyLock::new(|| {
+            let mut templates = Handlebars::new();
+            templates.set_strict_mode(true);
+            for file in Templates::iter() {
+                let Some(name) = file.strip_suffix(".hbs") else { continue };
+                let source = Templates::get(&file).expect("a name that it listed");
+                let source = String::from_utf8_lossy(&source.data).into_owned();
+                let known = templates.register_template_string(name, source);
+                known.unwrap_or_else(|error| panic!("templates/web/{file}, built in: {error}"));
+            }
+            templates
+        }))
     }
 
     pub fn render(&self, template: &str, page: &impl Serialize) -> Result<Response, Failure> {
