@@ -657,3 +657,7 @@ fn unknown_operation() -> Refusal {
 #[cfg(test)]
 #[path = "scp_session_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "scp_services_tests.rs"]
+mod services_tests;

@@ -378,11 +378,54 @@ struct Archive {
     name: String,
 }
 
+/// Orthanc as the requester: it leaves and is called.
+#[test]
+fn orthanc_hears_what_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let set = [
+        "commitment.peers.orthanc.ae_title=\"ORTHANC\"".to_owned(),
+        format!("commitment.peers.orthanc.address=\"127.0.0.1:{port}\""),
+    ];
+    let node = Node::start(&folder.path().join("data"), &[&set[0], &set[1]]);
+    let modalities = serde_json::json!({ "prelim": ["PRELIM", "127.0.0.1", node.dicom.port()] });
+    let Some((_orthanc, rest)) = start_orthanc(folder.path(), port, &modalities) else { return };
+    node.send(&[pydicom_file("CT_small.dcm")]);
+    let post = |instance: &str| -> Value {
+        let body = serde_json::json!({ "DicomInstances": [
+            { "SOPClassUID": CT, "SOPInstanceUID": instance }] });
+        let url = format!("http://127.0.0.1:{rest}/modalities/prelim/storage-commitment");
+        let mut curl = Command::new("curl");
+        let output = run(curl.args(["-s", "-X", "POST", &url, "-d", &body.to_string()]));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    for (instance, expected) in [(CT_SMALL, "Success"), ("1.2.3.4", "Failure")] {
+        let asked = post(instance);
+        let url = format!("http://127.0.0.1:{rest}{}", asked["Path"].as_str().unwrap());
+        let heard = wait_for("a report", || {
+            let output = run(Command::new("curl").args(["-s", &url]));
+            let heard: Value = serde_json::from_slice(&output.stdout).unwrap();
+            (heard["Status"] != "Pending").then_some(heard)
+        });
+        assert_eq!(heard["Status"], expected, "{heard:#}");
+        let list = if expected == "Success" { "Success" } else { "Failures" };
+        assert_eq!(heard[list][0]["SOPInstanceUID"], instance, "{heard:#}");
+    }
+}
+
 fn orthanc(folder: &Path) -> Option<Archive> {
+    let dicom = free_port();
+    let (process, _) = start_orthanc(folder, dicom, &serde_json::json!({}))?;
+    Some(Archive { _process: process, name: format!("ORTHANC@127.0.0.1:{dicom}") })
+}
+
+/// Where it is installed: the process and its REST port.
+fn start_orthanc(folder: &Path, dicom: u16, modalities: &Value) -> Option<(Background, u16)> {
     let orthanc = ["/usr/sbin/Orthanc", "/usr/bin/Orthanc"].iter().find(|p| Path::new(p).exists());
     let orthanc = orthanc?;
-    let (dicom, http) = (free_port(), free_port());
+    let http = free_port();
     let settings = serde_json::json!({
+        "DicomModalities": modalities,
         "StorageDirectory": folder.join("store"), "IndexDirectory": folder.join("store"),
         "DicomPort": dicom, "HttpPort": http, "DicomAet": "ORTHANC",
         "DicomAlwaysAllowFind": true, "AuthenticationEnabled": false,
@@ -394,7 +437,8 @@ fn orthanc(folder: &Path) -> Option<Archive> {
     command.arg(path).stdout(log.try_clone().unwrap()).stderr(log);
     let process = Background(command.spawn().unwrap());
     wait_until_listening(dicom);
-    Some(Archive { _process: process, name: format!("ORTHANC@127.0.0.1:{dicom}") })
+    wait_until_listening(http);
+    Some((process, http))
 }
 
 fn dcmqrscp(folder: &Path) -> Option<Archive> {
