@@ -165,7 +165,7 @@ impl InstanceSink for Reception {
             (Some(draft), _) => {
                 let facts = draft.scan(&named.transfer_syntax_uid, &limits)?;
                 let placed = draft.place(&named, Identity::of(&named, &facts, study.as_ref())?)?;
-                Ok(Taken::Placed(placed.receipt(now)))
+                Ok(Taken::Placed(Box::new(placed.receipt(now))))
             }
             (None, held) => {
                 let bytes = held.unwrap_or_default();
@@ -178,7 +178,8 @@ impl InstanceSink for Reception {
                 if size_bytes > to.small_bytes_max() {
                     let mut draft = Draft::new(&to, &request, &named)?;
                     draft.write(&bytes)?;
-                    return Ok(Taken::Placed(draft.place(&named, identity)?.receipt(now)));
+                    let receipt = draft.place(&named, identity)?.receipt(now);
+                    return Ok(Taken::Placed(Box::new(receipt)));
                 }
                 let mut hash = Hasher::new();
                 hash.update(&bytes);
@@ -201,7 +202,7 @@ impl InstanceSink for Reception {
             }
             Taken::Placed(receipt) => {
                 broken = receipt.unreadable.clone();
-                commit(&store, receipt).await
+                commit(&store, *receipt).await
             }
         };
         match stored.map_err(|error| refused(&error))? {
@@ -223,7 +224,7 @@ impl InstanceSink for Reception {
 enum Taken {
     Small(SmallCommit, Option<String>),
     /// Its file has its place, synced.
-    Placed(Receipt),
+    Placed(Box<Receipt>),
 }
 
 async fn commit(store: &Store, receipt: Receipt) -> Result<Stored, StoreError> {

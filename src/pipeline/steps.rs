@@ -346,11 +346,10 @@ fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         },
         way.state(state, reason),
     ];
-    match (&assessment.outcome, review) {
-        (Outcome::Read | Outcome::NotCovered { .. }, Some(review)) => {
-            events.extend(telling::needs_review(way, &review));
-        }
-        (_, _) => {}
+    if let (Outcome::Read | Outcome::NotCovered { .. }, Some(review)) =
+        (&assessment.outcome, review)
+    {
+        events.extend(telling::needs_review(way, &review));
     }
     events.push(way.next(JobKind::Compose));
     if let Some(alert) = alert::decide(&assessment, alert_at, &way.kit.alert) {
