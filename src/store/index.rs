@@ -778,6 +778,22 @@ mod tests {
         };
         assert_eq!(list(10), [study(1), study(3), study(2)]);
         assert_eq!(list(2), [study(1), study(3)]);
+
+        // A view that follows: the oldest change first, from where it was, some at a time. The
+        // second time they come from sled.
+        let follow = |store: &crate::store::Store| {
+            let (mut after, mut seen) = (0, Vec::new());
+            while let [row] = store.studies_after(after, 1).unwrap().as_slice() {
+                after = row.order;
+                seen.push(row.study_uid.clone());
+            }
+            seen
+        };
+        assert_eq!(follow(&store), [study(2), study(3), study(1)]);
+        drop(store);
+        let (store, _) = open(dir.path());
+        store.commit_instance(receipt(3, 9, "x")).await.unwrap();
+        assert_eq!(follow(&store), [study(2), study(1), study(3)]);
     }
 
     #[tokio::test]

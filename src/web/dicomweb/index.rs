@@ -643,3 +643,87 @@ fn sort_keys(entry: &StudyEntry) -> Vec<Vec<u8>> {
     keys.extend(number.map(|number| key::by_accession(&number, uid)));
     keys
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: u32) -> Described {
+        let study_uid = StudyUid::parse(&format!("1.2.{number}")).unwrap();
+        let mut attributes = Attributes::new();
+        let date = format!("{:08}", 20_000_101 + (number % 20) * 10_000 + number % 28);
+        put(&mut attributes, tags::STUDY_DATE, "DA", json!([date]));
+        put(&mut attributes, tags::PATIENT_ID, "LO", json!([format!("P{}", number / 3)]));
+        put(&mut attributes, tags::ACCESSION_NUMBER, "SH", json!([format!("A{number}")]));
+        let name = json!([{"Alphabetic": format!("Name{number}^Given")}]);
+        put(&mut attributes, tags::PATIENT_NAME, "PN", name);
+        put(&mut attributes, tags::STUDY_DESCRIPTION, "LO", json!(["CT of the chest"]));
+        put(&mut attributes, tags::MODALITIES_IN_STUDY, "CS", json!(["CT", "SR"]));
+        let study = StudyEntry { study_uid, instances: 1, conflicts: 0, date, attributes };
+        Described { study, series: BTreeMap::new(), keeps_instances: true }
+    }
+
+    fn found(rows: &Rows, start: &Start) -> Vec<String> {
+        let mut found = Vec::new();
+        rows.walk(start, &mut |entry| {
+            found.push(entry.study_uid.to_string());
+            Ok(true)
+        })
+        .unwrap();
+        found
+    }
+
+    fn rows(folder: &std::path::Path, studies: u32) -> Rows {
+        let rows = Rows(sled::Config::new().path(folder).open().unwrap());
+        let mut mark = Mark { format: FORMAT, ..Mark::default() };
+        for number in 0..studies {
+            mark = rows.put(Some(entry(number)), mark).unwrap();
+        }
+        rows
+    }
+
+    #[test]
+    fn a_search_finds_its_studies_by_date_patient_and_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = rows(folder.path(), 200);
+        let all = found(&rows, &Start::Dates(String::new(), "9".into()));
+        assert_eq!(all.len(), 200);
+        let date = |uid: &String| rows.study(uid).unwrap().unwrap().date;
+        assert!(all.windows(2).all(|pair| date(&pair[0]) >= date(&pair[1])), "newest first");
+        assert_eq!(found(&rows, &Start::Patient("P5".into())), ["1.2.17", "1.2.16", "1.2.15"]);
+        assert_eq!(found(&rows, &Start::Accession("A7".into())), ["1.2.7"]);
+        let day = date(&"1.2.7".to_owned());
+        let of_day = found(&rows, &Start::Dates(day.clone(), day.clone()));
+        assert!(of_day.contains(&"1.2.7".to_owned()) && of_day.iter().all(|uid| date(uid) == day));
+        let named = Start::Studies(vec!["1.2.7".into(), "1.2.999".into()]);
+        assert_eq!(found(&rows, &named), ["1.2.7"]);
+        // Again, with another date: what led to it before leads there no more.
+        let mut again = entry(7);
+        again.study.date = "20300101".into();
+        put(&mut again.study.attributes, tags::PATIENT_ID, "LO", json!(["P5"]));
+        rows.put(Some(again), rows.mark().unwrap()).unwrap();
+        assert_eq!(found(&rows, &Start::Dates("20300101".into(), "9".into())), ["1.2.7"]);
+        assert_eq!(found(&rows, &Start::Patient("P5".into())).len(), 4);
+        assert_eq!(found(&rows, &Start::Patient("P2".into())).len(), 2);
+        assert_eq!(rows.mark().unwrap().studies, 200);
+    }
+
+    /// How long searches take over many studies; printed.
+    #[test]
+    #[ignore = "measures; run by hand"]
+    fn a_hundred_thousand_studies() {
+        let folder = tempfile::tempdir().unwrap();
+        let begun = std::time::Instant::now();
+        let rows = rows(folder.path(), 100_000);
+        println!("made in {:?}", begun.elapsed());
+        for (name, start) in [
+            ("patient", Start::Patient("P500".into())),
+            ("accession number", Start::Accession("A500".into())),
+            ("one day", Start::Dates("20050105".into(), "20050105".into())),
+            ("all", Start::Dates(String::new(), "9".into())),
+        ] {
+            let begun = std::time::Instant::now();
+            println!("{name}: {} in {:?}", found(&rows, &start).len(), begun.elapsed());
+        }
+    }
+}
