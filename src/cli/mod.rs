@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod check_config;
+mod conformance;
 mod demo;
 mod get;
 mod hash_password;
@@ -47,6 +48,7 @@ enum Command {
     Sources(sources::Args),
     Peers(peers::Args),
     TlsCheck(tls_check::Args),
+    Conformance(conformance::Args),
     Verify(verify::Args),
     Rebuild(rebuild::Args),
     HashPassword(hash_password::Args),
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Sources(args) => sources::run(args),
         Command::Peers(args) => peers::run(args),
         Command::TlsCheck(args) => tls_check::run(args),
+        Command::Conformance(args) => conformance::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Rebuild(args) => rebuild::run(args),
         Command::HashPassword(args) => hash_password::run(args),

@@ -49,6 +49,30 @@ fn is_single_valued(vr: VR) -> bool {
     matches!(vr, VR::ST | VR::LT | VR::UT | VR::UR)
 }
 
+/// Defined terms that are decoded, and what they hold.
+pub const SUPPORTED: &[(&str, &str)] = &[
+    ("ISO_IR 6, ISO 2022 IR 6", "Default repertoire"),
+    ("ISO_IR 100, ISO 2022 IR 100", "Latin alphabet No. 1"),
+    ("ISO_IR 101, ISO 2022 IR 101", "Latin alphabet No. 2"),
+    ("ISO_IR 109, ISO 2022 IR 109", "Latin alphabet No. 3"),
+    ("ISO_IR 110, ISO 2022 IR 110", "Latin alphabet No. 4"),
+    ("ISO_IR 203, ISO 2022 IR 203", "Latin alphabet No. 9"),
+    ("ISO_IR 144, ISO 2022 IR 144", "Cyrillic"),
+    ("ISO_IR 127, ISO 2022 IR 127", "Arabic"),
+    ("ISO_IR 126, ISO 2022 IR 126", "Greek"),
+    ("ISO_IR 138, ISO 2022 IR 138", "Hebrew"),
+    ("ISO_IR 148, ISO 2022 IR 148", "Latin alphabet No. 5, Turkish"),
+    ("ISO_IR 166, ISO 2022 IR 166", "Thai"),
+    ("ISO_IR 13, ISO 2022 IR 13", "Japanese, JIS X 0201"),
+    ("ISO 2022 IR 87", "Japanese, JIS X 0208"),
+    ("ISO 2022 IR 159", "Japanese, JIS X 0212"),
+    ("ISO 2022 IR 149", "Korean, KS X 1001"),
+    ("ISO 2022 IR 58", "Simplified Chinese, GB 2312"),
+    ("ISO_IR 192", "Unicode in UTF-8"),
+    ("GB18030", "Chinese, GB18030"),
+    ("GBK", "Chinese, GBK"),
+];
+
 /// One value of Specific Character Set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Set {
@@ -373,6 +397,13 @@ fn undeclared(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sets_that_are_listed_are_decoded() {
+        for term in SUPPORTED.iter().flat_map(|(terms, _)| terms.split(", ")) {
+            assert_ne!(Set::from_defined_term(term), Set::Unknown, "{term}");
+        }
+    }
 
     /// Name, bytes, Specific Character Set, VR, text.
     type Example = (&'static str, &'static [u8], &'static [&'static str], VR, &'static str);

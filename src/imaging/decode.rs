@@ -293,21 +293,29 @@ impl Image {
     }
 }
 
+/// Whether pictures in a transfer syntax are decoded here.
+pub fn is_decoded(transfer_syntax: &str) -> bool {
+    is_native(transfer_syntax) || codec::supported(transfer_syntax).is_ok()
+}
+
+fn is_native(transfer_syntax: &str) -> bool {
+    matches!(
+        transfer_syntax,
+        uids::IMPLICIT_VR_LITTLE_ENDIAN
+            | uids::EXPLICIT_VR_LITTLE_ENDIAN
+            | dataset::BIG_ENDIAN
+            | uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+            | dataset::GE_PRIVATE
+    )
+}
+
 fn packing(
     data: &mut DataSet,
     pixels: &PixelElement,
     shape: &Shape,
 ) -> Result<Packing, ImagingError> {
     let syntax = data.transfer_syntax.as_str().to_owned();
-    let is_native = matches!(
-        syntax.as_str(),
-        uids::IMPLICIT_VR_LITTLE_ENDIAN
-            | uids::EXPLICIT_VR_LITTLE_ENDIAN
-            | dataset::BIG_ENDIAN
-            | uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
-            | dataset::GE_PRIVATE
-    );
-    match (is_native, pixels.length) {
+    match (is_native(&syntax), pixels.length) {
         (true, Some(length)) => {
             let big = data.encoding().big || syntax == dataset::GE_PRIVATE;
             let swapped = big && (shape.bits_allocated > 8 || pixels.vr != VR::OB);

@@ -261,6 +261,45 @@ fn silent_peers_do_not_keep_others_out() {
     });
 }
 
+/// Memory of a process now, MiB.
+fn resident_mib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// 500 open associations, each answering in turn and again, while others come and go.
+#[test]
+fn five_hundred_open_associations_are_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(folder.path(), &["dicom.associations_per_peer_max=500"]);
+    echo(node.dicom);
+    let before = resident_mib(process(&node));
+    let mut open: Vec<Bad> = (0..500).map(|_| Bad::associated(node.dicom, "MANY")).collect();
+    let element = |number: u16, value: &[u8]| {
+        let length = u32::try_from(value.len()).unwrap().to_le_bytes();
+        [&[0, 0], &number.to_le_bytes()[..], &length[..], value].concat()
+    };
+    let command =
+        [element(0x0100, &[0x30, 0]), element(0x0110, &[1, 0]), element(0x0800, &[1, 1])].concat();
+    let begun = Instant::now();
+    for round in 0..2 {
+        for (i, peer) in open.iter_mut().enumerate() {
+            peer.say(&data(3, &command));
+            assert_eq!(peer.hear(), Some(4), "association {i}, round {round}");
+        }
+        echo(node.dicom);
+        node.send(&[pydicom_file("CT_small.dcm")]);
+    }
+    let took = begun.elapsed();
+    let after = resident_mib(process(&node));
+    println!("500 associations: {before} -> {after} MiB, 1000 answers in {took:?}");
+    assert!(after < before + 40, "{before} -> {after} MiB");
+    let mut one_more = Bad::connect(node.dicom);
+    one_more.say(&request("MANY"));
+    assert_eq!(one_more.hear(), Some(3), "over the limit of the peer");
+}
+
 /// P104 to P107.
 #[test]
 fn many_connections_and_senders_leave_nothing_behind() {
