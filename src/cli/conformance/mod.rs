@@ -172,7 +172,7 @@ fn acceptor(settings: &Settings, out: &mut Document) {
         ("Maximum PDU length that is received", of(u64::from(config.pdu_length_max), "bytes")),
         ("Largest data set", of(config.object_bytes_max, "bytes; a larger one is answered A700")),
         ("Asynchronous operations window", "answered 1, 1: one operation at a time".to_owned()),
-        ("Implementation Class UID", negotiation::implementation_class_uid()),
+        ("Implementation Class UID", negotiation::implementation_class_uid().to_owned()),
         ("Implementation Version Name", negotiation::IMPLEMENTATION_VERSION.to_owned()),
         ("Time for the association request (ARTIM)", of(config.artim_s, "s")),
         ("Time without a PDU on an open association", of(config.idle_s, "s, then A-ABORT")),
