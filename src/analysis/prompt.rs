@@ -139,8 +139,12 @@ fn fill(profile: &Profile, data: &Value) -> Result<String, PromptError> {
         // The text goes to a model, not to a browser; only known words and one JSON string are
         // filled in.
         engine.register_escape_fn(handlebars::no_escape);
-        let partials =
-            [("context", CONTEXT), ("pictures", PICTURES), ("findings", FINDINGS), ("answer", ANSWER)];
+        let partials = [
+            ("context", CONTEXT),
+            ("pictures", PICTURES),
+            ("findings", FINDINGS),
+            ("answer", ANSWER),
+        ];
         for (name, text) in partials {
             engine.register_partial(name, text).expect("a part that is built in");
         }

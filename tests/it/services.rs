@@ -483,7 +483,9 @@ fn what_odd_senders_send_is_kept_and_no_parser_sees_what_is_broken() {
     };
     let reason = shown["reason"].as_str().unwrap();
     assert_eq!(reason, "1 of 3 instances are broken and were not read", "{shown:#}");
-    let report = std::fs::read_to_string(node.data.join("results/1.2.77.8/2/report.txt")).unwrap();
+    // The state stands before the report is written.
+    let report = node.data.join("results/1.2.77.8/2/report.txt");
+    let report = wait_for("a report", || std::fs::read_to_string(&report).ok());
     assert!(report.contains("1 of 3 instances are broken"), "{report}");
     let page = http(&node, "/studies/1.2.77.8");
     assert!(page.contains("its data set is broken, kept as it came: (0029,1010)"), "{page}");
