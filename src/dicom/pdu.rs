@@ -263,7 +263,7 @@ fn only_value(body: &[u8], length: u32) -> Option<Value> {
     let value = u32::from_be_bytes([a, b, c, d]);
     let (is_command, is_last) = (control & 1 != 0, control & 2 != 0);
     let fits = value >= 2 && value.checked_add(4) == Some(length) && !is_command;
-    fits.then_some(Value { context, is_last, left: value as usize - 2, came: 0 })
+    fits.then(|| Value { context, is_last, left: value as usize - 2, came: 0 })
 }
 
 fn invalid(reason: AbortReason, what: &'static str) -> Pdu {
