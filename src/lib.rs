@@ -7,6 +7,12 @@ pub mod cli;
 
 mod app;
 
+// Ways in for fuzzers, of which the program itself has none.
+#[cfg(fuzzing)]
+pub mod fuzz;
+#[cfg(all(test, not(fuzzing)))]
+mod fuzz;
+
 mod config;
 
 mod telemetry;

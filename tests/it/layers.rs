@@ -9,7 +9,7 @@ use std::path::PathBuf;
 const GROUPS: [&[&str]; 10] = [
     &["main"],
     &["cli"],
-    &["app"],
+    &["app", "fuzz"],
     &["config"],
     &["web", "telemetry"],
     &["pipeline", "receive"],
