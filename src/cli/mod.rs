@@ -9,6 +9,7 @@ mod node;
 mod peers;
 mod queue;
 mod rebuild;
+mod retention;
 mod send;
 mod serve;
 mod sources;
@@ -51,6 +52,7 @@ enum Command {
     Conformance(conformance::Args),
     Verify(verify::Args),
     Rebuild(rebuild::Args),
+    Retention(retention::Args),
     HashPassword(hash_password::Args),
     /// Started by the node itself: parses what came from outside
     #[command(hide = true)]
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Conformance(args) => conformance::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Rebuild(args) => rebuild::run(args),
+        Command::Retention(args) => retention::run(args),
         Command::HashPassword(args) => hash_password::run(args),
         Command::Worker(args) => worker::run(args),
     };

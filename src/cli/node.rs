@@ -93,6 +93,18 @@ impl Node {
         }
     }
 
+    pub async fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> anyhow::Result<Option<T>> {
+        let sent = self.request(reqwest::Method::POST, path).json(body).send().await?;
+        match answer(sent).await? {
+            Some(answer) => Ok(Some(answer.json().await?)),
+            None => Ok(None),
+        }
+    }
+
     pub async fn post(&self, path: &str, body: &impl serde::Serialize) -> anyhow::Result<bool> {
         let sent = self.request(reqwest::Method::POST, path).json(body).send().await?;
         Ok(answer(sent).await?.is_some())

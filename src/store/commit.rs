@@ -147,6 +147,8 @@ pub struct Shared {
     pub suspect: AtomicBool,
     /// Why opening the index again is not enough.
     pub doubt: Mutex<Option<String>>,
+    /// Held while studies are removed.
+    pub removing: Mutex<()>,
     /// What was found and repaired while the node runs, for an operator.
     pub alarms: Mutex<VecDeque<Alarm>>,
     pub queue: Mutex<Queue>,
@@ -212,6 +214,11 @@ pub struct Pending(oneshot::Receiver<Result<Answer, StoreError>>);
 impl Pending {
     pub async fn answer(self) -> Result<Answer, StoreError> {
         self.0.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// For a thread that may block.
+    pub fn wait(self) -> Result<Answer, StoreError> {
+        self.0.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
 }
 
@@ -289,6 +296,15 @@ pub fn waiting(
         return Err(StoreError::TooLarge { size: size_bytes, limit: GROUP_BYTES });
     }
     Ok(Waiting { request, size_bytes, ack })
+}
+
+/// Commits from a thread that may block and that does not keep the store open.
+pub fn ask(committer: &mpsc::WeakSender<Waiting>, request: Request) -> Result<(), StoreError> {
+    let (ack, answer) = oneshot::channel();
+    let sender = committer.upgrade().ok_or(StoreError::Closed)?;
+    sender.blocking_send(waiting(request, Some(ack))?).map_err(|_| StoreError::Closed)?;
+    drop(sender);
+    Pending(answer).wait().map(drop)
 }
 
 /// Owns the ledger; the only one who changes the views.
@@ -729,6 +745,9 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
         | Event::VersionStored { .. }
         | Event::InstanceDeferred { .. }
         | Event::DeferredDecided { .. }
+        | Event::InstancesRemoved { .. }
+        | Event::StudyForgotten { .. }
+        | Event::FilesRemoved { .. }
         | Event::RevisionOpened { .. }
         | Event::StateChanged { .. }
         | Event::StudyDescribed { .. }

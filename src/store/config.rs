@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::store::retention;
+
 /// When an instance is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,6 +44,8 @@ pub struct Config {
     /// Size of the ledger up to which a lost index is made anew before the node listens; with a
     /// larger one the node works meanwhile.
     pub index_at_once_bytes: u64,
+    /// What is removed when it is delivered and old.
+    pub retention: retention::Config,
 }
 
 impl Default for Config {
@@ -57,6 +61,7 @@ impl Default for Config {
             index_cache_bytes: 24 << 20,
             index_check_hours: 24,
             index_at_once_bytes: 16 << 20,
+            retention: retention::Config::default(),
         }
     }
 }
@@ -94,6 +99,7 @@ impl Config {
         let why = "less makes every look-up slow, more takes it from decoding";
         let (found, usual) = (self.index_cache_bytes, default.index_cache_bytes);
         range("index_cache_bytes", found, 8 << 20, 16 << 30, usual, why);
+        self.retention.check(&format!("{at}.retention"), problems);
         for (key, percent, default) in [
             ("free_percent_min", self.free_percent_min, default.free_percent_min),
             ("free_percent_warn", self.free_percent_warn, default.free_percent_warn),

@@ -354,6 +354,28 @@ pub enum Event {
         shortfall: Shortfall,
         at: Timestamp,
     },
+    /// The objects of a study that is done went, by the rules for keeping. It holds when the study
+    /// still had so many instances and nothing was open.
+    InstancesRemoved {
+        study_uid: StudyUid,
+        instances: u32,
+        /// Of its objects.
+        bytes: u64,
+        reason: String,
+        at: Timestamp,
+    },
+    /// All that was known of a study went, with its results. As above.
+    StudyForgotten {
+        study_uid: StudyUid,
+        instances: u32,
+        reason: String,
+        at: Timestamp,
+    },
+    /// The files of what went are gone.
+    FilesRemoved {
+        study_uid: StudyUid,
+        at: Timestamp,
+    },
     /// A person or program looked at patient data.
     Accessed {
         study_uid: Option<StudyUid>,

@@ -29,6 +29,9 @@ pub const RESULTS: &str = "results";
 pub const INCOMING: &str = "incoming";
 pub const JOURNAL: &str = "journal";
 
+/// A folder that another process holds for longer is in use.
+const LOCK_WAIT: std::time::Duration = std::time::Duration::from_millis(300);
+
 /// The folder, held for this process until dropped.
 #[derive(Debug)]
 pub struct Held {
@@ -74,7 +77,14 @@ fn lock(data: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(&path)
         .doing("opening", &path)?;
-    match file.try_lock() {
+    // A process that was just started holds what its parent held, until it is its own program.
+    let until = std::time::Instant::now() + LOCK_WAIT;
+    let mut locked = file.try_lock();
+    while matches!(locked, Err(TryLockError::WouldBlock)) && std::time::Instant::now() < until {
+        std::thread::sleep(LOCK_WAIT / 20);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut process = String::new();

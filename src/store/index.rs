@@ -10,6 +10,7 @@ use crate::store::event::JobKind;
 use crate::store::event::JobOutcome;
 use crate::store::event::Receipt;
 use crate::store::event::StudyState;
+use crate::store::gone;
 use crate::store::key;
 use crate::store::rows::AlertRow;
 use crate::store::rows::AlertSending;
@@ -56,6 +57,16 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
         Event::InstanceDeferred { receipt } => {
             let row = DeferredRow { order, receipt: receipt.clone() };
             txn.put_new(key::deferred(order), row);
+            Ok(())
+        }
+        Event::InstancesRemoved { study_uid, instances, reason, at, .. } => {
+            gone::instances_removed(txn, study_uid, *instances, reason, *at, order)
+        }
+        Event::StudyForgotten { study_uid, instances, at, .. } => {
+            gone::study_forgotten(txn, study_uid, *instances, *at)
+        }
+        Event::FilesRemoved { study_uid, .. } => {
+            txn.remove(key::going(study_uid));
             Ok(())
         }
         Event::DeferredDecided { order } => {
@@ -298,6 +309,7 @@ fn instance_stored(txn: &mut Txn<'_>, receipt: &Receipt, order: u64) -> Result<(
     open.instances += 1;
     open.new_instances += 1;
     let OpenRevision { revision, instances, new_instances, .. } = open;
+    gone::came_again(txn, receipt, &open, order)?;
     txn.put(open_key, open);
     change_revision(txn, study_uid, revision, *at, |row| {
         row.instances = instances;
@@ -403,6 +415,7 @@ fn open_revision(
                 calling_ae: String::new(),
                 order,
                 shortfall: None,
+                objects_removed_at: None,
             };
             txn.put(key::study(study_uid), row);
             txn.put_new(key::by_change(order), study_uid.clone());
@@ -860,8 +873,12 @@ mod tests {
         for seed in 0..20 {
             let dir = tempfile::tempdir().unwrap();
             let (store, _) = open(dir.path());
-            for events in random_events(seed, 120) {
+            for (n, events) in random_events(seed, 120).into_iter().enumerate() {
                 store.commit(events).await.unwrap();
+                // Wherever the batches end that are written to sled.
+                if n % (seed as usize + 2) == 0 {
+                    store.read(View::write).unwrap();
+                }
             }
             let fresh = View::open(&dir.path().join("fresh"), 8 << 20).unwrap();
             let ledger = dir.path().join("ledger");

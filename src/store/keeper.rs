@@ -1,4 +1,5 @@
-//! What goes on beside: space is looked at, the index is compared with its sum.
+//! What goes on beside: space is looked at, the index is compared with its sum, what may go is
+//! removed.
 
 use std::sync::Arc;
 use std::sync::Condvar;
@@ -8,20 +9,27 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::store::commit::Request;
 use crate::store::commit::Shared;
 use crate::store::commit::Waiting;
+use crate::store::commit::ask;
 use crate::store::commit::waiting;
 use crate::store::error::StoreError;
 use crate::store::health::SpaceLevel;
+use crate::store::open::Enter;
+use crate::store::retention;
+use crate::store::retention::RetentionReport;
 use crate::store::view::View;
 
 /// Between two looks at the free space.
 const LOOK: Duration = Duration::from_secs(5);
 /// From the start to the first comparison of the index.
 const FIRST_CHECK: Duration = Duration::from_secs(20);
+/// From the start to the first look at what may go.
+const FIRST_REMOVAL: Duration = Duration::from_secs(60);
 /// A comparison rests this many times as long as it works, so that others are not slowed down.
 const REST: u32 = 10;
 
@@ -38,6 +46,10 @@ struct Stop {
 }
 
 impl Stop {
+    fn is_stopped(&self) -> bool {
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits; true when it is to end.
     fn wait(&self, pause: Duration) -> bool {
         let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,11 +91,24 @@ fn run(shared: &Shared, stop: &Stop, committer: &mpsc::WeakSender<Waiting>) {
     let mut check_at = (!every.is_zero()).then(|| Instant::now() + FIRST_CHECK);
     let mut look_at = Instant::now();
     let mut level = SpaceLevel::Enough;
+    let started = shared.clock.now();
+    let (mut finished, mut removal_at) = (false, Instant::now() + FIRST_REMOVAL);
     loop {
         let now = Instant::now();
         if now >= look_at {
+            let before = level;
             level = look_at_space(shared, level);
             look_at = now + LOOK;
+            if level != before && level != SpaceLevel::Enough {
+                removal_at = now;
+            }
+            if !finished && shared.making().is_none() {
+                finished = finish_removal(shared, started, committer, stop);
+            }
+        }
+        if now >= removal_at && finished {
+            remove_by_the_rules(shared, committer, stop);
+            removal_at = now + Duration::from_secs(60 * shared.config.retention.every_minutes);
         }
         let mut pause = look_at.saturating_duration_since(now);
         if let Some(at) = check_at {
@@ -97,6 +122,51 @@ fn run(shared: &Shared, stop: &Stop, committer: &mpsc::WeakSender<Waiting>) {
             return;
         }
     }
+}
+
+/// Removes what the rules say. One at a time.
+pub fn retain(
+    shared: &Shared,
+    commit: Enter<'_>,
+    go_on: &dyn Fn() -> bool,
+) -> Result<RetentionReport, StoreError> {
+    let Ok(_one) = shared.removing.try_lock() else { return Err(StoreError::Busy) };
+    let mut report = retention::plan(shared, shared.clock.now())?;
+    report.done = Some(retention::carry_out(shared, &report, commit, go_on)?);
+    Ok(report)
+}
+
+fn remove_by_the_rules(shared: &Shared, committer: &mpsc::WeakSender<Waiting>, stop: &Stop) {
+    if !shared.config.retention.is_on() {
+        return;
+    }
+    let mut commit = |event| ask(committer, Request::Events(vec![event]));
+    match retain(shared, &mut commit, &|| !stop.is_stopped()) {
+        Ok(report) => {
+            let RetentionReport { studies, objects_bytes, keep, done, .. } = report;
+            tracing::info!(studies, objects_bytes, keep, done, "looked at what may go");
+        }
+        Err(StoreError::Closed | StoreError::Remaking { .. } | StoreError::Busy) => {}
+        Err(error) => tracing::error!(%error, "what may go cannot be removed now"),
+    }
+}
+
+/// What a kill has left of a removal.
+fn finish_removal(
+    shared: &Shared,
+    started: Timestamp,
+    committer: &mpsc::WeakSender<Waiting>,
+    stop: &Stop,
+) -> bool {
+    let mut commit = |event| ask(committer, Request::Events(vec![event]));
+    let go_on = || !stop.is_stopped();
+    let finished = retention::finish_what_was_begun(shared, started, &mut commit, &go_on);
+    if let Err(error) = &finished
+        && go_on()
+    {
+        tracing::error!(%error, "files of what went cannot be removed now");
+    }
+    finished.is_ok()
 }
 
 /// Compares a part of the index; returns how long to rest.

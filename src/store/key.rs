@@ -12,6 +12,7 @@ pub const OPEN_REVISIONS: &[u8] = b"p";
 pub const ARTEFACTS: &[u8] = b"a";
 pub const SOURCES: &[u8] = b"q";
 pub const DEFERRED: &[u8] = b"w";
+pub const GOING: &[u8] = b"z";
 
 fn of(letter: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![letter];
@@ -131,6 +132,30 @@ pub fn step_of(study: &StudyUid, step: &SopInstanceUid) -> Vec<u8> {
 /// An archive's count of a study's instances.
 pub fn count(study: &StudyUid) -> Vec<u8> {
     of(b'x', &[study.as_str().as_bytes()])
+}
+
+/// What went of a study.
+pub fn removed(study: &StudyUid) -> Vec<u8> {
+    of(b'y', &[study.as_str().as_bytes()])
+}
+
+/// A study whose files are being removed.
+pub fn going(study: &StudyUid) -> Vec<u8> {
+    of(b'z', &[study.as_str().as_bytes()])
+}
+
+pub fn artefacts_of(study: &StudyUid) -> Vec<u8> {
+    all(of(b'a', &[study.as_str().as_bytes()]))
+}
+
+/// Marks of the open jobs of all its revisions.
+pub fn study_jobs(study: &StudyUid) -> Vec<u8> {
+    all(of(b'k', &[study.as_str().as_bytes()]))
+}
+
+/// Rows of all its jobs: their ids begin with it.
+pub fn jobs_of(study: &StudyUid) -> Vec<u8> {
+    of(b'j', &[format!("{study}/").as_bytes()])
 }
 
 /// An instance that was taken while the index was being made.

@@ -12,6 +12,7 @@ mod config;
 mod error;
 mod facts;
 mod folder;
+mod gone;
 mod health;
 mod index;
 mod journal;
@@ -26,6 +27,7 @@ mod rebuild;
 mod recent;
 mod recover;
 mod remake;
+mod retention;
 mod rows;
 mod services;
 mod settle;
@@ -61,6 +63,8 @@ pub use crate::store::objects::IncomingObject;
 pub use crate::store::open::OpenReport;
 pub use crate::store::rebuild::Facts;
 pub use crate::store::rebuild::RebuildReport;
+pub use crate::store::retention::RetentionReport;
+pub use crate::store::retention::Verdict;
 pub use crate::store::rows::AlertRow;
 pub use crate::store::rows::AlertSending;
 pub use crate::store::rows::ArtefactRow;
@@ -452,6 +456,20 @@ impl Store {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<RebuildReport, StoreError> {
         rebuild::rebuild(data, config, clock, facts, progress)
+    }
+
+    /// What the rules for keeping would remove now. Blocking: looks at every study.
+    pub fn retention_plan(&self) -> Result<RetentionReport, StoreError> {
+        retention::plan(&self.shared, self.shared.clock.now())
+    }
+
+    /// Removes it. Blocking, for as long as it takes.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] when it goes on already.
+    pub fn retention_now(&self) -> Result<RetentionReport, StoreError> {
+        let mut commit = |event| self.handle.begin(Request::Events(vec![event]))?.wait().map(drop);
+        keeper::retain(&self.shared, &mut commit, &|| true)
     }
 
     /// A real write and read in the data folder, and what else an operator should know. Blocking.

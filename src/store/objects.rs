@@ -265,6 +265,11 @@ impl Objects {
     }
 }
 
+/// Where the objects of a study are, relative to the data folder.
+pub fn folder_of(study: &StudyUid) -> String {
+    format!("{}/{}/{study}", folder::OBJECTS, prefix(study))
+}
+
 /// The first two hexadecimal digits of the SHA-256 of a study's UID: keeps folders small.
 fn prefix(study: &StudyUid) -> String {
     format!("{:02x}", Sha256::digest(study.as_str().as_bytes())[0])

@@ -200,6 +200,7 @@ pub fn open(
         committed: opened.ledger.end().into(),
         suspect: false.into(),
         doubt: None.into(),
+        removing: ().into(),
         alarms: Default::default(),
         queue: queue.into(),
         trouble: None.into(),

@@ -17,10 +17,12 @@ use crate::store::error::StoreError;
 use crate::store::event::Event;
 use crate::store::event::Receipt;
 use crate::store::folder;
+use crate::store::key;
 use crate::store::objects;
 use crate::store::open;
 use crate::store::open::Adopting;
 use crate::store::open::Enter;
+use crate::store::retention;
 use crate::store::verify::Progress;
 use crate::store::view::View;
 
@@ -93,9 +95,13 @@ pub fn adopt(
         report.objects += objects.len() as u64;
         progress(Progress { step: "looking at each object", done: report.objects, total: None });
         orphans.clear();
-        orphans.extend(shared.read(|view| without_receipt(view, study, objects))?);
+        // What a removal has left goes with the next start.
+        let going = |view: &View| study.map_or(Ok(false), |study| view.has(&key::going(study)));
+        if !shared.read(going)? {
+            orphans.extend(shared.read(|view| without_receipt(view, study, objects))?);
+        }
         if let Some(until) = until {
-            orphans.retain(|object| is_older(&shared.data.join(object), until));
+            orphans.retain(|object| retention::is_older(&shared.data.join(object), until));
         }
         for object in orphans.drain(..) {
             let Some(mut receipt) = facts(&shared.data.join(&object)) else {
@@ -113,11 +119,6 @@ pub fn adopt(
         Ok(())
     })?;
     Ok(report)
-}
-
-fn is_older(path: &Path, until: Timestamp) -> bool {
-    let modified = std::fs::metadata(path).and_then(|meta| meta.modified());
-    modified.ok().and_then(|time| Timestamp::try_from(time).ok()).is_some_and(|time| time < until)
 }
 
 /// Walks the objects of one study after the other; `None` for files that stand where no study does.

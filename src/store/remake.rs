@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use crate::store::commit::Request;
 use crate::store::commit::Shared;
 use crate::store::commit::Waiting;
-use crate::store::commit::waiting;
+use crate::store::commit::ask;
 use crate::store::error::StoreError;
 use crate::store::facts;
 use crate::store::folder;
@@ -255,14 +255,6 @@ fn complete(
         found.push(format!("{} objects had no receipt and were entered anew", adopted.adopted));
     }
     Ok(found)
-}
-
-fn ask(committer: &mpsc::WeakSender<Waiting>, request: Request) -> Result<(), StoreError> {
-    let (ack, answer) = tokio::sync::oneshot::channel();
-    let sender = committer.upgrade().ok_or(StoreError::Closed)?;
-    sender.blocking_send(waiting(request, Some(ack))?).map_err(|_| StoreError::Closed)?;
-    drop(sender);
-    answer.blocking_recv().unwrap_or(Err(StoreError::Closed)).map(drop)
 }
 
 #[cfg(test)]

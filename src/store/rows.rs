@@ -46,6 +46,26 @@ pub struct StudyRow {
     /// What of the newest closed revision did not come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shortfall: Option<Shortfall>,
+    /// When its objects went, by the rules for keeping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects_removed_at: Option<Timestamp>,
+}
+
+/// What went of a study, so that it is known when it comes again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RemovedRow {
+    pub at: Timestamp,
+    /// Hashes of SOP Instance UIDs and digests, see `gone`.
+    pub known: String,
+}
+
+/// A study whose files are being removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GoingRow {
+    pub study_uid: StudyUid,
+    pub at: Timestamp,
+    /// Its results too.
+    pub results: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

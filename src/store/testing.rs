@@ -156,7 +156,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
     let id = job.id.clone();
     let reason = "for a test".to_owned();
     let words = || vec!["pneumonia".to_owned()];
-    match rng.random_range(0..27) {
+    match rng.random_range(0..33) {
         0..=3 => {
             let instance = rng.random_range(0..30);
             Event::InstanceStored { receipt: receipt(n, instance, "a") }
@@ -261,6 +261,16 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
             shortfall: Shortfall { what: "1 of 2".into(), expected: 2, received: 1 },
             at,
         },
+        // Most are not as the study is, and change nothing.
+        26..=29 => {
+            let (instances, bytes) = (rng.random_range(1..4), 9);
+            Event::InstancesRemoved { study_uid, instances, bytes, reason, at }
+        }
+        30 => {
+            let instances = rng.random_range(0..3);
+            Event::StudyForgotten { study_uid, instances, reason, at }
+        }
+        31 => Event::FilesRemoved { study_uid, at },
         _ => {
             Event::Accessed { study_uid: Some(study_uid), what: "page".into(), by: "x".into(), at }
         }

@@ -110,6 +110,12 @@ impl<'a> Txn<'a> {
         self.layer.remove_instance(sop);
     }
 
+    /// In the order of arrival.
+    pub fn instances(&mut self, study: &StudyUid) -> Result<Vec<Arc<InstanceRow>>, StoreError> {
+        let below = self.view.instances(study)?;
+        Ok(merged(below, &[&self.layer], study))
+    }
+
     /// Writes the row of a job; the queue hears of it when the changes are published.
     pub fn put_job(&mut self, row: &JobRow) {
         self.jobs.entry(row.job.id.clone()).or_insert(false);

@@ -26,6 +26,7 @@ use crate::store::ledger::Start;
 use crate::store::objects;
 use crate::store::open;
 use crate::store::packed;
+use crate::store::rebuild;
 use crate::store::rows::ArtefactRow;
 use crate::store::rows::InstanceRow;
 use crate::store::view::View;
@@ -405,14 +406,16 @@ fn check_objects(
     fresh: &View,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), StoreError> {
-    objects::walk_files(data, folder::OBJECTS, &mut |object, _| {
-        report.objects += 1;
-        if report.objects.is_multiple_of(100) {
-            let step = "looking at each object";
-            progress(Progress { step, done: report.objects, total: None });
+    rebuild::each_study(data, &mut |study, objects| {
+        report.objects += objects.len() as u64;
+        let step = "looking at each object";
+        progress(Progress { step, done: report.objects, total: Some(report.receipts) });
+        // What a removal has left goes with the next start.
+        if study.map_or(Ok(false), |study| fresh.has(&key::going(study)))? {
+            return Ok(());
         }
-        if !has_receipt(fresh, object)? {
-            report.add(Gap::ObjectWithoutReceipt { object: object.to_owned() });
+        for object in rebuild::without_receipt(fresh, study, objects)? {
+            report.add(Gap::ObjectWithoutReceipt { object });
         }
         Ok(())
     })

@@ -20,6 +20,7 @@ use crate::dicom::sources::Source;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::closing;
+use crate::store::RetentionReport;
 use crate::store::StudyRow;
 use crate::store::VerifyMode;
 use crate::store::VerifyReport;
@@ -209,6 +210,20 @@ pub(in crate::web) async fn retry_job(web: &Web, id: &str) -> Result<(), Failure
     }
     let event = Event::JobRetried { id: id.to_owned(), at: web.node.clock.now() };
     Ok(web.node.store.commit(vec![event]).await?)
+}
+
+/// What would go.
+pub(in crate::web) async fn retention(
+    State(web): State<Web>,
+) -> Result<Json<RetentionReport>, Failure> {
+    web.read(|web| Ok(Json(web.node.store.retention_plan()?))).await
+}
+
+/// Removes it.
+pub(in crate::web) async fn retain(
+    State(web): State<Web>,
+) -> Result<Json<RetentionReport>, Failure> {
+    web.read(|web| Ok(Json(web.node.store.retention_now()?))).await
 }
 
 #[derive(Deserialize)]

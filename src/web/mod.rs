@@ -154,7 +154,9 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         ))
         .layer(middleware::from_fn_with_state(Arc::clone(&web), server::places));
     // Reads every object: as long as it takes.
-    let slow = Router::new().route("/local/v1/verify", get(local::verify));
+    let slow = Router::new()
+        .route("/local/v1/verify", get(local::verify))
+        .route("/local/v1/retention", get(local::retention).post(local::retain));
     Router::new()
         .merge(quick)
         .merge(upload)
