@@ -23,7 +23,7 @@ pub fn share(settings: &mut Settings) {
     let most = limit.maximum.unwrap_or(WANTED).min(WANTED);
     if limit.current.is_some_and(|now| now < most) {
         limit.current = Some(most);
-        if let Err(error) = setrlimit(Resource::Nofile, limit.clone()) {
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
             tracing::debug!(%error, "the limit of file handles stays as it is");
         }
         limit = getrlimit(Resource::Nofile);

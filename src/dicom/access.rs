@@ -395,7 +395,9 @@ mod tests {
         let strict = Config { loopback_trusted: false, ..Config::default() };
         let titles =
             Config { calling_aes: vec![AeTitle::parse("CT1").unwrap()], ..Config::default() };
-        let cases: &[(&Config, &Peers, &str, &str, &str, Result<Option<&str>, Rejection>)] = &[
+        type Case<'a> =
+            (&'a Config, &'a Peers, &'a str, &'a str, &'a str, Result<Option<&'a str>, Rejection>);
+        let cases: &[Case<'_>] = &[
             (&plain, &none, "PRELIM", "CT1", "127.0.0.1", Ok(None)),
             (&plain, &none, "PRELIM", "CT1", "::1", Ok(None)),
             (&plain, &none, "OTHER", "CT1", "127.0.0.1", Err(Rejection::CalledAe)),

@@ -177,6 +177,7 @@ fn resident_mb(field: &str) -> u64 {
 /// opens it again.
 #[tokio::test]
 #[ignore = "measures"]
+#[expect(clippy::disallowed_methods, reason = "a measurement by hand is told where and how many")]
 async fn a_million_instances() {
     let count = std::env::var("BENCH_COUNT").map_or(100_000, |n| n.parse().unwrap());
     let data = std::env::var("BENCH_DATA").unwrap_or("/dev/shm/rest-bench".to_owned());

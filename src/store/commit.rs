@@ -802,7 +802,7 @@ fn add_instance(
     };
     let first = &row.receipt;
     let same_place = first.object == receipt.object;
-    if is_same(shared, &first, receipt) {
+    if is_same(shared, first, receipt) {
         let repeated = Event::InstanceRepeated {
             sop_instance_uid: receipt.sop_instance_uid.clone(),
             digest: receipt.digest.clone(),
@@ -1022,7 +1022,11 @@ mod tests {
             .unwrap();
         store.claim(at(1), Duration::from_secs(60), 0..=u8::MAX).unwrap().unwrap();
         for instance in 1..=3 {
-            store.read(|view| Ok(view.break_for_a_test())).unwrap();
+            let harm = |view: &View| {
+                view.break_for_a_test();
+                Ok(())
+            };
+            store.read(harm).unwrap();
             let stored = store.commit_instance(receipt(1, instance, "x")).await.unwrap();
             assert_eq!(stored, Stored::New { revision: 1 });
         }

@@ -421,10 +421,11 @@ mod tests {
 
     fn row(n: u32, instance: u32) -> InstanceRow {
         let mut receipt = testing_receipt(n, instance, &format!("blake3:{:064x}", instance));
-        receipt.from.calling_ae = if instance % 3 == 0 { "CT\u{e9}1" } else { "CT\u{e8}22" }.into();
+        receipt.from.calling_ae =
+            if instance.is_multiple_of(3) { "CT\u{e9}1" } else { "CT\u{e8}22" }.into();
         receipt.received_at = Timestamp::from_nanosecond(-7_000_000_001 + i128::from(n)).unwrap();
-        receipt.unreadable = (instance % 7 == 0).then(|| "nested too deep".into());
-        if instance % 5 == 0 {
+        receipt.unreadable = (instance.is_multiple_of(7)).then(|| "nested too deep".into());
+        if instance.is_multiple_of(5) {
             receipt.digest = format!("{:064X}", instance);
         }
         let versions =

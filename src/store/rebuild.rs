@@ -121,11 +121,10 @@ pub fn adopt(
     Ok(report)
 }
 
+type VisitStudy<'a> = dyn FnMut(Option<&StudyUid>, &[String]) -> Result<(), StoreError> + 'a;
+
 /// Walks the objects of one study after the other; `None` for files that stand where no study does.
-pub fn each_study(
-    data: &Path,
-    visit: &mut dyn FnMut(Option<&StudyUid>, &[String]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+pub fn each_study(data: &Path, visit: &mut VisitStudy<'_>) -> Result<(), StoreError> {
     let mut at: Option<StudyUid> = None;
     let mut objects: Vec<String> = Vec::new();
     let mut hand_on = |study: &Option<StudyUid>, objects: &mut Vec<String>| {

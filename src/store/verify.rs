@@ -23,7 +23,6 @@ use crate::store::folder;
 use crate::store::key;
 use crate::store::ledger;
 use crate::store::ledger::Start;
-use crate::store::objects;
 use crate::store::open;
 use crate::store::packed;
 use crate::store::rebuild;
@@ -514,6 +513,7 @@ mod tests {
     use crate::store::Store;
     use crate::store::event::Event;
     use crate::store::event::Receipt;
+    use crate::store::objects;
     use crate::store::testing;
     use crate::store::testing::at;
     use crate::store::testing::dump;

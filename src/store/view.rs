@@ -114,9 +114,12 @@ struct Check {
     sum: u64,
 }
 
+/// The rows of one block, by its key.
+type Block = (Vec<u8>, Arc<Vec<Arc<InstanceRow>>>);
+
 #[derive(Default)]
 struct Decoded {
-    blocks: VecDeque<(Vec<u8>, Arc<Vec<Arc<InstanceRow>>>)>,
+    blocks: VecDeque<Block>,
     /// Counts what was written: what was read before is not kept after.
     writes: u64,
 }
