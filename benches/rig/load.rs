@@ -169,10 +169,10 @@ impl Message {
         let digits = places_of_digits(&data[uid..uid + length]);
         let command = wire::store_request(&object.class, &object.instance, 1);
         let mut bytes = wire::data_header(context, true, command.len(), true).to_vec();
-        let in_command = bytes.len() + command.len() - (object.instance.len() + 1) / 2 * 2;
+        let in_command = bytes.len() + command.len() - object.instance.len().div_ceil(2) * 2;
         let mut instance: Vec<usize> = digits.clone().map(|place| in_command + place).collect();
         // Group length 12, class 8 and its value, command field 10, then the message id's head.
-        let message_id = bytes.len() + 12 + 8 + (object.class.len() + 1) / 2 * 2 + 10 + 8;
+        let message_id = bytes.len() + 12 + 8 + object.class.len().div_ceil(2) * 2 + 10 + 8;
         bytes.extend(command);
         let mut chunks = data.chunks(room).enumerate().peekable();
         while let Some((number, chunk)) = chunks.next() {
