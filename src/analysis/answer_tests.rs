@@ -66,7 +66,7 @@ fn what_the_schema_does_not_allow_is_refused() {
         ("\"confidence\":0.8", "\"confidence\":null"),
         ("\"confidence\":0.8", "\"confidence\":0.8,\"confidence\":0.1"),
         ("\"confidence\":0.8", "\"confidence\":0.8,\"patient\":\"x\""),
-        ("\"confidence\":0.8,", ""),
+        ("\"key\":\"pneumothorax\",", ""),
         ("\"key\":\"pneumothorax\"", "\"key\":\"unicorn\""),
         ("\"presence\":\"absent\"", "\"presence\":\"maybe\""),
         ("\"usable\":\"good\"", "\"usable\":\"fine\""),
