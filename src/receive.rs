@@ -202,7 +202,7 @@ impl InstanceSink for Reception {
             }
             Taken::Placed(receipt) => {
                 broken = receipt.unreadable.clone();
-                commit(&store, *receipt).await
+                store.commit_instance(*receipt).await
             }
         };
         match stored.map_err(|error| refused(&error))? {
@@ -225,18 +225,6 @@ enum Taken {
     Small(SmallCommit, Option<String>),
     /// Its file has its place, synced.
     Placed(Box<Receipt>),
-}
-
-async fn commit(store: &Store, receipt: Receipt) -> Result<Stored, StoreError> {
-    let object = receipt.object.clone();
-    let stored = store.commit_instance(receipt).await;
-    // A file whose receipt may stand in the ledger has to stay: a rebuild takes in a file
-    // without a receipt, but nothing brings back a file.
-    if stored.as_ref().is_err_and(|error| !error.may_hold()) {
-        let path = store.data().join(object);
-        let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
-    }
-    stored
 }
 
 /// Runs disk work where it may block.

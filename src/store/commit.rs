@@ -395,7 +395,24 @@ impl Committer {
                     tracing::error!(%error, commits = requests.len(), "a commit failed");
                 }
                 *trouble = Some(error.clone());
+                drop(trouble);
+                if !error.may_hold() {
+                    self.discard(requests);
+                }
                 requests.iter().map(|_| Err(error.clone())).collect()
+            }
+        }
+    }
+
+    /// Removes the files of instances that are refused. One that is not on its way was committed
+    /// before: it stays.
+    fn discard(&self, requests: &[Request]) {
+        let objects = &self.shared.objects;
+        for request in requests {
+            if let Request::Instance(receipt, _) = request
+                && objects.is_on_its_way(&receipt.object)
+            {
+                objects.discard(&receipt.object);
             }
         }
     }
@@ -421,7 +438,7 @@ impl Committer {
             Request::Instance(..) => false,
         };
         if let Some(journal) = self.journal.as_mut().filter(|_| requests.iter().any(strict)) {
-            journal.sync()?;
+            journal.sync().map_err(unsettled)?;
         }
         let objects = &self.shared.objects;
         for request in requests {
@@ -430,10 +447,8 @@ impl Committer {
                 strays.retain(|stray| *stray != receipt.object);
             }
         }
-        strays.retain(|stray| !objects.is_on_its_way(stray));
-        for file in losers.iter().chain(&strays) {
-            let _ = std::fs::remove_file(self.shared.data.join(file));
-        }
+        losers.iter().for_each(|file| objects.discard(file));
+        strays.iter().for_each(|file| objects.discard_stray(file));
         if number != self.ledger.next_number() {
             self.shared.changed.send_modify(|ticks| *ticks += 1);
         }
@@ -487,8 +502,6 @@ impl Committer {
                 }
             }
             Err(_) => {
-                let unsettled =
-                    |error: StoreError| StoreError::Unsettled { cause: error.to_string() };
                 match self.repair() {
                     // Made anew from the ledger, it will show this too.
                     Ok(()) | Err(StoreError::Remaking { .. }) => {}
@@ -531,7 +544,7 @@ impl Committer {
         }
         let is_instance = |request: &Request| matches!(request, Request::Instance(..));
         if let Some(journal) = self.journal.as_mut().filter(|_| !requests.iter().all(is_instance)) {
-            journal.sync()?;
+            journal.sync().map_err(unsettled)?;
         }
         for request in requests {
             if let Request::Instance(receipt, _) = request {
@@ -641,6 +654,11 @@ impl Committer {
         self.repair_after = None;
         Ok(())
     }
+}
+
+/// What was written is published, and perhaps on the disk: the files it speaks of have to stay.
+fn unsettled(error: StoreError) -> StoreError {
+    StoreError::Unsettled { cause: error.to_string() }
 }
 
 /// Syncs the journal a moment after it was written to. It ends when the sender is dropped.
@@ -875,6 +893,11 @@ mod tests {
         (Store { handle, shared }, fault)
     }
 
+    fn place(store: &Store, receipt: &Receipt) -> String {
+        let Receipt { study_uid, series_uid, sop_instance_uid, .. } = receipt;
+        store.begin_object().unwrap().place(study_uid, series_uid, sop_instance_uid).unwrap()
+    }
+
     fn objects(data: &Path) -> Vec<String> {
         let mut found = Vec::new();
         crate::store::objects::walk_files(data, "objects", &mut |name, _| {
@@ -949,10 +972,7 @@ mod tests {
         let (store, _) = open_with_fault(dir.path());
         for _ in 0..2 {
             let receipt = receipt(1, 1, "a");
-            let object = store.begin_object().unwrap();
-            object
-                .place(&receipt.study_uid, &receipt.series_uid, &receipt.sop_instance_uid)
-                .unwrap();
+            place(&store, &receipt);
         }
         assert_eq!(objects(dir.path()).len(), 2);
         drop(store);
@@ -981,7 +1001,8 @@ mod tests {
     async fn a_full_or_failing_disk_answers_every_waiter_and_is_survived() {
         let dir = tempfile::tempdir().unwrap();
         let (store, fault) = open_with_fault(dir.path());
-        store.commit_instance(receipt(1, 1, "x")).await.unwrap();
+        store_instance(&store, 1, 1, "x").await;
+        let kept = store.instance(&sop(1, 1)).unwrap().unwrap().receipt;
         let before = dump(&store);
         assert_eq!(store.health().state, HealthState::Ok);
         for broken in [Fault::Full(0), Fault::Full(100), Fault::Sync] {
@@ -990,7 +1011,8 @@ mod tests {
             let answers: Vec<_> = (2..10)
                 .map(|instance| {
                     let store = store.clone();
-                    let receipt = receipt(1, instance, "x");
+                    let mut receipt = receipt(1, instance, "x");
+                    receipt.object = place(&store, &receipt);
                     tasks.spawn(async move { store.commit_instance(receipt).await })
                 })
                 .collect();
@@ -998,6 +1020,9 @@ mod tests {
                 let error = answer.await.unwrap().unwrap_err();
                 assert_eq!(error.is_out_of_space(), matches!(broken, Fault::Full(_)));
             }
+            // Committed again, it is still the file of the first.
+            store.commit_instance(kept.clone()).await.unwrap_err();
+            assert_eq!(objects(dir.path()), [kept.object.clone()], "nothing of the refused");
             assert_eq!(dump(&store), before);
             let health = store.health();
             assert_eq!(health.state, HealthState::Failing);

@@ -1,5 +1,5 @@
-//! What goes on beside: space is looked at, the index is compared with its sum, what may go is
-//! removed.
+//! What goes on beside: space is looked at, what a failing disk kept of refused instances is
+//! removed, the index is compared with its sum, what may go is removed.
 
 use std::sync::Arc;
 use std::sync::Condvar;
@@ -99,6 +99,7 @@ fn run(shared: &Shared, stop: &Stop, committer: &mpsc::WeakSender<Waiting>) {
             let before = level;
             level = look_at_space(shared, level);
             look_at = now + LOOK;
+            shared.objects.remove_again();
             if level != before && level != SpaceLevel::Enough {
                 removal_at = now;
             }

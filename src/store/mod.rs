@@ -104,20 +104,13 @@ use crate::store::view::View;
 /// A small instance whose commit is on its way.
 pub struct SmallCommit {
     pending: Pending,
-    shared: Arc<Shared>,
-    object: String,
 }
 
 impl SmallCommit {
     /// As [`Store::commit_instance`]. After an error nothing of the instance is left, unless it
     /// may hold.
     pub async fn stored(self) -> Result<Stored, StoreError> {
-        let answer = self.pending.answer().await;
-        if answer.as_ref().is_err_and(|error| !error.may_hold()) {
-            let path = self.shared.data.join(self.object);
-            let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
-        }
-        stored(answer?)
+        stored(self.pending.answer().await?)
     }
 }
 
@@ -169,7 +162,9 @@ impl Store {
 
     /// Commits the receipt of an instance whose file has been placed. Decides, one request after
     /// the other, whether it is new and which revision it joins; opens the revision where needed.
-    /// A file that is not kept (same instance again) is removed.
+    /// A file that is not kept (same instance again) is removed, and so it is after an error, unless
+    /// the receipt may hold: a rebuild takes in a file without a receipt, but nothing brings back a
+    /// file.
     pub async fn commit_instance(&self, receipt: Receipt) -> Result<Stored, StoreError> {
         stored(self.handle.ask(Request::Instance(Box::new(receipt), None)).await?)
     }
@@ -213,13 +208,12 @@ impl Store {
         let small = Small { head: head.clone(), data: data.clone(), progress: place.progress() };
         // While the committer syncs the journal, the file is written beside.
         let request = Request::Instance(Box::new(receipt), Some(small));
-        let pending = self.handle.begin(request).inspect_err(|_| {
-            let _ = std::fs::remove_file(self.shared.data.join(&object));
-        })?;
+        let begun = self.handle.begin(request);
+        let pending = begun.inspect_err(|_| self.shared.objects.discard(&object))?;
         if let Err(error) = place.write([&head, &data]) {
             tracing::error!(%error, "an object is in the journal only: its file is written later");
         }
-        Ok(SmallCommit { pending, shared: Arc::clone(&self.shared), object })
+        Ok(SmallCommit { pending })
     }
 
     pub fn data(&self) -> &Path {

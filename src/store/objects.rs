@@ -4,6 +4,7 @@
 //! rename after its bytes are synced, and the folder is synced after the rename: only then does
 //! the name survive a power cut.
 
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fs;
 use std::fs::File;
@@ -34,6 +35,8 @@ use crate::store::settle::Progress;
 const VERSIONS_MAX: u32 = 100;
 /// Folders remembered as synced; beyond it all are forgotten and synced again.
 const SYNCED_MAX: usize = 10_000;
+/// Files kept in mind that the disk did not remove; what is beyond goes with the next start.
+const UNREMOVED_MAX: usize = 10_000;
 /// Bytes of one instance after which free space is looked at again.
 const SPACE_STEP: u64 = 16 << 20;
 
@@ -45,8 +48,24 @@ pub struct Objects {
     synced: Mutex<HashSet<PathBuf>>,
     /// Folders that are there; the journal stands for their names until they are synced.
     made: Mutex<HashSet<PathBuf>>,
-    /// Objects that have their place and no receipt yet.
-    on_their_way: Mutex<HashSet<String>>,
+    names: Mutex<Names>,
+}
+
+/// Files with a fate of their own, relative to the data folder. Under one lock, so that no file is
+/// removed under a name that another instance gets at the same moment.
+#[derive(Debug, Default)]
+struct Names {
+    /// Objects that get or have their place and have no receipt yet.
+    on_their_way: HashSet<String>,
+    /// What was not acknowledged and has to go. No other gets these names.
+    unremoved: HashMap<String, Removal>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removal {
+    /// By one thread: a second one could remove what got the name after the first.
+    Tried,
+    Failed,
 }
 
 impl Objects {
@@ -57,7 +76,7 @@ impl Objects {
             next,
             synced: Mutex::default(),
             made: Mutex::default(),
-            on_their_way: Mutex::default(),
+            names: Mutex::default(),
         })
     }
 
@@ -78,11 +97,12 @@ impl Objects {
     pub fn begin(self: &Arc<Objects>, free_bytes_min: u64) -> Result<IncomingObject, StoreError> {
         self.check_space(free_bytes_min)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.data.join(folder::INCOMING).join(format!("{number:08}.part"));
+        let name = format!("{}/{number:08}.part", folder::INCOMING);
+        let path = self.data.join(&name);
         let file = folder::create_new(&path).doing("making", &path)?;
         let objects = Arc::clone(self);
         let synced = true;
-        Ok(IncomingObject { objects, file, path, size_bytes: 0, synced, free_bytes_min })
+        Ok(IncomingObject { objects, file, path, name, size_bytes: 0, synced, free_bytes_min })
     }
 
     fn check_space(&self, kept: u64) -> Result<(), StoreError> {
@@ -156,12 +176,9 @@ impl Objects {
         while version <= VERSIONS_MAX {
             let name = version_name(sop, version);
             let to = folder.join(&name);
-            match folder::create_new(&to) {
-                Ok(file) => {
-                    let object = format!("{}/{name}", parts.join("/"));
-                    self.on_their_way().insert(object.clone());
-                    return Ok(PlacedObject { object, file, progress: Arc::default() });
-                }
+            let object = format!("{}/{name}", parts.join("/"));
+            match self.claim(&object, || folder::create_new(&to)) {
+                Ok(file) => return Ok(PlacedObject { object, file, progress: Arc::default() }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => version += 1,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !remade => {
                     self.forget_folders();
@@ -174,17 +191,111 @@ impl Objects {
         Err(StoreError::TooManyVersions { times: VERSIONS_MAX })
     }
 
-    fn on_their_way(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.on_their_way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes an object that is on its way from then on.
+    fn claim<T>(&self, object: &str, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        {
+            let mut names = self.names();
+            let taken = names.unremoved.contains_key(object);
+            if taken || !names.on_their_way.insert(object.to_owned()) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+        }
+        make().inspect_err(|_| self.has_arrived(object))
+    }
+
+    /// Whether nobody else may touch it: it has no receipt yet, or will go.
     pub fn is_on_its_way(&self, object: &str) -> bool {
-        self.on_their_way().contains(object)
+        let names = self.names();
+        names.on_their_way.contains(object) || names.unremoved.contains_key(object)
     }
 
     /// It is decided what becomes of an object.
     pub fn has_arrived(&self, object: &str) {
-        self.on_their_way().remove(object);
+        self.names().on_their_way.remove(object);
+    }
+
+    /// Removes the file of an instance that was not acknowledged. A disk that fails may not let it:
+    /// then it is tried again by [`Objects::remove_again`], and nobody gets the name before.
+    ///
+    /// - `file`: relative to the data folder.
+    pub fn discard(&self, file: &str) {
+        let mut names = self.names();
+        if names.unremoved.contains_key(file) {
+            return;
+        }
+        // Beyond the limit it is not kept in mind; it is ours all the same.
+        if names.unremoved.len() < UNREMOVED_MAX {
+            names.unremoved.insert(file.to_owned(), Removal::Tried);
+        }
+        drop(names);
+        self.remove(file);
+    }
+
+    /// As [`Objects::discard`], for the file that another try of an instance left behind, unless it
+    /// is one that is on its way.
+    pub fn discard_stray(&self, file: &str) {
+        let mut names = self.names();
+        let spoken_for = names.on_their_way.contains(file) || names.unremoved.contains_key(file);
+        if spoken_for || names.unremoved.len() >= UNREMOVED_MAX {
+            return;
+        }
+        names.unremoved.insert(file.to_owned(), Removal::Tried);
+        drop(names);
+        self.remove(file);
+    }
+
+    /// Removes what could not be removed before.
+    pub fn remove_again(&self) {
+        let mut failed = Vec::new();
+        for (file, removal) in &mut self.names().unremoved {
+            if *removal == Removal::Failed {
+                *removal = Removal::Tried;
+                failed.push(file.clone());
+            }
+        }
+        let removed = failed.iter().filter(|file| self.remove(file)).count();
+        if removed > 0 {
+            tracing::info!(removed, "what a failing disk kept of refused instances is removed");
+        }
+    }
+
+    fn remove(&self, file: &str) -> bool {
+        let removed = match fs::remove_file(self.data.join(file)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        let mut names = self.names();
+        if let Err(error) = &removed
+            && let Some(removal) = names.unremoved.get_mut(file)
+        {
+            *removal = Removal::Failed;
+            tracing::debug!(%error, file, "what is refused cannot be removed now");
+            return false;
+        }
+        names.unremoved.remove(file);
+        names.on_their_way.remove(file);
+        removed.is_ok()
+    }
+
+    /// Renames, but never over a file that is there.
+    fn rename_new(&self, from: &Path, object: &str) -> io::Result<()> {
+        use rustix::fs::CWD;
+        use rustix::fs::RenameFlags;
+        use rustix::io::Errno;
+        let to = &self.data.join(object);
+        match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(()),
+            // A file system (NFS) or kernel without it: take the name first, then rename over it.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                drop(folder::create_new(to)?);
+                fs::rename(from, to).inspect_err(|_| self.discard(object))
+            }
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Syncs the names in a folder of objects, and the names of the folders above it.
@@ -318,8 +429,9 @@ impl Drop for PlacedObject {
 pub struct IncomingObject {
     objects: Arc<Objects>,
     file: File,
-    /// Empty once the file has its place.
     path: PathBuf,
+    /// Relative to the data folder; empty once the file has its place.
+    name: String,
     size_bytes: u64,
     synced: bool,
     free_bytes_min: u64,
@@ -374,15 +486,14 @@ impl IncomingObject {
         while version <= VERSIONS_MAX {
             let name = version_name(sop, version);
             let to = folder.join(&name);
-            match rename_new(&self.path, &to) {
+            let object = format!("{}/{name}", parts.join("/"));
+            match self.objects.claim(&object, || self.objects.rename_new(&self.path, &object)) {
                 Ok(()) => {
-                    self.path = PathBuf::new();
+                    self.name.clear();
                     if let Err(error) = folder::sync_folder(&folder) {
-                        let _ = fs::remove_file(&to);
+                        self.objects.discard(&object);
                         return Err(StoreError::io("syncing", &folder, error));
                     }
-                    let object = format!("{}/{name}", parts.join("/"));
-                    self.objects.on_their_way().insert(object.clone());
                     return Ok(object);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => version += 1,
@@ -400,8 +511,8 @@ impl IncomingObject {
 
 impl Drop for IncomingObject {
     fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() {
-            let _ = fs::remove_file(&self.path);
+        if !self.name.is_empty() {
+            self.objects.discard(&self.name);
         }
     }
 }
@@ -422,22 +533,6 @@ pub fn beside(object: &str) -> Vec<String> {
             n => format!("{first}.v{n}.dcm"),
         })
         .collect()
-}
-
-/// Renames, but never over a file that is there.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    use rustix::fs::CWD;
-    use rustix::fs::RenameFlags;
-    use rustix::io::Errno;
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(()),
-        // A file system (NFS) or kernel without it: take the name first, then rename over it.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            drop(folder::create_new(to)?);
-            fs::rename(from, to)
-        }
-        Err(errno) => Err(errno.into()),
-    }
 }
 
 /// Every file below `folder`, by its path relative to `data`, with its size.
@@ -541,6 +636,63 @@ mod tests {
         fs::write(dir.path().join("incoming/00000009.part"), "x").unwrap();
         assert_eq!(objects.empty_incoming().unwrap(), 1);
         assert!(files(dir.path(), "incoming").is_empty());
+    }
+
+    /// A folder stands in for a file that the disk does not remove.
+    #[test]
+    fn what_cannot_be_removed_now_is_removed_later_and_nobody_gets_its_name() {
+        let (dir, objects) = objects();
+        let (study, series, sop) = uids();
+        let place = || objects.take_place(&study, &series, &sop, 0).unwrap().object.clone();
+        let object = place();
+        let path = dir.path().join(&object);
+        let part = objects.begin(0).unwrap();
+        for file in [&path, part.path()] {
+            fs::remove_file(file).unwrap();
+            fs::create_dir(file).unwrap();
+        }
+        let part_path = part.path().to_owned();
+        drop(part);
+        objects.discard(&object);
+        objects.remove_again();
+        assert!(objects.is_on_its_way(&object), "not to be adopted");
+        for file in [&path, &part_path] {
+            fs::remove_dir(file).unwrap();
+        }
+        // Somebody else has removed it: it is still no name for another, until we know.
+        let second = place();
+        assert!(second.ends_with(".v2.dcm"), "{second}");
+        for file in [&path, &part_path] {
+            fs::write(file, "half").unwrap();
+        }
+        objects.remove_again();
+        assert_eq!(files(dir.path(), "incoming"), Vec::<String>::new());
+        assert_eq!(files(dir.path(), "objects"), [second.as_str()]);
+        assert!(!objects.is_on_its_way(&object));
+        assert_eq!(place(), object);
+    }
+
+    #[test]
+    fn a_stray_goes_unless_it_is_on_its_way() {
+        let (dir, objects) = objects();
+        let (study, series, sop) = uids();
+        let object = objects.take_place(&study, &series, &sop, 0).unwrap().object.clone();
+        objects.discard_stray(&object);
+        assert!(dir.path().join(&object).is_file());
+        objects.has_arrived(&object);
+        objects.discard_stray(&object);
+        assert!(!dir.path().join(&object).exists());
+    }
+
+    #[test]
+    fn files_to_be_removed_are_kept_in_mind_up_to_a_limit() {
+        let (dir, objects) = objects();
+        for number in 0..UNREMOVED_MAX + 1 {
+            let name = format!("incoming/{number}.part");
+            fs::create_dir(dir.path().join(&name)).unwrap();
+            objects.discard(&name);
+        }
+        assert_eq!(objects.names().unremoved.len(), UNREMOVED_MAX);
     }
 
     #[test]

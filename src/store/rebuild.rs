@@ -101,7 +101,10 @@ pub fn adopt(
             orphans.extend(shared.read(|view| without_receipt(view, study, objects))?);
         }
         if let Some(until) = until {
-            orphans.retain(|object| retention::is_older(&shared.data.join(object), until));
+            orphans.retain(|object| {
+                retention::is_older(&shared.data.join(object), until)
+                    && !shared.objects.is_on_its_way(object)
+            });
         }
         for object in orphans.drain(..) {
             let Some(mut receipt) = facts(&shared.data.join(&object)) else {

@@ -26,6 +26,8 @@ use crate::volatile::Faults;
 use crate::volatile::Survivors;
 
 const SIZES: &[usize] = &[700, 60_000, 9_000, 1_400_000];
+/// Of an instance that is half received when the fault begins.
+const LARGE: usize = 6_000_000;
 
 /// What every refusal has to be.
 fn assert_refused_well(told: &Told, what: &str) {
@@ -46,7 +48,20 @@ fn through(node: &Node, run: u64, what: &str, begin: impl Fn(), end: impl Fn()) 
         let _stop = load::Stop(&stop);
         let threads = load::senders(scope, node.dicom, 2, run, SIZES, &stop, &told);
         load::wait_for_told(&told, "instances before", |told| told.stored.len() >= 10);
+        let large = load::uid(run * 100 + 50, 1, LARGE);
+        let message = load::message(&large);
+        let mut half_way = Bad::associated(node.dicom, "HALFWAY");
+        half_way.say(&message[..LARGE / 2]);
+        let is_large = |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.len() > 1_500_000);
+        let incoming = || files_below(&node.data.join("incoming"));
+        wait_for("half an instance", || incoming().iter().any(is_large).then_some(()));
         begin();
+        half_way.say(&message[LARGE / 2..]);
+        match half_way.status() {
+            Some((0, _)) => told.lock().unwrap().stored.push(large),
+            Some(refused) => told.lock().unwrap().refused.push(refused),
+            None => told.lock().unwrap().unanswered += 1,
+        }
         load::wait_for_told(&told, "refusals", |told| told.refused.len() >= 10);
         echo(node.dicom);
         // It looks every other second.
