@@ -141,15 +141,48 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says on a terminal how far a long walk is.
-pub fn progress() -> impl Fn(crate::store::Progress) {
+/// Says how far a long walk is: on a terminal in one line that changes, else in a line now and then.
+pub fn progress() -> impl FnMut(crate::store::Progress) {
+    use std::io::IsTerminal as _;
+    use std::time::Duration;
+    use std::time::Instant;
+    let terminal = std::io::stderr().is_terminal();
+    let every = Duration::from_millis(if terminal { 100 } else { 10_000 });
     let bar = indicatif::ProgressBar::new_spinner();
+    let mut told = Instant::now();
+    let mut step = String::new();
+    let mut begun = (Instant::now(), 0);
     move |at| {
-        match at.total {
-            Some(total) => bar.set_message(format!("{}: {} of {total}", at.step, at.done)),
-            None => bar.set_message(format!("{}: {}", at.step, at.done)),
+        if step != at.step {
+            step = at.step.to_string();
+            begun = (Instant::now(), at.done);
         }
-        bar.tick();
+        if told.elapsed() < every {
+            return;
+        }
+        told = Instant::now();
+        let line = how_far(&at, begun.0.elapsed(), begun.1);
+        match terminal {
+            true => {
+                bar.set_message(line);
+                bar.tick();
+            }
+            false => eprintln!("{line}"),
+        }
+    }
+}
+
+/// - `before`: done when `elapsed` began.
+fn how_far(at: &crate::store::Progress, elapsed: std::time::Duration, before: u64) -> String {
+    let crate::store::Progress { step, done, total } = at;
+    let rate = done.saturating_sub(before) as f64 / elapsed.as_secs_f64().max(0.001);
+    match total {
+        Some(total) if rate > 0.0 && total > done => {
+            let left = (total - done) as f64 / rate;
+            format!("{step}: {done} of {total}, {rate:.0}/s, {left:.0} s left")
+        }
+        Some(total) => format!("{step}: {done} of {total}"),
+        None => format!("{step}: {done}, {rate:.0}/s"),
     }
 }
 

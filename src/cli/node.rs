@@ -93,6 +93,26 @@ impl Node {
         }
     }
 
+    /// Hands on each line of an answer in lines of JSON, as it comes.
+    pub async fn get_lines<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        on: &mut dyn FnMut(T) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let Some(mut answer) = self.get(path).await? else {
+            anyhow::bail!("the node does not know what to do");
+        };
+        let mut waiting = Vec::new();
+        while let Some(chunk) = answer.chunk().await? {
+            waiting.extend_from_slice(&chunk);
+            while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = waiting.drain(..=end).collect();
+                on(serde_json::from_slice(&line)?)?;
+            }
+        }
+        Ok(())
+    }
+
     pub async fn post_json<T: DeserializeOwned>(
         &self,
         path: &str,

@@ -34,7 +34,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    let progress = cli::progress();
+    let mut progress = cli::progress();
     let report = Store::rebuild(
         data,
         &Config::default(),

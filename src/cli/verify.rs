@@ -4,20 +4,26 @@ use std::process::ExitCode;
 
 use crate::cli;
 use crate::cli::node::Node;
+use crate::store::Pace;
 use crate::store::Store;
 use crate::store::VerifyMode;
 use crate::web::local::Verified;
+use crate::web::local::VerifyLine;
 
-/// Compares instances, ledger, index and results, and names every gap
+/// Compares instances, ledger, index, results and deliveries, and names every gap
 #[derive(Debug, clap::Args)]
-#[command(after_help = "While a node runs on the folder, the node compares what can be compared \
-    at work:\nthe ledger's chain, and each instance and result with its file.\n\n\
-    Example:\n  prelim verify --full\n\n\
-    Exit code: 0 nothing is missing, 1 there is a gap.")]
+#[command(
+    after_help = "While a node runs on the folder, the node does it, and leaves out what comes meanwhile.\n\n\
+    Examples:\n  prelim verify --full\n  prelim verify --full --gentle --json > gaps.json\n\n\
+    Exit code: 0 nothing is missing, 1 there is a gap."
+)]
 pub struct Args {
-    /// Also the SHA-256 of each instance: reads everything
+    /// Also the digest of each instance: reads everything
     #[arg(long)]
     full: bool,
+    /// Rest twice as long as it works, so that a node that receives keeps its speed
+    #[arg(long)]
+    gentle: bool,
     #[command(flatten)]
     data: cli::DataArgs,
     /// Print {"complete", "node_was_running", "report", "gaps"}
@@ -35,10 +41,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         let count = |key: &str| verified.report[key].as_u64().unwrap_or_default();
         println!(
-            "{} records in the ledger, {} instances, {} results: {}",
+            "{} records in the ledger, {} instances, {} results, {} deliveries, {} open jobs: {}",
             count("records"),
             count("receipts"),
             count("artefacts"),
+            count("deliveries"),
+            count("jobs"),
             match count("gaps_total") {
                 0 => "nothing is missing".to_owned(),
                 1 => "1 gap".to_owned(),
@@ -46,7 +54,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         );
         if verified.node_was_running {
-            println!("A node is running: index and stray files are compared when it is stopped.");
+            println!("A node is running: what came meanwhile is left out.");
+        }
+        if verified.report["journal_in_use"] == true {
+            println!(
+                "The node did not end in order: what a power cut took comes back when it starts."
+            );
         }
     }
     Ok(ExitCode::from(u8::from(!verified.complete)))
@@ -54,12 +67,26 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn verify(args: &Args) -> anyhow::Result<Verified> {
     let data = args.data.existing()?;
+    let mut progress = cli::progress();
     if let Some(node) = Node::find(data).await? {
-        let answer = node.get_json(&format!("verify?full={}", args.full)).await?;
-        return answer.ok_or_else(|| anyhow::anyhow!("the node cannot verify"));
+        let path = format!("verify?full={}&gentle={}", args.full, args.gentle);
+        let mut found = None;
+        node.get_lines(&path, &mut |line| {
+            match line {
+                VerifyLine::Progress(at) => progress(at),
+                VerifyLine::Verified(verified) => found = Some(verified),
+                VerifyLine::Problem(problem) => anyhow::bail!("{}", cli::plain(&problem)),
+            }
+            Ok(())
+        })
+        .await?;
+        return found.ok_or_else(|| anyhow::anyhow!("the node ended before it was done"));
     }
     let mode = if args.full { VerifyMode::Full } else { VerifyMode::Quick };
-    let progress = cli::progress();
-    let report = Store::verify(data, mode, &mut |at| progress(at))?;
+    let mut pace = Pace::new(args.gentle);
+    let report = Store::verify(data, mode, &mut |at| {
+        pace.rest();
+        progress(at);
+    })?;
     Ok(Verified::new(&report, false))
 }

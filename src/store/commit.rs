@@ -43,6 +43,7 @@ use crate::store::ledger::Position;
 use crate::store::objects;
 use crate::store::objects::Objects;
 use crate::store::open;
+use crate::store::part10;
 use crate::store::queue::Queue;
 use crate::store::remake;
 use crate::store::remake::Made;
@@ -55,7 +56,6 @@ use crate::store::settle::Progress;
 use crate::store::settle::Unsettled;
 use crate::store::txn::Changes;
 use crate::store::txn::Txn;
-use crate::store::verify;
 use crate::store::view::View;
 use crate::store::view::guarded;
 
@@ -859,7 +859,7 @@ fn is_same(shared: &Shared, known: &Receipt, new: &Receipt) -> bool {
     }
     // Received by a version of this program with another kind of digest.
     let path = shared.data.join(&known.object);
-    verify::data_set_digest(&path, &new.digest).is_ok_and(|digest| digest == new.digest)
+    part10::data_set_digest(&path, &new.digest).is_ok_and(|digest| digest == new.digest)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::domain::uid::StudyUid;
 use crate::domain::uid::TransferSyntaxUid;
 use crate::store::event::Receipt;
 use crate::store::event::Source;
-use crate::store::verify;
+use crate::store::part10;
 
 /// A file meta group of ours has some 300 bytes.
 const META_BYTES_MAX: u64 = 64 * 1024;
@@ -43,7 +43,7 @@ pub fn facts_of_file(path: &Path) -> Option<Receipt> {
         transfer_syntax_uid,
         object: String::new(),
         size_bytes,
-        digest: verify::data_set_digest(path, digest::BLAKE3).ok()?,
+        digest: part10::data_set_digest(path, digest::BLAKE3).ok()?,
         from: Source {
             calling_ae: element(&meta, 0x0016).unwrap_or_default(),
             called_ae: String::new(),
@@ -58,7 +58,7 @@ pub fn facts_of_file(path: &Path) -> Option<Receipt> {
 /// The file meta group behind its length (PS3.10 7.1).
 fn read_meta(file: &mut File) -> io::Result<Vec<u8>> {
     let bad = || io::Error::from(io::ErrorKind::InvalidData);
-    let length = verify::meta_length(file)?;
+    let length = part10::meta_length(file)?;
     if length > META_BYTES_MAX {
         return Err(bad());
     }
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(receipt.transfer_syntax_uid.as_str(), "1.2.840.10008.1.2.1");
         assert_eq!(receipt.from.calling_ae, "CT1");
         assert_eq!(receipt.size_bytes, whole.len() as u64);
-        assert_eq!(receipt.digest, verify::data_set_digest(&path, digest::BLAKE3).unwrap());
+        assert_eq!(receipt.digest, part10::data_set_digest(&path, digest::BLAKE3).unwrap());
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert_eq!(facts_of_file(&path), None, "cut to {length}");

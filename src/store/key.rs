@@ -9,7 +9,6 @@ pub const STUDIES_BY_CHANGE: &[u8] = b"c";
 pub const INSTANCES: &[u8] = b"i";
 pub const OPEN_JOBS: &[u8] = b"o";
 pub const OPEN_REVISIONS: &[u8] = b"p";
-pub const ARTEFACTS: &[u8] = b"a";
 pub const SOURCES: &[u8] = b"q";
 pub const DEFERRED: &[u8] = b"w";
 pub const GOING: &[u8] = b"z";

@@ -133,7 +133,6 @@ pub struct Torn {
 pub struct Walked {
     pub end: Position,
     pub torn: Option<Torn>,
-    pub records: u64,
 }
 
 /// The ledger, open for writing. Only one thread writes.
@@ -395,19 +394,18 @@ pub fn walk(
         };
         torn = walk.segment(folder, segment, from, i + 1 == all.len(), visit)?;
     }
-    Ok(Walked { end: walk.end, torn, records: walk.records })
+    Ok(Walked { end: walk.end, torn })
 }
 
 struct Walk {
     end: Position,
     /// False right after damage: what comes next cannot be compared with what stood before.
     known: bool,
-    records: u64,
 }
 
 impl Walk {
     fn new(end: Position, known: bool) -> Walk {
-        Walk { end, known, records: 0 }
+        Walk { end, known }
     }
 
     fn segment(
@@ -470,7 +468,6 @@ impl Walk {
                 at += length;
                 self.end = Position { segment, offset: from + at as u64, number, hash };
                 self.known = true;
-                self.records += 1;
                 visit(Found::Record(Record { position: self.end, payload }))?;
                 continue;
             }

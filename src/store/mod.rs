@@ -7,11 +7,13 @@
 
 pub mod event;
 
+mod check;
 mod commit;
 mod config;
 mod error;
 mod facts;
 mod folder;
+mod gaps;
 mod gone;
 mod health;
 mod index;
@@ -22,6 +24,7 @@ mod ledger;
 mod objects;
 mod open;
 mod packed;
+mod part10;
 mod queue;
 mod rebuild;
 mod recent;
@@ -57,6 +60,10 @@ pub use crate::store::config::Config;
 pub use crate::store::config::Durability;
 pub use crate::store::error::StoreError;
 pub use crate::store::facts::facts_of_file;
+pub use crate::store::gaps::Pace;
+pub use crate::store::gaps::Progress;
+pub use crate::store::gaps::VerifyMode;
+pub use crate::store::gaps::VerifyReport;
 pub use crate::store::health::Health;
 pub use crate::store::health::HealthState;
 pub use crate::store::objects::IncomingObject;
@@ -83,9 +90,6 @@ pub use crate::store::rows::RevisionRow;
 pub use crate::store::rows::SourceRow;
 pub use crate::store::rows::StepRow;
 pub use crate::store::rows::StudyRow;
-pub use crate::store::verify::Progress;
-pub use crate::store::verify::VerifyMode;
-pub use crate::store::verify::VerifyReport;
 
 use crate::domain::clock::Clock;
 use crate::domain::uid::SopInstanceUid;
@@ -432,13 +436,13 @@ impl Store {
         verify::verify(data, mode, progress)
     }
 
-    /// The part of [`Store::verify`] that can be done while the node works. Blocking.
+    /// The same while the node works, against the index that it has. Blocking.
     pub fn verify_running(
         &self,
         mode: VerifyMode,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<VerifyReport, StoreError> {
-        verify::verify_running(self, mode, progress)
+        verify::verify_running(&self.shared, mode, progress)
     }
 
     /// Makes the index anew from ledger and objects. For a folder that no node works on.

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::clock::Clock;
+use crate::domain::uid::SopInstanceUid;
 use crate::store::commit::Body;
 use crate::store::commit::Committer;
 use crate::store::commit::Request;
@@ -21,6 +22,7 @@ use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::event::Event;
 use crate::store::folder;
+use crate::store::gaps::Progress;
 use crate::store::index;
 use crate::store::journal;
 use crate::store::journal::Journal;
@@ -32,6 +34,7 @@ use crate::store::ledger::Ledger;
 use crate::store::ledger::Position;
 use crate::store::ledger::Start;
 use crate::store::objects::Objects;
+use crate::store::part10;
 use crate::store::queue::Queue;
 use crate::store::rebuild;
 use crate::store::rebuild::Adopted;
@@ -40,8 +43,6 @@ use crate::store::recover;
 use crate::store::remake::Making;
 use crate::store::rows::DeferredRow;
 use crate::store::settle::Settler;
-use crate::store::verify;
-use crate::store::verify::Progress;
 use crate::store::view::View;
 use crate::store::view::guarded;
 
@@ -218,7 +219,7 @@ pub fn open(
             let deferred: HashSet<String> =
                 deferred.into_iter().map(|row| row.receipt.object).collect();
             let known = |object: &str| {
-                let found = || shared.read(|view| verify::has_receipt(view, object));
+                let found = || shared.read(|view| has_receipt(view, object));
                 Ok(deferred.contains(object) || found()?)
             };
             live.restore(&known, &objects)?
@@ -299,8 +300,18 @@ fn is_whole(data: &Path, payload: &[u8]) -> bool {
     let mut receipts = body.commits.iter().flatten().filter_map(Event::receipt);
     receipts.all(|receipt| {
         let path = data.join(&receipt.object);
-        verify::data_set_digest(&path, &receipt.digest).is_ok_and(|d| d == receipt.digest)
+        part10::data_set_digest(&path, &receipt.digest).is_ok_and(|d| d == receipt.digest)
     })
+}
+
+/// Whether a receipt names this file: its name is `<sop>.dcm` or `<sop>.v2.dcm`.
+fn has_receipt(view: &View, object: &str) -> Result<bool, StoreError> {
+    let name = object.rsplit('/').next().unwrap_or("");
+    let Some(stem) = name.strip_suffix(".dcm") else { return Ok(false) };
+    let sop = stem.split_once(".v").map_or(stem, |(sop, _)| sop);
+    let Ok(sop) = SopInstanceUid::parse(sop) else { return Ok(false) };
+    let row = view.instance(&sop)?;
+    Ok(row.is_some_and(|row| row.files().any(|file| file == object)))
 }
 
 fn is_empty(data: &Path) -> Result<bool, StoreError> {
@@ -472,7 +483,7 @@ pub fn replay(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Replayed, StoreError> {
     replay_until(view, folder, start, u64::MAX, &mut |done| {
-        progress(Progress { step: "replaying the ledger", done, total: Some(total) });
+        progress(Progress { step: "replaying the ledger".into(), done, total: Some(total) });
         true
     })
 }

@@ -17,13 +17,13 @@ use crate::store::error::StoreError;
 use crate::store::event::Event;
 use crate::store::event::Receipt;
 use crate::store::folder;
+use crate::store::gaps::Progress;
 use crate::store::key;
 use crate::store::objects;
 use crate::store::open;
 use crate::store::open::Adopting;
 use crate::store::open::Enter;
 use crate::store::retention;
-use crate::store::verify::Progress;
 use crate::store::view::View;
 
 /// Reads from a Part 10 file what its receipt would have said (`object` is filled in here).
@@ -93,7 +93,11 @@ pub fn adopt(
     let mut orphans = Vec::new();
     each_study(&shared.data, &mut |study, objects| {
         report.objects += objects.len() as u64;
-        progress(Progress { step: "looking at each object", done: report.objects, total: None });
+        progress(Progress {
+            step: "looking at each object".into(),
+            done: report.objects,
+            total: None,
+        });
         orphans.clear();
         // What a removal has left goes with the next start.
         let going = |view: &View| study.map_or(Ok(false), |study| view.has(&key::going(study)));

@@ -206,6 +206,7 @@ mod tests {
     use crate::store::Stored;
     use crate::store::VerifyMode;
     use crate::store::event::JobKind;
+    use crate::store::gaps::Gap;
     use crate::store::testing;
     use crate::store::testing::dump;
     use crate::store::testing::job;
@@ -236,7 +237,9 @@ mod tests {
 
     fn is_intact(data: &Path) {
         let report = Store::verify(data, VerifyMode::Full, &mut |_| {}).unwrap();
-        assert!(report.gaps.is_empty(), "{:?}", report.gaps);
+        // The jobs of these tests stand for themselves.
+        let of_files = report.gaps.iter().filter(|gap| !matches!(gap, Gap::JobWithoutStudy { .. }));
+        assert_eq!(of_files.count(), 0, "{:?}", report.gaps);
     }
 
     /// S6: whatever the power cut took of what was not synced, the journal gives it back.

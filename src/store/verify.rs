@@ -1,150 +1,38 @@
 //! Looks for every gap between what was received, what is written down and what is on disk.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
-use std::fs::File;
 use std::io;
-use std::io::Read as _;
 use std::path::Path;
 
-use serde::Serialize;
 use sha2::Digest as _;
 use sha2::Sha256;
 
-use crate::domain::digest::Hasher;
 use crate::domain::text;
 use crate::domain::uid::SopInstanceUid;
-use crate::store::Store;
+use crate::store::check::Check;
+use crate::store::check::Source;
+use crate::store::check::check_ledger;
+use crate::store::commit::Shared;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
-use crate::store::event::Receipt;
 use crate::store::folder;
+use crate::store::gaps::Gap;
+use crate::store::gaps::Progress;
+use crate::store::gaps::VerifyMode;
+use crate::store::gaps::VerifyReport;
 use crate::store::key;
 use crate::store::ledger;
 use crate::store::ledger::Start;
 use crate::store::open;
 use crate::store::packed;
-use crate::store::rebuild;
-use crate::store::rows::ArtefactRow;
+use crate::store::recover;
 use crate::store::rows::InstanceRow;
 use crate::store::view::View;
 use crate::store::view::guarded;
 
-/// Gaps listed one by one; more are only counted.
-const GAPS_MAX: usize = 10_000;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VerifyMode {
-    /// Names and sizes of the instances.
-    Quick,
-    /// Also the SHA-256 of each.
-    Full,
-}
-
-/// How far a long walk is; `total` where it is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    pub step: &'static str,
-    pub done: u64,
-    pub total: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "gap")]
-pub enum Gap {
-    /// The worst: something that was acknowledged is not there.
-    ReceiptWithoutObject {
-        sop_instance_uid: String,
-        object: String,
-    },
-    ObjectWithoutReceipt {
-        object: String,
-    },
-    ObjectSize {
-        object: String,
-        expected_bytes: u64,
-        found_bytes: u64,
-    },
-    ObjectDigest {
-        object: String,
-    },
-    ObjectUnreadable {
-        object: String,
-        cause: String,
-    },
-    LedgerDamage {
-        what: String,
-    },
-    /// Its last record is incomplete; the next start cuts it off.
-    LedgerTorn {
-        segment: u64,
-        offset: u64,
-        bytes: u64,
-    },
-    IndexUnusable {
-        cause: String,
-    },
-    IndexRow {
-        key: String,
-        what: String,
-    },
-    ArtefactMissing {
-        file: String,
-    },
-    ArtefactChanged {
-        file: String,
-    },
-}
-
-impl fmt::Display for Gap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Gap::ReceiptWithoutObject { sop_instance_uid, object } => {
-                write!(f, "instance {sop_instance_uid} was acknowledged and {object} is missing")
-            }
-            Gap::ObjectWithoutReceipt { object } => write!(f, "{object} has no receipt"),
-            Gap::ObjectSize { object, expected_bytes, found_bytes } => {
-                write!(f, "{object} has {found_bytes} bytes, {expected_bytes} were received")
-            }
-            Gap::ObjectDigest { object } => write!(f, "{object} is not what was received"),
-            Gap::ObjectUnreadable { object, cause } => write!(f, "{object}: {cause}"),
-            Gap::LedgerDamage { what } => f.write_str(what),
-            Gap::LedgerTorn { segment, offset, bytes } => {
-                write!(f, "ledger file {segment:08}.log: {bytes} bytes at {offset} are incomplete")
-            }
-            Gap::IndexUnusable { cause } => f.write_str(cause),
-            Gap::IndexRow { key, what } => write!(f, "index row {key}: {what}"),
-            Gap::ArtefactMissing { file } => write!(f, "{file} was written and is missing"),
-            Gap::ArtefactChanged { file } => write!(f, "{file} is not what was written"),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct VerifyReport {
-    pub records: u64,
-    pub receipts: u64,
-    pub objects: u64,
-    pub rows: u64,
-    pub artefacts: u64,
-    pub gaps: Vec<Gap>,
-    /// All, also those that are not listed.
-    pub gaps_total: u64,
-}
-
-impl VerifyReport {
-    pub fn is_complete(&self) -> bool {
-        self.gaps_total == 0
-    }
-
-    fn add(&mut self, gap: Gap) {
-        self.gaps_total += 1;
-        if self.gaps.len() < GAPS_MAX {
-            self.gaps.push(gap);
-        }
-    }
-}
+/// Memory for the pages of each of the two indexes.
+const CACHE_BYTES: u64 = 32 << 20;
 
 pub fn verify(
     data: &Path,
@@ -160,46 +48,27 @@ pub fn verify(
         _ => Ok(()),
     };
     remove().doing("removing", &check)?;
-    let mut report = VerifyReport::default();
+    let mut report =
+        VerifyReport { journal_in_use: recover::find(data)?.is_some(), ..VerifyReport::default() };
     let outcome = verify_into(&mut report, data, &check, mode, progress);
     remove().doing("removing", &check)?;
     outcome.map(|()| report)
 }
 
-/// What can be compared while the node works: every instance and every result that the index
-/// knows with its file, and the ledger's own chain. What the index should be, and files that
-/// nothing knows, are for a folder at rest. Takes no lock for longer than one study.
+/// The same while the node works, against the index that it has: each receipt of the ledger with
+/// its row, each row with its receipt, each file with both. What comes meanwhile is left out. Takes
+/// no lock for longer than it takes to read the rows of one study.
 pub fn verify_running(
-    store: &Store,
+    shared: &Shared,
     mode: VerifyMode,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<VerifyReport, StoreError> {
     let mut report = VerifyReport::default();
-    let data = store.data();
-    let mut damage = Vec::new();
-    let ledger = data.join(folder::LEDGER);
-    // An incomplete last record is one that is being written.
-    let walked = ledger::walk(&ledger, &Start::Beginning, &mut |found| {
-        if let ledger::Found::Damage(what) = found {
-            damage.push(what.to_string());
-        }
-        Ok(())
-    })?;
-    report.records = walked.records;
-    for what in damage {
-        report.add(Gap::LedgerDamage { what });
-    }
-    for study in store.studies(usize::MAX)? {
-        report.rows += 1;
-        for row in store.instances(&study.study_uid)? {
-            check_receipt(&mut report, data, row.receipt, mode, progress);
-        }
-        for revision in store.revisions(&study.study_uid)? {
-            for row in store.artefacts(&study.study_uid, revision.revision)? {
-                check_artefact(&mut report, data, study.study_uid.as_str(), &row, progress);
-            }
-        }
-    }
+    let ledger = shared.data.join(folder::LEDGER);
+    let receipts = check_ledger(&mut report, shared, &ledger, progress)?;
+    let until = Some(shared.clock.now());
+    let mut check = Check { report: &mut report, data: &shared.data, mode, until, progress };
+    check.all(&Source::Node(shared), Some(&receipts))?;
     Ok(report)
 }
 
@@ -210,9 +79,8 @@ fn verify_into(
     mode: VerifyMode,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), StoreError> {
-    let cache = 64 << 20;
     // What the index should be, made from the ledger alone.
-    let fresh = View::open(check, cache)?;
+    let fresh = View::open(check, CACHE_BYTES)?;
     let ledger = data.join(folder::LEDGER);
     let replayed =
         open::replay(&fresh, &ledger, &Start::Beginning, last_record(&ledger)?, progress)?;
@@ -227,9 +95,7 @@ fn verify_into(
         report.add(Gap::LedgerTorn { segment, offset, bytes });
     }
     compare_index(report, data, &fresh, progress)?;
-    check_receipts(report, data, &fresh, mode, progress)?;
-    check_objects(report, data, &fresh, progress)?;
-    check_results(report, data, &fresh, progress)
+    Check { report, data, mode, until: None, progress }.all(&Source::View(&fresh), None)
 }
 
 /// Number of the last record of the ledger.
@@ -253,7 +119,7 @@ fn compare_index(
         }
         return Ok(());
     }
-    let opened = View::open(&state, 64 << 20).and_then(|view| {
+    let opened = View::open(&state, CACHE_BYTES).and_then(|view| {
         view.check_sum()?;
         let mark = view.position();
         if mark.number < fresh.position().number {
@@ -292,7 +158,11 @@ fn compare_index(
                 right = found.next().transpose()?;
             }
             if report.rows.is_multiple_of(10_000) {
-                progress(Progress { step: "comparing the index", done: report.rows, total: None });
+                progress(Progress {
+                    step: "comparing the index".into(),
+                    done: report.rows,
+                    total: None,
+                });
             }
         }
     });
@@ -344,164 +214,9 @@ fn name_difference(
     Ok(())
 }
 
-fn check_receipts(
-    report: &mut VerifyReport,
-    data: &Path,
-    fresh: &View,
-    mode: VerifyMode,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<(), StoreError> {
-    fresh.each_block(&mut |rows| {
-        for row in rows {
-            for receipt in [row.receipt].into_iter().chain(row.versions) {
-                check_receipt(report, data, receipt, mode, progress);
-            }
-        }
-        Ok(())
-    })
-}
-
-fn check_receipt(
-    report: &mut VerifyReport,
-    data: &Path,
-    receipt: Receipt,
-    mode: VerifyMode,
-    progress: &mut dyn FnMut(Progress),
-) {
-    report.receipts += 1;
-    if report.receipts.is_multiple_of(100) {
-        let step = "looking for each instance";
-        progress(Progress { step, done: report.receipts, total: None });
-    }
-    let path = data.join(&receipt.object);
-    let Ok(meta) = fs::metadata(&path) else {
-        let sop_instance_uid = receipt.sop_instance_uid.to_string();
-        report.add(Gap::ReceiptWithoutObject { sop_instance_uid, object: receipt.object });
-        return;
-    };
-    if meta.len() != receipt.size_bytes {
-        report.add(Gap::ObjectSize {
-            object: receipt.object,
-            expected_bytes: receipt.size_bytes,
-            found_bytes: meta.len(),
-        });
-        return;
-    }
-    if mode == VerifyMode::Full {
-        match data_set_digest(&path, &receipt.digest) {
-            Ok(digest) if digest == receipt.digest => {}
-            Ok(_) => report.add(Gap::ObjectDigest { object: receipt.object }),
-            Err(error) => {
-                let cause = error.to_string();
-                report.add(Gap::ObjectUnreadable { object: receipt.object, cause });
-            }
-        }
-    }
-}
-
-fn check_objects(
-    report: &mut VerifyReport,
-    data: &Path,
-    fresh: &View,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<(), StoreError> {
-    rebuild::each_study(data, &mut |study, objects| {
-        report.objects += objects.len() as u64;
-        let step = "looking at each object";
-        progress(Progress { step, done: report.objects, total: Some(report.receipts) });
-        // What a removal has left goes with the next start.
-        if study.map_or(Ok(false), |study| fresh.has(&key::going(study)))? {
-            return Ok(());
-        }
-        for object in rebuild::without_receipt(fresh, study, objects)? {
-            report.add(Gap::ObjectWithoutReceipt { object });
-        }
-        Ok(())
-    })
-}
-
-/// Whether a receipt names this file: its name is `<sop>.dcm` or `<sop>.v2.dcm`.
-pub fn has_receipt(view: &View, object: &str) -> Result<bool, StoreError> {
-    let name = object.rsplit('/').next().unwrap_or("");
-    let Some(stem) = name.strip_suffix(".dcm") else { return Ok(false) };
-    let sop = stem.split_once(".v").map_or(stem, |(sop, _)| sop);
-    let Ok(sop) = SopInstanceUid::parse(sop) else { return Ok(false) };
-    let row = view.instance(&sop)?;
-    Ok(row.is_some_and(|row| row.files().any(|file| file == object)))
-}
-
-fn check_results(
-    report: &mut VerifyReport,
-    data: &Path,
-    fresh: &View,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<(), StoreError> {
-    for row in fresh.rows()? {
-        let (key, value) = row?;
-        if !key.starts_with(key::ARTEFACTS) {
-            continue;
-        }
-        let row: ArtefactRow = serde_json::from_slice(&value).map_err(StoreError::index)?;
-        let study: Vec<u8> = key[1..].iter().copied().take_while(|b| *b != 0).collect();
-        check_artefact(report, data, &String::from_utf8_lossy(&study), &row, progress);
-    }
-    Ok(())
-}
-
-fn check_artefact(
-    report: &mut VerifyReport,
-    data: &Path,
-    study: &str,
-    row: &ArtefactRow,
-    progress: &mut dyn FnMut(Progress),
-) {
-    let file = format!("{}/{study}/{}/{}", folder::RESULTS, row.revision, row.file);
-    report.artefacts += 1;
-    progress(Progress { step: "looking at each result", done: report.artefacts, total: None });
-    match fs::read(data.join(&file)) {
-        Ok(bytes) => {
-            let same = bytes.len() as u64 == row.size_bytes && hex(&bytes) == row.digest;
-            if !same {
-                report.add(Gap::ArtefactChanged { file });
-            }
-        }
-        Err(_) => report.add(Gap::ArtefactMissing { file }),
-    }
-}
-
 /// SHA-256 in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     text::hex(&Sha256::digest(bytes))
-}
-
-/// Length of the file meta group behind its first element; the file then stands there.
-pub fn meta_length(file: &mut File) -> io::Result<u64> {
-    let mut start = [0; 144];
-    file.read_exact(&mut start)?;
-    if &start[128..132] != b"DICM" || start[132..140] != *b"\x02\0\0\0UL\x04\0" {
-        let what = "not a Part 10 file as written here";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-    }
-    Ok(start[140..144].iter().rev().fold(0_u64, |sum, b| sum << 8 | u64::from(*b)))
-}
-
-/// Digest of the data set of a Part 10 file, of the kind that `like` is: what follows the file meta information, whose
-/// length stands in its first element, (0002,0000) (PS3.10 7.1).
-pub fn data_set_digest(path: &Path, like: &str) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let length = meta_length(&mut file)?;
-    if io::copy(&mut (&mut file).take(length), &mut io::sink())? != length {
-        let what = "shorter than its file meta information";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-    }
-    let mut hash = Hasher::like(like);
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hash.finish()),
-            n => hash.update(&buffer[..n]),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -601,10 +316,74 @@ mod tests {
             assert!(quick.iter().any(|gap| gap.contains(part)), "{part}: {quick:#?}");
         }
         let full = gaps(data, VerifyMode::Full);
-        assert_eq!(full.len(), 6);
+        assert_eq!(full.len(), 6, "{full:#?}");
         assert!(full.iter().any(|gap| gap.ends_with("is not what was received")), "{full:#?}");
         fs::remove_file(data.join("results/1.2.1/1/report.txt")).unwrap();
         assert!(gaps(data, VerifyMode::Quick).iter().any(|gap| gap.contains("is missing")));
+    }
+
+    /// What the rows say of each other.
+    async fn tell_tales(store: &Store) {
+        let delivered = Event::Delivered {
+            study_uid: study(1),
+            revision: 1,
+            artefact: "sr.dcm".into(),
+            destination: "pacs".into(),
+            detail: "0000".into(),
+            at: at(9),
+        };
+        let job = testing::job(7, 1, crate::store::event::JobKind::Plan, 0, 5);
+        store.commit(vec![delivered, Event::JobEnqueued { job }]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn deliveries_of_nothing_and_jobs_of_nobody_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path()).await;
+        let (store, _) = testing::open(dir.path());
+        tell_tales(&store).await;
+        let running = store.verify_running(VerifyMode::Quick, &mut |_| {}).unwrap();
+        drop(store);
+        let expected = [
+            "results/1.2.1/1/sr.dcm counts as delivered to pacs and was never written",
+            "job 1.2.7/1/plan is of a study that is not known",
+        ];
+        assert_eq!(gaps(dir.path(), VerifyMode::Quick), expected);
+        let running: Vec<String> = running.gaps.iter().map(Gap::to_string).collect();
+        assert_eq!(running, expected, "and while the node works");
+    }
+
+    /// Against the ledger, not against the index alone.
+    #[tokio::test]
+    async fn a_node_at_work_finds_what_its_index_has_lost_and_what_nobody_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        filled(data).await;
+        let (store, _) = testing::open(data);
+        let whole = store.verify_running(VerifyMode::Full, &mut |_| {}).unwrap();
+        assert!(whole.is_complete(), "{whole:?}");
+        assert_eq!((whole.receipts, whole.objects, whole.artefacts), (4, 4, 1));
+        store
+            .read(|view| {
+                let mut txn = view.begin();
+                txn.remove_instance(&sop(1, 1));
+                let mut row = InstanceRow::clone(&txn.instance(&sop(1, 2))?.unwrap());
+                row.receipt.sop_instance_uid = sop(1, 9);
+                txn.put_instance(row);
+                view.publish(txn.finish()?, view.position())
+            })
+            .unwrap();
+        fs::remove_file(object(data, 3)).unwrap();
+        let report = store.verify_running(VerifyMode::Quick, &mut |_| {}).unwrap();
+        let found: Vec<String> = report.gaps.iter().map(Gap::to_string).collect();
+        let expected = [
+            "1.2.1.1.1 was acknowledged and is not in the index",
+            "1.2.1.1.3 was acknowledged and objects/",
+            "1.2.1.1.9 is in the index and has no receipt",
+        ];
+        for part in expected {
+            assert!(found.iter().any(|gap| gap.contains(part)), "{part}: {found:#?}");
+        }
     }
 
     #[tokio::test]

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
 
 use axum::Extension;
 use axum::Json;
@@ -12,6 +14,8 @@ use axum::extract;
 use axum::extract::Query;
 use axum::extract::State;
 use axum::http::HeaderValue;
+use axum::http::header;
+use axum::response::IntoResponse as _;
 use axum::response::Response;
 use serde::Deserialize;
 use serde::Serialize;
@@ -20,6 +24,8 @@ use crate::dicom::sources::Source;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::closing;
+use crate::store::Pace;
+use crate::store::Progress;
 use crate::store::RetentionReport;
 use crate::store::StudyRow;
 use crate::store::VerifyMode;
@@ -230,7 +236,22 @@ pub(in crate::web) async fn retain(
 pub struct VerifyQuery {
     #[serde(default)]
     full: bool,
+    #[serde(default)]
+    gentle: bool,
 }
+
+/// A line of the answer to a check.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifyLine {
+    Progress(Progress),
+    Verified(Verified),
+    /// It could not be done.
+    Problem(String),
+}
+
+/// Between two lines about how far it is.
+const TOLD: Duration = Duration::from_millis(500);
 
 /// What a check found, for a program and for a person.
 #[derive(Debug, Serialize, Deserialize)]
@@ -255,16 +276,39 @@ impl Verified {
     }
 }
 
+/// As lines of JSON: how far it is, and at the end what was found.
 pub(in crate::web) async fn verify(
     State(web): State<Web>,
     Query(query): Query<VerifyQuery>,
-) -> Result<Json<Verified>, Failure> {
+) -> Response {
     let mode = if query.full { VerifyMode::Full } else { VerifyMode::Quick };
-    web.read(move |web| {
-        let report = web.node.store.verify_running(mode, &mut |_| {})?;
-        Ok(Json(Verified::new(&report, true)))
-    })
-    .await
+    let (lines, answer) = tokio::sync::mpsc::channel::<VerifyLine>(16);
+    let work = move || {
+        let mut told = Instant::now();
+        let mut pace = Pace::new(query.gentle);
+        let verified = web.node.store.verify_running(mode, &mut |at| {
+            pace.rest();
+            if told.elapsed() > TOLD {
+                told = Instant::now();
+                // Whoever does not read is not waited for.
+                let _ = lines.try_send(VerifyLine::Progress(at));
+            }
+        });
+        let line = match verified {
+            Ok(report) => VerifyLine::Verified(Verified::new(&report, true)),
+            Err(error) => VerifyLine::Problem(error.to_string()),
+        };
+        let _ = lines.blocking_send(line);
+    };
+    tokio::task::spawn_blocking(work);
+    let lines = futures_util::stream::unfold(answer, |mut answer| async {
+        let line = answer.recv().await?;
+        let mut text = serde_json::to_vec(&line).unwrap_or_default();
+        text.push(b'\n');
+        Some((Ok::<_, std::convert::Infallible>(text), answer))
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    (kind, axum::body::Body::from_stream(lines)).into_response()
 }
 
 #[cfg(test)]
