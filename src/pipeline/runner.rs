@@ -47,7 +47,7 @@ pub fn start(kit: Arc<Kit>, stop: CancellationToken, tasks: &TaskTracker) {
 }
 
 async fn run_until_stopped(kit: Arc<Kit>, lane: RangeInclusive<u8>, stop: CancellationToken) {
-    let mut changed = kit.store.changed();
+    let mut changed = kit.store.queued();
     while !stop.is_cancelled() {
         match kit.store.claim(kit.clock.now(), LEASE, lane.clone()) {
             Ok(Some(claimed)) => {

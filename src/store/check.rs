@@ -23,6 +23,7 @@ use crate::store::key;
 use crate::store::ledger;
 use crate::store::ledger::Found;
 use crate::store::ledger::Start;
+use crate::store::open;
 use crate::store::packed;
 use crate::store::part10;
 use crate::store::rebuild;
@@ -253,6 +254,7 @@ impl Check<'_> {
         let deferred = source.read(|view| view.scan::<DeferredRow>(key::DEFERRED))?;
         let deferred: HashSet<String> =
             deferred.into_iter().map(|row| row.receipt.object).collect();
+        let mut strays = Vec::new();
         rebuild::each_study(self.data, &mut |study, objects| {
             self.report.objects += objects.len() as u64;
             let (step, done) = ("looking at each object", self.report.objects);
@@ -269,10 +271,25 @@ impl Check<'_> {
                 let path = self.data.join(&object);
                 let is_new = self.until.is_some_and(|until| !retention::is_older(&path, until));
                 if !is_new && !deferred.contains(&object) {
-                    self.report.add(Gap::ObjectWithoutReceipt { object });
+                    strays.push(object);
                 }
             }
             Ok(())
-        })
+        })?;
+        for object in strays {
+            // What was on its way has arrived, or is still.
+            let came = match source {
+                Source::View(_) => false,
+                Source::Node(shared) => {
+                    shared.objects.is_on_its_way(&object)
+                        || !self.data.join(&object).exists()
+                        || shared.read(|view| open::has_receipt(view, &object))?
+                }
+            };
+            if !came {
+                self.report.add(Gap::ObjectWithoutReceipt { object });
+            }
+        }
+        Ok(())
     }
 }

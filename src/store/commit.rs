@@ -136,6 +136,8 @@ pub struct Shared {
     /// Part 10 bytes up to which an instance goes through the journal; 0 without one.
     pub small_bytes_max: AtomicU64,
     pub changed: watch::Sender<u64>,
+    /// Ticks when the queue may have something to claim.
+    pub queued: watch::Sender<u64>,
     /// `None` while it is being repaired or made anew.
     pub view: RwLock<Option<View>>,
     pub making: RwLock<Option<Arc<Making>>>,
@@ -147,6 +149,9 @@ pub struct Shared {
     pub suspect: AtomicBool,
     /// Why opening the index again is not enough.
     pub doubt: Mutex<Option<String>>,
+    /// Number of the last record at the start, if the process before did not end in order and what
+    /// it left is to be removed: see `sweep`.
+    pub unclean: Mutex<Option<u64>>,
     /// Held while studies are removed.
     pub removing: Mutex<()>,
     /// What was found and repaired while the node runs, for an operator.
@@ -448,7 +453,9 @@ impl Committer {
             }
         }
         losers.iter().for_each(|file| objects.discard(file));
-        strays.iter().for_each(|file| objects.discard_stray(file));
+        if !strays.is_empty() {
+            objects.discard_strays(strays, |_| {});
+        }
         if number != self.ledger.next_number() {
             self.shared.changed.send_modify(|ticks| *ticks += 1);
         }
@@ -499,6 +506,10 @@ impl Committer {
                 let mut queue = self.shared.queue();
                 for job in &jobs {
                     queue.set(&job.row, job.ended, now);
+                }
+                drop(queue);
+                if !jobs.is_empty() {
+                    self.shared.queued.send_modify(|ticks| *ticks += 1);
                 }
             }
             Err(_) => {
@@ -577,6 +588,7 @@ impl Committer {
             *shared.view.write().unwrap_or_else(PoisonError::into_inner) = Some(view);
             let making = shared.making.write().unwrap_or_else(PoisonError::into_inner).take();
             shared.queue().reload(&rows, shared.clock.now());
+            shared.queued.send_modify(|ticks| *ticks += 1);
             shared.suspect.store(false, Ordering::SeqCst);
             if let Some(making) = making {
                 shared.alarm(format!("the index was made anew from the ledger: {}", making.why));
@@ -650,6 +662,7 @@ impl Committer {
         *view = Some(opened.view);
         drop(view);
         shared.queue().reload(&rows, now);
+        shared.queued.send_modify(|ticks| *ticks += 1);
         shared.suspect.store(false, Ordering::SeqCst);
         self.repair_after = None;
         Ok(())

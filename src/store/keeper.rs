@@ -22,6 +22,7 @@ use crate::store::health::SpaceLevel;
 use crate::store::open::Enter;
 use crate::store::retention;
 use crate::store::retention::RetentionReport;
+use crate::store::sweep;
 use crate::store::view::View;
 
 /// Between two looks at the free space.
@@ -92,7 +93,8 @@ fn run(shared: &Shared, stop: &Stop, committer: &mpsc::WeakSender<Waiting>) {
     let mut look_at = Instant::now();
     let mut level = SpaceLevel::Enough;
     let started = shared.clock.now();
-    let (mut finished, mut removal_at) = (false, Instant::now() + FIRST_REMOVAL);
+    let (mut finished, mut swept) = (false, false);
+    let mut removal_at = Instant::now() + FIRST_REMOVAL;
     loop {
         let now = Instant::now();
         if now >= look_at {
@@ -105,6 +107,9 @@ fn run(shared: &Shared, stop: &Stop, committer: &mpsc::WeakSender<Waiting>) {
             }
             if !finished && shared.making().is_none() {
                 finished = finish_removal(shared, started, committer, stop);
+            }
+            if !swept && shared.making().is_none() {
+                swept = sweep_up(shared, stop);
             }
         }
         if now >= removal_at && finished {
@@ -168,6 +173,18 @@ fn finish_removal(
         tracing::error!(%error, "files of what went cannot be removed now");
     }
     finished.is_ok()
+}
+
+/// What a kill has left of instances on their way.
+fn sweep_up(shared: &Shared, stop: &Stop) -> bool {
+    let go_on = || !stop.is_stopped();
+    let swept = sweep::sweep(shared, &go_on);
+    if let Err(error) = &swept
+        && go_on()
+    {
+        tracing::warn!(%error, "what was never acknowledged cannot be removed now");
+    }
+    swept.is_ok()
 }
 
 /// Compares a part of the index; returns how long to rest.

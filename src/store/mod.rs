@@ -34,6 +34,7 @@ mod retention;
 mod rows;
 mod services;
 mod settle;
+mod sweep;
 mod txn;
 mod verify;
 mod view;
@@ -394,6 +395,11 @@ impl Store {
 
     pub fn job_counts(&self) -> JobCounts {
         self.shared.queue().counts()
+    }
+
+    /// Ticks when there may be something to claim.
+    pub fn queued(&self) -> watch::Receiver<u64> {
+        self.shared.queued.subscribe()
     }
 
     /// Ticks after each commit.

@@ -235,17 +235,34 @@ impl Objects {
         self.remove(file);
     }
 
-    /// As [`Objects::discard`], for the file that another try of an instance left behind, unless it
-    /// is one that is on its way.
-    pub fn discard_stray(&self, file: &str) {
+    /// As [`Objects::discard`], for files that nobody asks for any more, but for those that are on
+    /// their way. Returns how many are gone.
+    ///
+    /// - `spare`: takes out what has to stay; nobody gets one of the names meanwhile.
+    pub fn discard_strays(
+        &self,
+        files: Vec<String>,
+        spare: impl FnOnce(&mut HashSet<String>),
+    ) -> usize {
+        let mut held = HashSet::new();
         let mut names = self.names();
-        let spoken_for = names.on_their_way.contains(file) || names.unremoved.contains_key(file);
-        if spoken_for || names.unremoved.len() >= UNREMOVED_MAX {
-            return;
+        for file in files {
+            let spoken_for =
+                names.on_their_way.contains(&file) || names.unremoved.contains_key(&file);
+            if !spoken_for && names.unremoved.len() < UNREMOVED_MAX {
+                names.unremoved.insert(file.clone(), Removal::Tried);
+                held.insert(file);
+            }
         }
-        names.unremoved.insert(file.to_owned(), Removal::Tried);
         drop(names);
-        self.remove(file);
+        let mut going = held.clone();
+        spare(&mut going);
+        let mut names = self.names();
+        for file in held.difference(&going) {
+            names.unremoved.remove(file);
+        }
+        drop(names);
+        held.intersection(&going).filter(|file| self.remove(file)).count()
     }
 
     /// Removes what could not be removed before.
@@ -677,10 +694,17 @@ mod tests {
         let (dir, objects) = objects();
         let (study, series, sop) = uids();
         let object = objects.take_place(&study, &series, &sop, 0).unwrap().object.clone();
-        objects.discard_stray(&object);
+        let stray = || vec![object.clone()];
+        assert_eq!(objects.discard_strays(stray(), |_| {}), 0);
         assert!(dir.path().join(&object).is_file());
         objects.has_arrived(&object);
-        objects.discard_stray(&object);
+        let spare = |going: &mut HashSet<String>| {
+            assert!(objects.is_on_its_way(&object));
+            going.clear();
+        };
+        assert_eq!(objects.discard_strays(stray(), spare), 0);
+        assert!(!objects.is_on_its_way(&object));
+        assert_eq!(objects.discard_strays(stray(), |_| {}), 1);
         assert!(!dir.path().join(&object).exists());
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -167,11 +168,10 @@ pub fn open(
             Index::Opened(opened) => (Some(opened), None),
             Index::Lost(making) => (None, Some(Arc::new(making))),
         };
-    let view = opened_view.as_mut();
-    if let Some(view) = view
+    let nothing_known = opened.ledger.end().number == 0 && !is_empty(data)?;
+    if let Some(view) = opened_view.as_mut()
         && view.rebuilt.is_none()
-        && opened.ledger.end().number == 0
-        && !is_empty(data)?
+        && nothing_known
     {
         view.rebuilt = Some("ledger and index are empty, and there are objects".to_owned());
     }
@@ -195,6 +195,7 @@ pub fn open(
         objects: Arc::clone(&objects),
         small_bytes_max: 0.into(),
         changed: tokio::sync::watch::Sender::new(0),
+        queued: tokio::sync::watch::Sender::new(0),
         view: std::sync::RwLock::new(view),
         making: std::sync::RwLock::new(making.clone()),
         made: None.into(),
@@ -202,6 +203,7 @@ pub fn open(
         suspect: false.into(),
         doubt: None.into(),
         removing: ().into(),
+        unclean: None.into(),
         alarms: Default::default(),
         queue: queue.into(),
         trouble: None.into(),
@@ -213,6 +215,8 @@ pub fn open(
             damage.push(what);
         }
     }
+    // A ledger that lacks what the journal has is not the one of these objects.
+    let unclean = live.as_ref().is_some_and(|live| live.last <= opened.ledger.end().number);
     let restored = match live.take() {
         Some(live) if making.is_none() => {
             let deferred = shared.read(|view| view.scan::<DeferredRow>(key::DEFERRED))?;
@@ -240,7 +244,14 @@ pub fn open(
         Some(old) => salvage(&shared, old, &mut enter)?,
         None => 0,
     };
-    let look = adopting.always || found.rebuilt.is_some() || !damage.is_empty();
+    // A whole ledger knows all that was acknowledged, whatever became of the index.
+    let look = adopting.always || found.salvage.is_some() || !damage.is_empty() || nothing_known;
+    // Where objects are adopted, none is a stray.
+    let salvages = making.as_ref().is_some_and(|making| making.salvage);
+    if unclean && !look && !salvages {
+        let last = shared.committed().number;
+        *shared.unclean.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+    }
     let adopted = match look && making.is_none() {
         true => rebuild::adopt(&shared, adopting.facts, None, &mut enter, progress)?,
         false => Adopted::default(),
@@ -305,7 +316,7 @@ fn is_whole(data: &Path, payload: &[u8]) -> bool {
 }
 
 /// Whether a receipt names this file: its name is `<sop>.dcm` or `<sop>.v2.dcm`.
-fn has_receipt(view: &View, object: &str) -> Result<bool, StoreError> {
+pub fn has_receipt(view: &View, object: &str) -> Result<bool, StoreError> {
     let name = object.rsplit('/').next().unwrap_or("");
     let Some(stem) = name.strip_suffix(".dcm") else { return Ok(false) };
     let sop = stem.split_once(".v").map_or(stem, |(sop, _)| sop);
@@ -451,7 +462,7 @@ fn bring_up(
     if mark.number == end.number && mark.hash != end.hash {
         return Ok(Err(("it is of another ledger".to_owned(), true)));
     }
-    let fresh = mark.number == 0 && end.number > 0;
+    let fresh = view.is_new && end.number > 0;
     let missing = if existed { "it was empty" } else { "it was missing" };
     if mark.number < end.number && !at_once(&mark)? {
         let lacks = || format!("it lacks the last {} records", end.number - mark.number);

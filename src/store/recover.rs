@@ -33,7 +33,7 @@ pub struct Live {
     /// The end of the ledger before its first record.
     begin: Position,
     /// Number of its last record.
-    last: u64,
+    pub last: u64,
 }
 
 /// Finds a journal that was in use when the node ended.

@@ -50,7 +50,7 @@ pub struct Making {
     stop: AtomicBool,
     trouble: Mutex<Option<String>>,
     /// What of the old index the ledger may have lost.
-    salvage: bool,
+    pub salvage: bool,
     /// The index that is there is good as far as it goes.
     goes_on: AtomicBool,
     started: Timestamp,
@@ -151,6 +151,8 @@ fn run(shared: &Arc<Shared>, making: &Making, committer: &mpsc::WeakSender<Waiti
         }
     };
     let mut damage: Vec<String> = made.damage.iter().map(Damage::to_string).collect();
+    // A whole ledger knows all that was acknowledged.
+    let lost = making.salvage || !damage.is_empty();
     *shared.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
     // The committer looks for it before each commit.
     if ask(committer, Request::Events(Vec::new())).is_err() {
@@ -158,7 +160,10 @@ fn run(shared: &Arc<Shared>, making: &Making, committer: &mpsc::WeakSender<Waiti
     }
     let seconds = begun.elapsed().as_secs_f64();
     tracing::warn!(seconds, "the index is made");
-    let mut found = match complete(shared, making, committer) {
+    let mut found = match lost
+        .then(|| complete(shared, making, committer))
+        .unwrap_or(Ok(Vec::new()))
+    {
         Ok(found) => found,
         Err(_) if making.is_stopped() => return,
         Err(error) => vec![format!("objects could not be compared with the new index: {error}")],

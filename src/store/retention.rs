@@ -22,8 +22,10 @@ use crate::store::event::StudyState;
 use crate::store::folder;
 use crate::store::key;
 use crate::store::objects;
+use crate::store::open;
 use crate::store::open::Enter;
 use crate::store::rows::AlertRow;
+use crate::store::rows::DeferredRow;
 use crate::store::rows::DeliveryRow;
 use crate::store::rows::DeliveryState;
 use crate::store::rows::GoingRow;
@@ -322,8 +324,10 @@ pub fn carry_out(
             tracing::info!(study = %study_uid, "something came for it: it stays");
             continue;
         }
-        for file in &files {
-            remove_slowly(shared, &shared.data.join(file), go_on)?;
+        for file in files.iter().map(|file| shared.data.join(file)) {
+            if !came_back(shared, &file)? {
+                remove_slowly(shared, &file, go_on)?;
+            }
         }
         if results {
             remove_results(shared, &study_uid, at, go_on)?;
@@ -335,6 +339,23 @@ pub fn carry_out(
         done += 1;
     }
     Ok(done)
+}
+
+/// Whether an object is one that is received now, or was since its study went. It may have the name
+/// of one that is lost, and a file's time shows nothing after the clock was set back.
+fn came_back(shared: &Shared, file: &Path) -> Result<bool, StoreError> {
+    let Some(object) = file.strip_prefix(&shared.data).ok().and_then(Path::to_str) else {
+        return Ok(true);
+    };
+    // In this order: what has arrived has its receipt.
+    if shared.objects.is_on_its_way(object) {
+        return Ok(true);
+    }
+    shared.read(|view| {
+        let deferred: Vec<DeferredRow> = view.scan(key::DEFERRED)?;
+        let is_deferred = deferred.iter().any(|row| row.receipt.object == object);
+        Ok(is_deferred || open::has_receipt(view, object)?)
+    })
 }
 
 fn remove_slowly(shared: &Shared, path: &Path, go_on: &dyn Fn() -> bool) -> Result<(), StoreError> {
@@ -408,11 +429,8 @@ pub fn finish_what_was_begun(
     for going in shared.read(|view| view.scan::<GoingRow>(key::GOING))? {
         let GoingRow { study_uid, at, results } = going;
         let until = at.min(started);
-        let rows = shared.read(|view| view.instances(&study_uid))?;
-        let known: std::collections::HashSet<PathBuf> =
-            rows.iter().flat_map(|row| row.files()).map(|file| shared.data.join(file)).collect();
         for file in files_below(&shared.data, &objects::folder_of(&study_uid))? {
-            if !known.contains(&file) && is_older(&file, until) {
+            if is_older(&file, until) && !came_back(shared, &file)? {
                 remove_slowly(shared, &file, go_on)?;
             }
         }

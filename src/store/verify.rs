@@ -28,6 +28,7 @@ use crate::store::open;
 use crate::store::packed;
 use crate::store::recover;
 use crate::store::rows::InstanceRow;
+use crate::store::sweep;
 use crate::store::view::View;
 use crate::store::view::guarded;
 
@@ -63,6 +64,7 @@ pub fn verify_running(
     mode: VerifyMode,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<VerifyReport, StoreError> {
+    sweep::sweep(shared, &|| true)?;
     let mut report = VerifyReport::default();
     let ledger = shared.data.join(folder::LEDGER);
     let receipts = check_ledger(&mut report, shared, &ledger, progress)?;

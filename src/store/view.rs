@@ -77,6 +77,8 @@ pub struct Mark {
 pub struct View {
     core: Arc<Core>,
     writer: Option<JoinHandle<()>>,
+    /// It was made by this opening.
+    pub is_new: bool,
 }
 
 struct Core {
@@ -132,12 +134,21 @@ impl View {
     /// Opens (or makes) it. A panic of sled on damaged files becomes an error.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<View, StoreError> {
         let db = open_sled(path, cache_bytes)?;
+        let mut is_new = false;
         let mark = guarded(|| match db.get(key::MARK).map_err(StoreError::index)? {
             Some(mark) => parse::<Mark>(&mark),
             None if db.first().map_err(StoreError::index)?.is_some() => {
                 Err(StoreError::index("it has rows and no mark"))
             }
-            None => Ok(Mark { layout: LAYOUT, ..Mark::default() }),
+            None => {
+                // Told from one that was lost, also after a kill.
+                is_new = true;
+                let mark = Mark { layout: LAYOUT, ..Mark::default() };
+                let value = serde_json::to_vec(&mark).map_err(StoreError::index)?;
+                db.insert(key::MARK, value).map_err(StoreError::index)?;
+                db.flush().map_err(StoreError::index)?;
+                Ok(mark)
+            }
         })?;
         if mark.layout != LAYOUT {
             return Err(StoreError::index("it is of another version of this program"));
@@ -159,7 +170,7 @@ impl View {
             .name("index".to_owned())
             .spawn(move || of.write_until_stopped())
             .map_err(|error| StoreError::io("starting the thread that writes", path, error))?;
-        Ok(View { core, writer: Some(writer) })
+        Ok(View { core, writer: Some(writer), is_new })
     }
 
     /// The last record of the ledger that is applied.

@@ -13,6 +13,7 @@ mod net;
 mod node;
 mod peer;
 mod power_cut;
+mod rest;
 mod services;
 mod volatile;
 mod way;
