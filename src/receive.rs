@@ -31,6 +31,7 @@ use crate::dicom::storage_scp::StoreRequest;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::clock::Clock;
 use crate::domain::digest::Hasher;
+use crate::domain::digest::preamble;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -173,7 +174,7 @@ impl InstanceSink for Reception {
                 let facts = scan_marked(Cursor::new(&bytes), bytes.len() as u64, syntax, &limits)
                     .map_err(|error| unfit(&error))?;
                 let identity = Identity::of(&named, &facts, study.as_ref())?;
-                let head = head(&request, &named);
+                let mut head = head(&request, &named);
                 let size_bytes = (head.len() + bytes.len()) as u64;
                 if size_bytes > to.small_bytes_max() {
                     let mut draft = Draft::new(&to, &request, &named)?;
@@ -184,6 +185,7 @@ impl InstanceSink for Reception {
                 let mut hash = Hasher::new();
                 hash.update(&bytes);
                 let digest = hash.finish();
+                head[..128].copy_from_slice(&preamble(&digest));
                 let source = source(&request);
                 let object = String::new();
                 let placed = Placed { named, identity, object, size_bytes, digest, source };

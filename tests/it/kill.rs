@@ -35,6 +35,10 @@ fn killed(kills: u64, seed: u64) -> String {
             std::thread::sleep(Duration::from_millis(chance.random_range(0..250)));
             drop(starting);
         }
+        if round % 5 == 4 {
+            // And without an index: the ledger alone says what was taken.
+            std::fs::remove_dir_all(data.join("state")).unwrap();
+        }
         let node = Node::start(&data, &set);
         kept.assert_nothing_lost();
         let (stop, told) = (AtomicBool::new(false), Mutex::new(Told::default()));
