@@ -1035,7 +1035,7 @@ mod tests {
             }
             // Committed again, it is still the file of the first.
             store.commit_instance(kept.clone()).await.unwrap_err();
-            assert_eq!(objects(dir.path()), [kept.object.clone()], "nothing of the refused");
+            assert_eq!(objects(dir.path()), [kept.object.as_str()], "nothing of the refused");
             assert_eq!(dump(&store), before);
             let health = store.health();
             assert_eq!(health.state, HealthState::Failing);

@@ -160,10 +160,8 @@ fn run(shared: &Arc<Shared>, making: &Making, committer: &mpsc::WeakSender<Waiti
     }
     let seconds = begun.elapsed().as_secs_f64();
     tracing::warn!(seconds, "the index is made");
-    let mut found = match lost
-        .then(|| complete(shared, making, committer))
-        .unwrap_or(Ok(Vec::new()))
-    {
+    let completed = if lost { complete(shared, making, committer) } else { Ok(Vec::new()) };
+    let mut found = match completed {
         Ok(found) => found,
         Err(_) if making.is_stopped() => return,
         Err(error) => vec![format!("objects could not be compared with the new index: {error}")],
