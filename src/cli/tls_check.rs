@@ -27,6 +27,7 @@ use crate::config;
 use crate::config::Sources;
 use crate::dicom::certificate;
 use crate::dicom::certificate::Described;
+use crate::dicom::socket::Socket;
 use crate::dicom::storage_scu;
 use crate::dicom::storage_scu::Target;
 use crate::dicom::storage_scu::Timeouts;
@@ -278,7 +279,7 @@ async fn of_peer(args: &Args, settings: &tls::Config, peer: &str) -> anyhow::Res
     let timeouts = Timeouts { connect: Duration::from_secs(10), ..Timeouts::default() };
     let connect = async {
         let stream = TcpStream::connect(address).await?;
-        client.connect(address, stream).await
+        client.connect(address, Socket::new(stream)).await
     };
     let stream = match tokio::time::timeout(timeouts.connect, connect).await {
         Err(_) => return Err(CouldNotStart(format!("{address}: nothing came in time")).into()),

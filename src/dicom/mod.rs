@@ -14,6 +14,7 @@ pub mod pdu;
 pub mod query_scu;
 pub mod scan;
 pub mod service;
+pub mod socket;
 pub mod sources;
 pub mod status;
 pub mod storage_commitment;

@@ -16,7 +16,6 @@ use dicom_ul::pdu::Pdu as Codec;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use crate::dicom::user_information::UserInformation;
 use crate::domain::aligned::Aligned;
@@ -41,20 +40,9 @@ pub enum AbortReason {
 }
 
 /// A stream that DICOM is spoken over.
-pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
-    /// Asks for the next acknowledgement at once. Linux forgets this after some segments, and a
-    /// sender with Nagle's algorithm (DCMTK without TCP_NODELAY) then waits 40 ms per message.
-    fn acknowledge_quickly(&self) {}
-}
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
 
-impl Transport for TcpStream {
-    fn acknowledge_quickly(&self) {
-        #[cfg(target_os = "linux")]
-        let _ = self.set_quickack(true); // best effort: only latency depends on it
-    }
-}
-
-impl Transport for tokio::io::DuplexStream {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for S {}
 
 /// What came over the wire.
 #[derive(Debug)]
@@ -219,9 +207,6 @@ impl<S: Transport> Wire<S> {
                         return Ok(Pdu::Closed);
                     }
                     gathered.advance(came);
-                    if came < READ_AHEAD_BYTES && came < value.left {
-                        self.stream.acknowledge_quickly();
-                    }
                     came
                 }
             };
@@ -248,9 +233,6 @@ impl<S: Transport> Wire<S> {
                 .reserve(missing.max(self.read_ahead_bytes.saturating_sub(self.buffer.len())));
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(false);
-            }
-            if self.buffer.len() < bytes {
-                self.stream.acknowledge_quickly();
             }
         }
         Ok(true)

@@ -29,6 +29,7 @@ use crate::dicom::negotiation::Rejection;
 use crate::dicom::scp_session;
 use crate::dicom::scp_session::CHUNK_BYTES;
 use crate::dicom::service::ServiceHandler;
+use crate::dicom::socket::Socket;
 use crate::dicom::sources::Sources;
 use crate::dicom::status::Status;
 use crate::dicom::tls;
@@ -350,9 +351,7 @@ pub async fn serve(listener: TcpListener, door: Door, shared: Arc<Shared>, tasks
 }
 
 async fn session(socket: TcpStream, peer: SocketAddr, door: Door, shared: Arc<Shared>) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY not set");
-    }
+    let socket = Socket::new(socket);
     let number = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
     let evicted = shared.wait(number);
     let span = tracing::info_span!(
@@ -389,11 +388,11 @@ async fn session(socket: TcpStream, peer: SocketAddr, door: Door, shared: Arc<Sh
 
 /// In the connection's own task, so that nobody waits for one who says nothing.
 async fn handshake(
-    socket: TcpStream,
+    socket: Socket,
     server: &tls::Server,
     shared: &Shared,
     evicted: &CancellationToken,
-) -> Result<TlsStream<TcpStream>, String> {
+) -> Result<TlsStream<Socket>, String> {
     tokio::select! {
         accepted = server.acceptor().accept(socket) => accepted.map_err(|error| error.to_string()),
         () = tokio::time::sleep(server.handshake_limit()) => Err("nothing came in time".to_owned()),

@@ -37,6 +37,7 @@ use crate::dicom::pdu::Pdv;
 use crate::dicom::scan::ScanLimits;
 use crate::dicom::scan::scan;
 use crate::dicom::service::Report;
+use crate::dicom::socket::Socket;
 use crate::dicom::status::Status;
 use crate::dicom::tls;
 use crate::dicom::tls::ClientStream;
@@ -270,7 +271,7 @@ impl Open {
             .await
             .map_err(|_| connect(io::ErrorKind::TimedOut.into()))?
             .map_err(connect)?;
-        stream.set_nodelay(true).map_err(connect)?;
+        let stream = Socket::new(stream);
         let stream = match &target.tls {
             None => ClientStream::Plain(stream),
             Some(tls) => timeout(timeouts.connect, tls.connect(&target.address, stream))

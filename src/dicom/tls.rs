@@ -34,13 +34,12 @@ use serde::Serialize;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
 
 use crate::dicom::access::Mark;
 use crate::dicom::access::mark;
 use crate::dicom::certificate;
 use crate::dicom::certificate::Described;
-use crate::dicom::pdu::Transport;
+use crate::dicom::socket::Socket;
 
 /// Whether peers show a certificate of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -361,12 +360,6 @@ pub fn agreed(connection: &rustls::CommonState) -> (String, Option<Described>) {
     (format!("{version} {suite}"), certificate.and_then(certificate::describe))
 }
 
-impl Transport for tokio_rustls::server::TlsStream<TcpStream> {
-    fn acknowledge_quickly(&self) {
-        self.get_ref().0.acknowledge_quickly();
-    }
-}
-
 /// The requestor's side. Two are equal when they are the same one.
 #[derive(Clone)]
 pub struct Client {
@@ -418,7 +411,7 @@ impl Client {
     }
 
     /// - `address`: `host:port`, as it was called.
-    pub async fn connect(&self, address: &str, stream: TcpStream) -> io::Result<ClientStream> {
+    pub async fn connect(&self, address: &str, stream: Socket) -> io::Result<ClientStream> {
         let host = self.server_name.as_deref().unwrap_or_else(|| host(address)).to_owned();
         let name = ServerName::try_from(host)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -435,8 +428,8 @@ pub fn host(address: &str) -> &str {
 
 /// A requestor's connection.
 pub enum ClientStream {
-    Plain(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Plain(Socket),
+    Tls(Box<tokio_rustls::client::TlsStream<Socket>>),
 }
 
 impl AsyncRead for ClientStream {
@@ -475,15 +468,6 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             ClientStream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             ClientStream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-}
-
-impl Transport for ClientStream {
-    fn acknowledge_quickly(&self) {
-        match self {
-            ClientStream::Plain(stream) => stream.acknowledge_quickly(),
-            ClientStream::Tls(stream) => stream.get_ref().0.acknowledge_quickly(),
         }
     }
 }

@@ -6,6 +6,7 @@ use rcgen::KeyPair;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 use super::*;
@@ -103,7 +104,7 @@ async fn meet(server: &Server, client: &Client) -> Result<(String, String), Stri
         stream.flush().await.map_err(|e| e.to_string())?;
         Ok::<_, String>((tls, certificate.map(|c| c.subject).unwrap_or_default()))
     });
-    let socket = TcpStream::connect(&address).await.unwrap();
+    let socket = Socket::new(TcpStream::connect(&address).await.unwrap());
     let mut stream = client.connect(&address, socket).await.map_err(|e| e.to_string())?;
     let spoken = async {
         stream.write_all(b"hello").await?;
@@ -159,7 +160,7 @@ async fn serial_of(server: &Server, files: &Files) -> String {
         let (socket, _) = listener.accept().await.unwrap();
         let _ = acceptor.accept(socket).await;
     });
-    let socket = TcpStream::connect(&address).await.unwrap();
+    let socket = Socket::new(TcpStream::connect(&address).await.unwrap());
     match files.client(true).connect(&address, socket).await.unwrap() {
         ClientStream::Tls(stream) => agreed(stream.get_ref().1).1.unwrap().serial,
         ClientStream::Plain(_) => panic!("no TLS"),

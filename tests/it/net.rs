@@ -8,6 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::load::message;
+use crate::load::uid;
 use crate::node::Background;
 use crate::node::Node;
 use crate::node::PRELIM;
@@ -342,4 +344,31 @@ fn a_stop_ends_associations_in_time() {
     assert_eq!(idle.hear(), Some(7), "A-ABORT");
     assert_eq!(busy.hear(), Some(7), "A-ABORT");
     assert_eq!(files_below(&data_folder.join("incoming")), Vec::<PathBuf>::new());
+}
+
+/// DCMTK and many devices write a message in pieces with Nagle's algorithm on: a piece leaves when
+/// the one before is acknowledged, which Linux puts off by 40 ms. Here it is not put off.
+#[test]
+fn a_sender_of_small_pieces_never_waits_for_an_acknowledgement() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(folder.path(), &["store.durability=relaxed"]);
+    let mut peer = Bad::associated(node.dicom, "PIECES");
+    let mut send = |number, size| {
+        let whole = message(&uid(1, number, size));
+        let (mut rest, began) = (&whole[..], Instant::now());
+        while !rest.is_empty() {
+            let (header, body) = rest.split_at(12);
+            let length = u32::from_be_bytes(header[2..6].try_into().unwrap()) as usize - 6;
+            peer.say(header);
+            peer.say(&body[..length]);
+            rest = &body[length..];
+        }
+        assert_eq!(peer.status(), Some((0, String::new())));
+        began.elapsed()
+    };
+    // A young connection is acknowledged at once in any case; a busy machine is slow at times.
+    for size in [500, 40_000, 600_000] {
+        let fastest = (0..40).map(|number| send(number, size)).skip(20).min().unwrap();
+        assert!(fastest < Duration::from_millis(35), "{size} bytes: {fastest:?}");
+    }
 }
