@@ -3,7 +3,13 @@
 //! The framing is ours because a declared length must be judged before a byte of it is buffered.
 //! P-DATA-TF is taken apart here too: its values are slices of the frame, not copies.
 
+use std::future::poll_fn;
 use std::io;
+use std::io::IoSliceMut;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
 
 use bytes::Buf as _;
 use bytes::BufMut as _;
@@ -16,6 +22,7 @@ use dicom_ul::pdu::Pdu as Codec;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
 
 use crate::dicom::user_information::UserInformation;
 use crate::domain::aligned::Aligned;
@@ -24,6 +31,15 @@ use crate::domain::aligned::Aligned;
 pub const ASSOCIATE_BYTES_MAX: u32 = 1 << 20;
 /// Read at once while messages are exchanged.
 const READ_AHEAD_BYTES: usize = 16 * 1024;
+/// The same where the last data set was large: a command and little of what follows it, because
+/// what is read ahead is copied.
+const READ_AHEAD_LARGE_BYTES: usize = 1024;
+/// A value from which on a data set is large.
+const LARGE_BYTES: usize = 64 * 1024;
+/// How many PDUs after the one under way are read with it.
+const FORESEEN: usize = 16;
+/// Headers of a PDU and of its only value.
+const HEADERS_BYTES: usize = HEADER_BYTES + PDV_HEADER_BYTES;
 /// Header of a PDU: type, reserved, length.
 pub const HEADER_BYTES: usize = 6;
 /// Length, context id and control header of a presentation data value.
@@ -40,9 +56,22 @@ pub enum AbortReason {
 }
 
 /// A stream that DICOM is spoken over.
-pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Reads into `parts`, one after the other as far as the bytes go, and says how many came.
+    /// Those that cannot do it in one call read into the first.
+    fn poll_read_parts(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let first = parts.iter_mut().find(|part| !part.is_empty());
+        let mut into = ReadBuf::new(first.map_or(&mut [], |part| &mut part[..]));
+        ready!(self.poll_read(context, &mut into))?;
+        Poll::Ready(Ok(into.filled().len()))
+    }
+}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for S {}
+impl Transport for tokio::io::DuplexStream {}
 
 /// What came over the wire.
 #[derive(Debug)]
@@ -88,13 +117,13 @@ pub struct Gathered {
 }
 
 /// A value that comes in a PDU of its own and goes where it is gathered.
+#[derive(Debug, Clone, Copy)]
 struct Value {
     context: u8,
     is_last: bool,
-    /// Bytes that have not come yet.
+    bytes: usize,
+    /// Of them, those that have not come yet.
     left: usize,
-    /// Bytes that came since the last indication.
-    came: usize,
 }
 
 /// A socket and what was read from it but not yet used.
@@ -103,6 +132,10 @@ pub struct Wire<S> {
     buffer: BytesMut,
     gathered: Option<Aligned>,
     value: Option<Value>,
+    /// Bytes that were gathered since the last indication.
+    came: usize,
+    /// Headers that were read with the value before them.
+    foreseen: [[u8; HEADERS_BYTES]; FORESEEN],
     /// Longest P-DATA-TF body taken: what we announced.
     data_bytes_max: u32,
     /// How much is read at once. Small until an association is open: silent peers cost little.
@@ -117,6 +150,8 @@ impl<S: Transport> Wire<S> {
             buffer: BytesMut::new(),
             gathered: None,
             value: None,
+            came: 0,
+            foreseen: [[0; HEADERS_BYTES]; FORESEEN],
             data_bytes_max,
             read_ahead_bytes: 4096,
         }
@@ -164,12 +199,16 @@ impl<S: Transport> Wire<S> {
         let is_here = self.buffer.len() >= HEADER_BYTES + length as usize;
         if kind == 0x04 && self.gathered.is_some() && !is_here && length as usize > PDV_HEADER_BYTES
         {
-            if !self.fill(HEADER_BYTES + PDV_HEADER_BYTES).await? {
+            if !self.fill(HEADERS_BYTES).await? {
                 return Ok(Pdu::Closed);
             }
-            self.value = only_value(&self.buffer[HEADER_BYTES..], length);
-            if self.value.is_some() {
-                self.buffer.advance(HEADER_BYTES + PDV_HEADER_BYTES);
+            self.value = only_value(&self.buffer, self.data_bytes_max);
+            if let Some(value) = &self.value {
+                self.read_ahead_bytes = match value.bytes {
+                    LARGE_BYTES.. => READ_AHEAD_LARGE_BYTES,
+                    _ => READ_AHEAD_BYTES,
+                };
+                self.buffer.advance(HEADERS_BYTES);
                 return self.read_value().await;
             }
         }
@@ -187,51 +226,118 @@ impl<S: Transport> Wire<S> {
         Ok(decode(&frame))
     }
 
-    /// Reads the value under way to its end, or until its buffer is full.
+    /// Reads the value under way, and those of its data set that come with it, until one is whole
+    /// or their buffer is full.
     async fn read_value(&mut self) -> io::Result<Pdu> {
-        let (Some(value), Some(gathered)) = (&mut self.value, &mut self.gathered) else {
-            // Whoever took the buffer in the middle of a value lost the thread.
-            return Ok(invalid(AbortReason::NotSpecified, "internal failure"));
-        };
-        while value.left > 0 && gathered.room() > 0 {
-            let came = match self.buffer.is_empty() {
-                false => {
-                    let here = self.buffer.len().min(value.left);
-                    let came = gathered.push(&self.buffer[..here]);
-                    self.buffer.advance(came);
-                    came
+        let mut more_began = false;
+        loop {
+            let (Some(value), Some(gathered)) = (&mut self.value, &mut self.gathered) else {
+                // Whoever took the buffer in the middle of a value lost the thread.
+                return Ok(invalid(AbortReason::NotSpecified, "internal failure"));
+            };
+            if value.left == 0 || gathered.room() == 0 || more_began {
+                let is_whole = value.left == 0;
+                let gathered = Gathered {
+                    context: value.context,
+                    bytes: std::mem::take(&mut self.came),
+                    is_last: is_whole && value.is_last,
+                };
+                if is_whole {
+                    self.value = None;
                 }
-                true => {
-                    let came = self.stream.read(gathered.spare(value.left)).await?;
-                    if came == 0 {
-                        return Ok(Pdu::Closed);
-                    }
-                    gathered.advance(came);
-                    came
+                return Ok(Pdu::Gathered(gathered));
+            }
+            if !self.buffer.is_empty() {
+                let here = self.buffer.len().min(value.left);
+                let taken = gathered.push(&self.buffer[..here]);
+                self.buffer.advance(taken);
+                value.left -= taken;
+                self.came += taken;
+                continue;
+            }
+            match poll_fn(|context| self.poll_values(context)).await? {
+                0 => return Ok(Pdu::Closed),
+                bytes => more_began = self.take_in(bytes),
+            }
+        }
+    }
+
+    /// One read for the rest of the value under way and for the PDUs that will follow it if they
+    /// are as long: each header beside, each value where it belongs.
+    fn poll_values(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let (Some(value), Some(gathered)) = (&mut self.value, &mut self.gathered) else {
+            return Poll::Ready(Ok(0));
+        };
+        let now = value.left.min(gathered.room());
+        let (now, mut room) = gathered.spare(usize::MAX).split_at_mut(now);
+        let mut parts: [_; 1 + 2 * FORESEEN] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+        let mut used = 1;
+        parts[0] = IoSliceMut::new(now);
+        for header in &mut self.foreseen {
+            if value.is_last || room.is_empty() {
+                break;
+            }
+            let (slot, after) = room.split_at_mut(value.bytes.min(room.len()));
+            parts[used] = IoSliceMut::new(header);
+            parts[used + 1] = IoSliceMut::new(slot);
+            (used, room) = (used + 2, after);
+        }
+        Pin::new(&mut self.stream).poll_read_parts(context, &mut parts[..used])
+    }
+
+    /// Makes of `came` bytes what they are. What is not as foreseen goes to the buffer, as if it
+    /// had been read ahead. True: the value under way is another than before.
+    fn take_in(&mut self, came: usize) -> bool {
+        let (Some(value), Some(gathered)) = (&mut self.value, &mut self.gathered) else {
+            return false;
+        };
+        let (slot_bytes, now) = (value.bytes, came.min(value.left.min(gathered.room())));
+        gathered.advance(now);
+        value.left -= now;
+        self.came += now;
+        let (mut more, mut more_began) = (came - now, false);
+        // Where the next slot begins, seen from the end of what is gathered.
+        let mut at = 0;
+        for header in &self.foreseen {
+            if more == 0 {
+                break;
+            }
+            let slot = slot_bytes.min(gathered.room() - at);
+            let head = more.min(HEADERS_BYTES);
+            let body = (more - head).min(slot);
+            more -= head + body;
+            // In its place only where all before it is.
+            let is_in_place =
+                value.left == 0 && !value.is_last && at == 0 && self.buffer.is_empty();
+            let next = only_value(&header[..head], self.data_bytes_max)
+                .filter(|next| is_in_place && next.context == value.context);
+            let taken = match next {
+                Some(next) => {
+                    let taken = body.min(next.bytes);
+                    *value = Value { left: next.bytes - taken, ..next };
+                    gathered.advance(taken);
+                    self.came += taken;
+                    more_began = true;
+                    taken
+                }
+                None => {
+                    self.buffer.extend_from_slice(&header[..head]);
+                    0
                 }
             };
-            value.left -= came;
-            value.came += came;
+            self.buffer.extend_from_slice(&gathered.spare(usize::MAX)[at..at + body - taken]);
+            at += slot - taken;
         }
-        let is_whole = value.left == 0;
-        let gathered = Gathered {
-            context: value.context,
-            bytes: std::mem::take(&mut value.came),
-            is_last: is_whole && value.is_last,
-        };
-        if is_whole {
-            self.value = None;
-        }
-        Ok(Pdu::Gathered(gathered))
+        more_began
     }
 
     /// Reads until `bytes` are there; false when the peer closed before.
     async fn fill(&mut self, bytes: usize) -> io::Result<bool> {
         while self.buffer.len() < bytes {
             let missing = bytes - self.buffer.len();
-            self.buffer
-                .reserve(missing.max(self.read_ahead_bytes.saturating_sub(self.buffer.len())));
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            let ahead = missing.max(self.read_ahead_bytes.saturating_sub(self.buffer.len()));
+            self.buffer.reserve(ahead);
+            if self.stream.read_buf(&mut (&mut self.buffer).limit(ahead)).await? == 0 {
                 return Ok(false);
             }
         }
@@ -239,13 +345,14 @@ impl<S: Transport> Wire<S> {
     }
 }
 
-/// The value of a data set that fills a P-DATA-TF body of `length` bytes, from its header.
-fn only_value(body: &[u8], length: u32) -> Option<Value> {
-    let [a, b, c, d, context, control, ..] = *body else { return None };
-    let value = u32::from_be_bytes([a, b, c, d]);
+/// The value of a data set that fills a P-DATA-TF alone, from the headers of both.
+fn only_value(headers: &[u8], data_bytes_max: u32) -> Option<Value> {
+    let [0x04, _, a, b, c, d, e, f, g, h, context, control, ..] = *headers else { return None };
+    let (length, value) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
     let (is_command, is_last) = (control & 1 != 0, control & 2 != 0);
-    let fits = value >= 2 && value.checked_add(4) == Some(length) && !is_command;
-    fits.then(|| Value { context, is_last, left: value as usize - 2, came: 0 })
+    let fits = value >= 2 && value.checked_add(4) == Some(length) && length <= data_bytes_max;
+    let bytes = (fits && !is_command).then(|| value as usize - 2)?;
+    Some(Value { context, is_last, bytes, left: bytes })
 }
 
 fn invalid(reason: AbortReason, what: &'static str) -> Pdu {
@@ -438,7 +545,13 @@ pub fn encode_abort(source: u8, reason: AbortReason) -> [u8; 10] {
 
 #[cfg(test)]
 pub mod tests {
+    use std::sync::Arc;
+
+    use rand::Rng as _;
+    use rand::SeedableRng as _;
+
     use super::*;
+    use crate::domain::aligned::Pool;
 
     /// A request as bytes: items in full, so that tests can break any of them.
     pub fn request(called: &str, calling: &str, items: &[u8]) -> Vec<u8> {
@@ -547,5 +660,183 @@ pub mod tests {
             }
             assert_eq!((found, lasts), (1000, 1), "maximum {max}");
         }
+    }
+
+    /// A peer whose bytes come in pieces of any size.
+    struct Pieces {
+        bytes: Vec<u8>,
+        at: usize,
+        random: rand::rngs::StdRng,
+        scattered: bool,
+        /// Calls that got bytes.
+        reads: usize,
+        piece_max: usize,
+    }
+
+    impl Pieces {
+        fn next(&mut self, room: usize) -> &[u8] {
+            let left = self.bytes.len() - self.at;
+            let piece = self.random.random_range(1..=self.piece_max).min(room).min(left);
+            self.reads += 1;
+            self.at += piece;
+            &self.bytes[self.at - piece..self.at]
+        }
+    }
+
+    impl AsyncRead for Pieces {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let room = into.remaining();
+            into.put_slice(self.get_mut().next(room));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Pieces {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Transport for Pieces {
+        fn poll_read_parts(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            parts: &mut [IoSliceMut<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let this = self.get_mut();
+            let parts = if this.scattered { parts } else { &mut parts[..1] };
+            let mut piece = this.next(parts.iter().map(|part| part.len()).sum());
+            let came = piece.len();
+            for part in parts {
+                let (here, after) = piece.split_at(piece.len().min(part.len()));
+                part[..here.len()].copy_from_slice(here);
+                piece = after;
+            }
+            Poll::Ready(Ok(came))
+        }
+    }
+
+    /// Data sets of `sent`, read as a session does: data, gathered or not, in order.
+    async fn read_all(wire: &mut Wire<Pieces>, pool: &Arc<Pool>) -> Vec<Vec<u8>> {
+        let (mut sets, mut set) = (Vec::new(), Vec::new());
+        wire.gather(pool.take());
+        loop {
+            let is_last = match wire.read().await.unwrap() {
+                Pdu::Data(mut body) => {
+                    let mut is_last = false;
+                    while let Some(pdv) = next_pdv(&mut body) {
+                        let pdv = pdv.unwrap();
+                        set.extend_from_slice(wire.take_gathered().unwrap().as_ref());
+                        wire.gather(pool.take());
+                        set.extend_from_slice(&pdv.data);
+                        is_last = pdv.is_last;
+                    }
+                    is_last
+                }
+                Pdu::Gathered(gathered) => {
+                    let is_full = wire.gathered().unwrap().room() == 0;
+                    if gathered.is_last || is_full {
+                        set.extend_from_slice(wire.take_gathered().unwrap().as_ref());
+                        wire.gather(pool.take());
+                    }
+                    gathered.is_last
+                }
+                Pdu::Closed => return sets,
+                other => panic!("{other:?}"),
+            };
+            if is_last {
+                sets.push(std::mem::take(&mut set));
+            }
+        }
+    }
+
+    /// However PDUs are cut and however their bytes arrive, data sets come out as they were sent.
+    #[tokio::test]
+    async fn what_is_foreseen_wrongly_is_put_right() {
+        let mut random = rand::rngs::StdRng::seed_from_u64(7);
+        let pool = Pool::new(3000, 4);
+        for round in 0..3000 {
+            let (mut bytes, mut sets) = (BytesMut::new(), Vec::new());
+            let usual = random.random_range(1..1500);
+            for _ in 0..random.random_range(1..4) {
+                let mut set = Vec::new();
+                for left in (0..random.random_range(1..12)).rev() {
+                    let size = match random.random_range(0..4) {
+                        0 => random.random_range(0..1500),
+                        _ => usual,
+                    };
+                    let from = set.len();
+                    set.extend((0..size).map(|_| random.random::<u8>()));
+                    // At times two values in one PDU: the second is empty.
+                    match random.random_range(0..9) {
+                        0 => {
+                            let begin = bytes.len();
+                            put_data_header(&mut bytes, 1, false, size, false);
+                            bytes.extend_from_slice(&set[from..]);
+                            bytes.extend_from_slice(&[
+                                0,
+                                0,
+                                0,
+                                2,
+                                1,
+                                if left == 0 { 2 } else { 0 },
+                            ]);
+                            let length = (bytes.len() - begin - HEADER_BYTES) as u32;
+                            bytes[begin + 2..begin + 6].copy_from_slice(&length.to_be_bytes());
+                        }
+                        _ => {
+                            put_data_header(&mut bytes, 1, false, size, left == 0);
+                            bytes.extend_from_slice(&set[from..]);
+                        }
+                    }
+                }
+                sets.push(set);
+            }
+            let scattered = round % 4 > 0;
+            let piece_max = [50, 2000, 20_000][round % 3];
+            let seed = random.random();
+            let peer = Pieces {
+                bytes: bytes.to_vec(),
+                at: 0,
+                random: rand::rngs::StdRng::seed_from_u64(seed),
+                scattered,
+                reads: 0,
+                piece_max,
+            };
+            let mut wire = Wire::new(peer, 16_384);
+            wire.read_ahead_bytes = [13, 100, 4096][round / 3 % 3];
+            assert!(read_all(&mut wire, &pool).await == sets, "round {round}");
+        }
+    }
+
+    /// A data set that is there takes two reads: its begin, and the rest.
+    #[tokio::test]
+    async fn a_large_data_set_takes_few_reads() {
+        let mut bytes = BytesMut::new();
+        put_data(&mut bytes, 1, false, &[7; 500_000], true, 131_072);
+        let random = rand::rngs::StdRng::seed_from_u64(1);
+        let bytes = bytes.to_vec();
+        let piece_max = usize::MAX;
+        let peer = Pieces { bytes, at: 0, random, scattered: true, reads: 0, piece_max };
+        let mut wire = Wire::new(peer, 131_072);
+        let sets = read_all(&mut wire, &Pool::new(1 << 20, 4)).await;
+        assert_eq!(sets, [vec![7; 500_000]]);
+        assert_eq!(wire.stream.reads, 3, "and one that finds the end");
     }
 }

@@ -6,6 +6,7 @@
 //! set: it is asked for whenever there is nothing more to read. An answer carries it by itself.
 
 use std::io;
+use std::io::IoSliceMut;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -13,8 +14,11 @@ use std::task::ready;
 
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio::io::Interest;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+
+use crate::dicom::pdu::Transport;
 
 /// See the module. TLS is spoken above it.
 #[derive(Debug)]
@@ -53,6 +57,45 @@ impl AsyncRead for Socket {
             Poll::Pending => self.acknowledge(),
         }
         read
+    }
+}
+
+impl Transport for Socket {
+    fn poll_read_parts(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let room: usize = parts.iter().map(|part| part.len()).sum();
+        loop {
+            match this.stream.poll_read_ready(context) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => {
+                    this.acknowledge();
+                    return Poll::Pending;
+                }
+            }
+            let mut came = None;
+            let tried = this.stream.try_io(Interest::READABLE, || {
+                let bytes = rustix::io::readv(&this.stream, parts)?;
+                came = Some(bytes);
+                // Less than there was room for: the socket is empty, as the next read would only
+                // find out. Tokio's own reads do the same.
+                let is_empty = cfg!(target_os = "linux") && 0 < bytes && bytes < room;
+                if is_empty { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (came, tried) {
+                (Some(bytes), _) => {
+                    this.owes = true;
+                    return Poll::Ready(Ok(bytes));
+                }
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(error));
+                }
+                (None, _) => {}
+            }
+        }
     }
 }
 

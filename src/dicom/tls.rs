@@ -39,6 +39,7 @@ use crate::dicom::access::Mark;
 use crate::dicom::access::mark;
 use crate::dicom::certificate;
 use crate::dicom::certificate::Described;
+use crate::dicom::pdu::Transport;
 use crate::dicom::socket::Socket;
 
 /// Whether peers show a certificate of their own.
@@ -444,6 +445,10 @@ impl AsyncRead for ClientStream {
         }
     }
 }
+
+impl Transport for tokio_rustls::server::TlsStream<Socket> {}
+
+impl Transport for ClientStream {}
 
 impl AsyncWrite for ClientStream {
     fn poll_write(
