@@ -7,7 +7,6 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::io::Cursor;
 use std::io::Seek as _;
 use std::io::SeekFrom;
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use crate::dicom::negotiation;
 use crate::dicom::scan::Facts;
 use crate::dicom::scan::ScanError;
 use crate::dicom::scan::ScanLimits;
+use crate::dicom::scan::scan_bytes_marked;
 use crate::dicom::scan::scan_marked;
 use crate::dicom::service::ServiceHandler;
 use crate::dicom::status::Status;
@@ -171,8 +171,8 @@ impl InstanceSink for Reception {
             (None, held) => {
                 let bytes = held.unwrap_or_default();
                 let syntax = &named.transfer_syntax_uid;
-                let facts = scan_marked(Cursor::new(&bytes), bytes.len() as u64, syntax, &limits)
-                    .map_err(|error| unfit(&error))?;
+                let facts = scan_bytes_marked(&bytes, syntax, &limits);
+                let facts = facts.map_err(|error| unfit(&error))?;
                 let identity = Identity::of(&named, &facts, study.as_ref())?;
                 let mut head = head(&request, &named);
                 let size_bytes = (head.len() + bytes.len()) as u64;

@@ -417,10 +417,12 @@ impl<S: Transport> Link<S> {
     /// Sends what ends the association, then waits a moment for the peer to close.
     async fn last_word(&mut self, bytes: &[u8]) {
         let stream = &mut self.wire.stream;
-        let goodbye = async {
+        // On the heap: this is part of every future that can abort, and those are moved about for
+        // each PDU.
+        let goodbye = Box::pin(async {
             stream.write_all(bytes).await?;
             stream.shutdown().await?;
-            let (mut sink, mut left) = ([0; 8192], LINGER_BYTES_MAX);
+            let (mut sink, mut left) = (vec![0; 8192], LINGER_BYTES_MAX);
             loop {
                 match stream.read(&mut sink).await? {
                     0 => return io::Result::Ok(()),
@@ -428,7 +430,7 @@ impl<S: Transport> Link<S> {
                     read => left -= read,
                 }
             }
-        };
+        });
         // Whether it arrives is the peer's affair: the connection ends either way.
         let _ = tokio::time::timeout(LINGER, goodbye).await;
         self.state = State::Idle;

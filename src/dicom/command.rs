@@ -5,6 +5,7 @@
 
 use crate::dicom::status::Status;
 use crate::dicom::status::comment;
+use crate::domain::uid::is_uid;
 
 /// Longest command set taken from a peer. The longest regular one has about 400 bytes.
 pub const COMMAND_BYTES_MAX: usize = 64 * 1024;
@@ -121,7 +122,6 @@ impl Command {
 
     /// The answer to `self`. UIDs are repeated only if they are UIDs.
     pub fn answer(&self, what: &Answer<'_>) -> Vec<u8> {
-        let is_uid = |uid: &str| crate::domain::uid::SopInstanceUid::parse(uid).is_ok();
         let mut answer = Encoder::default();
         if is_uid(&self.sop_class_uid) {
             answer.uid(0x0002, &self.sop_class_uid);
@@ -219,23 +219,42 @@ fn number(element: u16, value: &[u8]) -> Result<u16, CommandError> {
 
 /// Text as sent, cut one character after `characters_max`, so that what is too long stays so.
 fn text(value: &[u8], characters_max: usize) -> String {
-    let value: String = value.iter().take(characters_max + 8).map(|b| char::from(*b)).collect();
-    value.trim_matches(['\0', ' ']).to_owned()
+    unpadded(&value[..value.len().min(characters_max + 8)])
+}
+
+/// Each byte as the character of its number, without the padding at both ends.
+pub fn unpadded(value: &[u8]) -> String {
+    let is_text = |byte: &u8| !matches!(byte, 0 | b' ');
+    let begin = value.iter().position(is_text).unwrap_or(value.len());
+    let end = value.iter().rposition(is_text).map_or(begin, |last| last + 1);
+    let value = &value[begin..end];
+    match std::str::from_utf8(value) {
+        Ok(text) if value.is_ascii() => text.to_owned(),
+        _ => value.iter().map(|byte| char::from(*byte)).collect(),
+    }
 }
 
 /// Writes elements in ascending order and the group length before them.
-#[derive(Default)]
 struct Encoder(Vec<u8>);
+
+impl Default for Encoder {
+    fn default() -> Encoder {
+        let mut whole = Vec::with_capacity(256);
+        whole.extend_from_slice(&[0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0]);
+        Encoder(whole)
+    }
+}
 
 impl Encoder {
     fn element(&mut self, element: u16, value: &[u8], padding: u8) {
         let odd = value.len() % 2;
         let length = u32::try_from(value.len() + odd).expect("values are short");
-        self.0.extend_from_slice(&[0, 0]);
-        self.0.extend_from_slice(&element.to_le_bytes());
-        self.0.extend_from_slice(&length.to_le_bytes());
+        let ([a, b], [c, d, e, f]) = (element.to_le_bytes(), length.to_le_bytes());
+        self.0.extend_from_slice(&[0, 0, a, b, c, d, e, f]);
         self.0.extend_from_slice(value);
-        self.0.extend(std::iter::repeat_n(padding, odd));
+        if odd == 1 {
+            self.0.push(padding);
+        }
     }
 
     fn number(&mut self, element: u16, value: u16) {
@@ -251,10 +270,9 @@ impl Encoder {
     }
 
     fn finish(self) -> Vec<u8> {
-        let length = u32::try_from(self.0.len()).expect("command sets are short");
-        let mut whole = vec![0, 0, 0, 0, 4, 0, 0, 0];
-        whole.extend_from_slice(&length.to_le_bytes());
-        whole.extend_from_slice(&self.0);
+        let mut whole = self.0;
+        let length = u32::try_from(whole.len() - 12).expect("command sets are short");
+        whole[8..12].copy_from_slice(&length.to_le_bytes());
         whole
     }
 }

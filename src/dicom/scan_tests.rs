@@ -14,8 +14,12 @@ const IMPLICIT: &str = uids::IMPLICIT_VR_LITTLE_ENDIAN;
 const DEFLATED: &str = uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN;
 
 fn run(bytes: &[u8], syntax: &str) -> Result<Facts, ScanError> {
-    let syntax = TransferSyntaxUid::parse(syntax).unwrap();
-    scan(Cursor::new(bytes), bytes.len() as u64, &syntax, &ScanLimits::default())
+    let (syntax, limits) = (TransferSyntaxUid::parse(syntax).unwrap(), ScanLimits::default());
+    let read = look(Cursor::new(bytes), bytes.len() as u64, &syntax, &limits);
+    // From memory the same is found, by a way of its own.
+    let in_memory = look_at_bytes(bytes, &syntax, &limits);
+    assert_eq!(format!("{in_memory:?}"), format!("{read:?}"));
+    scan(Cursor::new(bytes), bytes.len() as u64, &syntax, &limits)
 }
 
 fn long(tag: Tag, vr: &str, length: u32, value: &[u8]) -> Vec<u8> {

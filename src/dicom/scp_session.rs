@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
+use metrics::Counter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -80,6 +81,7 @@ pub async fn run<S: Transport>(
         reports_sent: 0,
         tally,
         counts: None,
+        meters: Meters::new(),
     };
     let Session { link, tally, .. } = &mut session;
     let ended = match admission::establish(link, shared, tally, number, evicted).await {
@@ -130,6 +132,24 @@ struct Session<'a, S> {
     tally: Tally,
     /// Once it is let in.
     counts: Option<Counts>,
+    meters: Meters,
+}
+
+/// Metrics of each instance: looked up by name once.
+struct Meters {
+    offered: Counter,
+    received: Counter,
+    received_bytes: Counter,
+}
+
+impl Meters {
+    fn new() -> Meters {
+        Meters {
+            offered: metrics::counter!("prelim_instances_offered_total"),
+            received: metrics::counter!("prelim_instances_received_total"),
+            received_bytes: metrics::counter!("prelim_received_bytes_total"),
+        }
+    }
 }
 
 /// A report of a service, see [`crate::dicom::service::ServiceHandler::report`].
@@ -218,15 +238,17 @@ impl<S: Transport> Session<'_, S> {
     /// The next indication; ends the association when the peer is too slow or the node stops.
     /// None: a report is due.
     async fn next(&mut self) -> Result<Option<Indication>, LinkError> {
-        let config = Arc::clone(&self.shared.config);
-        let mut deadline = Instant::now() + config.idle();
+        let shared: &Shared = self.shared;
+        if self.stop_at.is_none() && shared.stop.is_cancelled() {
+            self.stop_at = Some(self.drained_at());
+        }
+        let mut deadline = Instant::now() + shared.config.idle();
         let between = matches!(self.message, Message::None);
         let report_at = self.reports.front().filter(|_| between).map(|report| report.at);
         let report_at = report_at.filter(|at| *at < deadline);
         if let Some(message) = self.message_deadline {
             deadline = deadline.min(message);
         }
-        let stop = self.shared.stop.clone();
         loop {
             if let Some(stop_at) = self.stop_at {
                 deadline = deadline.min(stop_at);
@@ -236,9 +258,11 @@ impl<S: Transport> Session<'_, S> {
             }
             let report_first = report_at.filter(|at| *at < deadline);
             let received = tokio::select! {
+                // What is here already is taken without a look at anything else.
+                biased;
                 received = self.link.receive(report_first.unwrap_or(deadline)) => received,
-                () = stop.cancelled(), if self.stop_at.is_none() => {
-                    self.stop_at = Some(Instant::now() + Duration::from_secs(config.drain_s));
+                () = shared.stop.cancelled(), if self.stop_at.is_none() => {
+                    self.stop_at = Some(self.drained_at());
                     continue;
                 }
             };
@@ -256,6 +280,11 @@ impl<S: Transport> Session<'_, S> {
                 received => received.map(Some),
             };
         }
+    }
+
+    /// When an association that goes on at a stop has to end.
+    fn drained_at(&self) -> Instant {
+        Instant::now() + Duration::from_secs(self.shared.config.drain_s)
     }
 
     /// Sends the oldest report, or gives up waiting for its answer.
@@ -366,7 +395,7 @@ impl<S: Transport> Session<'_, S> {
         if command.field == field::C_STORE_RQ {
             self.tally.offered += 1;
             self.counts.iter().for_each(Counts::offered);
-            metrics::counter!("prelim_instances_offered_total").increment(1);
+            self.meters.offered.increment(1);
         }
         if command.has_data_set()
             && let Some(operation) = self.service_operation(&command, context)
@@ -577,8 +606,8 @@ impl<S: Transport> Session<'_, S> {
             self.tally.stored += 1;
             self.tally.stored_bytes += received;
             self.counts.iter().for_each(|counts| counts.stored_bytes(received));
-            metrics::counter!("prelim_instances_received_total").increment(1);
-            metrics::counter!("prelim_received_bytes_total").increment(received);
+            self.meters.received.increment(1);
+            self.meters.received_bytes.increment(received);
         }
         self.answer(context, &command, answer).await
     }

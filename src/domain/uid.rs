@@ -15,11 +15,27 @@ pub struct UidError {
     pub found: String,
 }
 
-/// Trims the padding that devices leave, checks the grammar. Lenient on leading zeros.
+/// Numbers with a dot between them, at most 64 characters. Lenient on leading zeros.
+pub fn is_uid(text: &str) -> bool {
+    // Before the first digit of a number.
+    let mut before = true;
+    for byte in text.bytes() {
+        match byte {
+            b'0'..=b'9' => before = false,
+            b'.' if !before => before = true,
+            _ => return false,
+        }
+    }
+    !before && text.len() <= 64
+}
+
+/// Trims the padding that devices leave, checks the grammar.
 fn parse(raw: &str) -> Result<String, UidError> {
+    if is_uid(raw) {
+        return Ok(raw.to_owned());
+    }
     let uid = raw.trim_matches(['\0', ' ']);
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    match uid.len() <= 64 && uid.split('.').all(is_number) {
+    match is_uid(uid) {
         true => Ok(uid.to_owned()),
         false => Err(UidError { found: raw.escape_default().take(80).collect() }),
     }
