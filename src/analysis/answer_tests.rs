@@ -149,3 +149,12 @@ fn the_wire_schema_has_no_bounds_and_the_same_names() {
     }
     walk(&wire_schema(&full));
 }
+
+/// A model writes in the order of the schema: what it sees before how sure it is of all of it.
+#[test]
+fn the_schema_keeps_the_order_of_its_properties() {
+    let schema = wire_schema(&schema(&testing::profile("chest_xray"))).to_string();
+    let at = |name: &str| schema.find(&format!("\"{name}\":{{")).unwrap();
+    let order = ["findings", "key", "presence", "probability", "impression", "confidence"];
+    assert!(order.is_sorted_by_key(|name| at(name)), "{schema}");
+}
