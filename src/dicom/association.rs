@@ -422,9 +422,10 @@ impl<S: Transport> Link<S> {
         let goodbye = Box::pin(async {
             stream.write_all(bytes).await?;
             stream.shutdown().await?;
-            let (mut sink, mut left) = (vec![0; 8192], LINGER_BYTES_MAX);
+            let (mut sink, mut left) = (Vec::with_capacity(8192), LINGER_BYTES_MAX);
             loop {
-                match stream.read(&mut sink).await? {
+                sink.clear();
+                match stream.read_buf(&mut sink).await? {
                     0 => return io::Result::Ok(()),
                     read if read >= left => return Ok(()),
                     read => left -= read,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -333,7 +334,8 @@ pub async fn serve(listener: TcpListener, door: Door, shared: Arc<Shared>, tasks
         };
         match accepted {
             Ok((socket, peer)) => {
-                let session = session(socket, peer, door.clone(), Arc::clone(&shared));
+                // In a box: it has some kilobytes, and a task is moved about until it runs.
+                let session = Box::pin(session(socket, peer, door.clone(), Arc::clone(&shared)));
                 tasks.spawn(sessions.track_future(session));
             }
             // Out of file descriptors or memory, or a connection that is gone already: the
@@ -366,21 +368,27 @@ async fn session(socket: TcpStream, peer: SocketAddr, door: Door, shared: Arc<Sh
     let talk = async {
         match door {
             Door::Plain => scp_session::run(socket, tally, number, &shared, evicted).await,
-            Door::Tls(server) => match handshake(socket, &server, &shared, &evicted).await {
-                Ok(stream) => {
-                    let (tls, certificate) = tls::agreed(stream.get_ref().1);
-                    tally.tls = tls;
-                    tally.certificate = certificate.map(|c| c.subject).unwrap_or_default();
-                    scp_session::run(stream, tally, number, &shared, evicted).await
-                }
-                Err(why) => {
-                    metrics::counter!("prelim_tls_failures_total").increment(1);
-                    Tally { ended: format!("no TLS: {why}"), ..tally }
-                }
-            },
+            // In a box: a plain connection is not as large as one with TLS.
+            Door::Tls(server) => {
+                Box::pin(async {
+                    match handshake(socket, &server, &shared, &evicted).await {
+                        Ok(stream) => {
+                            let (tls, certificate) = tls::agreed(stream.get_ref().1);
+                            tally.tls = tls;
+                            tally.certificate = certificate.map(|c| c.subject).unwrap_or_default();
+                            scp_session::run(stream, tally, number, &shared, evicted).await
+                        }
+                        Err(why) => {
+                            metrics::counter!("prelim_tls_failures_total").increment(1);
+                            Tally { ended: format!("no TLS: {why}"), ..tally }
+                        }
+                    }
+                })
+                .await
+            }
         }
     };
-    let tally = talk.instrument(span.clone()).await;
+    let tally = pin!(talk).instrument(span.clone()).await;
     shared.no_longer_waiting(number);
     span.in_scope(|| log(&tally, begun.elapsed()));
     shared.handler.association_ended(&tally).await;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::assemble;
@@ -33,12 +34,16 @@ use crate::worker::Object;
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Commits that come close together are one reason to look.
 const TOGETHER: Duration = Duration::from_millis(50);
+/// The pause after a commit is at least so many times as long as a look takes: with many open
+/// studies, looks stay a small part of what the node does.
+const PAUSE_FOR_LOOK: u32 = 20;
 
 /// Closes studies until the node stops.
 pub async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
     let mut changed = kit.store.changed();
     let mut known = Known::default();
     while !stop.is_cancelled() {
+        let began = Instant::now();
         let wait = match close_complete_studies(&kit, &mut known).await {
             Ok(next) => next.map_or(LOOK_AGAIN, |at| until(kit.clock.now(), at)).min(LOOK_AGAIN),
             Err(StoreError::Remaking { .. }) => LOOK_AGAIN * 2,
@@ -47,6 +52,7 @@ pub async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
                 LOOK_AGAIN * 4
             }
         };
+        let together = (began.elapsed() * PAUSE_FOR_LOOK).clamp(TOGETHER, LOOK_AGAIN);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(wait.max(Duration::from_millis(20))) => (),
@@ -54,7 +60,7 @@ pub async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
                 if gone.is_err() {
                     return;
                 }
-                tokio::time::sleep(TOGETHER).await;
+                let _ = tokio::time::timeout(together, stop.cancelled()).await;
             }
         }
     }

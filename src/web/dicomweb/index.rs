@@ -434,7 +434,16 @@ impl Index {
             if changed.changed().await.is_err() {
                 return;
             }
-            while tokio::time::timeout(QUIET, changed.changed()).await.is_ok_and(|c| c.is_ok()) {}
+            // Asleep, so that commits wake nobody.
+            loop {
+                changed.mark_unchanged();
+                tokio::time::sleep(QUIET).await;
+                match changed.has_changed() {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(_) => return,
+                }
+            }
             let until = Instant::now() + Duration::from_secs(600);
             if let Err(failure) = self.refresh(&store, &pool, until).await {
                 tracing::debug!(why = failure.detail, "the index for searches waits");
