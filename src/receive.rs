@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
+use jiff::Timestamp;
 
 use crate::dicom::negotiation;
 use crate::dicom::scan::Facts;
@@ -31,14 +32,12 @@ use crate::dicom::storage_scp::StoreRequest;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::clock::Clock;
 use crate::domain::digest::Hasher;
-use crate::domain::digest::preamble;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::domain::uid::TransferSyntaxUid;
 use crate::store::IncomingObject;
-use crate::store::SmallCommit;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::Stored;
@@ -68,12 +67,14 @@ impl Receiver {
 impl StorageHandler for Receiver {
     async fn begin(&self, request: StoreRequest) -> Result<Box<dyn InstanceSink>, Refusal> {
         let named = Named::parse(&request)?;
+        let head = head(&request, &named);
         Ok(Box::new(Reception {
             store: self.store.clone(),
             clock: Arc::clone(&self.clock),
             limits: self.limits.clone(),
             named,
             request,
+            head,
             study: None,
             held: None,
             draft: None,
@@ -120,6 +121,8 @@ struct Reception {
     limits: ScanLimits,
     named: Named,
     request: StoreRequest,
+    /// Preamble and file meta group, which the first chunk begins with.
+    head: Vec<u8>,
     /// The study that it has to be of.
     study: Option<StudyUid>,
     /// The first chunk. Most instances have no other: they meet the disk once, when they are whole
@@ -135,22 +138,23 @@ impl InstanceSink for Reception {
         self.study = Some(study.clone());
     }
 
+    fn head(&self) -> &[u8] {
+        &self.head
+    }
+
     async fn write(&mut self, chunk: Bytes) -> Result<(), Refusal> {
         let (held, draft) = (self.held.take(), self.draft.take());
         if held.is_none() && draft.is_none() {
             self.held = Some(chunk);
             return Ok(());
         }
-        let (store, request, named) =
-            (self.store.clone(), self.request.clone(), self.named.clone());
+        let (store, head_bytes) = (self.store.clone(), self.head.len());
         let draft = off_thread(move || {
             let mut draft = match draft {
                 Some(draft) => draft,
-                None => Draft::new(&store, &request, &named)?,
+                None => Draft::new(&store, head_bytes, &held.unwrap_or_default())?,
             };
-            for chunk in held.iter().chain([&chunk]) {
-                draft.write(chunk)?;
-            }
+            draft.write(&chunk)?;
             Ok(draft)
         })
         .await?;
@@ -159,52 +163,24 @@ impl InstanceSink for Reception {
     }
 
     async fn finish(self: Box<Self>) -> Result<(), Refusal> {
-        let Reception { store, clock, limits, named, request, study, held, draft } = *self;
-        let (to, now) = (store.clone(), clock.now());
-        let instance = named.sop_instance_uid.clone();
-        let taken = off_thread(move || match (draft, held) {
-            (Some(draft), _) => {
-                let facts = draft.scan(&named.transfer_syntax_uid, &limits)?;
-                let placed = draft.place(&named, Identity::of(&named, &facts, study.as_ref())?)?;
-                Ok(Taken::Placed(Box::new(placed.receipt(now))))
-            }
-            (None, held) => {
-                let bytes = held.unwrap_or_default();
-                let syntax = &named.transfer_syntax_uid;
-                let facts = scan_bytes_marked(&bytes, syntax, &limits);
-                let facts = facts.map_err(|error| unfit(&error))?;
-                let identity = Identity::of(&named, &facts, study.as_ref())?;
-                let mut head = head(&request, &named);
-                let size_bytes = (head.len() + bytes.len()) as u64;
-                if size_bytes > to.small_bytes_max() {
-                    let mut draft = Draft::new(&to, &request, &named)?;
-                    draft.write(&bytes)?;
-                    let receipt = draft.place(&named, identity)?.receipt(now);
-                    return Ok(Taken::Placed(Box::new(receipt)));
-                }
-                let mut hash = Hasher::new();
-                hash.update(&bytes);
-                let digest = hash.finish();
-                head[..128].copy_from_slice(&preamble(&digest));
-                let source = source(&request);
-                let object = String::new();
-                let placed = Placed { named, identity, object, size_bytes, digest, source };
-                let receipt = placed.receipt(now);
+        let now = self.clock.now();
+        let instance = self.named.sop_instance_uid.clone();
+        let is_small = |held: &Bytes| held.len() as u64 <= self.store.small_bytes_max();
+        let (broken, stored) = match &self.held {
+            Some(held) if is_small(held) => {
+                // Not handed to another thread: that takes as long as the work.
+                let receipt = self.look(held, now)?;
                 let broken = receipt.unreadable.clone();
-                let begun = to.begin_small(receipt, head, bytes);
-                begun.map(|small| Taken::Small(small, broken)).map_err(|error| refused(&error))
+                (broken, self.store.commit_small(receipt, held.clone()).await)
             }
-        })
-        .await?;
-        let broken;
-        let stored = match taken {
-            Taken::Small(commit, why) => {
-                broken = why;
-                commit.stored().await
+            None if self.draft.is_none() => {
+                return Err(Refusal::new(Status::CANNOT_UNDERSTAND, "the data set is empty"));
             }
-            Taken::Placed(receipt) => {
-                broken = receipt.unreadable.clone();
-                store.commit_instance(*receipt).await
+            _ => {
+                let store = self.store.clone();
+                let receipt = off_thread(move || self.place(now)).await?;
+                let broken = receipt.unreadable.clone();
+                (broken, store.commit_instance(receipt).await)
             }
         };
         match stored.map_err(|error| refused(&error))? {
@@ -222,11 +198,58 @@ impl InstanceSink for Reception {
     }
 }
 
-/// An instance on the disk, or on its way there.
-enum Taken {
-    Small(SmallCommit, Option<String>),
-    /// Its file has its place, synced.
-    Placed(Box<Receipt>),
+impl Reception {
+    /// Finds out what an instance is, which came in one chunk.
+    fn look(&self, part10: &[u8], now: Timestamp) -> Result<Receipt, Refusal> {
+        let data_set = part10.get(self.head.len()..).unwrap_or_default();
+        let facts = scan_bytes_marked(data_set, &self.named.transfer_syntax_uid, &self.limits);
+        let facts = facts.map_err(|error| unfit(&error))?;
+        let identity = Identity::of(&self.named, &facts, self.study.as_ref())?;
+        let mut hash = Hasher::new();
+        hash.update(data_set);
+        Ok(self.receipt(identity, String::new(), part10.len() as u64, hash.finish(), now))
+    }
+
+    /// Gives an instance its file, synced.
+    fn place(mut self, now: Timestamp) -> Result<Receipt, Refusal> {
+        let draft = match self.draft.take() {
+            Some(draft) => draft,
+            None => {
+                Draft::new(&self.store, self.head.len(), &self.held.take().unwrap_or_default())?
+            }
+        };
+        let facts = draft.scan(&self.named.transfer_syntax_uid, &self.limits)?;
+        let identity = Identity::of(&self.named, &facts, self.study.as_ref())?;
+        let Draft { object, hash, .. } = draft;
+        let size_bytes = object.size_bytes();
+        let sop = &self.named.sop_instance_uid;
+        let object = object.place(&identity.study_uid, &identity.series_uid, sop);
+        let object = object.map_err(|error| refused(&error))?;
+        Ok(self.receipt(identity, object, size_bytes, hash.finish(), now))
+    }
+
+    fn receipt(
+        &self,
+        identity: Identity,
+        object: String,
+        size_bytes: u64,
+        digest: String,
+        received_at: Timestamp,
+    ) -> Receipt {
+        Receipt {
+            study_uid: identity.study_uid,
+            series_uid: identity.series_uid,
+            sop_instance_uid: self.named.sop_instance_uid.clone(),
+            sop_class_uid: self.named.sop_class_uid.clone(),
+            transfer_syntax_uid: self.named.transfer_syntax_uid.clone(),
+            object,
+            size_bytes,
+            digest,
+            from: source(&self.request),
+            received_at,
+            unreadable: identity.unreadable,
+        }
+    }
 }
 
 /// Runs disk work where it may block.
@@ -245,16 +268,16 @@ struct Draft {
     hash: Hasher,
     /// Preamble and file meta group.
     head_bytes: u64,
-    source: Source,
 }
 
 impl Draft {
-    fn new(store: &Store, request: &StoreRequest, named: &Named) -> Result<Draft, Refusal> {
+    /// - `first`: the first chunk, which begins with the head of the file.
+    fn new(store: &Store, head_bytes: usize, first: &[u8]) -> Result<Draft, Refusal> {
         let mut object = store.begin_object().map_err(|error| refused(&error))?;
-        let head = head(request, named);
-        object.write(&head).map_err(|error| refused(&error))?;
-        let (hash, head_bytes) = (Hasher::new(), head.len() as u64);
-        Ok(Draft { object, hash, head_bytes, source: source(request) })
+        object.write(first).map_err(|error| refused(&error))?;
+        let mut hash = Hasher::new();
+        hash.update(first.get(head_bytes..).unwrap_or_default());
+        Ok(Draft { object, hash, head_bytes: head_bytes as u64 })
     }
 
     fn write(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
@@ -266,50 +289,10 @@ impl Draft {
         let look = || {
             let mut file = File::open(self.object.path())?;
             file.seek(SeekFrom::Start(self.head_bytes))?;
-            let bytes = self.object.size_bytes() - self.head_bytes;
+            let bytes = self.object.size_bytes().saturating_sub(self.head_bytes);
             scan_marked(BufReader::with_capacity(64 * 1024, file), bytes, syntax, limits)
         };
         look().map_err(|error| unfit(&error))
-    }
-
-    fn place(self, named: &Named, identity: Identity) -> Result<Placed, Refusal> {
-        let size_bytes = self.object.size_bytes();
-        let Identity { study_uid, series_uid, .. } = &identity;
-        let object = self
-            .object
-            .place(study_uid, series_uid, &named.sop_instance_uid)
-            .map_err(|error| refused(&error))?;
-        let digest = self.hash.finish();
-        let (named, source) = (named.clone(), self.source);
-        Ok(Placed { named, identity, object, size_bytes, digest, source })
-    }
-}
-
-/// A file that has its place and no receipt yet.
-struct Placed {
-    named: Named,
-    identity: Identity,
-    object: String,
-    size_bytes: u64,
-    digest: String,
-    source: Source,
-}
-
-impl Placed {
-    fn receipt(self, received_at: jiff::Timestamp) -> Receipt {
-        Receipt {
-            study_uid: self.identity.study_uid,
-            series_uid: self.identity.series_uid,
-            sop_instance_uid: self.named.sop_instance_uid,
-            sop_class_uid: self.named.sop_class_uid,
-            transfer_syntax_uid: self.named.transfer_syntax_uid,
-            object: self.object,
-            size_bytes: self.size_bytes,
-            digest: self.digest,
-            from: self.source,
-            received_at,
-            unreadable: self.identity.unreadable,
-        }
     }
 }
 
@@ -465,12 +448,17 @@ mod tests {
         bytes: &[u8],
         chunk: usize,
     ) -> Result<(), u16> {
+        let uid = SopInstanceUid::parse(&request.sop_instance_uid);
         let mut sink = receiver.begin(request).await.map_err(|refusal| refusal.status.0)?;
+        let mut head = sink.head().to_vec();
         for chunk in bytes.chunks(chunk) {
-            let chunk = Bytes::copy_from_slice(chunk);
-            sink.write(chunk).await.map_err(|refusal| refusal.status.0)?;
+            let chunk = [&std::mem::take(&mut head), chunk].concat();
+            sink.write(chunk.into()).await.map_err(|refusal| refusal.status.0)?;
         }
-        sink.finish().await.map_err(|refusal| refusal.status.0)
+        sink.finish().await.map_err(|refusal| refusal.status.0)?;
+        let row = receiver.store.instance(&uid.unwrap()).unwrap().expect("a receipt");
+        receiver.store.filed(&row.receipt.study_uid).await.unwrap();
+        Ok(())
     }
 
     fn files(folder: &Path) -> usize {

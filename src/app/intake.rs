@@ -38,7 +38,7 @@ use crate::web::Priority;
 use crate::web::Upload;
 
 /// Bytes of a file in memory at one time.
-const CHUNK_BYTES: usize = 512 * 1024;
+const CHUNK_BYTES: u64 = 512 * 1024;
 
 pub struct Uploads {
     pub receiver: Arc<Receiver>,
@@ -68,14 +68,14 @@ impl Intake for Uploads {
         let mut sink = self.receiver.begin(request).await.map_err(refused)?;
         let mut from = tokio::fs::File::open(file).await.map_err(failed)?;
         from.seek(std::io::SeekFrom::Start(head.data_at)).await.map_err(failed)?;
+        let mut chunk = sink.head().to_vec();
         loop {
-            let mut chunk = vec![0u8; CHUNK_BYTES];
-            let read = from.read(&mut chunk).await.map_err(failed)?;
-            if read == 0 {
+            let before = chunk.len();
+            (&mut from).take(CHUNK_BYTES).read_to_end(&mut chunk).await.map_err(failed)?;
+            if chunk.len() == before {
                 break;
             }
-            chunk.truncate(read);
-            sink.write(Bytes::from(chunk)).await.map_err(refused)?;
+            sink.write(Bytes::from(std::mem::take(&mut chunk))).await.map_err(refused)?;
         }
         sink.finish().await.map_err(refused)?;
         self.accepted(&uid, upload).await

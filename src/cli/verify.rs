@@ -58,7 +58,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         if verified.report["journal_in_use"] == true {
             println!(
-                "The node did not end in order: what a power cut took comes back when it starts."
+                "The node did not end in order: what stands in its journal is whole, and gets its \
+                 place when the node starts."
             );
         }
     }

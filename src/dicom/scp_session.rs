@@ -414,7 +414,9 @@ impl<S: Transport> Session<'_, S> {
             };
             let fate = match begun {
                 Ok(sink) => {
-                    self.link.wire().gather(self.shared.buffers.take());
+                    let mut buffer = self.shared.buffers.take();
+                    buffer.push(sink.head());
+                    self.link.wire().gather(buffer);
                     Fate::Stored(sink)
                 }
                 Err(refusal) => Fate::Refused(refusal),

@@ -66,6 +66,12 @@ pub trait InstanceSink: Send {
     /// this; the store's sink has to keep to it.
     fn expect_study(&mut self, _study: &StudyUid) {}
 
+    /// Bytes that the first chunk has to begin with, before those of the data set: what is kept
+    /// stands in one piece of memory then.
+    fn head(&self) -> &[u8] {
+        &[]
+    }
+
     /// Takes the next bytes, in order. The sender waits while this does.
     async fn write(&mut self, chunk: Bytes) -> Result<(), Refusal>;
 

@@ -54,38 +54,9 @@ pub fn comparable(one: &str, other: &str) -> bool {
     one.starts_with(BLAKE3) == other.starts_with(BLAKE3)
 }
 
-/// How a preamble begins that says what its data set has to be.
-const SEAL: &str = "PRELIM ";
-
-/// The 128 bytes before a Part 10 file (PS3.10 7.1 leaves them to implementations) that say the
-/// digest of its data set. A file that gets its name before its bytes are safe has it: after a
-/// crash, without a receipt, it shows whether it is whole.
-pub fn preamble(digest: &str) -> [u8; 128] {
-    let mut preamble = [0; 128];
-    let text = [SEAL, digest].concat();
-    if text.len() <= preamble.len() {
-        preamble[..text.len()].copy_from_slice(text.as_bytes());
-    }
-    preamble
-}
-
-/// The digest that a preamble says, where it says one.
-pub fn of_preamble(preamble: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(preamble).ok()?;
-    text.strip_prefix(SEAL).map(|digest| digest.trim_end_matches('\0'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_preamble_says_a_digest_or_nothing() {
-        let digest = Hasher::new().finish();
-        assert_eq!(of_preamble(&preamble(&digest)), Some(digest.as_str()));
-        assert_eq!(of_preamble(&[0; 128]), None);
-        assert_eq!(of_preamble(&[0xFF; 128]), None);
-    }
 
     #[test]
     fn a_digest_says_its_kind_and_an_old_one_can_be_checked() {

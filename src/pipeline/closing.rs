@@ -209,7 +209,9 @@ async fn unmet(
         return Ok(unmet.clone());
     }
     let mut objects = HashMap::new();
-    for row in kit.store.instances(&open.study_uid)? {
+    let rows = kit.store.instances(&open.study_uid)?;
+    kit.store.filed(&open.study_uid).await?;
+    for row in rows {
         let receipt = row.receipt;
         if receipt.unreadable.is_none() {
             let sop_instance_uid = receipt.sop_instance_uid;

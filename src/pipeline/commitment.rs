@@ -1,7 +1,5 @@
 //! Storage commitment: what is kept for good, and the report of it on an association of our own.
 
-use std::time::Duration;
-
 use jiff::SignedDuration;
 
 use crate::deliver::backoff::Schedule;
@@ -15,7 +13,6 @@ use crate::domain::uid::TransactionUid;
 use crate::pipeline::job::StepError;
 use crate::pipeline::way::Kit;
 use crate::store::CommitmentRow;
-use crate::store::InstanceRow;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::event::Event;
@@ -33,7 +30,6 @@ pub fn schedule(config: &Config) -> Schedule {
 /// Blocking: reads as many rows and file sizes as instances were asked for.
 pub fn outcome(store: &Store, row: &CommitmentRow) -> Result<Outcome, StoreError> {
     let (mut committed, mut failed) = (Vec::new(), Vec::new());
-    let mut patience = PATIENCE;
     for reference in &row.references {
         let (class, instance) = reference;
         let reason = match store.instance(instance)? {
@@ -42,9 +38,7 @@ pub fn outcome(store: &Store, row: &CommitmentRow) -> Result<Outcome, StoreError
             Some(found) if found.receipt.sop_class_uid != *class => {
                 Some(FailureReason::ClassInstanceConflict)
             }
-            Some(found) if !is_there(store, &found, &mut patience) => {
-                Some(FailureReason::ProcessingFailure)
-            }
+            Some(found) if !store.is_kept(&found) => Some(FailureReason::ProcessingFailure),
             Some(_) => None,
         };
         match reason {
@@ -53,20 +47,6 @@ pub fn outcome(store: &Store, row: &CommitmentRow) -> Result<Outcome, StoreError
         }
     }
     Ok(Outcome { transaction_uid: row.transaction_uid.clone(), committed, failed })
-}
-
-/// How long one look-up waits in all for files that are still being written.
-const PATIENCE: u32 = 40;
-
-/// The receipt of a small instance is synced together with its bytes; its own file follows within
-/// milliseconds.
-fn is_there(store: &Store, row: &InstanceRow, patience: &mut u32) -> bool {
-    while !store.is_kept(row) {
-        let Some(less) = patience.checked_sub(1) else { return false };
-        *patience = less;
-        std::thread::sleep(Duration::from_millis(25));
-    }
-    true
 }
 
 /// [`outcome`], where blocking is allowed.

@@ -154,6 +154,7 @@ const NOT_PARSED: &str = "its data set is broken";
 /// parsed is a note, not the end.
 async fn inspect(way: &Way<'_>) -> Result<Study, StepError> {
     let instances = way.kit.store.instances(way.study_uid).map_err(StepError::passing)?;
+    way.kit.store.filed(way.study_uid).await.map_err(StepError::passing)?;
     // What the receiver marked is kept as it came; no parser sees it.
     let (marked, instances): (Vec<_>, Vec<_>) = instances
         .into_iter()

@@ -23,6 +23,7 @@ use crate::store::key;
 use crate::store::ledger;
 use crate::store::ledger::Found;
 use crate::store::ledger::Start;
+use crate::store::objects;
 use crate::store::open;
 use crate::store::packed;
 use crate::store::part10;
@@ -124,6 +125,8 @@ pub struct Check<'a> {
     pub mode: VerifyMode,
     /// Files that were written since are on their way.
     pub until: Option<Timestamp>,
+    /// Objects whose bytes stand in the journal: the next start makes their files.
+    pub in_journal: &'a HashSet<String>,
     pub progress: &'a mut dyn FnMut(Progress),
 }
 
@@ -146,6 +149,9 @@ impl Check<'_> {
             self.results(source, study)?;
         }
         for row in source.read(|view| view.scan::<DeferredRow>(key::DEFERRED))? {
+            if let Source::Node(shared) = source {
+                shared.objects.file(&row.receipt.object)?;
+            }
             self.receipt(&row.receipt, total);
         }
         self.strays(source)?;
@@ -168,7 +174,11 @@ impl Check<'_> {
         receipts: Option<&Receipts>,
         total: u64,
     ) -> Result<(), StoreError> {
-        for row in source.read(|view| view.instances(study))? {
+        let rows = source.read(|view| view.instances(study))?;
+        if let Source::Node(shared) = source {
+            shared.objects.file_below(&objects::folder_of(study))?;
+        }
+        for row in rows {
             let sop = &row.receipt.sop_instance_uid;
             if let Some(receipts) = receipts
                 && row.order >> 20 <= receipts.last
@@ -187,6 +197,9 @@ impl Check<'_> {
         self.report.receipts += 1;
         let (step, done) = ("looking for each instance", self.report.receipts);
         (self.progress)(Progress { step: step.into(), done, total: Some(total.max(done)) });
+        if self.in_journal.contains(&receipt.object) {
+            return;
+        }
         let path = self.data.join(&receipt.object);
         let object = receipt.object.clone();
         let Ok(meta) = fs::metadata(&path) else {

@@ -52,10 +52,9 @@ use crate::store::remake::Making;
 use crate::store::rows::DeferredRow;
 use crate::store::rows::OpenRevision;
 use crate::store::rows::StudyRow;
-use crate::store::settle::Progress;
-use crate::store::settle::Unsettled;
 use crate::store::txn::Changes;
 use crate::store::txn::Txn;
+use crate::store::unfiled::Kept;
 use crate::store::view::View;
 use crate::store::view::guarded;
 
@@ -90,21 +89,13 @@ pub enum Stored {
 #[derive(Debug)]
 pub enum Request {
     Events(Vec<Event>),
-    Instance(Box<Receipt>, Option<Small>),
+    /// With its Part 10 bytes when they are made durable together with the receipt: then the
+    /// committer names the object.
+    Instance(Box<Receipt>, Option<Bytes>),
     /// What became of an instance that was taken while the index was being made.
     Decide(Box<DeferredRow>),
     /// Everything before it is on the disk when it is answered.
     Sync,
-}
-
-/// The Part 10 bytes of an instance that are made durable together with its receipt.
-#[derive(Debug)]
-pub struct Small {
-    /// Preamble and file meta information.
-    pub head: Vec<u8>,
-    pub data: Bytes,
-    /// Of the writing of its own file.
-    pub progress: Arc<Progress>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -291,9 +282,7 @@ pub fn waiting(
 ) -> Result<Waiting, StoreError> {
     let size_bytes = match &request {
         Request::Events(events) => serde_json::to_vec(events).map_err(StoreError::index)?.len(),
-        Request::Instance(_, small) => {
-            1024 + small.as_ref().map_or(0, |small| small.head.len() + small.data.len())
-        }
+        Request::Instance(_, small) => 1024 + small.as_ref().map_or(0, Bytes::len),
         Request::Decide(_) => 1024,
         Request::Sync => 0,
     };
@@ -357,7 +346,7 @@ impl Committer {
                 requests.push(next.request);
                 acks.push(next.ack);
             }
-            let answers = self.commit(&requests);
+            let answers = self.commit(&mut requests);
             if let Some(file) = self.journal.as_ref().and_then(Journal::unsynced) {
                 // One that waits already syncs the same file, after this write.
                 let _ = relaxed.try_send(file);
@@ -377,8 +366,48 @@ impl Committer {
         }
     }
 
-    /// Commits a group: all of it or nothing, but for what needs an index that is not there.
-    pub fn commit(&mut self, requests: &[Request]) -> Vec<Result<Answer, StoreError>> {
+    /// Commits a group: all of it or nothing, but for what needs an index that is not there, and
+    /// instances for which there is no space or name.
+    pub fn commit(&mut self, requests: &mut [Request]) -> Vec<Result<Answer, StoreError>> {
+        let unnamed = self.name(requests);
+        let mut answers = self.commit_named(requests);
+        for (place, error) in unnamed {
+            answers[place] = Err(error);
+        }
+        let objects = &self.shared.objects;
+        for request in requests {
+            if let Request::Instance(receipt, _) = request {
+                objects.has_arrived(&receipt.object);
+            }
+        }
+        answers
+    }
+
+    /// Gives each small instance a name. Those that find none ask for nothing any more.
+    fn name(&self, requests: &mut [Request]) -> Vec<(usize, StoreError)> {
+        let objects = &self.shared.objects;
+        let mut space = None;
+        let mut unnamed = Vec::new();
+        for (place, request) in requests.iter_mut().enumerate() {
+            let Request::Instance(receipt, Some(_)) = request else { continue };
+            let kept = self.shared.config.free_bytes_min;
+            let named = space.get_or_insert_with(|| objects.check_space(kept)).clone();
+            let named = named.and_then(|()| {
+                let Receipt { study_uid, series_uid, sop_instance_uid, .. } = &**receipt;
+                objects.reserve(study_uid, series_uid, sop_instance_uid)
+            });
+            match named {
+                Ok(object) => receipt.object = object,
+                Err(error) => {
+                    unnamed.push((place, error));
+                    *request = Request::Sync;
+                }
+            }
+        }
+        unnamed
+    }
+
+    fn commit_named(&mut self, requests: &[Request]) -> Vec<Result<Answer, StoreError>> {
         let outcome = self.take_over().and_then(|()| match self.shared.making() {
             Some(_) => self.defer(requests),
             None => match self.try_commit(requests) {
@@ -428,7 +457,7 @@ impl Committer {
             self.repair()?;
         }
         let number = self.ledger.next_number();
-        let Prepared { commits, answers, changes, losers, mut strays } =
+        let Prepared { commits, answers, changes, losers, strays } =
             self.shared.read(|view| prepare(view, &self.shared, number, requests))?;
         if !commits.is_empty() {
             let body = Body { at: self.shared.clock.now(), commits };
@@ -446,12 +475,6 @@ impl Committer {
             journal.sync().map_err(unsettled)?;
         }
         let objects = &self.shared.objects;
-        for request in requests {
-            if let Request::Instance(receipt, _) = request {
-                objects.has_arrived(&receipt.object);
-                strays.retain(|stray| *stray != receipt.object);
-            }
-        }
         losers.iter().for_each(|file| objects.discard(file));
         if !strays.is_empty() {
             objects.discard_strays(strays, |_| {});
@@ -472,27 +495,36 @@ impl Committer {
         let Some(journal) = &mut self.journal else { return self.ledger.append(payload) };
         let kept = || {
             requests.iter().filter_map(|request| match request {
-                Request::Instance(receipt, Some(small)) if !losers.contains(&receipt.object) => {
-                    Some((&receipt.object, small))
+                Request::Instance(receipt, Some(part10)) if !losers.contains(&receipt.object) => {
+                    Some((&receipt.object, part10))
                 }
                 Request::Instance(..) | Request::Events(_) | Request::Decide(_) | Request::Sync => {
                     None
                 }
             })
         };
-        let objects: Vec<Object<'_>> = kept()
-            .map(|(path, small)| Object { path, head: &small.head, data: &small.data })
-            .collect();
+        let objects: Vec<Object<'_>> =
+            kept().map(|(path, data)| Object { path, head: &[], data }).collect();
+        if !objects.is_empty() {
+            journal.make_room()?;
+        }
         self.ledger.next_file()?;
         let before = self.ledger.end();
         let after = self.ledger.write(payload)?;
-        if let Err(error) = journal.append(&before, &after, payload, &objects, self.ledger.file()) {
-            return Err(self.ledger.undo(before, error));
+        let placed = match journal.append(&before, &after, payload, &objects, self.ledger.file()) {
+            Ok(placed) => placed,
+            Err(error) => return Err(self.ledger.undo(before, error)),
+        };
+        let mut names = Vec::new();
+        for ((object, part10), at) in kept().zip(placed.at) {
+            let name: Arc<str> = object.as_str().into();
+            let journal = Arc::clone(&placed.file);
+            let memory = Some(part10.clone());
+            let kept = Kept { journal, at, bytes: part10.len(), memory };
+            self.shared.objects.unfiled.add(Arc::clone(&name), kept);
+            names.push(name);
         }
-        journal.settle_later(kept().map(|(object, small)| Unsettled {
-            object: object.clone(),
-            progress: Arc::clone(&small.progress),
-        }));
+        journal.settle_later(names);
         Ok(after)
     }
 
@@ -556,11 +588,6 @@ impl Committer {
         let is_instance = |request: &Request| matches!(request, Request::Instance(..));
         if let Some(journal) = self.journal.as_mut().filter(|_| !requests.iter().all(is_instance)) {
             journal.sync().map_err(unsettled)?;
-        }
-        for request in requests {
-            if let Request::Instance(receipt, _) = request {
-                self.shared.objects.has_arrived(&receipt.object);
-            }
         }
         Ok(answers)
     }
@@ -841,7 +868,7 @@ fn add_instance(
             from: receipt.from.clone(),
             at: receipt.received_at,
         };
-        let lost = || !shared.data.join(&first.object).is_file();
+        let lost = || !shared.objects.is_there(&first.object);
         if !same_place && lost() {
             // The file of the first is gone: this one takes its place.
             add(txn, stored)?;
@@ -872,7 +899,8 @@ fn is_same(shared: &Shared, known: &Receipt, new: &Receipt) -> bool {
     }
     // Received by a version of this program with another kind of digest.
     let path = shared.data.join(&known.object);
-    part10::data_set_digest(&path, &new.digest).is_ok_and(|digest| digest == new.digest)
+    shared.objects.file(&known.object).is_ok()
+        && part10::data_set_digest(&path, &new.digest).is_ok_and(|digest| digest == new.digest)
 }
 
 #[cfg(test)]

@@ -22,7 +22,8 @@ pub enum Durability {
 pub struct Config {
     pub durability: Durability,
     /// Size of a file of the journal, through which small instances and all events become durable
-    /// by one sync. Up to eight are used in turn.
+    /// by one sync; their files are made in the background. Up to 32 are used in turn, fewer
+    /// where space is short.
     pub journal_segment_bytes: u64,
     /// Free space in the data folder below which no instance is taken (status A700). What is
     /// kept free lets the ledger, the index and the results of accepted studies be written.

@@ -155,7 +155,8 @@ pub struct VerifyReport {
     pub artefacts: u64,
     pub deliveries: u64,
     pub jobs: u64,
-    /// The node did not end in order: what a power cut took comes back with the next start.
+    /// The node did not end in order: what stands in its journal is no gap, and gets its place
+    /// with the next start.
     pub journal_in_use: bool,
     pub gaps: Vec<Gap>,
     /// All, also those that are not listed.

@@ -2,10 +2,10 @@
 //!
 //! A small instance costs two syncs of its own when its file is made durable by itself, and its
 //! receipt a third. Here the record of the ledger and the Part 10 bytes of the instances it speaks
-//! of are one write, aligned and synced, into a file that was there before. The ledger and the
-//! objects are written at the same time, without a sync; `settle` syncs them later, and then the
-//! journal file is used again. After a power cut [`recover`](crate::store::recover) gives the
-//! ledger and the objects what they lost.
+//! of are one write, aligned and synced, into a file that was there before. The ledger is written at
+//! the same time, without a sync; `settle` makes the files of the objects in the background and
+//! syncs them with the ledger, and then the journal file is used again. After a kill or a power cut
+//! [`recover`](crate::store::recover) gives the ledger and the objects what they lack.
 //!
 //! ```text
 //! <number>.jnl = head, records, each padded to 4096 bytes
@@ -39,7 +39,6 @@ use crate::store::ledger::Fault;
 use crate::store::ledger::Hash;
 use crate::store::ledger::Position;
 use crate::store::settle::Settler;
-use crate::store::settle::Unsettled;
 
 const MAGIC: &[u8; 8] = b"PRJRNL01";
 const MARK: [u8; 4] = [0xA7, b'J', b'R', b'N'];
@@ -48,7 +47,9 @@ const HEAD: usize = 84;
 const RECORD_HEAD: usize = 64;
 const OBJECT_HEAD: usize = 16;
 /// Files that are used in turn. When all wait to be settled, commits wait too.
-const SEGMENTS_MAX: u64 = 8;
+pub const SEGMENTS_MAX: u64 = 32;
+/// The largest Part 10 bytes of an instance that finds a place.
+pub const OBJECT_BYTES_MAX: usize = 1 << 20;
 /// Pieces of memory that Linux writes by one call (IOV_MAX).
 const PARTS_MAX: usize = 1024;
 
@@ -57,9 +58,9 @@ const PARTS_MAX: usize = 1024;
 pub struct Object<'a> {
     /// Relative to the data folder.
     pub path: &'a str,
-    /// Preamble with file meta information.
+    /// Bytes that come before `data`: none, but in journals of earlier versions.
     pub head: &'a [u8],
-    /// The data set. Aligned to [`BLOCK`] it is written as it is, else copied.
+    /// Aligned to [`BLOCK`] they are written as they are, else copied.
     pub data: &'a [u8],
 }
 
@@ -76,6 +77,7 @@ pub enum Sync {
 pub struct Journal {
     folder: PathBuf,
     segment_bytes: u64,
+    segments_max: u64,
     sync: Sync,
     active: Option<Active>,
     /// Files that there are, numbered from 1.
@@ -92,7 +94,15 @@ struct Active {
     /// Where the next record begins.
     at: u64,
     unsynced: bool,
-    unsettled: Vec<Unsettled>,
+    /// Objects whose files have to be synced before this one is used again.
+    unsettled: Vec<Arc<str>>,
+}
+
+/// Where the data of the objects of a record stand.
+pub struct Placed {
+    pub file: Arc<File>,
+    /// For each object.
+    pub at: Vec<u64>,
 }
 
 impl Journal {
@@ -100,6 +110,7 @@ impl Journal {
     pub fn open(
         folder: &Path,
         segment_bytes: u64,
+        segments_max: u64,
         sync: Sync,
         settler: Settler,
     ) -> Result<Journal, StoreError> {
@@ -108,7 +119,7 @@ impl Journal {
             let path = segment_path(folder, number);
             let length = fs::metadata(&path).doing("reading", &path)?.len();
             // Another size was configured before, or the disk was full when it was made.
-            if length == segment_bytes && number == made + 1 && made < SEGMENTS_MAX {
+            if length == segment_bytes && number == made + 1 && made < segments_max {
                 settler.give_back(number);
                 made = number;
             } else {
@@ -123,6 +134,7 @@ impl Journal {
         Ok(Journal {
             folder: folder.to_owned(),
             segment_bytes,
+            segments_max,
             sync,
             active: None,
             made,
@@ -135,7 +147,7 @@ impl Journal {
 
     /// The largest instance that finds a place.
     pub fn object_bytes_max(segment_bytes: u64) -> u64 {
-        (segment_bytes / 8).min(1 << 20)
+        (segment_bytes / 8).min(OBJECT_BYTES_MAX as u64)
     }
 
     /// Makes one record of the ledger durable, with the objects whose receipts it holds.
@@ -152,7 +164,7 @@ impl Journal {
         payload: &[u8],
         objects: &[Object<'_>],
         ledger: &Arc<File>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Placed, StoreError> {
         let heads = objects.iter().map(|o| OBJECT_HEAD + o.path.len() + o.head.len());
         let length = RECORD_HEAD + payload.len() + heads.sum::<usize>();
         let data = objects.iter().map(|object| object.data.len().next_multiple_of(BLOCK));
@@ -179,7 +191,15 @@ impl Journal {
         self.staging.put_record(mark, length, after, payload, objects);
         let path = segment_path(&self.folder, number);
         let written = self.write(&file, begun_at, objects);
-        at += (mark as u64) + padded;
+        at += mark as u64;
+        let mut data_at = at + length.next_multiple_of(BLOCK) as u64;
+        let places = objects.iter().map(|object| {
+            let place = data_at;
+            data_at += object.data.len().next_multiple_of(BLOCK) as u64;
+            place
+        });
+        let placed = Placed { file: Arc::clone(&file), at: places.collect() };
+        at += padded;
         let active = self.active.get_or_insert(Active {
             number,
             file,
@@ -197,7 +217,7 @@ impl Journal {
         }
         active.unsynced = self.sync == Sync::Later;
         active.at = at;
-        Ok(())
+        Ok(placed)
     }
 
     /// Writes what is staged, with the data that stands aligned in memory already in its places.
@@ -219,11 +239,17 @@ impl Journal {
         write_all_vectored(file, &mut parts, at)
     }
 
-    /// Notes what has to be synced before the file with the last record is used again.
-    pub fn settle_later(&mut self, objects: impl Iterator<Item = Unsettled>) {
+    /// Waits until there is room for more objects that have no file of their own.
+    pub fn make_room(&self) -> Result<(), StoreError> {
+        self.settler.make_room()
+    }
+
+    /// Has files made of these objects of the last record.
+    pub fn settle_later(&mut self, objects: Vec<Arc<str>>) {
         if let Some(active) = &mut self.active {
-            active.unsettled.extend(objects);
+            active.unsettled.extend(objects.iter().cloned());
         }
+        self.settler.file(objects);
     }
 
     /// After this everything appended is on the disk, also with [`Sync::Later`].
@@ -252,7 +278,7 @@ impl Journal {
 
     /// A file to write to: one that is settled, else a new one, else the next that gets settled.
     fn take_segment(&mut self) -> Result<(u64, Arc<File>), StoreError> {
-        let number = match self.settler.take(self.made >= SEGMENTS_MAX)? {
+        let number = match self.settler.take(self.made >= self.segments_max)? {
             Some(number) => number,
             None => match make_segment(&self.folder, self.made + 1, self.segment_bytes) {
                 Ok(()) => {
@@ -285,7 +311,12 @@ fn whole_blocks(data: &[u8]) -> usize {
     }
 }
 
-fn write_all_vectored(file: &File, mut parts: &mut [IoSlice<'_>], mut at: u64) -> io::Result<()> {
+/// - `parts`: of lengths that the file can take where they are.
+pub fn write_all_vectored(
+    file: &File,
+    mut parts: &mut [IoSlice<'_>],
+    mut at: u64,
+) -> io::Result<()> {
     IoSlice::advance_slices(&mut parts, 0);
     while !parts.is_empty() {
         let few = parts.len().min(PARTS_MAX);

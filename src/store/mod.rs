@@ -36,6 +36,7 @@ mod services;
 mod settle;
 mod sweep;
 mod txn;
+mod unfiled;
 mod verify;
 mod view;
 
@@ -98,26 +99,11 @@ use crate::domain::uid::StudyUid;
 use crate::domain::uid::TransactionUid;
 use crate::store::commit::Answer;
 use crate::store::commit::Handle;
-use crate::store::commit::Pending;
 use crate::store::commit::Request;
 use crate::store::commit::Shared;
-use crate::store::commit::Small;
 use crate::store::event::Event;
 use crate::store::event::Receipt;
 use crate::store::view::View;
-
-/// A small instance whose commit is on its way.
-pub struct SmallCommit {
-    pending: Pending,
-}
-
-impl SmallCommit {
-    /// As [`Store::commit_instance`]. After an error nothing of the instance is left, unless it
-    /// may hold.
-    pub async fn stored(self) -> Result<Stored, StoreError> {
-        stored(self.pending.answer().await?)
-    }
-}
 
 fn stored(answer: Answer) -> Result<Stored, StoreError> {
     match answer {
@@ -183,42 +169,47 @@ impl Store {
         }
     }
 
-    /// Part 10 bytes up to which an instance is small, see [`Store::begin_small`].
+    /// Part 10 bytes up to which an instance is small, see [`Store::commit_small`].
     pub fn small_bytes_max(&self) -> u64 {
         self.shared.small_bytes_max.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Takes a small instance: its bytes and its receipt become durable by one sync. Blocking; when
-    /// it returns, its file is written too, and [`SmallCommit::stored`] tells what became of it.
+    /// Takes a small instance: its bytes and its receipt become durable by one sync. Its file is
+    /// made soon after, see [`Store::filed`]. Else as [`Store::commit_instance`]; after an error
+    /// nothing of it is left, unless it may hold.
     ///
     /// - `receipt`: `object` is set here.
-    /// - `head`: preamble and file meta information; `data`: the data set.
+    /// - `part10`: preamble, file meta information and data set. Aligned it is not copied.
     ///
     /// # Errors
-    /// As [`Store::begin_object`]. Nothing of it is left.
-    pub fn begin_small(
+    /// [`StoreError::Space`] below the low-water mark.
+    pub async fn commit_small(
         &self,
-        mut receipt: Receipt,
-        head: Vec<u8>,
-        data: Bytes,
-    ) -> Result<SmallCommit, StoreError> {
-        let place = self.shared.objects.take_place(
-            &receipt.study_uid,
-            &receipt.series_uid,
-            &receipt.sop_instance_uid,
-            self.shared.config.free_bytes_min,
-        )?;
-        receipt.object.clone_from(&place.object);
-        let object = place.object.clone();
-        let small = Small { head: head.clone(), data: data.clone(), progress: place.progress() };
-        // While the committer syncs the journal, the file is written beside.
-        let request = Request::Instance(Box::new(receipt), Some(small));
-        let begun = self.handle.begin(request);
-        let pending = begun.inspect_err(|_| self.shared.objects.discard(&object))?;
-        if let Err(error) = place.write([&head, &data]) {
-            tracing::error!(%error, "an object is in the journal only: its file is written later");
+        receipt: Receipt,
+        part10: Bytes,
+    ) -> Result<Stored, StoreError> {
+        stored(self.handle.ask(Request::Instance(Box::new(receipt), Some(part10))).await?)
+    }
+
+    /// After this every instance of a study has its file that was stored before. Instances get
+    /// them soon after they are acknowledged: ask for it between rows and files.
+    pub async fn filed(&self, study: &StudyUid) -> Result<(), StoreError> {
+        if self.shared.objects.unfiled.below(&objects::folder_of(study)).is_empty() {
+            return Ok(());
         }
-        Ok(SmallCommit { pending })
+        let (store, study) = (self.clone(), study.clone());
+        let filed = tokio::task::spawn_blocking(move || store.file(&study));
+        filed.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Instances that stand in the journal and have no file of their own yet.
+    pub fn unfiled(&self) -> usize {
+        self.shared.objects.unfiled.len()
+    }
+
+    /// [`Store::filed`], blocking.
+    pub fn file(&self, study: &StudyUid) -> Result<(), StoreError> {
+        self.shared.objects.file_below(&objects::folder_of(study))
     }
 
     pub fn data(&self) -> &Path {
@@ -344,8 +335,10 @@ impl Store {
 
     /// Whether an instance is here for good: its receipt, and its file as long as that says.
     pub fn is_kept(&self, row: &InstanceRow) -> bool {
-        let file = std::fs::metadata(self.data().join(&row.receipt.object));
-        file.is_ok_and(|file| file.is_file() && file.len() == row.receipt.size_bytes)
+        let object = &row.receipt.object;
+        let file = || std::fs::metadata(self.data().join(object));
+        self.shared.objects.unfiled.holds(object)
+            || file().is_ok_and(|file| file.is_file() && file.len() == row.receipt.size_bytes)
     }
 
     /// Takes the next job that is due: lower priority number first, then the older one. It is

@@ -8,9 +8,12 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fs;
 use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
+use std::io::IoSlice;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,13 +26,16 @@ use std::sync::atomic::Ordering;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::domain::aligned::BLOCK;
+use crate::domain::aligned::Pool;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::folder;
-use crate::store::settle::Progress;
+use crate::store::journal;
+use crate::store::unfiled::Unfiled;
 
 /// Versions of one instance that find a place beside each other.
 const VERSIONS_MAX: u32 = 100;
@@ -39,6 +45,8 @@ const SYNCED_MAX: usize = 10_000;
 const UNREMOVED_MAX: usize = 10_000;
 /// Bytes of one instance after which free space is looked at again.
 const SPACE_STEP: u64 = 16 << 20;
+/// Size from which a file is written past the page cache, which would copy it once more.
+const DIRECT_BYTES_MIN: usize = 64 << 10;
 
 #[derive(Debug)]
 pub struct Objects {
@@ -49,6 +57,9 @@ pub struct Objects {
     /// Folders that are there; the journal stands for their names until they are synced.
     made: Mutex<HashSet<PathBuf>>,
     names: Mutex<Names>,
+    /// Objects that have a receipt and no file yet.
+    pub unfiled: Unfiled,
+    buffers: Arc<Pool>,
 }
 
 /// Files with a fate of their own, relative to the data folder. Under one lock, so that no file is
@@ -77,6 +88,8 @@ impl Objects {
             synced: Mutex::default(),
             made: Mutex::default(),
             names: Mutex::default(),
+            unfiled: Unfiled::default(),
+            buffers: Pool::new(journal::OBJECT_BYTES_MAX, 2),
         })
     }
 
@@ -105,8 +118,9 @@ impl Objects {
         Ok(IncomingObject { objects, file, path, name, size_bytes: 0, synced, free_bytes_min })
     }
 
-    fn check_space(&self, kept: u64) -> Result<(), StoreError> {
-        let free = folder::free_bytes(&self.data)?;
+    /// Whether there is space left after what is taken already has its files.
+    pub fn check_space(&self, kept: u64) -> Result<(), StoreError> {
+        let free = folder::free_bytes(&self.data)?.saturating_sub(self.unfiled.bytes());
         if free < kept {
             return Err(StoreError::Space { free, kept });
         }
@@ -140,13 +154,12 @@ impl Objects {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Makes the folder of a series without a sync.
-    fn make_unsynced(&self, parts: &[&str]) -> Result<PathBuf, StoreError> {
-        let mut path = self.data.clone();
-        path.extend(parts);
+    /// Makes a folder below the data folder, and those above it, without a sync.
+    fn make_unsynced(&self, folder: &str) -> Result<(), StoreError> {
+        let path = self.data.join(folder);
         let lock = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if lock().contains(&path) {
-            return Ok(path);
+            return Ok(());
         }
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&path).doing("making the folder", &path)?;
@@ -154,41 +167,72 @@ impl Objects {
         if made.len() >= SYNCED_MAX {
             made.clear();
         }
-        made.insert(path.clone());
-        Ok(path)
+        made.insert(path);
+        Ok(())
     }
 
-    /// Makes an empty file at the place of an instance whose bytes the journal stands for. A place
-    /// that is taken stays as it is; this one becomes `<sop>.v2.dcm`.
-    pub fn take_place(
+    /// A name that no object has, for an instance that gets its file later. A name that is taken
+    /// stays as it is; this one becomes `<sop>.v2.dcm`.
+    pub fn reserve(
         &self,
         study: &StudyUid,
         series: &SeriesUid,
         sop: &SopInstanceUid,
-        free_bytes_min: u64,
-    ) -> Result<PlacedObject, StoreError> {
-        self.check_space(free_bytes_min)?;
-        let prefix = prefix(study);
-        let parts = [folder::OBJECTS, &prefix, study.as_str(), series.as_str()];
-        let mut folder = self.make_unsynced(&parts)?;
-        let mut remade = false;
-        let mut version = 1;
-        while version <= VERSIONS_MAX {
-            let name = version_name(sop, version);
-            let to = folder.join(&name);
-            let object = format!("{}/{name}", parts.join("/"));
-            match self.claim(&object, || folder::create_new(&to)) {
-                Ok(file) => return Ok(PlacedObject { object, file, progress: Arc::default() }),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => version += 1,
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !remade => {
-                    self.forget_folders();
-                    folder = self.make_unsynced(&parts)?;
-                    remade = true;
-                }
-                Err(error) => return Err(StoreError::io("placing", &to, error)),
+    ) -> Result<String, StoreError> {
+        let folder = format!("{}/{series}", folder_of(study));
+        for version in 1..=VERSIONS_MAX {
+            let object = format!("{folder}/{}", version_name(sop, version));
+            let path = self.data.join(&object);
+            let is_free = || match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+                Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            };
+            match self.claim(&object, is_free) {
+                Ok(()) => return Ok(object),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(StoreError::io("looking for", &path, error)),
             }
         }
         Err(StoreError::TooManyVersions { times: VERSIONS_MAX })
+    }
+
+    /// Makes the file of an object that has none yet, without a sync. Blocking.
+    pub fn file(&self, object: &str) -> Result<(), StoreError> {
+        self.unfiled.file(object, |kept| {
+            let path = self.data.join(object);
+            let bytes = kept.read(&self.buffers).doing("reading from the journal for", &path)?;
+            self.write_object(object, &bytes)
+        })
+    }
+
+    /// The same for every object in a folder.
+    pub fn file_below(&self, folder: &str) -> Result<(), StoreError> {
+        self.unfiled.below(folder).iter().try_for_each(|object| self.file(object))
+    }
+
+    /// Whether it has a file, or will have one.
+    pub fn is_there(&self, object: &str) -> bool {
+        let comes = self.is_on_its_way(object) || self.unfiled.holds(object);
+        comes || self.data.join(object).is_file()
+    }
+
+    /// Writes a whole object without a sync. The journal stands for it: what an earlier try left
+    /// is overwritten.
+    fn write_object(&self, object: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.data.join(object);
+        let (folder, _) = object.rsplit_once('/').unwrap_or(("", object));
+        self.make_unsynced(folder)?;
+        let written = match write_file(&path, bytes) {
+            // Somebody removed a folder that was there: make it again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.forget_folders();
+                self.make_unsynced(folder)?;
+                write_file(&path, bytes)
+            }
+            written => written,
+        };
+        written.doing("writing", &path)
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {
@@ -199,7 +243,7 @@ impl Objects {
     fn claim<T>(&self, object: &str, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         {
             let mut names = self.names();
-            let taken = names.unremoved.contains_key(object);
+            let taken = names.unremoved.contains_key(object) || self.unfiled.holds(object);
             if taken || !names.on_their_way.insert(object.to_owned()) {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
@@ -281,6 +325,7 @@ impl Objects {
     }
 
     fn remove(&self, file: &str) -> bool {
+        self.unfiled.forget(file);
         let removed = match fs::remove_file(self.data.join(file)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -322,24 +367,17 @@ impl Objects {
         folder::sync_folder(&path).doing("syncing", &path)
     }
 
-    /// Gives an object the bytes that the journal has of it, synced. Whether it had others.
+    /// Gives an object the bytes that the journal has of it, without a sync. Whether it had others.
     pub fn restore(&self, object: &str, bytes: &[u8]) -> Result<bool, StoreError> {
         let path = self.data.join(object);
-        let (folder, _) = object.rsplit_once('/').unwrap_or(("", object));
-        let found = match fs::read(&path) {
-            Ok(found) => Some(found),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        match fs::read(&path) {
+            Ok(found) if found == bytes => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(StoreError::io("reading", &path, error)),
-        };
-        let same = found.as_deref() == Some(bytes);
-        if same {
-            File::open(&path).and_then(|file| file.sync_data()).doing("syncing", &path)?;
-        } else {
-            self.make_folders(&folder.split('/').collect::<Vec<_>>())?;
-            folder::write_whole(&path, bytes).doing("writing", &path)?;
         }
-        self.sync_names(folder)?;
-        Ok(!same)
+        self.write_object(object, bytes)?;
+        Ok(true)
     }
 
     pub fn result_path(
@@ -407,37 +445,6 @@ fn version_name(sop: &SopInstanceUid, version: u32) -> String {
     match version {
         1 => format!("{sop}.dcm"),
         n => format!("{sop}.v{n}.dcm"),
-    }
-}
-
-/// The place of a small instance, empty. Dropped unwritten, the journal writes it later.
-#[derive(Debug)]
-pub struct PlacedObject {
-    /// Relative to the data folder.
-    pub object: String,
-    file: File,
-    progress: Arc<Progress>,
-}
-
-impl PlacedObject {
-    /// Known to whoever settles it.
-    pub fn progress(&self) -> Arc<Progress> {
-        Arc::clone(&self.progress)
-    }
-
-    /// Writes the whole of it, without a sync.
-    pub fn write(mut self, parts: [&[u8]; 2]) -> io::Result<()> {
-        for part in parts {
-            self.file.write_all(part)?;
-        }
-        self.progress.written();
-        Ok(())
-    }
-}
-
-impl Drop for PlacedObject {
-    fn drop(&mut self) {
-        self.progress.failed_unless_written();
     }
 }
 
@@ -532,6 +539,36 @@ impl Drop for IncomingObject {
             self.objects.discard(&self.name);
         }
     }
+}
+
+/// Writes a file of an object, over one that is there.
+fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if bytes.len() >= DIRECT_BYTES_MIN && bytes.as_ptr().align_offset(BLOCK) == 0 {
+        match write_past_the_cache(path, bytes) {
+            // A file system that does not know it, or wants other blocks.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            written => return written,
+        }
+    }
+    open_over(path, 0)?.write_all(bytes)
+}
+
+fn open_over(path: &Path, flags: i32) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(path)
+}
+
+/// Whole blocks are written, so the length is set after it.
+fn write_past_the_cache(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    #[repr(align(4096))]
+    struct Last([u8; BLOCK]);
+    let file = open_over(path, libc::O_DIRECT)?;
+    let (whole, rest) = bytes.split_at(bytes.len() - bytes.len() % BLOCK);
+    let mut last = Last([0; BLOCK]);
+    last.0[..rest.len()].copy_from_slice(rest);
+    let mut parts = [IoSlice::new(whole), IoSlice::new(&last.0)];
+    journal::write_all_vectored(&file, &mut parts, 0)?;
+    file.set_len(bytes.len() as u64)
 }
 
 /// The names that other files of the same instance have when there are any: all lower versions
@@ -660,7 +697,10 @@ mod tests {
     fn what_cannot_be_removed_now_is_removed_later_and_nobody_gets_its_name() {
         let (dir, objects) = objects();
         let (study, series, sop) = uids();
-        let place = || objects.take_place(&study, &series, &sop, 0).unwrap().object.clone();
+        let place = || {
+            let object = objects.begin(0).unwrap();
+            object.place(&study, &series, &sop).unwrap()
+        };
         let object = place();
         let path = dir.path().join(&object);
         let part = objects.begin(0).unwrap();
@@ -693,7 +733,7 @@ mod tests {
     fn a_stray_goes_unless_it_is_on_its_way() {
         let (dir, objects) = objects();
         let (study, series, sop) = uids();
-        let object = objects.take_place(&study, &series, &sop, 0).unwrap().object.clone();
+        let object = objects.begin(0).unwrap().place(&study, &series, &sop).unwrap();
         let stray = || vec![object.clone()];
         assert_eq!(objects.discard_strays(stray(), |_| {}), 0);
         assert!(dir.path().join(&object).is_file());

@@ -226,18 +226,18 @@ pub fn open(
                 let found = || shared.read(|view| has_receipt(view, object));
                 Ok(deferred.contains(object) || found()?)
             };
-            live.restore(&known, &objects)?
+            live.restore(data, &known, &objects)?
         }
         // Nobody knows which of them were removed since: all that were ever taken.
         Some(live) => {
             let taken = live.receipts()?;
-            live.restore(&|object| Ok(taken.contains(object)), &objects)?
+            live.restore(data, &|object| Ok(taken.contains(object)), &objects)?
         }
         None => 0,
     };
     let mut committer = Committer::new(Arc::clone(&shared), opened.ledger);
     let mut enter = |event| {
-        let answers = committer.commit(&[Request::Events(vec![event])]);
+        let answers = committer.commit(&mut [Request::Events(vec![event])]);
         answers.into_iter().try_for_each(|answer| answer.map(drop))
     };
     let salvaged = match &found.salvage {
@@ -296,12 +296,13 @@ fn open_journal(
         true => SMALL_SEGMENT_BYTES.min(config.journal_segment_bytes),
         false => config.journal_segment_bytes,
     };
+    let segments_max = (free / 8 / segment_bytes).clamp(4, journal::SEGMENTS_MAX);
     let sync = match config.durability {
         Durability::Durable => journal::Sync::Now,
         Durability::Relaxed => journal::Sync::Later,
     };
-    let settler = Settler::start(data, &folder, objects).doing("starting to settle", &folder)?;
-    let journal = Journal::open(&folder, segment_bytes, sync, settler)?;
+    let settler = Settler::start(data, objects).doing("starting to settle", &folder)?;
+    let journal = Journal::open(&folder, segment_bytes, segments_max, sync, settler)?;
     Ok((journal, Journal::object_bytes_max(segment_bytes)))
 }
 
@@ -340,7 +341,7 @@ pub fn salvage(shared: &Shared, old: &Path, commit: Enter<'_>) -> Result<u64, St
                 let known = shared.read(|view| view.instance(&receipt.sop_instance_uid))?;
                 let known = known.as_deref();
                 let has = known.is_some_and(|row| row.files().any(|file| file == receipt.object));
-                if has || !shared.data.join(&receipt.object).is_file() {
+                if has || !shared.objects.is_there(&receipt.object) {
                     continue;
                 }
                 commit(match known {

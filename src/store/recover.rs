@@ -24,6 +24,7 @@ use crate::store::ledger::Position;
 use crate::store::ledger::Start;
 use crate::store::ledger::Walked;
 use crate::store::objects::Objects;
+use crate::store::settle;
 
 /// A journal that the node left in use.
 pub struct Live {
@@ -157,6 +158,16 @@ impl Live {
         Ok(appended)
     }
 
+    /// The objects whose bytes its records hold.
+    pub fn objects(&self) -> Result<HashSet<String>, StoreError> {
+        let mut objects = HashSet::new();
+        self.walk(&mut |record| {
+            objects.extend(record.objects.iter().map(|object| object.path.to_owned()));
+            Ok(())
+        })?;
+        Ok(objects)
+    }
+
     /// The objects that its records take in.
     pub fn receipts(&self) -> Result<HashSet<String>, StoreError> {
         let mut objects = HashSet::new();
@@ -178,19 +189,22 @@ impl Live {
     /// - `known`: whether a receipt speaks of this object.
     pub fn restore(
         &self,
+        data: &Path,
         known: &dyn Fn(&str) -> Result<bool, StoreError>,
         objects: &Objects,
     ) -> Result<u64, StoreError> {
-        let mut restored = 0;
+        let (mut restored, mut found) = (0, Vec::new());
         self.walk(&mut |record| {
             for object in &record.objects {
                 if known(object.path)? {
                     let part10 = [object.head, object.data].concat();
                     restored += u64::from(objects.restore(object.path, &part10)?);
+                    found.push(object.path.to_owned());
                 }
             }
             Ok(())
         })?;
+        settle::sync(data, objects, &mut found.iter().map(String::as_str))?;
         journal::at_rest(&self.folder)?;
         Ok(restored)
     }
@@ -222,11 +236,8 @@ mod tests {
         receipt.digest = hash.finish();
         let head = [&[0; 128], HEAD].concat();
         receipt.size_bytes = (head.len() + bytes.len()) as u64;
-        let store = store.clone();
-        let begun = tokio::task::spawn_blocking(move || {
-            store.begin_small(receipt, head, Bytes::from_static(bytes)).unwrap()
-        });
-        begun.await.unwrap().stored().await.unwrap()
+        let part10 = Bytes::from([&head, bytes].concat());
+        store.commit_small(receipt, part10).await.unwrap()
     }
 
     fn copy(from: &Path, to: &Path) {
@@ -317,6 +328,7 @@ mod tests {
             for instance in 1..=4 {
                 store_small(&store, instance, b"pixels").await;
             }
+            store.filed(&testing::study(1)).await.unwrap();
             copy(&data, &live);
             dump(&store)
         };

@@ -324,9 +324,11 @@ pub fn carry_out(
             tracing::info!(study = %study_uid, "something came for it: it stays");
             continue;
         }
-        for file in files.iter().map(|file| shared.data.join(file)) {
-            if !came_back(shared, &file)? {
-                remove_slowly(shared, &file, go_on)?;
+        for file in &files {
+            let path = shared.data.join(file);
+            if !came_back(shared, &path)? {
+                shared.objects.unfiled.forget(file);
+                remove_slowly(shared, &path, go_on)?;
             }
         }
         if results {

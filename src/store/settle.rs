@@ -1,5 +1,6 @@
-//! Settling: objects and ledger, written before without a sync, are synced here, in a thread of
-//! its own; then the journal file that stood for them is free again.
+//! Settling: what the journal holds gets files of its own, in a thread with less priority than
+//! receiving. When every object of a journal file has its own, they are synced with the ledger, and
+//! the journal file that stood for them is free again.
 
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
@@ -12,70 +13,43 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicU8;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::time::Instant;
 
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
-use crate::store::journal;
+use crate::store::folder;
 use crate::store::objects::Objects;
 
-/// Between two looks at a file that is still being written, and two tries on a broken disk.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Between two tries on a broken disk.
 const RETRY: Duration = Duration::from_secs(1);
 /// A commit waits this long for a journal file before it fails.
 const WAIT_MAX: Duration = Duration::from_secs(20);
+/// Objects without a file; with more, commits wait. Their names are held in memory.
+const UNFILED_MAX: usize = 16_384;
+/// Of the thread, so that receiving and answering go first.
+const NICE: i32 = 10;
 
-/// How far the file of an object has come, known to whoever writes it and to whoever settles it.
-#[derive(Debug, Default)]
-pub struct Progress(AtomicU8);
-
-impl Progress {
-    const WRITING: u8 = 0;
-    const WRITTEN: u8 = 1;
-    const FAILED: u8 = 2;
-
-    pub fn written(&self) {
-        self.0.store(Progress::WRITTEN, Ordering::Release);
-    }
-
-    pub fn failed_unless_written(&self) {
-        let (from, to) = (Progress::WRITING, Progress::FAILED);
-        let _ = self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
-    }
-
-    fn is_failed(&self) -> bool {
-        loop {
-            match self.0.load(Ordering::Acquire) {
-                Progress::WRITING => std::thread::sleep(PAUSE),
-                state => return state == Progress::FAILED,
-            }
-        }
-    }
-}
-
-/// An object that is in the journal and not yet synced in its own file.
-#[derive(Debug)]
-pub struct Unsettled {
-    /// Relative to the data folder.
-    pub object: String,
-    pub progress: Arc<Progress>,
-}
-
+/// A journal file in which nothing more is written.
 struct Full {
     segment: u64,
-    unsettled: Vec<Unsettled>,
+    objects: Vec<Arc<str>>,
     ledger: Arc<File>,
+}
+
+/// What is done one after the other.
+enum Step {
+    File(Arc<str>),
+    Free(Full),
 }
 
 #[derive(Default)]
 struct State {
-    full: VecDeque<Full>,
+    steps: VecDeque<Step>,
     /// Numbers of journal files that may be written to.
     free: Vec<u64>,
-    /// One is being settled.
+    /// A step is being done.
     busy: bool,
     stop: bool,
     trouble: Option<StoreError>,
@@ -86,7 +60,6 @@ struct Shared {
     changed: Condvar,
     objects: Arc<Objects>,
     data: PathBuf,
-    journal: PathBuf,
 }
 
 impl Shared {
@@ -102,13 +75,12 @@ pub struct Settler {
 }
 
 impl Settler {
-    pub fn start(data: &Path, journal: &Path, objects: Arc<Objects>) -> io::Result<Settler> {
+    pub fn start(data: &Path, objects: Arc<Objects>) -> io::Result<Settler> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
             objects,
             data: data.to_owned(),
-            journal: journal.to_owned(),
         });
         let worker = Arc::clone(&shared);
         let thread =
@@ -120,9 +92,28 @@ impl Settler {
         self.shared.state().free.push(segment);
     }
 
-    pub fn settle(&self, segment: u64, unsettled: Vec<Unsettled>, ledger: Arc<File>) {
-        self.shared.state().full.push_back(Full { segment, unsettled, ledger });
+    /// Has files made of objects. To be told before the journal file they stand in is full.
+    pub fn file(&self, objects: Vec<Arc<str>>) {
+        self.shared.state().steps.extend(objects.into_iter().map(Step::File));
         self.shared.changed.notify_all();
+    }
+
+    /// Has a journal file settled, so that it is free again.
+    ///
+    /// - `objects`: all that stand in it.
+    pub fn settle(&self, segment: u64, objects: Vec<Arc<str>>, ledger: Arc<File>) {
+        self.shared.state().steps.push_back(Step::Free(Full { segment, objects, ledger }));
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until there is room for more objects without a file.
+    ///
+    /// # Errors
+    /// What keeps their files from being made.
+    pub fn make_room(&self) -> Result<(), StoreError> {
+        let has_room =
+            |_: &mut State| (self.shared.objects.unfiled.len() < UNFILED_MAX).then_some(());
+        self.wait_for(has_room)
     }
 
     /// A journal file that may be written to; `None` when there is none now.
@@ -132,19 +123,23 @@ impl Settler {
     /// # Errors
     /// What keeps them from being settled.
     pub fn take(&self, wait: bool) -> Result<Option<u64>, StoreError> {
+        if !wait {
+            return Ok(self.shared.state().free.pop());
+        }
+        self.wait_for(|state| state.free.pop()).map(Some)
+    }
+
+    fn wait_for<T>(&self, ask: impl Fn(&mut State) -> Option<T>) -> Result<T, StoreError> {
         let mut state = self.shared.state();
-        let until = std::time::Instant::now() + WAIT_MAX;
+        let until = Instant::now() + WAIT_MAX;
         loop {
-            if let Some(segment) = state.free.pop() {
-                return Ok(Some(segment));
-            }
-            if !wait {
-                return Ok(None);
+            if let Some(answer) = ask(&mut state) {
+                return Ok(answer);
             }
             if let Some(trouble) = &state.trouble {
                 return Err(trouble.clone());
             }
-            let left = until.saturating_duration_since(std::time::Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(StoreError::Busy);
             }
@@ -156,7 +151,7 @@ impl Settler {
     /// Waits until everything handed over is settled.
     pub fn finish(&self) -> Result<(), StoreError> {
         let mut state = self.shared.state();
-        while state.busy || !state.full.is_empty() {
+        while state.busy || !state.steps.is_empty() {
             if let Some(trouble) = &state.trouble {
                 return Err(trouble.clone());
             }
@@ -177,12 +172,17 @@ impl Drop for Settler {
 }
 
 fn run(shared: &Shared) {
+    // Receiving goes first. Who waits for this leaves it the time.
+    // Linux: of the calling thread alone.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "settling at the priority of everything else");
+    }
     let mut state = shared.state();
     loop {
         if state.stop {
             return;
         }
-        let Some(full) = state.full.pop_front() else {
+        let Some(step) = state.steps.pop_front() else {
             state.busy = false;
             shared.changed.notify_all();
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -190,19 +190,24 @@ fn run(shared: &Shared) {
         };
         state.busy = true;
         drop(state);
-        let settled = settle(shared, &full);
+        let done = match &step {
+            Step::File(object) => shared.objects.file(object),
+            Step::Free(full) => settle(shared, full),
+        };
         state = shared.state();
-        match settled {
-            Ok(()) => {
+        match (done, step) {
+            (Ok(()), step) => {
                 state.trouble = None;
-                state.free.push(full.segment);
+                if let Step::Free(full) = step {
+                    state.free.push(full.segment);
+                }
             }
-            Err(error) => {
+            (Err(error), step) => {
                 if state.trouble.is_none() {
                     tracing::error!(%error, "objects in the journal cannot be settled yet");
                 }
                 state.trouble = Some(error);
-                state.full.push_front(full);
+                state.steps.push_front(step);
                 shared.changed.notify_all();
                 let waited = shared.changed.wait_timeout(state, RETRY);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -214,13 +219,19 @@ fn run(shared: &Shared) {
 
 /// Syncs every object of a journal file, the folders with their names, and the ledger.
 fn settle(shared: &Shared, full: &Full) -> Result<(), StoreError> {
-    for unsettled in full.unsettled.iter().filter(|unsettled| unsettled.progress.is_failed()) {
-        write_anew(shared, full.segment, &unsettled.object)?;
-        unsettled.progress.written();
-    }
-    match sync_file_system(&shared.data) {
+    sync(&shared.data, &shared.objects, &mut full.objects.iter().map(|object| &**object))?;
+    full.ledger.sync_data().doing("syncing", &shared.data.join(folder::LEDGER))
+}
+
+/// Syncs files of objects, and the folders with their names.
+pub fn sync(
+    data: &Path,
+    objects: &Objects,
+    which: &mut dyn Iterator<Item = &str>,
+) -> Result<(), StoreError> {
+    match sync_file_system(data) {
         true => Ok(()),
-        false => sync_one_by_one(shared, full),
+        false => sync_one_by_one(data, objects, which),
     }
 }
 
@@ -242,37 +253,23 @@ fn sync_file_system(data: &Path) -> bool {
     sync().unwrap_or(false)
 }
 
-fn sync_one_by_one(shared: &Shared, full: &Full) -> Result<(), StoreError> {
+fn sync_one_by_one(
+    data: &Path,
+    objects: &Objects,
+    which: &mut dyn Iterator<Item = &str>,
+) -> Result<(), StoreError> {
     let mut folders = BTreeSet::new();
-    for unsettled in &full.unsettled {
-        let path = shared.data.join(&unsettled.object);
+    for object in which {
+        let path = data.join(object);
         match File::open(&path).and_then(|file| file.sync_data()) {
             Ok(()) => {}
             // Removed since: by retention, or by hand.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(StoreError::io("syncing", &path, error)),
         }
-        if let Some((folder, _)) = unsettled.object.rsplit_once('/') {
+        if let Some((folder, _)) = object.rsplit_once('/') {
             folders.insert(folder);
         }
     }
-    for folder in folders {
-        shared.objects.sync_names(folder)?;
-    }
-    full.ledger.sync_data().doing("syncing", &shared.data.join(crate::store::folder::LEDGER))
-}
-
-/// Writes an object from the journal whose own file could not be written.
-fn write_anew(shared: &Shared, segment: u64, object: &str) -> Result<(), StoreError> {
-    let path = journal::segment_path(&shared.journal, segment);
-    let bytes = std::fs::read(&path).doing("reading", &path)?;
-    let mut at = journal::BLOCK;
-    while let Some(record) = bytes.get(at..).and_then(journal::parse_record) {
-        if let Some(found) = record.objects.iter().find(|found| found.path == object) {
-            let part10 = [found.head, found.data].concat();
-            return shared.objects.restore(object, &part10).map(drop);
-        }
-        at += record.length;
-    }
-    Err(StoreError::index(format!("the journal does not hold {object}")))
+    folders.into_iter().try_for_each(|folder| objects.sync_names(folder))
 }

@@ -1,6 +1,7 @@
 //! Looks for every gap between what was received, what is written down and what is on disk.
 
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -27,6 +28,7 @@ use crate::store::ledger::Start;
 use crate::store::open;
 use crate::store::packed;
 use crate::store::recover;
+use crate::store::recover::Live;
 use crate::store::rows::InstanceRow;
 use crate::store::sweep;
 use crate::store::view::View;
@@ -49,9 +51,10 @@ pub fn verify(
         _ => Ok(()),
     };
     remove().doing("removing", &check)?;
-    let mut report =
-        VerifyReport { journal_in_use: recover::find(data)?.is_some(), ..VerifyReport::default() };
-    let outcome = verify_into(&mut report, data, &check, mode, progress);
+    let live = recover::find(data)?;
+    let in_journal = live.as_ref().map_or(Ok(HashSet::new()), Live::objects)?;
+    let mut report = VerifyReport { journal_in_use: live.is_some(), ..VerifyReport::default() };
+    let outcome = verify_into(&mut report, data, &in_journal, &check, mode, progress);
     remove().doing("removing", &check)?;
     outcome.map(|()| report)
 }
@@ -69,7 +72,9 @@ pub fn verify_running(
     let ledger = shared.data.join(folder::LEDGER);
     let receipts = check_ledger(&mut report, shared, &ledger, progress)?;
     let until = Some(shared.clock.now());
-    let mut check = Check { report: &mut report, data: &shared.data, mode, until, progress };
+    let in_journal = &HashSet::new();
+    let mut check =
+        Check { report: &mut report, data: &shared.data, mode, until, in_journal, progress };
     check.all(&Source::Node(shared), Some(&receipts))?;
     Ok(report)
 }
@@ -77,6 +82,7 @@ pub fn verify_running(
 fn verify_into(
     report: &mut VerifyReport,
     data: &Path,
+    in_journal: &HashSet<String>,
     check: &Path,
     mode: VerifyMode,
     progress: &mut dyn FnMut(Progress),
@@ -97,7 +103,7 @@ fn verify_into(
         report.add(Gap::LedgerTorn { segment, offset, bytes });
     }
     compare_index(report, data, &fresh, progress)?;
-    Check { report, data, mode, until: None, progress }.all(&Source::View(&fresh), None)
+    Check { report, data, mode, until: None, in_journal, progress }.all(&Source::View(&fresh), None)
 }
 
 /// Number of the last record of the ledger.

@@ -169,6 +169,7 @@ pub(in crate::web) async fn object(
     let found = web
         .read(move |web| {
             let Some(row) = web.node.store.instance(&sop)? else { return Ok(None) };
+            web.node.store.file(&row.receipt.study_uid)?;
             let path = web.node.store.data().join(&row.receipt.object);
             let file = std::fs::File::open(path).map_err(|_| {
                 Failure::internal("The file of this instance cannot be read; see prelim verify.")

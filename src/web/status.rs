@@ -86,6 +86,7 @@ pub async fn metrics(State(web): State<Web>) -> Result<Response, Failure> {
         .read(|web| {
             let (done, total) = web.node.store.remaking().unwrap_or((0, 0));
             metrics::gauge!("prelim_index_ready").set(if total == 0 { 1.0 } else { 0.0 });
+            metrics::gauge!("prelim_instances_unfiled").set(web.node.store.unfiled() as f64);
             metrics::gauge!("prelim_index_records_to_do").set((total - done.min(total)) as f64);
             if let Ok(free) = web.node.store.free_bytes() {
                 metrics::gauge!("prelim_data_free_bytes").set(free as f64);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::node::Node;
 use crate::node::run;
+use crate::node::wait_for;
 
 /// A peer that says what it likes.
 pub struct Bad(pub TcpStream);
@@ -160,8 +161,18 @@ pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
+/// The files of all instances that were acknowledged, once they are made.
 pub fn objects(node: &Node) -> Vec<PathBuf> {
+    wait_for("files of instances", || {
+        let metrics = curl(node, "/metrics");
+        metrics.contains("prelim_instances_unfiled 0\n").then_some(())
+    });
     files_below(&node.data.join("objects"))
+}
+
+fn curl(node: &Node, path: &str) -> String {
+    let url = format!("http://{}{path}", node.http);
+    String::from_utf8(run(Command::new("curl").args(["-s", "-m", "20", &url])).stdout).unwrap()
 }
 
 pub fn echo(dicom: SocketAddr) {

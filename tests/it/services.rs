@@ -82,7 +82,7 @@ fn a_commitment_is_reported_on_the_requesters_association_if_it_stays() {
     // The file is gone: the receipt alone commits nothing.
     let shown = study(&node.data, CT_SMALL_STUDY).unwrap();
     assert!(history(&shown).contains("commitment reported"), "{}", history(&shown));
-    for file in files_below(&node.data.join("objects")) {
+    for file in crate::peer::objects(&node) {
         std::fs::remove_file(file).unwrap();
     }
     let said = commitment(&node, "1.2.9.3", &[&kept], &["--stay", "10"]);
@@ -92,12 +92,6 @@ fn a_commitment_is_reported_on_the_requesters_association_if_it_stays() {
     let said = commitment(&node, "1.2.9.4", &[], &[]);
     assert_eq!(said[0]["status"], "0115", "{said:?}");
     assert_eq!(node.terminate(), Some(0));
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let paths = entries.map(|entry| entry.unwrap().path());
-    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 /// Settings under which CT1 is called at `port`.

@@ -315,7 +315,7 @@ impl Index {
         }
         let same_bytes = known.as_ref().is_some_and(|known| known.conflicts == row.conflicts);
         let study_uid = row.study_uid.clone();
-        let instances = read(store, move |store| store.instances(&study_uid)).await?;
+        let instances = read(store, move |store| filed(store, &study_uid)).await?;
         let mut first: BTreeMap<String, (Object, u32, String)> = BTreeMap::new();
         let (mut classes, mut order) = (BTreeSet::new(), Vec::new());
         for InstanceRow { receipt, .. } in &instances {
@@ -388,7 +388,7 @@ impl Index {
         study: &StudyUid,
     ) -> Result<Vec<(InstanceRow, InstanceEntry)>, Failure> {
         let of = study.clone();
-        let rows = read(store, move |store| store.instances(&of)).await?;
+        let rows = read(store, move |store| filed(store, &of)).await?;
         let uid = study.to_string();
         let mut known = self.with(move |rows| rows.instances(&uid)).await?;
         let missing =
@@ -464,6 +464,13 @@ struct Described {
 }
 
 /// Reads of the store block.
+/// A study's instances, each with its file.
+fn filed(store: &Store, study: &StudyUid) -> Result<Vec<InstanceRow>, crate::store::StoreError> {
+    let rows = store.instances(study)?;
+    store.file(study)?;
+    Ok(rows)
+}
+
 async fn read<T: Send + 'static>(
     store: &Store,
     work: impl FnOnce(&Store) -> Result<T, crate::store::StoreError> + Send + 'static,

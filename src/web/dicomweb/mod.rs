@@ -297,6 +297,7 @@ impl Target {
                     Some(sop) => store.instance(sop)?.into_iter().collect(),
                     None => store.instances(&target.study)?,
                 };
+                store.file(&target.study)?;
                 let mine = |row: &InstanceRow| {
                     row.receipt.study_uid == target.study
                         && target.series.as_ref().is_none_or(|s| row.receipt.series_uid == *s)

@@ -286,7 +286,7 @@ impl<'a, 'w> Part<'a, 'w> {
         let cannot = |why: String| Refusal::new(Status::CANNOT_UNDERSTAND, why);
         let head = Head::of_bytes(head).map_err(|error| cannot(error.to_string()))?;
         self.named = Some((head.sop_class_uid.clone(), head.sop_instance_uid.clone()));
-        let _ = self.held.split_to((head.data_at as usize).min(self.held.len()));
+        let data = self.held.split_off((head.data_at as usize).min(self.held.len()));
         let parts = &self.store.web.dicomweb.parts;
         let request = StoreRequest {
             sop_class_uid: head.sop_class_uid,
@@ -301,6 +301,8 @@ impl<'a, 'w> Part<'a, 'w> {
         if let Some(study) = &self.store.study {
             sink.expect_study(study);
         }
+        self.held = BytesMut::from(sink.head());
+        self.held.unsplit(data);
         self.sink = Some(sink);
         Ok(())
     }
