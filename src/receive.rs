@@ -16,6 +16,8 @@ use bytes::Bytes;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use jiff::Timestamp;
+use tokio::task::JoinError;
+use tokio::task::JoinHandle;
 
 use crate::dicom::negotiation;
 use crate::dicom::scan::Facts;
@@ -128,9 +130,11 @@ struct Reception {
     /// The first chunk. Most instances have no other: they meet the disk once, when they are whole
     /// and found good.
     held: Option<Bytes>,
-    /// The file of an instance with more chunks.
-    draft: Option<Draft>,
+    /// The file of an instance with more chunks. The last is being written while the next comes.
+    draft: Option<Writing>,
 }
+
+type Writing = JoinHandle<Result<Draft, Refusal>>;
 
 #[async_trait]
 impl InstanceSink for Reception {
@@ -148,21 +152,20 @@ impl InstanceSink for Reception {
             self.held = Some(chunk);
             return Ok(());
         }
+        let draft = written(draft).await?;
         let (store, head_bytes) = (self.store.clone(), self.head.len());
-        let draft = off_thread(move || {
+        self.draft = Some(tokio::task::spawn_blocking(move || {
             let mut draft = match draft {
                 Some(draft) => draft,
                 None => Draft::new(&store, head_bytes, &held.unwrap_or_default())?,
             };
             draft.write(&chunk)?;
             Ok(draft)
-        })
-        .await?;
-        self.draft = Some(draft);
+        }));
         Ok(())
     }
 
-    async fn finish(self: Box<Self>) -> Result<(), Refusal> {
+    async fn finish(mut self: Box<Self>) -> Result<(), Refusal> {
         let now = self.clock.now();
         let instance = self.named.sop_instance_uid.clone();
         let is_small = |held: &Bytes| held.len() as u64 <= self.store.small_bytes_max();
@@ -178,7 +181,8 @@ impl InstanceSink for Reception {
             }
             _ => {
                 let store = self.store.clone();
-                let receipt = off_thread(move || self.place(now)).await?;
+                let draft = written(self.draft.take()).await?;
+                let receipt = off_thread(move || self.place(draft, now)).await?;
                 let broken = receipt.unreadable.clone();
                 (broken, store.commit_instance(receipt).await)
             }
@@ -211,8 +215,8 @@ impl Reception {
     }
 
     /// Gives an instance its file, synced.
-    fn place(mut self, now: Timestamp) -> Result<Receipt, Refusal> {
-        let draft = match self.draft.take() {
+    fn place(mut self, draft: Option<Draft>, now: Timestamp) -> Result<Receipt, Refusal> {
+        let draft = match draft {
             Some(draft) => draft,
             None => {
                 Draft::new(&self.store, self.head.len(), &self.held.take().unwrap_or_default())?
@@ -252,11 +256,23 @@ impl Reception {
     }
 }
 
+/// Waits for the chunk that is being written.
+async fn written(writing: Option<Writing>) -> Result<Option<Draft>, Refusal> {
+    match writing {
+        Some(writing) => ended(writing.await).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Runs disk work where it may block.
 async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+    ended(tokio::task::spawn_blocking(work).await)
+}
+
+fn ended<T>(outcome: Result<Result<T, Refusal>, JoinError>) -> Result<T, Refusal> {
+    outcome.unwrap_or_else(|error| {
         tracing::error!(%error, "receiving an instance failed in this program");
         Err(Refusal::new(Status::PROCESSING_FAILURE, "internal failure"))
     })
@@ -621,9 +637,16 @@ mod tests {
         for _ in 0..3 {
             sink.write(Bytes::from(vec![0; 300_000])).await.unwrap();
         }
-        assert_eq!(files(&data.path().join("incoming")), 1);
+        let incoming = || files(&data.path().join("incoming"));
+        assert_eq!(incoming(), 1);
         drop(sink);
-        assert_eq!(files(&data.path().join("incoming")), 0);
+        for _ in 0..1000 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            if incoming() == 0 {
+                break;
+            }
+        }
+        assert_eq!(incoming(), 0);
     }
 
     /// P69, P70, P71.

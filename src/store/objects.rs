@@ -13,6 +13,7 @@ use std::io;
 use std::io::IoSlice;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -113,9 +114,9 @@ impl Objects {
         let name = format!("{}/{number:08}.part", folder::INCOMING);
         let path = self.data.join(&name);
         let file = folder::create_new(&path).doing("making", &path)?;
-        let objects = Arc::clone(self);
-        let synced = true;
-        Ok(IncomingObject { objects, file, path, name, size_bytes: 0, synced, free_bytes_min })
+        let direct = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(&path).ok();
+        let (objects, size_bytes, synced) = (Arc::clone(self), 0, true);
+        Ok(IncomingObject { objects, file, direct, path, name, size_bytes, synced, free_bytes_min })
     }
 
     /// Whether there is space left after what is taken already has its files.
@@ -453,6 +454,8 @@ fn version_name(sop: &SopInstanceUid, version: u32) -> String {
 pub struct IncomingObject {
     objects: Arc<Objects>,
     file: File,
+    /// The same past the page cache, which would copy what is big; none where that does not work.
+    direct: Option<File>,
     path: PathBuf,
     /// Relative to the data folder; empty once the file has its place.
     name: String,
@@ -462,7 +465,8 @@ pub struct IncomingObject {
 }
 
 impl IncomingObject {
-    /// Appends; hand on big pieces.
+    /// Appends; hand on big pieces, which are not copied when they begin at a multiple of [`BLOCK`]
+    /// in memory and in the file.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let before = self.size_bytes;
         let after = before + bytes.len() as u64;
@@ -470,9 +474,27 @@ impl IncomingObject {
             self.objects.check_space(self.free_bytes_min)?;
         }
         self.synced = false;
-        self.file.write_all(bytes).doing("writing", &self.path)?;
+        let direct = self.write_past_the_cache(bytes).doing("writing", &self.path)?;
+        let (rest, at) = (&bytes[direct..], before + direct as u64);
+        self.file.write_all_at(rest, at).doing("writing", &self.path)?;
         self.size_bytes = after;
         Ok(())
+    }
+
+    /// How many bytes at the start of `bytes` are written.
+    fn write_past_the_cache(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let is_aligned = self.size_bytes.is_multiple_of(BLOCK as u64)
+            && bytes.as_ptr().align_offset(BLOCK) == 0
+            && bytes.len() >= DIRECT_BYTES_MIN;
+        let Some(file) = self.direct.as_ref().filter(|_| is_aligned) else { return Ok(0) };
+        let whole = bytes.len() - bytes.len() % BLOCK;
+        match file.write_all_at(&bytes[..whole], self.size_bytes) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                self.direct = None;
+                Ok(0)
+            }
+            written => written.map(|()| whole),
+        }
     }
 
     pub fn size_bytes(&self) -> u64 {
