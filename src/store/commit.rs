@@ -749,11 +749,15 @@ fn prepare(
                 }
                 answers.push(Answer::Done);
             }
-            Request::Instance(receipt, _) => {
+            Request::Instance(receipt, small) => {
                 let (stored, is_kept) = add_instance(&mut txn, shared, receipt, &mut add)?;
                 answers.push(Answer::Stored(stored));
                 match stored {
-                    Stored::New { .. } => strays.extend(objects::beside(&receipt.object)),
+                    // A small one is named after what is there.
+                    Stored::New { .. } if small.is_none() => {
+                        strays.extend(objects::beside(&receipt.object));
+                    }
+                    Stored::New { .. } => {}
                     _ if is_kept => {}
                     _ => losers.push(receipt.object.clone()),
                 }

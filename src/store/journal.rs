@@ -43,6 +43,7 @@ use crate::store::settle::Settler;
 const MAGIC: &[u8; 8] = b"PRJRNL01";
 const MARK: [u8; 4] = [0xA7, b'J', b'R', b'N'];
 pub use crate::domain::aligned::BLOCK;
+use crate::domain::aligned::Pool;
 const HEAD: usize = 84;
 const RECORD_HEAD: usize = 64;
 const OBJECT_HEAD: usize = 16;
@@ -127,7 +128,7 @@ impl Journal {
             }
         }
         if made == 0 {
-            make_segment(folder, 1, segment_bytes)?;
+            make_segment(folder, 1, segment_bytes, false)?;
             made = 1;
             settler.give_back(made);
         }
@@ -217,6 +218,12 @@ impl Journal {
         }
         active.unsynced = self.sync == Sync::Later;
         active.at = at;
+        if at > self.segment_bytes / 2
+            && self.made < self.segments_max
+            && self.settler.make_ahead(&self.folder, self.made + 1, self.segment_bytes)
+        {
+            self.made += 1;
+        }
         Ok(placed)
     }
 
@@ -280,7 +287,7 @@ impl Journal {
     fn take_segment(&mut self) -> Result<(u64, Arc<File>), StoreError> {
         let number = match self.settler.take(self.made >= self.segments_max)? {
             Some(number) => number,
-            None => match make_segment(&self.folder, self.made + 1, self.segment_bytes) {
+            None => match make_segment(&self.folder, self.made + 1, self.segment_bytes, false) {
                 Ok(()) => {
                     self.made += 1;
                     self.made
@@ -348,7 +355,15 @@ pub fn at_rest(folder: &Path) -> Result<(), StoreError> {
 }
 
 /// Makes a file of its full size, so that no later write finds the disk full.
-fn make_segment(folder: &Path, number: u64, bytes: u64) -> Result<(), StoreError> {
+///
+/// - `written`: with zeros. A write into what was never written has to wait for the file system to
+///   note that it is.
+pub fn make_segment(
+    folder: &Path,
+    number: u64,
+    bytes: u64,
+    written: bool,
+) -> Result<(), StoreError> {
     let path = segment_path(folder, number);
     let make = || {
         let file = folder::create_new(&path)?;
@@ -358,6 +373,9 @@ fn make_segment(folder: &Path, number: u64, bytes: u64) -> Result<(), StoreError
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(bytes)?,
             Err(errno) => return Err(io::Error::from(errno)),
         }
+        if written {
+            write_zeros(&path, bytes)?;
+        }
         file.sync_all()?;
         folder::sync_folder(folder)
     };
@@ -366,6 +384,21 @@ fn make_segment(folder: &Path, number: u64, bytes: u64) -> Result<(), StoreError
             let _ = fs::remove_file(&path);
         })
         .doing("making", &path)
+}
+
+fn write_zeros(path: &Path, bytes: u64) -> io::Result<()> {
+    let mut zeros = Pool::new(1 << 20, 0).take();
+    zeros.advance(1 << 20);
+    let open = |flags| OpenOptions::new().write(true).custom_flags(flags).open(path);
+    let file = open(libc::O_DIRECT).or_else(|_| open(0))?;
+    let mut at = 0;
+    while at < bytes {
+        let zeros = zeros.as_ref();
+        let step = zeros.len().min((bytes - at) as usize);
+        file.write_all_at(&zeros[..step], at)?;
+        at += step as u64;
+    }
+    Ok(())
 }
 
 /// Past the page cache where the file system can: the bytes are written once and not read again.

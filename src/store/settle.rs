@@ -20,6 +20,7 @@ use std::time::Instant;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::folder;
+use crate::store::journal;
 use crate::store::objects::Objects;
 
 /// Between two tries on a broken disk.
@@ -42,6 +43,12 @@ struct Full {
 enum Step {
     File(Arc<str>),
     Free(Full),
+    /// A journal file before it is needed.
+    Make {
+        folder: PathBuf,
+        number: u64,
+        bytes: u64,
+    },
 }
 
 #[derive(Default)]
@@ -51,6 +58,8 @@ struct State {
     free: Vec<u64>,
     /// A step is being done.
     busy: bool,
+    /// A journal file is being made, or will be next.
+    making: bool,
     stop: bool,
     trouble: Option<StoreError>,
 }
@@ -116,17 +125,30 @@ impl Settler {
         self.wait_for(has_room)
     }
 
+    /// Has a journal file made in the background, unless there is one that is free. Whether it is.
+    pub fn make_ahead(&self, folder: &Path, number: u64, bytes: u64) -> bool {
+        let mut state = self.shared.state();
+        if state.making || !state.free.is_empty() {
+            return false;
+        }
+        state.making = true;
+        state.steps.push_front(Step::Make { folder: folder.to_owned(), number, bytes });
+        drop(state);
+        self.shared.changed.notify_all();
+        true
+    }
+
     /// A journal file that may be written to; `None` when there is none now.
     ///
-    /// - `wait`: for one that is being settled.
+    /// - `wait`: for one that is being settled, not only for one that is being made.
     ///
     /// # Errors
     /// What keeps them from being settled.
     pub fn take(&self, wait: bool) -> Result<Option<u64>, StoreError> {
-        if !wait {
-            return Ok(self.shared.state().free.pop());
-        }
-        self.wait_for(|state| state.free.pop()).map(Some)
+        self.wait_for(|state| match state.free.pop() {
+            None if wait || state.making => None,
+            free => Some(free),
+        })
     }
 
     fn wait_for<T>(&self, ask: impl Fn(&mut State) -> Option<T>) -> Result<T, StoreError> {
@@ -193,6 +215,18 @@ fn run(shared: &Shared) {
         let done = match &step {
             Step::File(object) => shared.objects.file(object),
             Step::Free(full) => settle(shared, full),
+            Step::Make { folder, number, bytes } => {
+                let made = journal::make_segment(folder, *number, *bytes, true);
+                state = shared.state();
+                state.making = false;
+                match made {
+                    Ok(()) => state.free.push(*number),
+                    // One that is used now serves too.
+                    Err(error) => tracing::warn!(%error, "no more journal files can be made now"),
+                }
+                shared.changed.notify_all();
+                continue;
+            }
         };
         state = shared.state();
         match (done, step) {
