@@ -1,9 +1,11 @@
 //! C-STORE to an object on disk, a receipt in the ledger, a DIMSE status.
 //!
 //! The order, and why: space is looked at first, so that a full disk refuses and takes nothing
-//! half; the data set is scanned and compared with the command before it gets a name; its bytes are
-//! synced, then renamed, then the folder is synced (all in `store`), so that the name never stands
-//! for less than the whole; the receipt is committed to the ledger; only then is 0000 answered.
+//! half; the data set is scanned and compared with the command before it gets a name; a small one is
+//! durable in the journal together with its receipt and gets its file later; the bytes of a large
+//! one are synced, then renamed, then the folder is synced (all in `store`), so that the name never
+//! stands for less than the whole, and its receipt is committed to the ledger; only then is 0000
+//! answered.
 
 use std::fs::File;
 use std::io::BufReader;

@@ -26,7 +26,7 @@ pub fn schedule(config: &Config) -> Schedule {
     }
 }
 
-/// Looks each instance up: its receipt is in the ledger, of this class, and its file is there.
+/// Looks each instance up: its receipt is in the ledger, of this class, and its bytes are kept.
 /// Blocking: reads as many rows and file sizes as instances were asked for.
 pub fn outcome(store: &Store, row: &CommitmentRow) -> Result<Outcome, StoreError> {
     let (mut committed, mut failed) = (Vec::new(), Vec::new());

@@ -333,7 +333,8 @@ impl Store {
         self.read(|view| view.get(&key::count(study)))
     }
 
-    /// Whether an instance is here for good: its receipt, and its file as long as that says.
+    /// Whether an instance is here for good: its receipt, and its bytes in the
+    /// journal or a file as long as that says.
     pub fn is_kept(&self, row: &InstanceRow) -> bool {
         let object = &row.receipt.object;
         let file = || std::fs::metadata(self.data().join(object));

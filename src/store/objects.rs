@@ -1,8 +1,9 @@
 //! Files: instances as received and results as sent.
 //!
-//! Names are made here from parsed UIDs, never taken from a peer. A file gets its place by a
-//! rename after its bytes are synced, and the folder is synced after the rename: only then does
-//! the name survive a power cut.
+//! Names are made here from parsed UIDs, never taken from a peer. The file of a large
+//! instance gets its place by a rename after its bytes are synced, and the folder is synced after the
+//! rename: only then does the name survive a power cut. For that of a small one the journal stands
+//! until `settle` has synced it.
 
 use std::collections::HashMap;
 use std::collections::HashSet;

@@ -164,13 +164,14 @@ pub fn files_below(folder: &Path) -> Vec<PathBuf> {
 /// The files of all instances that were acknowledged, once they are made.
 pub fn objects(node: &Node) -> Vec<PathBuf> {
     wait_for("files of instances", || {
-        let metrics = curl(node, "/metrics");
+        let metrics = http(node, "/metrics");
         metrics.contains("prelim_instances_unfiled 0\n").then_some(())
     });
     files_below(&node.data.join("objects"))
 }
 
-fn curl(node: &Node, path: &str) -> String {
+/// The body of an answer of the node's page.
+pub fn http(node: &Node, path: &str) -> String {
     let url = format!("http://{}{path}", node.http);
     String::from_utf8(run(Command::new("curl").args(["-s", "-m", "20", &url])).stdout).unwrap()
 }

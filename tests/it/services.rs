@@ -20,6 +20,7 @@ use crate::node::run;
 use crate::node::study;
 use crate::node::wait_for;
 use crate::node::wait_until_listening;
+use crate::peer::http;
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const MR: &str = "1.2.840.10008.5.1.4.1.1.4";
@@ -258,11 +259,6 @@ fn a_gap_is_an_alarm() {
     });
     assert_eq!(shown["shortfall"], Value::Null, "{shown:#}");
     assert_eq!(closed_because(&shown), "3 instances, all 3 images came (MPPS)");
-}
-
-fn http(node: &Node, path: &str) -> String {
-    let url = format!("http://{}{path}", node.http);
-    String::from_utf8(run(Command::new("curl").args(["-s", &url])).stdout).unwrap()
 }
 
 #[test]

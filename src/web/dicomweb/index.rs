@@ -463,7 +463,6 @@ struct Described {
     keeps_instances: bool,
 }
 
-/// Reads of the store block.
 /// A study's instances, each with its file.
 fn filed(store: &Store, study: &StudyUid) -> Result<Vec<InstanceRow>, crate::store::StoreError> {
     let rows = store.instances(study)?;
@@ -471,6 +470,7 @@ fn filed(store: &Store, study: &StudyUid) -> Result<Vec<InstanceRow>, crate::sto
     Ok(rows)
 }
 
+/// Reads of the store block.
 async fn read<T: Send + 'static>(
     store: &Store,
     work: impl FnOnce(&Store) -> Result<T, crate::store::StoreError> + Send + 'static,
