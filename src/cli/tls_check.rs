@@ -32,9 +32,10 @@ use crate::dicom::storage_scu;
 use crate::dicom::storage_scu::Target;
 use crate::dicom::storage_scu::Timeouts;
 use crate::dicom::tls;
-use crate::dicom::tls::Client;
 use crate::dicom::tls::ClientCertificates;
-use crate::dicom::tls::ClientStream;
+use crate::dicom::tls_client;
+use crate::dicom::tls_client::Client;
+use crate::dicom::tls_client::ClientStream;
 use crate::domain::ae_title::AeTitle;
 
 /// TLS as a requestor.
@@ -294,7 +295,7 @@ async fn of_peer(args: &Args, settings: &tls::Config, peer: &str) -> anyhow::Res
     let connection = stream.get_ref().1;
     found.notes.push(tls::agreed(connection).0);
     let chain = connection.peer_certificates().unwrap_or_default().to_vec();
-    let host = args.server_name.as_deref().unwrap_or_else(|| tls::host(address));
+    let host = args.server_name.as_deref().unwrap_or_else(|| tls_client::host(address));
     judge(&chain, &mut found);
     found.problems.extend(untrusted(&chain, roots, host));
     // In TLS 1.3 a server refuses our certificate only after its own part is done.

@@ -21,6 +21,7 @@ pub mod storage_commitment;
 pub mod storage_scp;
 pub mod storage_scu;
 pub mod tls;
+pub mod tls_client;
 pub mod user_information;
 pub mod users;
 

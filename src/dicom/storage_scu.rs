@@ -39,8 +39,8 @@ use crate::dicom::scan::scan;
 use crate::dicom::service::Report;
 use crate::dicom::socket::Socket;
 use crate::dicom::status::Status;
-use crate::dicom::tls;
-use crate::dicom::tls::ClientStream;
+use crate::dicom::tls_client::Client;
+use crate::dicom::tls_client::ClientStream;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -54,7 +54,7 @@ pub struct Target {
     /// `host:port`.
     pub address: String,
     /// None: without TLS.
-    pub tls: Option<tls::Client>,
+    pub tls: Option<Client>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

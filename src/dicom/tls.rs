@@ -1,23 +1,18 @@
-//! DICOM over TLS (PS3.15 B.9 to B.13, BCP 195): TLS 1.2 and 1.3 with the suites of rustls, which
-//! has no others. Certificates are read again without a restart.
+//! DICOM over TLS (PS3.15 B.9 to B.13, BCP 195) as acceptor, and what both sides need: TLS 1.2 and
+//! 1.3 with the suites of rustls, which has no others. Certificates are read again without a restart.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::task::Context;
-use std::task::Poll;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::SupportedProtocolVersion;
@@ -25,15 +20,11 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
 use serde::Deserialize;
 use serde::Serialize;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
 
 use crate::dicom::access::Mark;
 use crate::dicom::access::mark;
@@ -62,7 +53,7 @@ pub enum Version {
 
 impl Version {
     /// This one and later ones.
-    fn and_later(self) -> &'static [&'static SupportedProtocolVersion] {
+    pub fn and_later(self) -> &'static [&'static SupportedProtocolVersion] {
         static ALL: [&SupportedProtocolVersion; 2] =
             [&rustls::version::TLS13, &rustls::version::TLS12];
         match self {
@@ -361,122 +352,8 @@ pub fn agreed(connection: &rustls::CommonState) -> (String, Option<Described>) {
     (format!("{version} {suite}"), certificate.and_then(certificate::describe))
 }
 
-/// The requestor's side. Two are equal when they are the same one.
-#[derive(Clone)]
-pub struct Client {
-    config: Arc<ClientConfig>,
-    /// Whom the certificate has to name; none: the host that is called.
-    server_name: Option<String>,
-}
-
-impl PartialEq for Client {
-    fn eq(&self, other: &Client) -> bool {
-        Arc::ptr_eq(&self.config, &other.config) && self.server_name == other.server_name
-    }
-}
-
-impl Eq for Client {}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Client({:?})", self.server_name)
-    }
-}
-
-impl Client {
-    /// - `ca_file`: the roots that sign the peer's certificate.
-    /// - `own`: certificate and key files to show, where the peer asks for one.
-    pub fn new(
-        ca_file: &Path,
-        own: Option<(&Path, &Path)>,
-        server_name: Option<String>,
-    ) -> Result<Client, TlsError> {
-        let roots = roots(ca_file)?;
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(Version::Tls12.and_later())?
-            .with_root_certificates(roots);
-        let config = match own {
-            Some((certificate_file, key_file)) => {
-                let pair = self::own(certificate_file, key_file)?;
-                let always = rustls::sign::SingleCertAndKey::from(pair);
-                builder.with_client_cert_resolver(Arc::new(always))
-            }
-            None => builder.with_no_client_auth(),
-        };
-        Ok(Client { config: Arc::new(config), server_name })
-    }
-
-    /// A requestor with a configuration of its own making.
-    pub fn of(config: Arc<ClientConfig>, server_name: Option<String>) -> Client {
-        Client { config, server_name }
-    }
-
-    /// - `address`: `host:port`, as it was called.
-    pub async fn connect(&self, address: &str, stream: Socket) -> io::Result<ClientStream> {
-        let host = self.server_name.as_deref().unwrap_or_else(|| host(address)).to_owned();
-        let name = ServerName::try_from(host)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.config));
-        Ok(ClientStream::Tls(Box::new(connector.connect(name, stream).await?)))
-    }
-}
-
-/// The host of `host:port`, without the brackets of an IPv6 address.
-pub fn host(address: &str) -> &str {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.trim_start_matches('[').trim_end_matches(']')
-}
-
-/// A requestor's connection.
-pub enum ClientStream {
-    Plain(Socket),
-    Tls(Box<tokio_rustls::client::TlsStream<Socket>>),
-}
-
-impl AsyncRead for ClientStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            ClientStream::Plain(stream) => Pin::new(stream).poll_read(context, into),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_read(context, into),
-        }
-    }
-}
-
 impl Transport for tokio_rustls::server::TlsStream<Socket> {}
-
-impl Transport for ClientStream {}
-
-impl AsyncWrite for ClientStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            ClientStream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            ClientStream::Plain(stream) => Pin::new(stream).poll_flush(context),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            ClientStream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-}
 
 #[cfg(test)]
 #[path = "tls_tests.rs"]
-mod tests;
+pub mod tests;

@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::dicom::tls_client::Client;
+use crate::dicom::tls_client::ClientStream;
 
 /// A root and what it signs.
 struct Authority {
@@ -201,11 +203,4 @@ fn what_is_wrong_with_the_files_is_told() {
     let mut problems = Vec::new();
     Config { listen: "0.0.0.0:2762".into(), ..Config::default() }.check("dicom.tls", &mut problems);
     assert_eq!(problems.len(), 3, "{problems:?}");
-}
-
-#[test]
-fn the_host_of_an_address() {
-    assert_eq!(host("pacs.example:104"), "pacs.example");
-    assert_eq!(host("[::1]:104"), "::1");
-    assert_eq!(host("10.0.0.1:2762"), "10.0.0.1");
 }
