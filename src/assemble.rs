@@ -15,6 +15,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::dicom::tls_client;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -66,12 +68,14 @@ pub struct Query {
     pub tries_max: u32,
     /// Seconds to connect, and for each answer.
     pub timeout_s: u64,
+    /// None: without TLS.
+    pub tls: Option<tls_client::Config>,
 }
 
 impl Default for Query {
     fn default() -> Query {
         let archive = String::new();
-        Query { archive, interval_s: 5, answers_equal: 2, tries_max: 20, timeout_s: 10 }
+        Query { archive, interval_s: 5, answers_equal: 2, tries_max: 20, timeout_s: 10, tls: None }
     }
 }
 
@@ -121,6 +125,9 @@ impl Query {
                 "{at}.archive = {:?}: use AE@host:port, e.g. \"PACS@10.0.0.5:104\"; nobody could be asked",
                 self.archive
             ));
+        }
+        if let (Some(tls), Some((_, address))) = (&self.tls, self.target()) {
+            tls.check(&format!("{at}.tls"), &address, problems);
         }
         let defaults = Query::default();
         let storm = "too often is a storm for the archive, too seldom tells nothing";

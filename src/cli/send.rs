@@ -245,9 +245,13 @@ impl Summary {
     fn exit_code(&self, error: Option<&ScuError>) -> ExitCode {
         let no_association = match error {
             None => false,
-            Some(ScuError::Connect { .. } | ScuError::Rejected { .. } | ScuError::NoContext) => {
-                self.stored == 0
-            }
+            Some(
+                ScuError::Connect { .. }
+                | ScuError::Tls { .. }
+                | ScuError::TlsFile(_)
+                | ScuError::Rejected { .. }
+                | ScuError::NoContext,
+            ) => self.stored == 0,
             Some(
                 ScuError::Aborted { .. }
                 | ScuError::TimedOut { .. }

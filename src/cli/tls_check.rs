@@ -33,6 +33,7 @@ use crate::dicom::storage_scu::Target;
 use crate::dicom::storage_scu::Timeouts;
 use crate::dicom::tls;
 use crate::dicom::tls::ClientCertificates;
+use crate::dicom::tls::Version;
 use crate::dicom::tls_client;
 use crate::dicom::tls_client::Client;
 use crate::dicom::tls_client::ClientStream;
@@ -61,10 +62,16 @@ pub struct ClientArgs {
 impl ClientArgs {
     /// None: without TLS.
     pub fn client(&self) -> Result<Option<Client>, CouldNotStart> {
-        let Some(ca) = self.ca.as_deref().filter(|_| self.tls) else { return Ok(None) };
-        let own = self.cert.as_deref().zip(self.key.as_deref());
-        let client = Client::new(ca, own, self.server_name.clone());
-        client.map(Some).map_err(|error| CouldNotStart(error.to_string()))
+        let Some(ca_file) = self.ca.clone().filter(|_| self.tls) else { return Ok(None) };
+        let config = tls_client::Config {
+            ca_file,
+            certificate_file: self.cert.clone(),
+            key_file: self.key.clone(),
+            server_name: self.server_name.clone(),
+            version_min: Version::Tls12,
+        };
+        let client = config.client();
+        client.map(Some).map_err(|error| CouldNotStart(error.source.to_string()))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::dicom::status::Status;
 use crate::dicom::storage_scu;
 use crate::dicom::storage_scu::ScuError;
 use crate::dicom::storage_scu::SendOutcome;
+use crate::dicom::tls_client;
 use crate::domain::ae_title::AeTitle;
 
 /// What an archive can be sent.
@@ -52,6 +53,8 @@ pub struct Config {
     /// Seconds for one answer.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: u64,
+    /// None: without TLS.
+    pub tls: Option<tls_client::Config>,
 }
 
 fn default_calling_ae() -> AeTitle {
@@ -84,6 +87,9 @@ impl Config {
             let why = "a destination that gets nothing is a mistake";
             problems.push(format!("{at}.artefacts = []: use \"sr\", \"pdf\" or both; {why}"));
         }
+        if let Some(tls) = &self.tls {
+            tls.check(&format!("{at}.tls"), &self.address, problems);
+        }
     }
 }
 
@@ -94,11 +100,12 @@ impl Config {
 /// Permanent when the archive takes no such object or refuses this one; all that has to do with
 /// the connection may pass.
 pub async fn deliver(config: &Config, file: &Path) -> Result<Delivered, DeliverError> {
+    let tls = tls_client::read(config.tls.as_ref()).await;
     let target = storage_scu::Target {
         ae_title: config.ae_title.clone(),
         calling_ae: config.calling_ae.clone(),
         address: config.address.clone(),
-        tls: None,
+        tls: tls.map_err(|error| failed(error.into()))?,
     };
     let answer = Duration::from_secs(config.timeout_s);
     let timeouts = storage_scu::Timeouts { answer, ..Default::default() };
@@ -119,6 +126,10 @@ fn failed(error: ScuError) -> DeliverError {
     match error {
         ScuError::File { source } => {
             DeliverError::File { what: "the result cannot be read", source }
+        }
+        // Our own words, which have to be read to their end; a peer's part in them is short.
+        ScuError::Tls { .. } | ScuError::TlsFile(_) => {
+            DeliverError::Unreachable { cause: error.to_string() }
         }
         ScuError::Rejected { .. }
         | ScuError::NoContext

@@ -73,7 +73,8 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-fn printable(text: &str) -> String {
+/// Text of a peer's certificate, for logs.
+pub fn printable(text: &str) -> String {
     let shown = |c: char| if c.is_control() { '?' } else { c };
     text.chars().map(shown).take(200).collect()
 }

@@ -18,6 +18,7 @@ use crate::dicom::storage_scu::Open;
 use crate::dicom::storage_scu::ScuError;
 use crate::dicom::storage_scu::Target;
 use crate::dicom::storage_scu::Timeouts;
+use crate::dicom::tls_client;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -47,6 +48,8 @@ pub struct Peer {
     pub ae_title: AeTitle,
     /// `host:port`.
     pub address: String,
+    /// None: without TLS.
+    pub tls: Option<tls_client::Config>,
 }
 
 impl Default for Config {
@@ -64,6 +67,9 @@ impl Config {
                     "{at}.peers.{name}.address = {:?}: use host:port, e.g. \"ct1.hospital.example:104\"; the requester could not be called",
                     peer.address
                 ));
+            }
+            if let Some(tls) = &peer.tls {
+                tls.check(&format!("{at}.peers.{name}.tls"), &peer.address, problems);
             }
             let twice = |other: &&Peer| other.ae_title == peer.ae_title;
             if self.peers.values().filter(twice).count() > 1 {
@@ -265,7 +271,10 @@ mod tests {
     #[test]
     fn an_address_that_cannot_be_called_is_named() {
         let ae_title = AeTitle::parse("CT1").unwrap();
-        let peer = |address: &str| Peer { ae_title: ae_title.clone(), address: address.into() };
+        let peer = |address: &str| {
+            let ae_title = ae_title.clone();
+            Peer { ae_title, address: address.into(), tls: None }
+        };
         let peers = [("a", peer("ct1")), ("b", peer("ct1:104"))];
         let peers = peers.map(|(name, peer)| (name.to_owned(), peer)).into();
         let mut problems = Vec::new();

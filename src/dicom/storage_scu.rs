@@ -39,6 +39,7 @@ use crate::dicom::scan::scan;
 use crate::dicom::service::Report;
 use crate::dicom::socket::Socket;
 use crate::dicom::status::Status;
+use crate::dicom::tls_client;
 use crate::dicom::tls_client::Client;
 use crate::dicom::tls_client::ClientStream;
 use crate::domain::ae_title::AeTitle;
@@ -102,6 +103,10 @@ impl SendOutcome {
 pub enum ScuError {
     #[error("no connection to {address}: {source}")]
     Connect { address: String, source: io::Error },
+    #[error("TLS with {address} failed: {why}")]
+    Tls { address: String, why: String },
+    #[error(transparent)]
+    TlsFile(#[from] tls_client::FileError),
     #[error("association rejected{}: {why}", if *.transient { " for now" } else { "" })]
     Rejected { transient: bool, why: String },
     #[error("the peer accepts none of the presentation contexts")]
@@ -123,6 +128,9 @@ impl ScuError {
     pub fn is_transient(&self) -> bool {
         match self {
             ScuError::Connect { .. }
+            // Certificates are renewed, here and there.
+            | ScuError::Tls { .. }
+            | ScuError::TlsFile(_)
             | ScuError::Aborted { .. }
             | ScuError::TimedOut { .. }
             | ScuError::Broken { .. } => true,
@@ -271,17 +279,21 @@ impl Open {
             .await
             .map_err(|_| connect(io::ErrorKind::TimedOut.into()))?
             .map_err(connect)?;
-        let stream = Socket::new(stream);
-        let stream = match &target.tls {
-            None => ClientStream::Plain(stream),
-            Some(tls) => timeout(timeouts.connect, tls.connect(&target.address, stream))
-                .await
-                .map_err(|_| connect(io::ErrorKind::TimedOut.into()))?
-                .map_err(connect)?,
-        };
+        let stream = secured(target, timeouts, Socket::new(stream)).await?;
         let mut link = Link::request(stream, OUR_PDU_BYTES_MAX, timeouts.write);
-        link.send_request(&encode_request(target, contexts, more)).await.map_err(scu_error)?;
-        let accept = match link.receive(Instant::now() + timeouts.answer).await {
+        let sent = link.send_request(&encode_request(target, contexts, more)).await;
+        let answer = match (sent, &target.tls) {
+            (Ok(()), _) => link.receive(Instant::now() + timeouts.answer).await,
+            // Over TLS the peer may have said why before it closed.
+            (Err(LinkError::Io(error)), Some(_)) => {
+                match link.receive(Instant::now() + Duration::from_secs(1)).await {
+                    Err(LinkError::TimedOut) => Err(LinkError::Io(error)),
+                    said => said,
+                }
+            }
+            (Err(error), _) => return Err(scu_error(error)),
+        };
+        let accept = match answer {
             Ok(Indication::Accepted(accept)) => accept,
             Ok(Indication::Rejected(reject)) => return Err(rejected(&reject)),
             Ok(_) => return Err(ScuError::Protocol { what: "unexpected answer" }),
@@ -289,7 +301,7 @@ impl Open {
                 link.abort_as_user("no answer").await;
                 return Err(ScuError::TimedOut { what: "to the association request" });
             }
-            Err(error) => return Err(scu_error(error)),
+            Err(error) => return Err(no_answer(target, error)),
         };
         let pdu_bytes_max = negotiation::pdu_bytes_max(&accept.user_variables);
         if (1..pdu::PEER_PDU_BYTES_MIN).contains(&pdu_bytes_max) {
@@ -555,6 +567,32 @@ fn encode_request(
         presentation_contexts: proposed.collect(),
         user_variables,
     }))
+}
+
+/// Speaks TLS where the target wants it.
+async fn secured(
+    target: &Target,
+    timeouts: &Timeouts,
+    stream: Socket,
+) -> Result<ClientStream, ScuError> {
+    let Some(tls) = &target.tls else { return Ok(ClientStream::Plain(stream)) };
+    let why = match timeout(timeouts.connect, tls.connect(&target.address, stream)).await {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(error)) => tls_client::handshake_failed(&error),
+        Err(_) => "no handshake in time; it may speak no TLS on this port".to_owned(),
+    };
+    Err(ScuError::Tls { address: target.address.clone(), why })
+}
+
+/// The connection ended in the place of an answer to the association request.
+fn no_answer(target: &Target, error: LinkError) -> ScuError {
+    let address = target.address.clone();
+    let tls = |error| ScuError::Tls { address, why: tls_client::ended_after_handshake(error) };
+    match (&target.tls, &error) {
+        (Some(_), LinkError::Io(io)) => tls(Some(io)),
+        (Some(_), LinkError::Closed) => tls(None),
+        (_, _) => scu_error(error),
+    }
 }
 
 fn rejected(reject: &AssociationRJ) -> ScuError {

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::dicom::tls_client;
 use crate::dicom::tls_client::Client;
 use crate::dicom::tls_client::ClientStream;
 
@@ -41,15 +42,15 @@ impl Authority {
     }
 }
 
-const NOW: (i32, i32) = (2020, 2090);
+pub const NOW: (i32, i32) = (2020, 2090);
 
-struct Files {
+pub struct Files {
     folder: tempfile::TempDir,
     root: Authority,
 }
 
 impl Files {
-    fn new() -> Files {
+    pub fn new() -> Files {
         let (folder, root) = (tempfile::tempdir().unwrap(), Authority::new());
         let files = Files { folder, root };
         files.put("ca.crt", &files.root.pem);
@@ -60,21 +61,21 @@ impl Files {
         files
     }
 
-    fn renew(&self, name: &str, years: (i32, i32)) {
+    pub fn renew(&self, name: &str, years: (i32, i32)) {
         let (cert, key) = self.root.sign(name, years);
         self.put("own.crt", &cert);
         self.put("own.key", &key);
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn put(&self, name: &str, text: &str) {
+    pub fn put(&self, name: &str, text: &str) {
         fs::write(self.at(name), text).unwrap();
     }
 
-    fn config(&self) -> Config {
+    pub fn config(&self) -> Config {
         Config {
             listen: "127.0.0.1:0".to_owned(),
             certificate_file: Some(self.at("own.crt")),
@@ -85,9 +86,22 @@ impl Files {
     }
 
     fn client(&self, with_certificate: bool) -> Client {
-        let (cert, key) = (self.at("client.crt"), self.at("client.key"));
-        let own = with_certificate.then_some((cert.as_path(), key.as_path()));
-        Client::new(&self.at("ca.crt"), own, Some("localhost".to_owned())).unwrap()
+        let mut config = self.client_config();
+        if !with_certificate {
+            (config.certificate_file, config.key_file) = (None, None);
+        }
+        config.client().unwrap()
+    }
+
+    /// With a certificate.
+    pub fn client_config(&self) -> tls_client::Config {
+        tls_client::Config {
+            ca_file: self.at("ca.crt"),
+            certificate_file: Some(self.at("client.crt")),
+            key_file: Some(self.at("client.key")),
+            server_name: Some("localhost".to_owned()),
+            version_min: Version::Tls12,
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use crate::dicom::query_scu::Query;
 use crate::dicom::storage_scu::ScuError;
 use crate::dicom::storage_scu::Target;
 use crate::dicom::storage_scu::Timeouts;
+use crate::dicom::tls_client;
+use crate::domain::ae_title::AeTitle;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::way::Kit;
 use crate::store::DeliveryState;
@@ -41,8 +43,7 @@ type Memory = HashMap<(StudyUid, u32), Asked>;
 
 /// Asks until the node stops; returns at once when no archive is named.
 pub async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
-    let Some((ae_title, address)) = kit.assemble.query.target() else { return };
-    let target = Target { ae_title, calling_ae: kit.ae_title.clone(), address, tls: None };
+    let Some(archive) = kit.assemble.query.target() else { return };
     let interval = Duration::from_secs(kit.assemble.query.interval_s);
     let (mut memory, mut failures, mut wait) = (Memory::new(), 0_u32, LOOK);
     loop {
@@ -64,7 +65,7 @@ pub async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
         }
         let asked = tokio::select! {
             () = stop.cancelled() => return,
-            asked = ask(&kit, &target, &due, &mut memory) => asked,
+            asked = ask(&kit, archive.clone(), &due, &mut memory) => asked,
         };
         match asked {
             Ok(()) => failures = 0,
@@ -99,7 +100,7 @@ fn due(kit: &Kit, memory: &mut Memory) -> Result<Vec<OpenRevision>, StoreError> 
 
 async fn ask(
     kit: &Kit,
-    target: &Target,
+    (ae_title, address): (AeTitle, String),
     due: &[OpenRevision],
     memory: &mut Memory,
 ) -> Result<(), ScuError> {
@@ -113,6 +114,8 @@ async fn ask(
         asked.tries += 1;
         asked.next = next;
     }
+    let (calling_ae, tls) = (kit.ae_title.clone(), tls_client::read(query.tls.as_ref()).await?);
+    let target = &Target { ae_title, calling_ae, address, tls };
     let mut association =
         Query::open(target, &Timeouts { connect: wait, answer: wait, write: wait }).await?;
     for open in due {

@@ -9,6 +9,7 @@ use crate::dicom::storage_commitment::Config;
 use crate::dicom::storage_commitment::FailureReason;
 use crate::dicom::storage_commitment::Outcome;
 use crate::dicom::storage_scu::Target;
+use crate::dicom::tls_client;
 use crate::domain::uid::TransactionUid;
 use crate::pipeline::job::StepError;
 use crate::pipeline::way::Kit;
@@ -107,7 +108,7 @@ pub async fn report(
         ae_title: peer.ae_title.clone(),
         calling_ae: kit.ae_title.clone(),
         address: peer.address.clone(),
-        tls: None,
+        tls: tls_client::read(peer.tls.as_ref()).await.map_err(StepError::passing)?,
     };
     let timeouts = kit.commitment.timeouts();
     let status = storage_commitment::report(&target, &outcome, &timeouts).await;

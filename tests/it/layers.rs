@@ -20,7 +20,7 @@ const GROUPS: [&[&str]; 10] = [
 ];
 
 /// Of the stages, only these need the protocol's words.
-const STAGES_WITH_DICOM: [&str; 5] = ["imaging", "deid", "sr", "deliver", "store"];
+const STAGES_WITH_DICOM: [&str; 6] = ["assemble", "imaging", "deid", "sr", "deliver", "store"];
 
 fn group_of(module: &str) -> Option<usize> {
     GROUPS.iter().position(|group| group.contains(&module))

@@ -24,6 +24,8 @@ use crate::dicom::service;
 use crate::dicom::status::Status;
 use crate::dicom::tls;
 use crate::dicom::tls::ClientCertificates;
+use crate::dicom::tls::Version;
+use crate::dicom::tls_client;
 use crate::imaging::decode;
 use crate::store::Durability;
 
@@ -355,6 +357,7 @@ fn requestor(settings: &Settings, out: &mut Document) {
             format!("{} at {}", pacs.ae_title, pacs.address),
             pacs.calling_ae.to_string(),
             classes.join(", "),
+            over_tls(pacs.tls.as_ref()),
         ]);
     }
     let own = settings.dicom.ae_title.to_string();
@@ -365,6 +368,7 @@ fn requestor(settings: &Settings, out: &mut Document) {
             format!("{title} at {address}"),
             own.clone(),
             find,
+            over_tls(settings.assemble.query.tls.as_ref()),
         ]);
     }
     for peer in settings.commitment.peers.values() {
@@ -373,17 +377,37 @@ fn requestor(settings: &Settings, out: &mut Document) {
             format!("{} at {}", peer.ae_title, peer.address),
             own.clone(),
             uids::STORAGE_COMMITMENT_PUSH_MODEL.to_owned(),
+            over_tls(peer.tls.as_ref()),
         ]);
     }
     match rows.is_empty() {
         true => out.text("Nothing is configured that opens associations by itself."),
-        false => out.table(["What", "Peer", "Calling as", "SOP classes"], rows),
+        false => out.table(["What", "Peer", "Calling as", "SOP classes", "TLS"], rows),
     }
     out.text(
         "One presentation context for each SOP class and transfer syntax. Results are written in \
          Explicit VR Little Endian and sent as they are. A failed try is made again for 72 hours \
          where the status or the connection says that it may succeed.",
     );
+}
+
+fn over_tls(tls: Option<&tls_client::Config>) -> String {
+    match tls {
+        None => "no".to_owned(),
+        Some(tls) => {
+            let own = if tls.certificate_file.is_some() { "a" } else { "no" };
+            format!("{} and later, {own} certificate of ours", tls.version_min.as_str())
+        }
+    }
+}
+
+/// The `tls` tables of all whom we call.
+fn tls_clients(settings: &Settings) -> Vec<&tls_client::Config> {
+    let archives = settings.deliver.pacs.values().filter_map(|pacs| pacs.tls.as_ref());
+    let requesters = settings.commitment.peers.values().filter_map(|peer| peer.tls.as_ref());
+    let query = &settings.assemble.query;
+    let asked = query.tls.iter().filter(|_| query.target().is_some());
+    archives.chain(requesters).chain(asked).collect()
 }
 
 fn interfaces(settings: &Settings, out: &mut Document) {
@@ -425,7 +449,7 @@ fn security(settings: &Settings, out: &mut Document) {
     out.heading(2, "7 Security");
     let tls = &config.tls;
     match tls.is_on() {
-        false => out.text("DICOM over TLS is not switched on."),
+        false => out.text("DICOM over TLS is not switched on as acceptor."),
         true => {
             out.text(format!(
                 "DICOM over TLS {} and later, after the BCP 195 secure transport connection profile \
@@ -439,14 +463,27 @@ fn security(settings: &Settings, out: &mut Document) {
                 },
                 if config.listen.is_empty() { " There is no port without TLS." } else { "" }
             ));
-            let suites = tls::provider().cipher_suites.clone();
-            let lowest = tls.version_min;
-            let used = suites
-                .into_iter()
-                .filter(|suite| lowest == tls::Version::Tls12 || suite.tls13().is_some());
-            out.table(["Cipher suites"], used.map(|suite| [format!("{:?}", suite.suite())]));
         }
     }
+    let clients = tls_clients(settings);
+    match clients.is_empty() {
+        true => out.text("Associations that it opens are not over TLS."),
+        false => out.text(
+            "Associations that it opens are over TLS, by the same profile, where the table in 4.2.4 \
+             says so, and then never without. The peer's certificate has to be signed by a root of \
+             the settings and to hold the name or address that is called, or the one that is set, as \
+             Subject Alternative Name; revocation is not checked. A certificate of ours is shown to \
+             a peer that asks for one, where it is set.",
+        ),
+    }
+    let mut spoken: Vec<Version> = clients.iter().map(|client| client.version_min).collect();
+    spoken.extend(tls.is_on().then_some(tls.version_min));
+    let with_tls12 = spoken.contains(&Version::Tls12);
+    let suites = tls::provider().cipher_suites.clone();
+    let used = suites
+        .into_iter()
+        .filter(|suite| with_tls12 || !spoken.is_empty() && suite.tls13().is_some());
+    out.table(["Cipher suites"], used.map(|suite| [format!("{:?}", suite.suite())]));
     let users: Vec<&str> = config.users.keys().map(String::as_str).collect();
     out.text(match (users.is_empty(), config.user_identity_required) {
         (true, _) => "User identity: names and passcodes (types 1 and 2) are passed over, because no \
@@ -508,7 +545,8 @@ mod tests {
             "| 9 | Explicit VR Little Endian | 1.2.840.10008.1.2.1 | Yes |",
             "| Storage Commitment Push Model | 1.2.840.10008.1.20.1 | No | Yes |",
             "Private SOP classes are refused",
-            "DICOM over TLS is not switched on",
+            "DICOM over TLS is not switched on as acceptor",
+            "Associations that it opens are not over TLS.",
             "| called AE title | 1, 1, 7 |",
             "ISO 2022 IR 149",
             "No peer is configured here",
@@ -538,9 +576,30 @@ mod tests {
             "DICOM over TLS 1.3 and later",
             "| TLS13_AES_256_GCM_SHA384 |",
             "| C-STORE of results to main | PACS at pacs:104 | PRELIM |",
+            " | no |\n",
         ] {
             assert!(other.contains(said), "no '{said}' in\n{other}");
         }
         assert!(!other.contains("TLS_ECDHE"), "TLS 1.2 is off");
+
+        let files = crate::dicom::tls::tests::Files::new();
+        let [ca, cert, key] = ["ca.crt", "client.crt", "client.key"].map(|name| files.at(name));
+        let outward = text(&[
+            "deliver.pacs.main={ae_title=\"PACS\", address=\"pacs:104\"}",
+            &format!("deliver.pacs.main.tls.ca_file={}", ca.display()),
+            &format!("deliver.pacs.main.tls.certificate_file={}", cert.display()),
+            &format!("deliver.pacs.main.tls.key_file={}", key.display()),
+            "assemble.query.archive=PACS@pacs:104",
+            &format!("assemble.query.tls.ca_file={}", ca.display()),
+            "assemble.query.tls.version_min=\"1.3\"",
+        ]);
+        for said in [
+            "| 1.2 and later, a certificate of ours |",
+            "| 1.3 and later, no certificate of ours |",
+            "and then never without",
+            "| TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 |",
+        ] {
+            assert!(outward.contains(said), "no '{said}' in\n{outward}");
+        }
     }
 }
