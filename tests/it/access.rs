@@ -183,10 +183,10 @@ fn users_are_checked() {
 }
 
 /// Certificates by the openssl command line, as a hospital makes them.
-struct Certificates(tempfile::TempDir);
+pub struct Certificates(tempfile::TempDir);
 
 impl Certificates {
-    fn new() -> Certificates {
+    pub fn new() -> Certificates {
         let made = Certificates(tempfile::tempdir().unwrap());
         let ca = ["-x509", "-subj", "/O=Hospital/CN=Root", "-out", "ca.crt", "-keyout", "ca.key"];
         made.openssl(&["req", "-newkey", "rsa:2048", "-nodes", "-days", "100"], &ca);
@@ -195,7 +195,7 @@ impl Certificates {
         made
     }
 
-    fn sign(&self, name: &str, names: &str, days: u32) {
+    pub fn sign(&self, name: &str, names: &str, days: u32) {
         let (key, csr, crt) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
         let subject = format!("/O=Hospital/CN={name}");
         let new = ["req", "-newkey", "rsa:2048", "-nodes", "-subj", &subject];
@@ -213,7 +213,7 @@ impl Certificates {
         run(Command::new("openssl").current_dir(self.0.path()).args(first).args(rest));
     }
 
-    fn at(&self, name: &str) -> String {
+    pub fn at(&self, name: &str) -> String {
         self.0.path().join(name).display().to_string()
     }
 

@@ -15,5 +15,6 @@ mod peer;
 mod power_cut;
 mod rest;
 mod services;
+mod tls;
 mod volatile;
 mod way;

@@ -22,18 +22,18 @@ use crate::node::wait_for;
 use crate::node::wait_until_listening;
 use crate::peer::http;
 
-const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+pub const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const MR: &str = "1.2.840.10008.5.1.4.1.1.4";
-const CT_SMALL: &str = "1.3.6.1.4.1.5962.1.1.1.1.1.20040119072730.12322";
-const CT_SMALL_STUDY: &str = "1.3.6.1.4.1.5962.1.2.1.20040119072730.12322";
+pub const CT_SMALL: &str = "1.3.6.1.4.1.5962.1.1.1.1.1.20040119072730.12322";
+pub const CT_SMALL_STUDY: &str = "1.3.6.1.4.1.5962.1.2.1.20040119072730.12322";
 
-fn peer(script: &str) -> Command {
+pub fn peer(script: &str) -> Command {
     let mut command = Command::new(python());
     command.arg(root().join("tests/peers").join(script));
     command
 }
 
-fn lines(output: &[u8]) -> Vec<Value> {
+pub fn lines(output: &[u8]) -> Vec<Value> {
     let text = String::from_utf8_lossy(output);
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -45,11 +45,11 @@ fn commitment(node: &Node, transaction: &str, references: &[&str], more: &[&str]
     lines(&run(&mut command).stdout)
 }
 
-fn reference(class: &str, instance: &str) -> String {
+pub fn reference(class: &str, instance: &str) -> String {
     format!("{class}:{instance}")
 }
 
-fn history(study: &Value) -> String {
+pub fn history(study: &Value) -> String {
     let rows = study["history"].as_array().unwrap();
     let text = |row: &Value| format!("{}: {}\n", row["what"], row["detail"]);
     rows.iter().map(text).collect()
@@ -96,7 +96,7 @@ fn a_commitment_is_reported_on_the_requesters_association_if_it_stays() {
 }
 
 /// Settings under which CT1 is called at `port`.
-fn ct1_at(port: u16) -> [String; 2] {
+pub fn ct1_at(port: u16) -> [String; 2] {
     [
         "commitment.peers.ct1.ae_title=\"CT1\"".to_owned(),
         format!("commitment.peers.ct1.address=\"127.0.0.1:{port}\""),
@@ -158,7 +158,7 @@ fn a_commitment_survives_a_kill_before_its_report() {
 }
 
 /// A study of `count` CT images; its UID and its files.
-fn series(folder: &Path, study: &str, count: usize, more: &[&str]) -> Vec<PathBuf> {
+pub fn series(folder: &Path, study: &str, count: usize, more: &[&str]) -> Vec<PathBuf> {
     let into = folder.join(study);
     let mut make = peer("make_series.py");
     run(make.arg(&into).args([study, &count.to_string()]).args(more));
@@ -172,14 +172,14 @@ fn mpps(node: &Node, step: &str, study: &str, actions: &[&str]) -> Vec<Value> {
     lines(&run(&mut command).stdout)
 }
 
-fn closed_because(shown: &Value) -> String {
+pub fn closed_because(shown: &Value) -> String {
     let rows = shown["history"].as_array().unwrap();
     let closed = rows.iter().rev().find(|row| row["what"] == "closed");
     closed.map(|row| row["detail"].as_str().unwrap().to_owned()).unwrap_or_default()
 }
 
 /// Long enough that only something else than the quiet period closes a study.
-const PATIENT: [&str; 3] =
+pub const PATIENT: [&str; 3] =
     ["assemble.quiet_period_s=600", "assemble.cap_s=1200", "assemble.adapt=false"];
 
 #[test]

@@ -1,14 +1,16 @@
 """A scanner that asks for storage commitment, as JSON lines on standard output.
 
 commitment.py PORT TRANSACTION CLASS:INSTANCE... [--listen PORT] [--stay SECONDS] [--no-action]
-              [--title AE] [--seconds N] [--answer STATUS]
+              [--title AE] [--seconds N] [--answer STATUS] [--tls CERT KEY CA]
 
 It sends N-ACTION to PRELIM and prints its status. With --stay it keeps the association and takes
-the report there, with --listen it takes it on an association of the node's own.
+the report there, with --listen it takes it on an association of the node's own; with --tls that is
+over TLS 1.2 or 1.3, from callers with a certificate.
 """
 
 import argparse
 import json
+import ssl
 import sys
 import time
 
@@ -29,6 +31,7 @@ parser.add_argument("--no-action", action="store_true")
 parser.add_argument("--title", default="CT1")
 parser.add_argument("--seconds", type=float, default=30)
 parser.add_argument("--answer", type=lambda text: int(text, 16), default=0)
+parser.add_argument("--tls", nargs=3)
 args = parser.parse_args()
 
 reports = []
@@ -61,8 +64,17 @@ ae = AE(ae_title=args.title)
 server = None
 if args.listen:
     ae.add_supported_context(CLASS, scu_role=False, scp_role=True)
+    context = None
+    if args.tls:
+        cert, key, ca = args.tls
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(cert, key)
     server = ae.start_server(
-        ("127.0.0.1", args.listen), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, on_report)]
+        ("127.0.0.1", args.listen),
+        block=False,
+        evt_handlers=[(evt.EVT_N_EVENT_REPORT, on_report)],
+        ssl_context=context,
     )
     say(listening=args.listen)
 if not args.no_action:
