@@ -393,6 +393,7 @@ class Bench:
             return None
         alone = self.store(case, server)["rate"]
         with Running(server, self.base, extra=("assemble.quiet_period_s=5",)) as running:
+            self.stored(running, case)
             # Each association of the rig is a study: 60 studies of large pictures are a long day.
             for _ in range(3):
                 self.rigged("store", running.port, "PRELIM", 20, 60, 40, *self.files["dx"])

@@ -405,12 +405,13 @@ fn write_zeros(path: &Path, bytes: u64) -> io::Result<()> {
 fn open_segment(path: &Path, sync: Sync) -> io::Result<File> {
     let open =
         |flags: i32| OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
-    match sync {
-        Sync::Later => open(0),
-        Sync::Now => match open(libc::O_DIRECT | libc::O_DSYNC) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => open(libc::O_DSYNC),
-            opened => opened,
-        },
+    let synced = match sync {
+        Sync::Now => libc::O_DSYNC,
+        Sync::Later => 0,
+    };
+    match open(libc::O_DIRECT | synced) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => open(synced),
+        opened => opened,
     }
 }
 
