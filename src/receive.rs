@@ -41,6 +41,7 @@ use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::domain::uid::TransferSyntaxUid;
+use crate::store::CACHED_BYTES;
 use crate::store::IncomingObject;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -81,6 +82,7 @@ impl StorageHandler for Receiver {
             head,
             study: None,
             held: None,
+            hash: None,
             draft: None,
         }))
     }
@@ -132,11 +134,13 @@ struct Reception {
     /// The first chunk. Most instances have no other: they meet the disk once, when they are whole
     /// and found good.
     held: Option<Bytes>,
+    /// Of the data set, as far as it is on its way to the file.
+    hash: Option<Hasher>,
     /// The file of an instance with more chunks. The last is being written while the next comes.
     draft: Option<Writing>,
 }
 
-type Writing = JoinHandle<Result<Draft, Refusal>>;
+type Writing = JoinHandle<Result<IncomingObject, Refusal>>;
 
 #[async_trait]
 impl InstanceSink for Reception {
@@ -155,15 +159,18 @@ impl InstanceSink for Reception {
             return Ok(());
         }
         let draft = written(draft).await?;
-        let (store, head_bytes) = (self.store.clone(), self.head.len());
+        let chunks = [held, Some(chunk)].map(Option::unwrap_or_default);
+        let (store, to_write) = (self.store.clone(), chunks.clone());
         self.draft = Some(tokio::task::spawn_blocking(move || {
-            let mut draft = match draft {
-                Some(draft) => draft,
-                None => Draft::new(&store, head_bytes, &held.unwrap_or_default())?,
-            };
-            draft.write(&chunk)?;
+            let mut draft = draft.map_or_else(|| begin(&store), Ok)?;
+            to_write.iter().try_for_each(|chunk| write(&mut draft, chunk))?;
             Ok(draft)
         }));
+        // While the disk is at it.
+        let [first, chunk] = &chunks;
+        let hash = self.hash.get_or_insert_with(Hasher::new);
+        hash.update(first.get(self.head.len()..).unwrap_or_default());
+        hash.update(chunk);
         Ok(())
     }
 
@@ -217,21 +224,30 @@ impl Reception {
     }
 
     /// Gives an instance its file, synced.
-    fn place(mut self, draft: Option<Draft>, now: Timestamp) -> Result<Receipt, Refusal> {
-        let draft = match draft {
-            Some(draft) => draft,
-            None => {
-                Draft::new(&self.store, self.head.len(), &self.held.take().unwrap_or_default())?
-            }
-        };
-        let facts = draft.scan(&self.named.transfer_syntax_uid, &self.limits)?;
+    fn place(mut self, draft: Option<IncomingObject>, now: Timestamp) -> Result<Receipt, Refusal> {
+        let mut draft = draft.map_or_else(|| begin(&self.store), Ok)?;
+        let mut hash = self.hash.take().unwrap_or_else(Hasher::new);
+        if let Some(only) = self.held.take() {
+            write(&mut draft, &only)?;
+            hash.update(only.get(self.head.len()..).unwrap_or_default());
+        }
+        let facts = self.scan(&draft).map_err(|error| unfit(&error))?;
         let identity = Identity::of(&self.named, &facts, self.study.as_ref())?;
-        let Draft { object, hash, .. } = draft;
-        let size_bytes = object.size_bytes();
+        let size_bytes = draft.size_bytes();
         let sop = &self.named.sop_instance_uid;
-        let object = object.place(&identity.study_uid, &identity.series_uid, sop);
+        let object = draft.place(&identity.study_uid, &identity.series_uid, sop);
         let object = object.map_err(|error| refused(&error))?;
         Ok(self.receipt(identity, object, size_bytes, hash.finish(), now))
+    }
+
+    fn scan(&self, draft: &IncomingObject) -> Result<Facts, ScanError> {
+        let mut file = File::open(draft.path())?;
+        let head_bytes = self.head.len() as u64;
+        file.seek(SeekFrom::Start(head_bytes))?;
+        let bytes = draft.size_bytes().saturating_sub(head_bytes);
+        // Half of what the page cache has of it.
+        let reader = BufReader::with_capacity(CACHED_BYTES / 2, file);
+        scan_marked(reader, bytes, &self.named.transfer_syntax_uid, &self.limits)
     }
 
     fn receipt(
@@ -259,7 +275,7 @@ impl Reception {
 }
 
 /// Waits for the chunk that is being written.
-async fn written(writing: Option<Writing>) -> Result<Option<Draft>, Refusal> {
+async fn written(writing: Option<Writing>) -> Result<Option<IncomingObject>, Refusal> {
     match writing {
         Some(writing) => ended(writing.await).map(Some),
         None => Ok(None),
@@ -280,38 +296,12 @@ fn ended<T>(outcome: Result<Result<T, Refusal>, JoinError>) -> Result<T, Refusal
     })
 }
 
-/// A file that is being written, with the digest of its data set.
-struct Draft {
-    object: IncomingObject,
-    hash: Hasher,
-    /// Preamble and file meta group.
-    head_bytes: u64,
+fn begin(store: &Store) -> Result<IncomingObject, Refusal> {
+    store.begin_object().map_err(|error| refused(&error))
 }
 
-impl Draft {
-    /// - `first`: the first chunk, which begins with the head of the file.
-    fn new(store: &Store, head_bytes: usize, first: &[u8]) -> Result<Draft, Refusal> {
-        let mut object = store.begin_object().map_err(|error| refused(&error))?;
-        object.write(first).map_err(|error| refused(&error))?;
-        let mut hash = Hasher::new();
-        hash.update(first.get(head_bytes..).unwrap_or_default());
-        Ok(Draft { object, hash, head_bytes: head_bytes as u64 })
-    }
-
-    fn write(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
-        self.hash.update(chunk);
-        self.object.write(chunk).map_err(|error| refused(&error))
-    }
-
-    fn scan(&self, syntax: &TransferSyntaxUid, limits: &ScanLimits) -> Result<Facts, Refusal> {
-        let look = || {
-            let mut file = File::open(self.object.path())?;
-            file.seek(SeekFrom::Start(self.head_bytes))?;
-            let bytes = self.object.size_bytes().saturating_sub(self.head_bytes);
-            scan_marked(BufReader::with_capacity(64 * 1024, file), bytes, syntax, limits)
-        };
-        look().map_err(|error| unfit(&error))
-    }
+fn write(draft: &mut IncomingObject, chunk: &[u8]) -> Result<(), Refusal> {
+    draft.write(chunk).map_err(|error| refused(&error))
 }
 
 /// Where an instance belongs.

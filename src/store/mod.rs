@@ -68,6 +68,7 @@ pub use crate::store::gaps::VerifyMode;
 pub use crate::store::gaps::VerifyReport;
 pub use crate::store::health::Health;
 pub use crate::store::health::HealthState;
+pub use crate::store::objects::CACHED_BYTES;
 pub use crate::store::objects::IncomingObject;
 pub use crate::store::open::OpenReport;
 pub use crate::store::rebuild::Facts;

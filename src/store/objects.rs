@@ -49,6 +49,9 @@ const UNREMOVED_MAX: usize = 10_000;
 const SPACE_STEP: u64 = 16 << 20;
 /// Size from which a file is written past the page cache, which would copy it once more.
 const DIRECT_BYTES_MIN: usize = 64 << 10;
+/// At the beginning of a file they are written through the page cache all the same: whoever looks
+/// what it is does not wait for the disk.
+pub const CACHED_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
 pub struct Objects {
@@ -475,21 +478,28 @@ impl IncomingObject {
             self.objects.check_space(self.free_bytes_min)?;
         }
         self.synced = false;
-        let direct = self.write_past_the_cache(bytes).doing("writing", &self.path)?;
-        let (rest, at) = (&bytes[direct..], before + direct as u64);
-        self.file.write_all_at(rest, at).doing("writing", &self.path)?;
+        let begin = CACHED_BYTES.saturating_sub(before.try_into().unwrap_or(usize::MAX));
+        let (begin, rest) = bytes.split_at(begin.min(bytes.len()));
+        self.write_at(begin, before)?;
+        let at = before + begin.len() as u64;
+        let direct = self.write_past_the_cache(rest, at).doing("writing", &self.path)?;
+        self.write_at(&rest[direct..], at + direct as u64)?;
         self.size_bytes = after;
         Ok(())
     }
 
+    fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), StoreError> {
+        self.file.write_all_at(bytes, at).doing("writing", &self.path)
+    }
+
     /// How many bytes at the start of `bytes` are written.
-    fn write_past_the_cache(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let is_aligned = self.size_bytes.is_multiple_of(BLOCK as u64)
+    fn write_past_the_cache(&mut self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        let is_aligned = at.is_multiple_of(BLOCK as u64)
             && bytes.as_ptr().align_offset(BLOCK) == 0
             && bytes.len() >= DIRECT_BYTES_MIN;
         let Some(file) = self.direct.as_ref().filter(|_| is_aligned) else { return Ok(0) };
         let whole = bytes.len() - bytes.len() % BLOCK;
-        match file.write_all_at(&bytes[..whole], self.size_bytes) {
+        match file.write_all_at(&bytes[..whole], at) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 self.direct = None;
                 Ok(0)
