@@ -15,6 +15,8 @@ use crate::domain::secret::Secret;
 pub struct Config {
     /// Who reads where a profile says `default`: `local` (no network) or the name of a gateway.
     pub provider: String,
+    /// Gateways that are asked in turn when the first gives no reading.
+    pub fallback: Vec<String>,
     /// Folder with profiles of the site; a file of the same name replaces ours. Empty: none.
     pub profiles: PathBuf,
     pub gateways: BTreeMap<String, Gateway>,
@@ -48,6 +50,27 @@ pub struct Gateway {
     pub proxy: String,
     /// Whole request; more is not sent.
     pub request_bytes_max: usize,
+    pub limits: Limits,
+}
+
+/// How much one gateway is asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Calls on their way at the same time; more wait.
+    pub calls_at_once: usize,
+    /// 0: no limit.
+    pub calls_per_minute: u32,
+    /// Failed calls in a row after which it rests.
+    pub failures_max: u32,
+    /// Seconds of the first rest; each failed trial after it doubles the next, up to 10 minutes.
+    pub rest_s: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { calls_at_once: 4, calls_per_minute: 0, failures_max: 5, rest_s: 30 }
+    }
 }
 
 /// How the schema is passed on.
@@ -65,7 +88,12 @@ pub enum ResponseFormat {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { provider: "local".into(), profiles: PathBuf::new(), gateways: BTreeMap::new() }
+        Config {
+            provider: "local".into(),
+            fallback: Vec::new(),
+            profiles: PathBuf::new(),
+            gateways: BTreeMap::new(),
+        }
     }
 }
 
@@ -86,6 +114,7 @@ impl Default for Gateway {
             allow_plain: false,
             proxy: String::new(),
             request_bytes_max: 40_000_000,
+            limits: Limits::default(),
         }
     }
 }
@@ -101,6 +130,19 @@ impl Config {
                 self.provider,
                 known.join(", ")
             ));
+        }
+        for name in &self.fallback {
+            let inside = |name: &String| self.gateways.get(name).map(|g| g.inside_the_building);
+            match (inside(&self.provider), inside(name)) {
+                (_, None) => problems.push(format!(
+                    "{at}.fallback: {name:?} is no gateway here; the local model needs no mention, it comes last"
+                )),
+                (Some(true), Some(false)) => problems.push(format!(
+                    "{at}.fallback: {name:?} is outside the building and {:?} is inside: what was to stay inside does not leave because of a fault",
+                    self.provider
+                )),
+                (_, Some(_)) => {}
+            }
         }
         for (name, gateway) in &self.gateways {
             let ok = (1..=32).contains(&name.len())
@@ -186,9 +228,28 @@ impl Gateway {
                 self.request_bytes_max
             ));
         }
+        let Limits { calls_at_once, calls_per_minute, failures_max, rest_s } = self.limits;
+        for (key, found, (from, to), usual) in [
+            ("calls_at_once", calls_at_once as u64, (1, 1000), 4),
+            ("calls_per_minute", u64::from(calls_per_minute), (0, 60_000), 0),
+            ("failures_max", u64::from(failures_max), (1, 1000), 5),
+            ("rest_s", rest_s, (1, 600), 30),
+        ] {
+            if !(from..=to).contains(&found) {
+                problems.push(format!(
+                    "{at}.limits.{key} = {found}: use {from} to {to} (default {usual})"
+                ));
+            }
+        }
         if !self.proxy.is_empty() && reqwest::Proxy::all(&self.proxy).is_err() {
             problems.push(format!("{at}.proxy: not a URL"));
         }
+    }
+
+    /// Whether it may be asked about pictures of this modality.
+    pub fn may_see(&self, modality: &str) -> bool {
+        let allowed = &self.modalities_allowed;
+        allowed.is_empty() || allowed.iter().any(|one| one.eq_ignore_ascii_case(modality))
     }
 
     /// The URL that is called.

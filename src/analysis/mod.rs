@@ -73,6 +73,8 @@ pub enum AnalyzeError {
     Untrusted { provider: String, why: String },
     #[error("{provider} is busy (status {status})")]
     Busy { provider: String, status: u16, retry_after: Option<Duration> },
+    #[error("{provider} is not asked for {} s: it failed before, or its calls are used up", wait.as_secs())]
+    Resting { provider: String, wait: Duration },
     #[error("{provider} refused the request (status {status})")]
     Refused { provider: String, status: u16 },
     #[error("the pictures are too large for {provider}")]
@@ -115,7 +117,8 @@ impl AnalyzeError {
         match self {
             AnalyzeError::TimedOut { .. }
             | AnalyzeError::Unreachable { .. }
-            | AnalyzeError::Busy { .. } => true,
+            | AnalyzeError::Busy { .. }
+            | AnalyzeError::Resting { .. } => true,
             AnalyzeError::Untrusted { .. }
             | AnalyzeError::Refused { .. }
             | AnalyzeError::TooLarge { .. }
@@ -135,16 +138,34 @@ impl AnalyzeError {
             AnalyzeError::TimedOut { .. }
             | AnalyzeError::Unreachable { .. }
             | AnalyzeError::Busy { .. }
+            | AnalyzeError::Resting { .. }
             | AnalyzeError::Untrusted { .. }
             | AnalyzeError::Refused { .. }
             | AnalyzeError::Misconfigured { .. } => false,
         }
     }
 
-    /// How long the gateway asked us to wait, at most an hour.
+    /// Its kind, for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            AnalyzeError::TimedOut { .. } => "timed_out",
+            AnalyzeError::Unreachable { .. } => "unreachable",
+            AnalyzeError::Untrusted { .. } => "untrusted",
+            AnalyzeError::Busy { .. } => "busy",
+            AnalyzeError::Resting { .. } => "resting",
+            AnalyzeError::Refused { .. } => "refused",
+            AnalyzeError::TooLarge { .. } => "too_large",
+            AnalyzeError::BadAnswer { .. } => "bad_answer",
+            AnalyzeError::Unreadable { .. } => "unreadable",
+            AnalyzeError::Misconfigured { .. } => "misconfigured",
+        }
+    }
+
+    /// How long to wait, at most an hour.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             AnalyzeError::Busy { retry_after, .. } => *retry_after,
+            AnalyzeError::Resting { wait, .. } => Some(*wait),
             AnalyzeError::TimedOut { .. }
             | AnalyzeError::Unreachable { .. }
             | AnalyzeError::Untrusted { .. }

@@ -35,7 +35,13 @@ pub enum Route {
     /// The embedded default: measurements, and the local model where its gate opens.
     Local,
     /// A gateway of the configuration.
-    Gateway { name: String },
+    ///
+    /// - `then`: those that are asked in turn when it gives no reading.
+    Gateway {
+        name: String,
+        #[serde(default)]
+        then: Vec<String>,
+    },
     /// Nobody: measurements only, and the result says why.
     Nobody { reason: String },
 }
@@ -445,29 +451,31 @@ fn route(profile: &Profile, study: &Study, config: &Config) -> Route {
     let Some(gateway) = config.gateways.get(name) else {
         return Route::Nobody { reason: format!("the gateway \"{name}\" is not configured") };
     };
-    let allowed = |modality: &String| {
-        gateway.modalities_allowed.iter().any(|item| item.eq_ignore_ascii_case(modality))
-    };
     let read = kinds(study.instances.iter().filter(|i| why_not_read(i).is_none()));
-    let other = read
-        .iter()
-        .map(|(i, _)| *i)
-        .filter(|i| {
-            profile.pictures.modalities.contains(&i.modality)
-                || profile.pictures.modalities.is_empty()
-        })
-        .map(|i| effective_modality(i, study))
-        .find(|modality| !gateway.modalities_allowed.is_empty() && !allowed(modality));
-    match other {
-        Some(modality) => {
-            let shown = crate::domain::context::modality(&modality).unwrap_or("unknown");
-            let reason = format!(
-                "the gateway \"{name}\" is not allowed for modality {shown} by the configuration"
-            );
-            Route::Nobody { reason }
-        }
-        None => Route::Gateway { name: name.to_owned() },
+    let shown = |i: &&Instance| {
+        let wanted = &profile.pictures.modalities;
+        wanted.is_empty() || wanted.contains(&i.modality)
+    };
+    let modalities: Vec<String> =
+        read.iter().map(|(i, _)| *i).filter(shown).map(|i| effective_modality(i, study)).collect();
+    if let Some(modality) = modalities.iter().find(|modality| !gateway.may_see(modality)) {
+        let shown = crate::domain::context::modality(modality).unwrap_or("unknown");
+        let reason = format!(
+            "the gateway \"{name}\" is not allowed for modality {shown} by the configuration"
+        );
+        return Route::Nobody { reason };
     }
+    // What was to stay inside does not leave because of a fault.
+    let may_stand_in = |other: &&String| {
+        let other = config.gateways.get(*other);
+        other.is_some_and(|other| {
+            (other.inside_the_building || !gateway.inside_the_building)
+                && modalities.iter().all(|modality| other.may_see(modality))
+        })
+    };
+    let others = config.fallback.iter().filter(|other| *other != name);
+    let then = others.filter(may_stand_in).cloned().collect();
+    Route::Gateway { name: name.to_owned(), then }
 }
 
 #[cfg(test)]

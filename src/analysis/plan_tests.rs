@@ -329,7 +329,7 @@ fn a_gateway_is_asked_only_about_what_it_may_see() {
         Plan::Read { route, .. } => route,
         other => panic!("{other:?}"),
     };
-    let house = Route::Gateway { name: "house".into() };
+    let house = Route::Gateway { name: "house".into(), then: Vec::new() };
     assert_eq!(route(("CR", OWN, "CHEST", "PA", "", "", "")), house);
     assert_eq!(route(("OT", SC, "CHEST", "PA", "", "", "")), house, "an X-ray sent as OT");
     assert!(matches!(route(("CT", OWN, "HEAD", "", "", "", "")), Route::Nobody { .. }));
@@ -343,4 +343,41 @@ fn a_gateway_is_asked_only_about_what_it_may_see() {
         matches!(route, Route::Nobody { .. }),
         "a gateway that is not there is not the local model"
     );
+}
+
+#[test]
+fn those_that_stand_in_may_see_it_and_are_not_further_out() {
+    let profiles = profile::load(None).unwrap();
+    let gateway = |inside, modalities: &[&str]| Gateway {
+        inside_the_building: inside,
+        modalities_allowed: modalities.iter().map(|&m| m.to_owned()).collect(),
+        ..Gateway::default()
+    };
+    let mut config = Config {
+        provider: "house".into(),
+        fallback: ["house", "ct", "cloud", "cellar", "gone"].map(String::from).to_vec(),
+        ..Config::default()
+    };
+    for (name, one) in [
+        ("house", gateway(true, &[])),
+        ("ct", gateway(true, &["CT"])),
+        ("cloud", gateway(false, &[])),
+        ("cellar", gateway(true, &["CR", "CT"])),
+    ] {
+        config.gateways.insert(name.into(), one);
+    }
+    for (provider, modality, stand_in) in [
+        ("house", "CR", vec!["cellar"]),
+        ("house", "CT", vec!["ct", "cellar"]),
+        ("cloud", "CR", vec!["house", "cellar"]),
+    ] {
+        config.provider = provider.into();
+        let study = study((modality, OWN, "CHEST", "PA", "", "", ""));
+        let Plan::Read { route: Route::Gateway { name, then }, .. } =
+            plan(&study, &profiles, &config)
+        else {
+            panic!("{provider} {modality}")
+        };
+        assert_eq!((name.as_str(), then), (provider, stand_in.iter().map(|&n| n.into()).collect()));
+    }
 }

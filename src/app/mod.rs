@@ -86,7 +86,8 @@ impl App {
         for (name, gateway) in &settings.analysis.gateways {
             let provider = analysis::provider::openai::OpenAi::new(name, gateway)
                 .with_context(|| format!("the gateway {name} cannot be used"))?;
-            providers.insert(name.clone(), Arc::new(provider));
+            let kept = analysis::provider::keeper::Kept::new(Arc::new(provider), &gateway.limits);
+            providers.insert(name.clone(), Arc::new(kept));
         }
 
         let tls = match settings.dicom.tls.is_on() {

@@ -4,6 +4,7 @@ pub mod asking;
 pub mod closing;
 pub mod commitment;
 pub mod job;
+mod reading;
 pub mod record;
 pub mod runner;
 pub mod services;

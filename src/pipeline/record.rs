@@ -59,6 +59,16 @@ pub struct PicturesRecord {
     pub quality: Vec<QualityFlag>,
 }
 
+/// Who read the study, after whom.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answered {
+    #[serde(flatten)]
+    pub answer: AnswerRecord,
+    /// Those who gave no reading before, as sentences for a reader.
+    #[serde(default)]
+    pub tried: Vec<String>,
+}
+
 /// What the provider said, or why none was asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]

@@ -80,7 +80,7 @@ async fn run_until_stopped(kit: Arc<Kit>, lane: RangeInclusive<u8>, stop: Cancel
 async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
     let step = job::step_name(&job.kind);
     let started = std::time::Instant::now();
-    let ended = steps::run(kit, &job).await;
+    let ended = steps::run(kit, &job, attempt).await;
     let at = kit.clock.now();
     let mut events = Vec::new();
     let outcome = match ended {

@@ -10,11 +10,8 @@ use jiff::Timestamp;
 
 use crate::alert;
 use crate::analysis;
-use crate::analysis::gate;
 use crate::analysis::plan::Plan;
 use crate::analysis::plan::Route;
-use crate::analysis::prompt;
-use crate::analysis::provider::Provider;
 use crate::analysis::provider::local;
 use crate::analysis::record::Basis;
 use crate::analysis::record::LocalResult;
@@ -26,7 +23,6 @@ use crate::deliver::backoff::Schedule;
 use crate::deliver::pacs::Artefact;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
-use crate::domain::picture::Picture;
 use crate::domain::picture::PixelRule;
 use crate::domain::study::Excluded;
 use crate::domain::study::Study;
@@ -35,8 +31,10 @@ use crate::pipeline::commitment;
 use crate::pipeline::job;
 use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
+use crate::pipeline::reading;
 use crate::pipeline::record;
 use crate::pipeline::record::AnswerRecord;
+use crate::pipeline::record::Answered;
 use crate::pipeline::record::PicturesRecord;
 use crate::pipeline::record::PlanRecord;
 use crate::pipeline::record::Request;
@@ -57,12 +55,17 @@ use crate::worker::Object;
 use crate::worker::WorkerError;
 
 /// One try of one step: the events that its end brings, or why it failed.
-pub async fn run(kit: &Kit, job: &Job) -> Result<Vec<Event>, StepError> {
+///
+/// - `attempt`: which one, from 1.
+pub async fn run(kit: &Kit, job: &Job, attempt: u32) -> Result<Vec<Event>, StepError> {
     let way = Way { kit, study_uid: &job.study_uid, revision: job.revision };
     match &job.kind {
         JobKind::Plan => plan(&way).await,
         JobKind::Picture => picture(&way).await,
-        JobKind::Analyse => analyse(&way).await,
+        JobKind::Analyse => {
+            let is_last = attempt >= kit.pipeline.tries_max;
+            reading::analyse(&way, is_last).await
+        }
         JobKind::Judge => judge(&way),
         JobKind::Compose => compose(&way).await,
         JobKind::Deliver { artefact, destination } => deliver(&way, artefact, destination).await,
@@ -75,7 +78,7 @@ pub async fn run(kit: &Kit, job: &Job) -> Result<Vec<Event>, StepError> {
 }
 
 /// A worker that died or ran over its limits may have been brought down by what it was given.
-fn unworked(error: WorkerError) -> StepError {
+pub fn unworked(error: WorkerError) -> StepError {
     let verdict = match (error.is_poison(), error.is_transient()) {
         (true, _) => Failure::Poison,
         (false, true) => Failure::Passing { wait: None },
@@ -124,7 +127,7 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     notes.extend(review.clone());
     way.save(record::STUDY, &study)?;
     let outside = match &route {
-        Route::Gateway { name } => {
+        Route::Gateway { name, .. } => {
             way.kit.analysis.gateways.get(name).is_some_and(|gateway| !gateway.inside_the_building)
         }
         Route::Local | Route::Nobody { .. } => false,
@@ -189,7 +192,7 @@ async fn picture(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     Ok(events)
 }
 
-async fn make_pictures(
+pub async fn make_pictures(
     way: &Way<'_>,
     study: &Study,
     plan: &PlanRecord,
@@ -217,111 +220,15 @@ async fn make_pictures(
     Ok((made, events))
 }
 
-/// Asks the provider: the local model behind its gate, or a gateway with what may leave.
-async fn analyse(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
-    let study: Study = way.load(record::STUDY)?;
-    let plan: PlanRecord = way.load(record::PLAN)?;
-    let mut events = Vec::new();
-    let answer = match &plan.route {
-        Route::Local => ask_local(way, &study).await?,
-        Route::Nobody { reason } => AnswerRecord::NotCovered { reason: reason.clone() },
-        Route::Gateway { name } => match way.kit.providers.get(name) {
-            Some(provider) => {
-                ask_gateway(way, &study, &plan, provider.as_ref(), &mut events).await?
-            }
-            None => {
-                let reason = format!("the gateway {name} is not in the configuration any more");
-                AnswerRecord::NeedsReview { reason }
-            }
-        },
-    };
-    way.save(record::ANSWER, &answer)?;
-    events.push(way.next(JobKind::Judge));
-    Ok(events)
-}
-
-async fn ask_local(way: &Way<'_>, study: &Study) -> Result<AnswerRecord, StepError> {
-    let instance = match gate::gate(study) {
-        Ok(instance) => instance.clone(),
-        Err(closed) => return Ok(AnswerRecord::NotCovered { reason: closed.reason }),
-    };
-    match way.kit.pool.local_read(way.kit.store.data(), &instance).await {
-        Ok(reading) => Ok(AnswerRecord::Local { instance: Box::new(instance), reading }),
-        Err(WorkerError::Refused(reason)) => Ok(AnswerRecord::NeedsReview { reason }),
-        Err(error) => Err(unworked(error)),
-    }
-}
-
-async fn ask_gateway(
-    way: &Way<'_>,
-    study: &Study,
-    plan: &PlanRecord,
-    provider: &dyn Provider,
-    events: &mut Vec<Event>,
-) -> Result<AnswerRecord, StepError> {
-    if let Some(reason) = &plan.pixels_held {
-        return Ok(AnswerRecord::NeedsReview { reason: reason.clone() });
-    }
-    let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
-    let notes = (!request.clinical_notes.is_empty()).then_some(request.clinical_notes.as_str());
-    let context = deid::context(study, notes);
-    let mut budget = Some(plan.profile.pictures.clone());
-    let mut made: PicturesRecord = way.load(record::PICTURES)?;
-    loop {
-        if made.pictures.is_empty() {
-            let reason = "none of the images could be shown to a model".to_owned();
-            return Ok(AnswerRecord::NeedsReview { reason });
-        }
-        let prompt = prompt::render(&plan.profile, &context, study, &made.pictures);
-        let prompt = prompt.map_err(StepError::lasting)?;
-        let pictures = load_pictures(way, &made)?;
-        match analysis::analyze(provider, &prompt, &pictures, &plan.profile).await {
-            Ok(reading) => return Ok(AnswerRecord::Gateway { reading: Box::new(reading) }),
-            Err(error) if error.is_transient() => {
-                let verdict = Failure::Passing { wait: error.retry_after() };
-                return Err(StepError { verdict, cause: error.to_string() });
-            }
-            Err(analysis::AnalyzeError::TooLarge { .. }) => {
-                // Smaller pictures, once more each time, until they would show too little.
-                budget = budget.as_ref().and_then(analysis::smaller);
-                let Some(smaller) = &budget else {
-                    let reason =
-                        "the pictures are too large for the gateway at any size".to_owned();
-                    return Ok(AnswerRecord::NeedsReview { reason });
-                };
-                let (again, written) = make_pictures(way, study, plan, smaller).await?;
-                made = again;
-                events.extend(written);
-            }
-            Err(error) if error.is_for_review() => {
-                return Ok(AnswerRecord::NeedsReview { reason: error.to_string() });
-            }
-            // The gateway cannot be used as it stands: a job for a person, tried again by hand.
-            Err(error) => return Err(StepError::lasting(error)),
-        }
-    }
-}
-
-fn load_pictures(way: &Way<'_>, made: &PicturesRecord) -> Result<Vec<Picture>, StepError> {
-    let load = |reference: &crate::domain::picture::PictureRef| {
-        let bytes = way.load_bytes(&reference.file)?;
-        let bytes = bytes.ok_or_else(|| StepError::lasting("a picture is gone"))?;
-        let media_type = match reference.file.ends_with(".png") {
-            true => "image/png",
-            false => "image/jpeg",
-        };
-        Ok(Picture { reference: reference.clone(), media_type, bytes })
-    };
-    made.pictures.iter().map(load).collect()
-}
-
 /// Turns the answer into the assessment, and says who must hear: the alert does not wait for
 /// the report.
 fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let study: Study = way.load(record::STUDY)?;
     let plan: PlanRecord = way.load(record::PLAN)?;
     let made: PicturesRecord = way.load(record::PICTURES)?;
-    let answer: AnswerRecord = way.load(record::ANSWER)?;
+    let Answered { answer, tried } = way.load(record::ANSWER)?;
+    let mut plan = plan;
+    plan.notes.extend(tried);
     let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
     let (alert_at, review) = (plan.profile.alert_at, plan.review.clone());
     let assessment = assess(way, study, plan, made, answer, request);

@@ -13,6 +13,7 @@ use crate::node::root;
 use crate::node::run;
 use crate::node::wait_for;
 use crate::node::wait_until_listening;
+use crate::peer::http;
 use crate::way::POSITIVE;
 use crate::way::Peers;
 use crate::way::files;
@@ -24,8 +25,15 @@ struct Gateway {
 }
 
 impl Gateway {
+    /// The one that is asked first, `main`.
     fn start(folder: &Path, mode: &str) -> Gateway {
-        let folder = folder.join("gateway");
+        let mut gateway = Gateway::named(folder, "main", mode);
+        gateway.set.push("analysis.provider=\"main\"".to_owned());
+        gateway
+    }
+
+    fn named(folder: &Path, name: &str, mode: &str) -> Gateway {
+        let folder = folder.join(format!("gateway-{name}"));
         std::fs::create_dir_all(&folder).unwrap();
         let port = free_port();
         let mut server = Command::new(python());
@@ -34,11 +42,11 @@ impl Gateway {
         wait_until_listening(port);
         let key = folder.join("key.txt");
         std::fs::write(&key, "sk-fixture-0123456789\n").unwrap();
+        let at = format!("analysis.gateways.{name}");
         let set = vec![
-            "analysis.provider=\"main\"".to_owned(),
-            format!("analysis.gateways.main.url=\"http://127.0.0.1:{port}/v1\""),
-            "analysis.gateways.main.model=\"fixture-vision-1\"".to_owned(),
-            format!("analysis.gateways.main.api_key_file=\"{}\"", key.display()),
+            format!("{at}.url=\"http://127.0.0.1:{port}/v1\""),
+            format!("{at}.model=\"fixture-vision-1\""),
+            format!("{at}.api_key_file=\"{}\"", key.display()),
         ];
         Gateway { _process: Background(server), folder, set }
     }
@@ -122,4 +130,51 @@ fn a_busy_gateway_is_asked_again() {
     node.storescu(std::slice::from_ref(&file));
     assert_eq!(node.study_in(&uid, "delivered")["outcome"], "read");
     assert_eq!(gateway.requests().len(), 2);
+}
+
+#[test]
+fn a_gateway_that_fails_is_stood_in_for_and_rests() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Gateway::start(folder.path(), "500");
+    let second = Gateway::named(folder.path(), "second", "read");
+    let mut set: Vec<&str> = first.set.iter().chain(&second.set).map(String::as_str).collect();
+    set.extend(["analysis.fallback=[\"second\"]", "analysis.gateways.main.limits.failures_max=2"]);
+    let data = folder.path().join("data");
+    let node = Node::start(&data, &set);
+    for number in 0..4 {
+        let file = folder.path().join(format!("{number}.dcm"));
+        let uid = chest_xray(POSITIVE, &file, &["PatientAge=051Y"]);
+        node.storescu(std::slice::from_ref(&file));
+        assert_eq!(node.study_in(&uid, "delivered")["outcome"], "read");
+        let report = data.join("results").join(&uid).join("1/report.txt");
+        let report = std::fs::read_to_string(report).unwrap();
+        assert!(report.contains("Read by another, because main is"), "{report}");
+    }
+    assert_eq!(first.requests().len(), 2, "then it rests");
+    assert_eq!(second.requests().len(), 4);
+    let metrics = http(&node, "/metrics");
+    assert!(metrics.contains("prelim_gateway_usable{gateway=\"main\"} 0"), "{metrics}");
+    assert!(metrics.contains("prelim_gateway_usable{gateway=\"second\"} 1"), "{metrics}");
+}
+
+#[test]
+fn without_a_gateway_the_local_model_reads_what_it_covers_and_a_person_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), "401");
+    let set: Vec<&str> = gateway.set.iter().map(String::as_str).collect();
+    let data = folder.path().join("data");
+    let node = Node::start(&data, &set);
+    let child = folder.path().join("child.dcm");
+    let uid = chest_xray(POSITIVE, &child, &["PatientAge=004Y"]);
+    node.storescu(std::slice::from_ref(&child));
+    let shown = node.study_in(&uid, "delivered");
+    assert_eq!((&shown["outcome"], &shown["findings"][0]), (&"read".into(), &"Pneumonia".into()));
+    let report = std::fs::read_to_string(data.join("results").join(&uid).join("1/report.txt"));
+    assert!(report.unwrap().contains("main refused the request (status 401)"));
+    let adult = folder.path().join("adult.dcm");
+    let uid = chest_xray(POSITIVE, &adult, &["PatientAge=051Y"]);
+    node.storescu(std::slice::from_ref(&adult));
+    let shown = node.study_in(&uid, "needs_review");
+    assert!(!shown["outcome"].as_str().is_some_and(|outcome| outcome == "read"), "{shown:#}");
+    assert_eq!(gateway.requests().len(), 1, "a key that is refused is not tried at once again");
 }

@@ -4,6 +4,7 @@ Keeps every request body in FOLDER as <n>.json. MODE says how it answers:
   read       a reading of a chest X-ray with one finding, in prose and a code fence
   prose      words that are no reading, each time
   busy-once  503 with Retry-After at first, then a reading
+  401, 500…  this status, each time
 """
 
 import http.server
@@ -47,9 +48,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         folder, mode = pathlib.Path(sys.argv[2]), sys.argv[3]
         head = json.dumps({"path": self.path, "headers": dict(self.headers)})
         (folder / f"{Handler.count}.json").write_bytes(head.encode() + b"\n" + body)
-        if mode == "busy-once" and Handler.count == 1:
-            self.send_response(503)
-            self.send_header("Retry-After", "1")
+        if mode.isdigit() or (mode == "busy-once" and Handler.count == 1):
+            self.send_response(int(mode) if mode.isdigit() else 503)
+            if mode == "busy-once":
+                self.send_header("Retry-After", "1")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return

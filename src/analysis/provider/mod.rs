@@ -1,6 +1,7 @@
 //! Providers: who is asked.
 
 pub mod address;
+pub mod keeper;
 pub mod local;
 pub mod openai;
 

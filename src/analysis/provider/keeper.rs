@@ -1,0 +1,426 @@
+//! What keeps a gateway from being asked too much, or in vain: calls at once, calls a minute, and
+//! a rest after failures.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::analysis::AnalyzeError;
+use crate::analysis::config::Limits;
+use crate::analysis::prompt::Prompt;
+use crate::analysis::provider::Provider;
+use crate::analysis::provider::RawAnswer;
+use crate::domain::assessment::Algorithm;
+use crate::domain::picture::Picture;
+
+/// The longest rest that grows with each failed trial.
+const REST_MAX: Duration = Duration::from_secs(600);
+/// After a refused key (401, 403): nothing changes until somebody changes it.
+const REST_REFUSED: Duration = Duration::from_secs(300);
+/// After 429 without Retry-After (RFC 6585 4).
+const REST_BUSY: Duration = Duration::from_secs(10);
+/// The longest wait for a place among the calls of a minute.
+const PLACE_MAX: Duration = Duration::from_secs(60);
+
+/// What one call says about the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It answers, whatever the answer is worth.
+    Up,
+    Down,
+    /// It wants to be left alone for this long.
+    Rest(Duration),
+    /// It does not take our key (401, 403).
+    Refused(u16),
+}
+
+impl Verdict {
+    fn of<T>(ended: &Result<T, AnalyzeError>) -> Verdict {
+        match ended {
+            Ok(_)
+            | Err(
+                AnalyzeError::BadAnswer { .. }
+                | AnalyzeError::Unreadable { .. }
+                | AnalyzeError::TooLarge { .. }
+                | AnalyzeError::Misconfigured { .. }
+                | AnalyzeError::Resting { .. },
+            ) => Verdict::Up,
+            Err(AnalyzeError::Busy { retry_after: Some(wait), .. }) => Verdict::Rest(*wait),
+            Err(AnalyzeError::Busy { status: 429, .. }) => Verdict::Rest(REST_BUSY),
+            Err(AnalyzeError::Refused { status: status @ (401 | 403), .. }) => {
+                Verdict::Refused(*status)
+            }
+            Err(AnalyzeError::Refused { .. }) => Verdict::Up,
+            Err(
+                AnalyzeError::Busy { .. }
+                | AnalyzeError::TimedOut { .. }
+                | AnalyzeError::Unreachable { .. }
+                | AnalyzeError::Untrusted { .. },
+            ) => Verdict::Down,
+        }
+    }
+}
+
+/// Whether a gateway is asked now. After some failures in a row it rests; then one call tries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Breaker {
+    Asked {
+        failures: u32,
+    },
+    /// - `rest`: how long this rest is; the next is twice as long.
+    Resting {
+        until: Instant,
+        rest: Duration,
+    },
+    /// One call is on its way; the others wait for what it says.
+    Tried {
+        rest: Duration,
+    },
+}
+
+impl Breaker {
+    /// # Errors
+    /// How long it rests still.
+    fn admit(self, now: Instant) -> Result<Breaker, Duration> {
+        match self {
+            Breaker::Asked { .. } => Ok(self),
+            Breaker::Resting { until, .. } if now < until => Err(until - now),
+            Breaker::Resting { rest, .. } => Ok(Breaker::Tried { rest }),
+            Breaker::Tried { .. } => Err(Duration::from_secs(1)),
+        }
+    }
+
+    fn ended(self, verdict: Verdict, now: Instant, limits: &Limits) -> Breaker {
+        let rest = |rest: Duration| Breaker::Resting { until: now + rest, rest };
+        let first = Duration::from_secs(limits.rest_s);
+        match (self, verdict) {
+            // A call that began before the failures and ended after them.
+            (Breaker::Resting { .. }, Verdict::Up | Verdict::Down) => self,
+            (_, Verdict::Up) => Breaker::Asked { failures: 0 },
+            (_, Verdict::Refused(_)) => rest(REST_REFUSED),
+            (Breaker::Resting { until, .. }, Verdict::Rest(wait)) if until > now + wait => self,
+            (_, Verdict::Rest(wait)) => Breaker::Resting { until: now + wait, rest: first },
+            (Breaker::Asked { failures }, Verdict::Down) if failures + 1 < limits.failures_max => {
+                Breaker::Asked { failures: failures + 1 }
+            }
+            (Breaker::Asked { .. }, Verdict::Down) => rest(first),
+            (Breaker::Tried { rest: last }, Verdict::Down) => rest((last * 2).min(REST_MAX)),
+        }
+    }
+}
+
+/// Spreads calls over the minute: after a burst of a tenth of the minute's calls, one at a time.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// When the next call would be due if all came at an even pace.
+    next: Instant,
+}
+
+impl Pace {
+    /// How long a call that comes now has to wait, and the pace after it.
+    ///
+    /// # Errors
+    /// The wait, when it is longer than [`PLACE_MAX`].
+    fn place(self, per_minute: u32, now: Instant) -> Result<(Duration, Pace), Duration> {
+        if per_minute == 0 {
+            return Ok((Duration::ZERO, self));
+        }
+        let gap = Duration::from_secs(60) / per_minute;
+        let burst = gap * (per_minute / 10);
+        let due = self.next.max(now);
+        let wait = due.saturating_duration_since(now + burst);
+        match wait > PLACE_MAX {
+            true => Err(wait),
+            false => Ok((wait, Pace { next: due + gap })),
+        }
+    }
+}
+
+struct State {
+    breaker: Breaker,
+    /// The status with which it refused our key last: while it rests, the others are told so too.
+    refused: Option<u16>,
+    pace: Pace,
+}
+
+/// A provider that is asked within its limits.
+pub struct Kept {
+    provider: Arc<dyn Provider>,
+    limits: Limits,
+    calls: Semaphore,
+    state: Mutex<State>,
+}
+
+impl Kept {
+    pub fn new(provider: Arc<dyn Provider>, limits: &Limits) -> Kept {
+        let breaker = Breaker::Asked { failures: 0 };
+        let kept = Kept {
+            calls: Semaphore::new(limits.calls_at_once),
+            limits: limits.clone(),
+            state: Mutex::new(State {
+                breaker,
+                refused: None,
+                pace: Pace { next: Instant::now() },
+            }),
+            provider,
+        };
+        kept.show(breaker);
+        kept
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn not_now(&self, refused: Option<u16>, wait: Duration) -> AnalyzeError {
+        let provider = self.name().to_owned();
+        match refused {
+            Some(status) => AnalyzeError::Refused { provider, status },
+            None => AnalyzeError::Resting { provider, wait },
+        }
+    }
+
+    fn show(&self, breaker: Breaker) {
+        let is_asked = matches!(breaker, Breaker::Asked { .. });
+        metrics::gauge!("prelim_gateway_usable", "gateway" => self.name().to_owned())
+            .set(f64::from(u8::from(is_asked)));
+    }
+
+    /// Takes down what a call said. Said once, when it changes whether the gateway is asked.
+    fn ended(&self, verdict: Verdict) {
+        let mut state = self.state();
+        let before = state.breaker;
+        let after = before.ended(verdict, Instant::now(), &self.limits);
+        state.breaker = after;
+        state.refused = match (verdict, after) {
+            (Verdict::Refused(status), _) => Some(status),
+            (_, Breaker::Resting { .. }) => state.refused,
+            (_, Breaker::Asked { .. } | Breaker::Tried { .. }) => None,
+        };
+        drop(state);
+        self.show(after);
+        let gateway = self.name();
+        match (before, after) {
+            (Breaker::Asked { .. } | Breaker::Tried { .. }, Breaker::Resting { rest, .. }) => {
+                tracing::error!(gateway, seconds = rest.as_secs(), "the gateway rests");
+            }
+            (Breaker::Tried { .. }, Breaker::Asked { .. }) => {
+                tracing::info!(gateway, "the gateway answers again");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A call that is dropped on its way says that the gateway was down: without a word from it no
+/// other would ever try.
+struct OnItsWay<'a> {
+    kept: &'a Kept,
+    verdict: Verdict,
+}
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        self.kept.ended(self.verdict);
+    }
+}
+
+#[async_trait]
+impl Provider for Kept {
+    fn name(&self) -> &str {
+        self.provider.name()
+    }
+
+    fn algorithm(&self, model: &str) -> Algorithm {
+        self.provider.algorithm(model)
+    }
+
+    async fn ask(
+        &self,
+        prompt: &Prompt,
+        pictures: &[Picture],
+        schema: &Value,
+        timeout: Duration,
+    ) -> Result<RawAnswer, AnalyzeError> {
+        let _place = self.calls.acquire().await;
+        let wait = {
+            let mut state = self.state();
+            let now = Instant::now();
+            let breaker = state.breaker.admit(now);
+            let breaker = breaker.map_err(|wait| self.not_now(state.refused, wait))?;
+            let placed = state.pace.place(self.limits.calls_per_minute, now);
+            let (wait, pace) = placed.map_err(|wait| self.not_now(None, wait))?;
+            (state.breaker, state.pace) = (breaker, pace);
+            wait
+        };
+        let mut on_its_way = OnItsWay { kept: self, verdict: Verdict::Down };
+        tokio::time::sleep(wait).await;
+        let began = Instant::now();
+        let ended = self.provider.ask(prompt, pictures, schema, timeout).await;
+        on_its_way.verdict = Verdict::of(&ended);
+        let gateway = self.name().to_owned();
+        let outcome = ended.as_ref().map_or_else(AnalyzeError::label, |_| "answered");
+        metrics::counter!("prelim_gateway_calls_total", "gateway" => gateway.clone(), "outcome" => outcome)
+            .increment(1);
+        metrics::histogram!("prelim_gateway_call_seconds", "gateway" => gateway)
+            .record(began.elapsed().as_secs_f64());
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { calls_at_once: 2, calls_per_minute: 0, failures_max: 3, rest_s: 30 };
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_gateway_that_fails_rests_longer_each_time_and_one_call_tries_it() {
+        let t0 = Instant::now();
+        let resting = |until, rest| Breaker::Resting { until: t0 + s(until), rest: s(rest) };
+        let asked = |failures| Breaker::Asked { failures };
+        let tried = |rest| Breaker::Tried { rest: s(rest) };
+        use Verdict::Down;
+        use Verdict::Refused;
+        use Verdict::Rest;
+        use Verdict::Up;
+        for (before, at, verdict, after) in [
+            (asked(0), 0, Up, asked(0)),
+            (asked(0), 0, Down, asked(1)),
+            (asked(1), 0, Up, asked(0)),
+            (asked(2), 5, Down, resting(35, 30)),
+            (asked(0), 5, Rest(s(7)), resting(12, 30)),
+            (asked(0), 5, Refused(401), resting(305, 300)),
+            (resting(30, 30), 5, Up, resting(30, 30)),
+            (resting(30, 30), 5, Down, resting(30, 30)),
+            (resting(30, 30), 5, Rest(s(7)), resting(30, 30)),
+            (resting(30, 30), 5, Rest(s(60)), resting(65, 30)),
+            (tried(30), 31, Up, asked(0)),
+            (tried(30), 31, Down, resting(91, 60)),
+            (tried(500), 31, Down, resting(631, 600)),
+            (tried(30), 31, Rest(s(7)), resting(38, 30)),
+        ] {
+            let told = format!("{before:?} {verdict:?}");
+            assert_eq!(before.ended(verdict, t0 + s(at), &LIMITS), after, "{told}");
+        }
+        for (breaker, at, admitted) in [
+            (asked(2), 0, Ok(asked(2))),
+            (resting(30, 30), 10, Err(s(20))),
+            (resting(30, 30), 30, Ok(tried(30))),
+            (tried(30), 30, Err(s(1))),
+        ] {
+            assert_eq!(breaker.admit(t0 + s(at)), admitted, "{breaker:?}");
+        }
+    }
+
+    #[test]
+    fn calls_of_a_minute_are_spread_after_a_burst() {
+        let t0 = Instant::now();
+        let mut pace = Pace { next: t0 };
+        let mut waits = Vec::new();
+        // 60 a minute: a burst of 6, then one each second.
+        for _ in 0..9 {
+            let (wait, next) = pace.place(60, t0).unwrap();
+            waits.push(wait.as_secs());
+            pace = next;
+        }
+        assert_eq!(waits, [0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        let (wait, _) = pace.place(60, t0 + s(100)).unwrap();
+        assert_eq!(wait, Duration::ZERO, "what was not used is not saved up");
+        let full = Pace { next: t0 + s(90) };
+        assert_eq!(full.place(1, t0).unwrap_err(), s(90));
+        assert_eq!(full.place(0, t0).unwrap().0, Duration::ZERO, "no limit");
+    }
+
+    /// Answers after a moment; counts how many it answers at once.
+    #[derive(Default)]
+    struct Slow {
+        now: std::sync::atomic::AtomicUsize,
+        most: std::sync::atomic::AtomicUsize,
+        asked: std::sync::atomic::AtomicUsize,
+        fails: bool,
+    }
+
+    #[async_trait]
+    impl Provider for Slow {
+        fn name(&self) -> &str {
+            "slow"
+        }
+
+        fn algorithm(&self, _: &str) -> Algorithm {
+            crate::analysis::record::measuring()
+        }
+
+        async fn ask(
+            &self,
+            _: &Prompt,
+            _: &[Picture],
+            _: &Value,
+            _: Duration,
+        ) -> Result<RawAnswer, AnalyzeError> {
+            use std::sync::atomic::Ordering::SeqCst;
+            self.asked.fetch_add(1, SeqCst);
+            self.most.fetch_max(self.now.fetch_add(1, SeqCst) + 1, SeqCst);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.now.fetch_sub(1, SeqCst);
+            let (provider, status) = ("slow".to_owned(), 500);
+            match self.fails {
+                true => Err(AnalyzeError::Busy { provider, status, retry_after: None }),
+                false => Err(AnalyzeError::TooLarge { provider }),
+            }
+        }
+    }
+
+    fn prompt() -> Prompt {
+        Prompt {
+            system: String::new(),
+            user: String::new(),
+            version: String::new(),
+            digest: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_calls_than_allowed_are_on_their_way() {
+        let slow = Arc::new(Slow::default());
+        let kept = Kept::new(Arc::clone(&slow) as Arc<dyn Provider>, &LIMITS);
+        let (prompt, schema) = (prompt(), Value::Null);
+        let calls = (0..6).map(|_| kept.ask(&prompt, &[], &schema, s(9)));
+        futures_util::future::join_all(calls).await;
+        assert_eq!(slow.most.load(std::sync::atomic::Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_resting_gateway_is_not_asked_and_a_dropped_trial_is_a_failure() {
+        let slow = Arc::new(Slow { fails: true, ..Slow::default() });
+        let kept =
+            Kept::new(Arc::clone(&slow) as Arc<dyn Provider>, &Limits { rest_s: 1, ..LIMITS });
+        let (prompt, schema) = (prompt(), Value::Null);
+        let asked = || slow.asked.load(std::sync::atomic::Ordering::SeqCst);
+        for _ in 0..5 {
+            let _ = kept.ask(&prompt, &[], &schema, s(9)).await.unwrap_err();
+        }
+        assert_eq!(asked(), 3, "then it rests");
+        let error = kept.ask(&prompt, &[], &schema, s(9)).await.unwrap_err();
+        assert!(matches!(error, AnalyzeError::Resting { wait, .. } if wait <= s(1)), "{error}");
+        assert!(error.is_transient() && error.retry_after().is_some());
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let trial = kept.ask(&prompt, &[], &schema, s(9));
+        assert!(tokio::time::timeout(Duration::from_millis(5), trial).await.is_err());
+        assert_eq!(asked(), 4);
+        let _ = kept.ask(&prompt, &[], &schema, s(9)).await.unwrap_err();
+        assert_eq!(asked(), 4, "it rests again, twice as long");
+    }
+}
