@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::analysis::provider::address;
+use crate::analysis::strategy::Tiered;
 use crate::domain::secret::Secret;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,9 @@ pub struct Config {
     pub provider: String,
     /// Gateways that are asked in turn when the first gives no reading.
     pub fallback: Vec<String>,
+    /// How it is read where a profile says `default`: `single` (one model) or one of `strategies`.
+    pub strategy: String,
+    pub strategies: BTreeMap<String, Tiered>,
     /// Folder with profiles of the site; a file of the same name replaces ours. Empty: none.
     pub profiles: PathBuf,
     pub gateways: BTreeMap<String, Gateway>,
@@ -91,6 +95,8 @@ impl Default for Config {
         Config {
             provider: "local".into(),
             fallback: Vec::new(),
+            strategy: "single".into(),
+            strategies: BTreeMap::new(),
             profiles: PathBuf::new(),
             gateways: BTreeMap::new(),
         }
@@ -131,6 +137,18 @@ impl Config {
                 known.join(", ")
             ));
         }
+        if self.strategy != "single" && !self.strategies.contains_key(&self.strategy) {
+            let known: Vec<&str> =
+                ["single"].into_iter().chain(self.strategies.keys().map(String::as_str)).collect();
+            problems.push(format!(
+                "{at}.strategy = {:?}: use one of {}",
+                self.strategy,
+                known.join(", ")
+            ));
+        }
+        for (name, strategy) in &self.strategies {
+            self.check_strategy(&format!("{at}.strategies.{name}"), name, strategy, problems);
+        }
         for name in &self.fallback {
             let inside = |name: &String| self.gateways.get(name).map(|g| g.inside_the_building);
             match (inside(&self.provider), inside(name)) {
@@ -160,6 +178,15 @@ impl Config {
             Ok(profiles) => {
                 for profile in profiles {
                     let to = &profile.provider;
+                    let strategy = &profile.strategy;
+                    if !["default", "single"].contains(&strategy.as_str())
+                        && !self.strategies.contains_key(strategy)
+                    {
+                        problems.push(format!(
+                            "{at}.profiles: {} is read by the strategy {strategy:?}, which is not configured",
+                            profile.name
+                        ));
+                    }
                     if !["default", "local"].contains(&to.as_str())
                         && !self.gateways.contains_key(to)
                     {
@@ -172,6 +199,31 @@ impl Config {
             }
             Err(error) => {
                 problems.extend(error.problems.iter().map(|line| format!("{at}.profiles: {line}")));
+            }
+        }
+    }
+
+    fn check_strategy(&self, at: &str, name: &str, tiered: &Tiered, problems: &mut Vec<String>) {
+        if ["single", "default", ""].contains(&name) {
+            problems.push(format!("{at}: the name is taken"));
+        }
+        let Tiered { screen, read, third, confident, unsure } = tiered;
+        for (key, gateway) in [("screen", screen), ("read", read), ("third", third)] {
+            if !gateway.is_empty() && !self.gateways.contains_key(gateway) {
+                problems.push(format!("{at}.{key} = {gateway:?}: there is no such gateway"));
+            }
+        }
+        if read.is_empty() && self.provider == "local" {
+            problems.push(format!(
+                "{at}.read is empty and analysis.provider is \"local\": name the gateway that reads"
+            ));
+        }
+        if screen.is_empty() && third.is_empty() {
+            problems.push(format!("{at}: without screen and third it is the strategy \"single\""));
+        }
+        for (key, found, usual) in [("confident", *confident, 0.7), ("unsure", *unsure, 0.5)] {
+            if !(0.0..=1.0).contains(&found) {
+                problems.push(format!("{at}.{key} = {found}: use 0 to 1 (default {usual})"));
             }
         }
     }

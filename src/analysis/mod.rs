@@ -13,6 +13,7 @@ pub mod profile;
 pub mod prompt;
 pub mod provider;
 pub mod record;
+pub mod strategy;
 mod words;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::analysis::Config;
+use crate::analysis::strategy::Tiered;
 use crate::analysis::words;
 use crate::domain::profile::Profile;
 use crate::domain::study::Excluded;
@@ -29,7 +30,7 @@ pub enum Plan {
 }
 
 /// Who is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "route")]
 pub enum Route {
     /// The embedded default: measurements, and the local model where its gate opens.
@@ -37,10 +38,13 @@ pub enum Route {
     /// A gateway of the configuration.
     ///
     /// - `then`: those that are asked in turn when it gives no reading.
+    /// - `tiers`: who looks before it, and after it.
     Gateway {
         name: String,
         #[serde(default)]
         then: Vec<String>,
+        #[serde(default)]
+        tiers: Tiered,
     },
     /// Nobody: measurements only, and the result says why.
     Nobody { reason: String },
@@ -441,9 +445,15 @@ fn evidence(profile: &Profile, instance: &Instance, study: &Study) -> Option<Evi
 }
 
 fn route(profile: &Profile, study: &Study, config: &Config) -> Route {
-    let name = match profile.provider.as_str() {
-        "default" => config.provider.as_str(),
+    let strategy = match profile.strategy.as_str() {
+        "default" => &config.strategy,
         other => other,
+    };
+    let mut tiers = config.strategies.get(strategy).cloned().unwrap_or_default();
+    let name = match (profile.provider.as_str(), tiers.read.as_str()) {
+        ("default", "") => config.provider.as_str(),
+        ("default", reader) => reader,
+        (other, _) => other,
     };
     if name == "local" {
         return Route::Local;
@@ -475,7 +485,14 @@ fn route(profile: &Profile, study: &Study, config: &Config) -> Route {
     };
     let others = config.fallback.iter().filter(|other| *other != name);
     let then = others.filter(may_stand_in).cloned().collect();
-    Route::Gateway { name: name.to_owned(), then }
+    for other in [&mut tiers.screen, &mut tiers.third] {
+        if !may_stand_in(&&*other) {
+            other.clear();
+        }
+    }
+    let name = name.to_owned();
+    tiers.read = name.clone();
+    Route::Gateway { name, then, tiers }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use super::*;
 use crate::analysis::config::Gateway;
 use crate::analysis::profile;
+use crate::analysis::strategy::Tiered;
 use crate::analysis::testing;
 use crate::domain::uid::SopClassUid;
 
@@ -329,7 +330,8 @@ fn a_gateway_is_asked_only_about_what_it_may_see() {
         Plan::Read { route, .. } => route,
         other => panic!("{other:?}"),
     };
-    let house = Route::Gateway { name: "house".into(), then: Vec::new() };
+    let tiers = Tiered { read: "house".into(), ..Tiered::default() };
+    let house = Route::Gateway { name: "house".into(), then: Vec::new(), tiers };
     assert_eq!(route(("CR", OWN, "CHEST", "PA", "", "", "")), house);
     assert_eq!(route(("OT", SC, "CHEST", "PA", "", "", "")), house, "an X-ray sent as OT");
     assert!(matches!(route(("CT", OWN, "HEAD", "", "", "", "")), Route::Nobody { .. }));
@@ -373,11 +375,50 @@ fn those_that_stand_in_may_see_it_and_are_not_further_out() {
     ] {
         config.provider = provider.into();
         let study = study((modality, OWN, "CHEST", "PA", "", "", ""));
-        let Plan::Read { route: Route::Gateway { name, then }, .. } =
+        let Plan::Read { route: Route::Gateway { name, then, .. }, .. } =
             plan(&study, &profiles, &config)
         else {
             panic!("{provider} {modality}")
         };
         assert_eq!((name.as_str(), then), (provider, stand_in.iter().map(|&n| n.into()).collect()));
     }
+}
+
+#[test]
+fn a_strategy_asks_those_around_the_reader_who_may_see_it() {
+    let profiles = profile::load(None).unwrap();
+    let mut config = Config { strategy: "chest".into(), ..Config::default() };
+    let tiered = Tiered {
+        screen: "cheap".into(),
+        read: "strong".into(),
+        third: "cloud".into(),
+        ..Tiered::default()
+    };
+    config.strategies.insert("chest".into(), tiered);
+    for (name, modality, inside) in
+        [("cheap", "CR", true), ("strong", "", true), ("cloud", "", false)]
+    {
+        let modalities_allowed = [modality].map(String::from).to_vec();
+        let modalities_allowed = if modality.is_empty() { Vec::new() } else { modalities_allowed };
+        let inside_the_building = inside;
+        let gateway = Gateway { modalities_allowed, inside_the_building, ..Gateway::default() };
+        config.gateways.insert(name.into(), gateway);
+    }
+    let mut tiers = |modality, strategy: &str| {
+        config.strategy = strategy.into();
+        if strategy == "single" {
+            config.provider = "strong".into();
+        }
+        let study = study((modality, OWN, "CHEST", "PA", "", "", ""));
+        match plan(&study, &profiles, &config) {
+            Plan::Read { route: Route::Gateway { name, tiers, .. }, .. } => {
+                (name, tiers.screen, tiers.third)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let words = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+    assert_eq!(tiers("CR", "chest"), words("strong", "cheap", ""), "cloud is further out");
+    assert_eq!(tiers("CT", "chest"), words("strong", "", ""), "cheap may not see it");
+    assert_eq!(tiers("CR", "single"), words("strong", "", ""));
 }

@@ -20,7 +20,7 @@ pub struct ProfileError {
     pub problems: Vec<String>,
 }
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "name",
     "version",
     "title",
@@ -29,6 +29,7 @@ const KEYS: [&str; 14] = [
     "matches",
     "priority",
     "provider",
+    "strategy",
     "findings",
     "pictures",
     "timeout_s",

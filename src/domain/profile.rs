@@ -44,6 +44,9 @@ pub struct Profile {
     /// `default`, `local`, or the name of a gateway.
     #[serde(default = "default_provider")]
     pub provider: String,
+    /// `default`, `single`, or the name of a strategy.
+    #[serde(default = "default_provider")]
+    pub strategy: String,
     /// Keys of `finding-codes.csv` that the model is asked about.
     pub findings: Vec<String>,
     #[serde(default)]

@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use crate::analysis;
 use crate::analysis::AnalyzeError;
+use crate::analysis::Reading;
 use crate::analysis::gate;
 use crate::analysis::plan::Route;
 use crate::analysis::prompt;
 use crate::analysis::provider::Provider;
+use crate::analysis::strategy;
+use crate::analysis::strategy::Settled;
+use crate::analysis::strategy::Tier;
+use crate::analysis::strategy::Tiered;
 use crate::deid;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PictureRef;
@@ -20,6 +25,7 @@ use crate::pipeline::record::Answered;
 use crate::pipeline::record::PicturesRecord;
 use crate::pipeline::record::PlanRecord;
 use crate::pipeline::record::Request;
+use crate::pipeline::record::Run;
 use crate::pipeline::steps;
 use crate::pipeline::way::Way;
 use crate::store::event::Event;
@@ -36,12 +42,16 @@ pub async fn analyse(way: &Way<'_>, is_last: bool) -> Result<Vec<Event>, StepErr
     let answered = match &plan.route {
         Route::Local => alone(ask_local(way, &study).await?),
         Route::Nobody { reason } => alone(AnswerRecord::NotCovered { reason: reason.clone() }),
-        Route::Gateway { .. } if plan.pixels_held.is_some() => alone(AnswerRecord::NeedsReview {
-            reason: plan.pixels_held.clone().unwrap_or_default(),
-        }),
-        Route::Gateway { name, then } => {
-            let names: Vec<&String> = [name].into_iter().chain(then).collect();
-            ask_in_turn(way, &study, &plan, &names, is_last, &mut events).await?
+        Route::Gateway { name, then, tiers } => {
+            let mut asking = Asking::begin(way, &study, &plan)?;
+            let answered = match asking.why_nobody() {
+                Some(reason) => Ok(alone(AnswerRecord::NeedsReview { reason })),
+                None => asking.in_tiers(name, then, tiers, is_last).await,
+            };
+            // Also of a try that failed: the next one does not ask again what was answered.
+            asking.keep_runs()?;
+            events.append(&mut asking.events);
+            answered?
         }
     };
     way.save(record::ANSWER, &answered)?;
@@ -50,7 +60,7 @@ pub async fn analyse(way: &Way<'_>, is_last: bool) -> Result<Vec<Event>, StepErr
 }
 
 fn alone(answer: AnswerRecord) -> Answered {
-    Answered { answer, tried: Vec::new() }
+    Answered { answer, notes: Vec::new(), review: None }
 }
 
 async fn ask_local(way: &Way<'_>, study: &Study) -> Result<AnswerRecord, StepError> {
@@ -65,47 +75,211 @@ async fn ask_local(way: &Way<'_>, study: &Study) -> Result<AnswerRecord, StepErr
     }
 }
 
-/// The first gateway of those that gives a reading. When none does: a later try where one may do
-/// better then; else the local model where its gate opens; else a person.
-async fn ask_in_turn(
-    way: &Way<'_>,
-    study: &Study,
-    plan: &PlanRecord,
-    names: &[&String],
-    is_last: bool,
-    events: &mut Vec<Event>,
-) -> Result<Answered, StepError> {
-    let mut failed = Vec::new();
-    for name in names {
-        let asked = match way.kit.providers.get(*name) {
-            Some(provider) => ask_gateway(way, study, plan, provider.as_ref(), events).await?,
+/// The asking of gateways about one study.
+struct Asking<'a> {
+    way: &'a Way<'a>,
+    study: &'a Study,
+    plan: &'a PlanRecord,
+    made: PicturesRecord,
+    /// Of this try, after those of the tries before that gave a reading.
+    runs: Vec<Run>,
+    events: Vec<Event>,
+}
+
+impl<'a> Asking<'a> {
+    fn begin(
+        way: &'a Way<'a>,
+        study: &'a Study,
+        plan: &'a PlanRecord,
+    ) -> Result<Asking<'a>, StepError> {
+        let runs: Vec<Run> = way.load_if_there(record::RUNS)?.unwrap_or_default();
+        let runs = runs.into_iter().filter(|run| run.reading.is_some()).collect();
+        let made = way.load(record::PICTURES)?;
+        Ok(Asking { way, study, plan, made, runs, events: Vec::new() })
+    }
+
+    /// Why no gateway may be asked.
+    fn why_nobody(&self) -> Option<String> {
+        let none = || "none of the images could be shown to a model".to_owned();
+        self.plan.pixels_held.clone().or_else(|| self.made.pictures.is_empty().then(none))
+    }
+
+    fn keep_runs(&mut self) -> Result<(), StepError> {
+        let bytes = serde_json::to_vec_pretty(&self.runs).map_err(StepError::lasting)?;
+        self.events.push(self.way.keep(record::RUNS, "application/json", &bytes)?);
+        Ok(())
+    }
+
+    /// A cheap look, the reading, a third opinion: as far as there are such models and each is
+    /// needed.
+    async fn in_tiers(
+        &mut self,
+        name: &str,
+        then: &[String],
+        tiers: &Tiered,
+        is_last: bool,
+    ) -> Result<Answered, StepError> {
+        let mut notes = Vec::new();
+        if !tiers.screen.is_empty() {
+            match self.one(Tier::Screen, &tiers.screen).await? {
+                Ok(reading) => match strategy::after_screen(
+                    &reading.answer,
+                    &self.plan.profile.findings,
+                    tiers.confident,
+                ) {
+                    Ok(why) => {
+                        let told = format!("Screened only by {}: {why}.", tiers.screen);
+                        self.say(&why);
+                        return Ok(Answered { notes: vec![told], ..gateway(reading) });
+                    }
+                    Err(why) => self.say(&why),
+                },
+                Err(error) => notes.push(format!("Not screened, because {error}.")),
+            }
+        }
+        let reading = match self.in_turn(name, then, is_last).await? {
+            Answered { answer: AnswerRecord::Gateway { reading }, notes: more, .. } => {
+                notes.extend(more);
+                *reading
+            }
+            Answered { answer, notes: more, review } => {
+                notes.extend(more);
+                return Ok(Answered { answer, notes, review });
+            }
+        };
+        // Without a strategy the reading is what it is.
+        let is_tiered = !(tiers.screen.is_empty() && tiers.third.is_empty());
+        let unsure = strategy::after_read(&reading.answer, tiers.unsure).filter(|_| is_tiered);
+        let Some(why) = unsure else {
+            return Ok(Answered { notes, ..gateway(reading) });
+        };
+        self.say(&why);
+        if tiers.third.is_empty() {
+            return Ok(Answered { notes, review: Some(why), ..gateway(reading) });
+        }
+        match self.one(Tier::Third, &tiers.third).await? {
+            Ok(third) => {
+                notes.push(format!("Read again by {}, because {why}.", tiers.third));
+                let Settled { third_counts, review } =
+                    strategy::settle(&reading.answer, &third.answer);
+                self.say(review.as_deref().unwrap_or("the two agree"));
+                let counts = if third_counts { third } else { reading };
+                Ok(Answered { notes, review, ..gateway(counts) })
+            }
+            Err(error) => {
+                let review = Some(format!("{why}, and no third reading: {error}"));
+                Ok(Answered { notes, review, ..gateway(reading) })
+            }
+        }
+    }
+
+    /// The first of these gateways that gives a reading. When none does: a later try where one may
+    /// do better then; else the local model where its gate opens; else a person.
+    async fn in_turn(
+        &mut self,
+        name: &str,
+        then: &[String],
+        is_last: bool,
+    ) -> Result<Answered, StepError> {
+        let mut failed = Vec::new();
+        for name in [name].into_iter().chain(then.iter().map(String::as_str)) {
+            match self.one(Tier::Read, name).await? {
+                Ok(reading) => {
+                    return Ok(Answered { notes: sentences(&failed), ..gateway(reading) });
+                }
+                Err(error) => failed.push(error),
+            }
+        }
+        match after_all(&failed, is_last) {
+            After::Again { wait } => {
+                Err(StepError { verdict: Failure::Passing { wait }, cause: causes(&failed) })
+            }
+            After::Person => Ok(alone(AnswerRecord::NeedsReview { reason: causes(&failed) })),
+            After::Local => match gate::gate(self.study) {
+                Ok(_) => {
+                    let answer = ask_local(self.way, self.study).await?;
+                    Ok(Answered { notes: sentences(&failed), ..alone(answer) })
+                }
+                // A job for a person, tried again by hand when the gateway can be used.
+                Err(_) => Err(StepError::lasting(causes(&failed))),
+            },
+        }
+    }
+
+    /// What one gateway says, or has said in a try before.
+    async fn one(
+        &mut self,
+        tier: Tier,
+        name: &str,
+    ) -> Result<Result<Reading, AnalyzeError>, StepError> {
+        let same = |run: &Run| run.tier == tier && run.gateway == name;
+        if let Some(at) = self.runs.iter().position(same) {
+            let run = self.runs.remove(at);
+            let reading = run.reading.clone();
+            self.runs.push(run);
+            if let Some(reading) = reading {
+                return Ok(Ok(reading));
+            }
+        }
+        let provider = self.way.kit.providers.get(name).cloned();
+        let asked = match provider {
+            Some(provider) => self.with_smaller_pictures(provider.as_ref()).await?,
             None => Err(AnalyzeError::Misconfigured {
-                provider: (*name).clone(),
+                provider: name.to_owned(),
                 why: "it is not in the configuration any more".to_owned(),
             }),
         };
-        match asked {
-            Ok(answer) => return Ok(Answered { answer, tried: sentences(&failed) }),
+        let (reading, failed) = match &asked {
+            Ok(reading) => (Some(reading.clone()), None),
             Err(error) => {
                 tracing::warn!(gateway = name, %error, "no reading");
-                failed.push(error);
+                (None, Some(error.to_string()))
             }
+        };
+        let (gateway, at) = (name.to_owned(), self.way.kit.clock.now());
+        self.runs.push(Run { tier, gateway, at, reading, failed, then: String::new() });
+        Ok(asked)
+    }
+
+    /// Takes down why the last run was the last, or not.
+    fn say(&mut self, why: &str) {
+        if let Some(run) = self.runs.last_mut() {
+            why.clone_into(&mut run.then);
         }
     }
-    match after_all(&failed, is_last) {
-        After::Again { wait } => {
-            Err(StepError { verdict: Failure::Passing { wait }, cause: causes(&failed) })
-        }
-        After::Person => Ok(alone(AnswerRecord::NeedsReview { reason: causes(&failed) })),
-        After::Local => match gate::gate(study) {
-            Ok(_) => {
-                let answer = ask_local(way, study).await?;
-                Ok(Answered { answer, tried: sentences(&failed) })
+
+    /// What one gateway makes of the pictures, made smaller until it takes them.
+    async fn with_smaller_pictures(
+        &mut self,
+        provider: &dyn Provider,
+    ) -> Result<Result<Reading, AnalyzeError>, StepError> {
+        let (way, study, plan) = (self.way, self.study, self.plan);
+        let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
+        let notes = (!request.clinical_notes.is_empty()).then_some(request.clinical_notes.as_str());
+        let context = deid::context(study, notes);
+        let mut budget = plan.profile.pictures.clone();
+        loop {
+            let prompt = prompt::render(&plan.profile, &context, study, &self.made.pictures);
+            let prompt = prompt.map_err(StepError::lasting)?;
+            let pictures = load_pictures(way, &self.made)?;
+            let asked = analysis::analyze(provider, &prompt, &pictures, &plan.profile).await;
+            let smaller = match &asked {
+                Err(AnalyzeError::TooLarge { .. }) => analysis::smaller(&budget),
+                _ => None,
+            };
+            let Some(smaller) = smaller else { return Ok(asked) };
+            let (again, written) = steps::make_pictures(way, study, plan, &smaller).await?;
+            self.events.extend(written);
+            if again.pictures.is_empty() {
+                return Ok(asked);
             }
-            // A job for a person, tried again by hand when the gateway can be used.
-            Err(_) => Err(StepError::lasting(causes(&failed))),
-        },
+            (self.made, budget) = (again, smaller);
+        }
     }
+}
+
+fn gateway(reading: Reading) -> Answered {
+    alone(AnswerRecord::Gateway { reading: Box::new(reading) })
 }
 
 /// What follows when no gateway gave a reading.
@@ -139,42 +313,6 @@ fn causes(failed: &[AnalyzeError]) -> String {
 /// For a reader of the report.
 fn sentences(failed: &[AnalyzeError]) -> Vec<String> {
     failed.iter().map(|error| format!("Read by another, because {error}.")).collect()
-}
-
-/// What one gateway makes of the pictures, made smaller until it takes them.
-async fn ask_gateway(
-    way: &Way<'_>,
-    study: &Study,
-    plan: &PlanRecord,
-    provider: &dyn Provider,
-    events: &mut Vec<Event>,
-) -> Result<Result<AnswerRecord, AnalyzeError>, StepError> {
-    let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
-    let notes = (!request.clinical_notes.is_empty()).then_some(request.clinical_notes.as_str());
-    let context = deid::context(study, notes);
-    let mut budget = plan.profile.pictures.clone();
-    let mut made: PicturesRecord = way.load(record::PICTURES)?;
-    loop {
-        if made.pictures.is_empty() {
-            let reason = "none of the images could be shown to a model".to_owned();
-            return Ok(Ok(AnswerRecord::NeedsReview { reason }));
-        }
-        let prompt = prompt::render(&plan.profile, &context, study, &made.pictures);
-        let prompt = prompt.map_err(StepError::lasting)?;
-        let pictures = load_pictures(way, &made)?;
-        let error = match analysis::analyze(provider, &prompt, &pictures, &plan.profile).await {
-            Ok(reading) => return Ok(Ok(AnswerRecord::Gateway { reading: Box::new(reading) })),
-            Err(error) => error,
-        };
-        let smaller = match error {
-            AnalyzeError::TooLarge { .. } => analysis::smaller(&budget),
-            _ => None,
-        };
-        let Some(smaller) = smaller else { return Ok(Err(error)) };
-        let (again, written) = steps::make_pictures(way, study, plan, &smaller).await?;
-        (made, budget) = (again, smaller);
-        events.extend(written);
-    }
 }
 
 fn load_pictures(way: &Way<'_>, made: &PicturesRecord) -> Result<Vec<Picture>, StepError> {

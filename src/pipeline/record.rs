@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::analysis::Reading;
 use crate::analysis::plan::Route;
 use crate::analysis::provider::local::LocalReading;
+use crate::analysis::strategy::Tier;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
 use crate::domain::picture::PictureRef;
@@ -20,6 +21,8 @@ pub const STUDY: &str = "study.json";
 pub const PLAN: &str = "plan.json";
 pub const PICTURES: &str = "pictures.json";
 pub const ANSWER: &str = "answer.json";
+/// Every model that was asked, as a list of [`Run`].
+pub const RUNS: &str = "runs.json";
 pub const ASSESSMENT: &str = "assessment.json";
 /// What an operator said with an upload.
 pub const REQUEST: &str = "request.json";
@@ -64,9 +67,26 @@ pub struct PicturesRecord {
 pub struct Answered {
     #[serde(flatten)]
     pub answer: AnswerRecord,
-    /// Those who gave no reading before, as sentences for a reader.
+    /// How it came to this answer, as sentences for a reader.
     #[serde(default)]
-    pub tried: Vec<String>,
+    pub notes: Vec<String>,
+    /// Why a person must look whatever the answer says.
+    #[serde(default)]
+    pub review: Option<String>,
+}
+
+/// One model that was asked, or could not be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    pub tier: Tier,
+    pub gateway: String,
+    pub at: Timestamp,
+    /// With answer, tokens, latency, prompt and digests of the pictures.
+    pub reading: Option<Reading>,
+    /// Why there is no reading.
+    pub failed: Option<String>,
+    /// Why it ended here or went on.
+    pub then: String,
 }
 
 /// What the provider said, or why none was asked.

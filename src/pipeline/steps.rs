@@ -226,9 +226,10 @@ fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let study: Study = way.load(record::STUDY)?;
     let plan: PlanRecord = way.load(record::PLAN)?;
     let made: PicturesRecord = way.load(record::PICTURES)?;
-    let Answered { answer, tried } = way.load(record::ANSWER)?;
+    let Answered { answer, notes, review } = way.load(record::ANSWER)?;
     let mut plan = plan;
-    plan.notes.extend(tried);
+    plan.notes.extend(notes);
+    plan.review = plan.review.or(review);
     let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
     let (alert_at, review) = (plan.profile.alert_at, plan.review.clone());
     let assessment = assess(way, study, plan, made, answer, request);
@@ -367,8 +368,9 @@ async fn compose(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     }
     let names: Vec<&str> = files.iter().map(|(file, ..)| file.as_str()).collect();
     let entries = outbox(&way.kit.deliver, &names);
-    let needs_review =
-        plan.review.is_some() || matches!(assessment.outcome, Outcome::NeedsReview { .. });
+    let answered: Answered = way.load(record::ANSWER)?;
+    let needs_review = plan.review.or(answered.review).is_some()
+        || matches!(assessment.outcome, Outcome::NeedsReview { .. });
     if !needs_review {
         events.push(way.state(StudyState::Composed, format!("{} files", files.len())));
     }

@@ -5,6 +5,8 @@ Keeps every request body in FOLDER as <n>.json. MODE says how it answers:
   prose      words that are no reading, each time
   busy-once  503 with Retry-After at first, then a reading
   401, 500…  this status, each time
+  clear      a reading that is sure of nothing being there
+  unsure     the reading with a confidence of 0.4
 """
 
 import http.server
@@ -55,9 +57,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        schema = json.loads(body)["response_format"]["json_schema"]["schema"]
+        keys = schema["properties"]["findings"]["items"]["properties"]["key"]["enum"]
+        absent = {"presence": "absent", "probability": 0.01, "laterality": "none", "severity": "none", "description": "",
+                  "pictures": [], "boxes": [], "recommendation": "", "urgency": "routine"}
+        findings = [READING["findings"][0] | absent | {"key": key} for key in keys if key != "other"]
+        clear = {"findings": findings, "impression": "Clear.", "recommendation": "", "urgency": "routine", "confidence": 0.95}
+        reading = READING | {"clear": clear, "unsure": {"confidence": 0.4}}.get(mode, {})
         text = "I cannot say anything about this."
         if mode != "prose":
-            text = f"Here is my reading:\n```json\n{json.dumps(READING)}\n```\nKind regards"
+            text = f"Here is my reading:\n```json\n{json.dumps(reading)}\n```\nKind regards"
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
         answer = {"id": "1", "object": "chat.completion", "model": "fixture-vision-1", "choices": [choice]}
         answer["usage"] = {"prompt_tokens": 900, "completion_tokens": 200, "total_tokens": 1100}

@@ -1,0 +1,221 @@
+//! Strategies: how many models see a study, and which of their answers counts. Pure decisions; the
+//! asking is `pipeline::reading`.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::analysis::answer::Answer;
+use crate::analysis::answer::AnsweredFinding;
+use crate::analysis::answer::OTHER;
+use crate::analysis::answer::Usable;
+use crate::analysis::codes;
+use crate::domain::finding::Presence;
+use crate::domain::text;
+use crate::domain::urgency::Urgency;
+
+/// A tiered reading, by names of gateways: a cheap model looks first, a strong one reads what the
+/// first does not clear, a third is asked where the second is unsure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tiered {
+    /// Empty: nobody looks first.
+    pub screen: String,
+    /// Empty: who the profile or `analysis.provider` names.
+    pub read: String,
+    /// Empty: nobody; then a person looks where the reader is unsure.
+    pub third: String,
+    /// From this confidence on, a screening that found nothing ends the reading.
+    pub confident: f64,
+    /// Below this confidence the third is asked.
+    pub unsure: f64,
+}
+
+impl Default for Tiered {
+    fn default() -> Tiered {
+        let none = String::new;
+        Tiered { screen: none(), read: none(), third: none(), confident: 0.7, unsure: 0.5 }
+    }
+}
+
+/// Which model of a strategy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    Screen,
+    Read,
+    Third,
+}
+
+/// Whether a screening ends the reading: only when it is sure that there is nothing of all that it
+/// was asked about.
+///
+/// - `asked`: keys of findings.
+///
+/// # Errors
+/// Why the reader is asked.
+pub fn after_screen(answer: &Answer, asked: &[String], confident: f64) -> Result<String, String> {
+    let suspect = |f: &&AnsweredFinding| f.presence != Presence::Absent || f.probability >= 0.5;
+    if let Some(finding) = answer.findings.iter().find(suspect) {
+        return Err(format!("the screening does not exclude {}", name(finding)));
+    }
+    let is_silent = |key: &&String| !answer.findings.iter().any(|finding| finding.key == **key);
+    if let Some(key) = asked.iter().find(is_silent) {
+        let name = codes::find(key).map_or(key.as_str(), |row| row.concept.meaning.as_str());
+        return Err(format!("the screening does not say whether there is {name}"));
+    }
+    if answer.urgency != Urgency::Routine {
+        return Err(format!("the screening calls the study {}", answer.urgency.as_str()));
+    }
+    if answer.image_quality.usable != Usable::Good {
+        return Err("the screening finds fault with the pictures".to_owned());
+    }
+    let sure = text::percent(answer.confidence);
+    match answer.confidence >= confident {
+        true => Ok(format!("the screening found nothing, with a confidence of {sure}")),
+        false => Err(format!("the screening is not sure enough ({sure})")),
+    }
+}
+
+/// Why a third model, or a person, has to look after the reader; `None` when nobody has to.
+pub fn after_read(answer: &Answer, unsure: f64) -> Option<String> {
+    if answer.image_quality.usable == Usable::NotDiagnostic {
+        return Some("the reader calls the pictures not diagnostic".to_owned());
+    }
+    let open = |f: &&AnsweredFinding| {
+        f.presence == Presence::Undetermined && urgency(f) >= Urgency::Urgent
+    };
+    if let Some(finding) = answer.findings.iter().find(open) {
+        return Some(format!("the reader leaves {} open", name(finding)));
+    }
+    (answer.confidence < unsure)
+        .then(|| format!("the reader is unsure ({})", text::percent(answer.confidence)))
+}
+
+/// What counts of two readings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// Else the reader's.
+    pub third_counts: bool,
+    /// Why a person has to look all the same.
+    pub review: Option<String>,
+}
+
+/// What is urgent to one of them is not overruled by the other; else the surer one counts. Where
+/// they differ in what is there, a person looks.
+pub fn settle(read: &Answer, third: &Answer) -> Settled {
+    let most = |answer: &Answer| {
+        let present = answer.findings.iter().filter(|f| f.presence == Presence::Present);
+        present.map(urgency).fold(answer.urgency, Ord::max)
+    };
+    let third_counts = match most(third).cmp(&most(read)) {
+        std::cmp::Ordering::Greater => true,
+        std::cmp::Ordering::Less => false,
+        std::cmp::Ordering::Equal => third.confidence >= read.confidence,
+    };
+    let present = |answer: &Answer| -> BTreeSet<String> {
+        let present = answer.findings.iter().filter(|f| f.presence == Presence::Present);
+        present.map(name).collect()
+    };
+    let differ: Vec<String> =
+        present(read).symmetric_difference(&present(third)).cloned().collect();
+    let review =
+        (!differ.is_empty()).then(|| format!("two models do not agree on {}", differ.join(", ")));
+    Settled { third_counts, review }
+}
+
+fn urgency(finding: &AnsweredFinding) -> Urgency {
+    codes::find(&finding.key).map_or(finding.urgency, |row| row.urgency.max(finding.urgency))
+}
+
+/// The table's name. What the table lacks has only the model's own, which is not repeated here.
+fn name(finding: &AnsweredFinding) -> String {
+    match codes::find(&finding.key).filter(|_| finding.key != OTHER) {
+        Some(row) => row.concept.meaning.clone(),
+        None => "a finding outside the table".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn answer(findings: &[(&str, &str, f64)], urgency: &str, confidence: f64) -> Answer {
+        let finding = |(key, presence, probability): &(&str, &str, f64)| {
+            json!({"key": key, "name": "", "presence": presence, "probability": probability,
+                "laterality": "none", "severity": "none", "site": "", "description": "",
+                "pictures": [], "boxes": [], "measurements": [], "differential": [],
+                "recommendation": "", "urgency": "routine"})
+        };
+        let findings: Vec<_> = findings.iter().map(finding).collect();
+        serde_json::from_value(json!({"findings": findings, "impression": "", "recommendation": "",
+            "image_quality": {"usable": "good", "remarks": ""}, "urgency": urgency,
+            "confidence": confidence}))
+        .unwrap()
+    }
+
+    fn usable(mut answer: Answer, usable: Usable) -> Answer {
+        answer.image_quality.usable = usable;
+        answer
+    }
+
+    #[test]
+    fn a_screening_ends_the_reading_only_when_it_is_sure_that_nothing_is_there() {
+        let none: &[(&str, &str, f64)] = &[("pneumothorax", "absent", 0.02)];
+        for (answer, stops) in [
+            (answer(none, "routine", 0.7), true),
+            (answer(&[], "routine", 0.95), false),
+            (answer(&[("nodule", "absent", 0.01)], "routine", 0.95), false),
+            (answer(none, "routine", 0.69), false),
+            (answer(none, "urgent", 0.99), false),
+            (answer(&[none[0], ("nodule", "present", 0.9)], "routine", 0.99), false),
+            (answer(&[none[0], ("nodule", "undetermined", 0.4)], "routine", 0.99), false),
+            (answer(&[none[0], ("nodule", "absent", 0.6)], "routine", 0.99), false),
+            (usable(answer(none, "routine", 0.9), Usable::Limited), false),
+        ] {
+            let after = after_screen(&answer, &["pneumothorax".to_owned()], 0.7);
+            assert_eq!(after.is_ok(), stops, "{after:?} {answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_reader_who_is_unsure_or_leaves_the_urgent_open_is_not_the_last() {
+        for (answer, why) in [
+            (answer(&[("pneumothorax", "present", 0.9)], "urgent", 0.5), None),
+            (answer(&[("nodule", "undetermined", 0.4)], "routine", 0.9), None),
+            (answer(&[], "routine", 0.49), Some("the reader is unsure (49%)")),
+            (
+                answer(&[("pneumothorax", "undetermined", 0.4)], "routine", 0.9),
+                Some("the reader leaves Pneumothorax open"),
+            ),
+            (
+                usable(answer(&[], "routine", 0.9), Usable::NotDiagnostic),
+                Some("the reader calls the pictures not diagnostic"),
+            ),
+        ] {
+            assert_eq!(after_read(&answer, 0.5).as_deref(), why);
+        }
+    }
+
+    #[test]
+    fn what_is_urgent_to_one_is_not_overruled_and_a_difference_is_for_a_person() {
+        let clear = |confidence| answer(&[], "routine", confidence);
+        let pneumothorax =
+            |confidence| answer(&[("pneumothorax", "present", 0.9)], "routine", confidence);
+        for (read, third, third_counts, differ) in [
+            (clear(0.4), clear(0.9), true, false),
+            (clear(0.45), clear(0.4), false, false),
+            (pneumothorax(0.4), clear(0.99), false, true),
+            (clear(0.49), pneumothorax(0.3), true, true),
+            (pneumothorax(0.4), pneumothorax(0.6), true, false),
+        ] {
+            let settled = settle(&read, &third);
+            assert_eq!(settled.third_counts, third_counts, "{settled:?}");
+            assert_eq!(settled.review.is_some(), differ, "{settled:?}");
+        }
+        let settled = settle(&pneumothorax(0.4), &clear(0.9));
+        assert_eq!(settled.review.unwrap(), "two models do not agree on Pneumothorax");
+    }
+}
