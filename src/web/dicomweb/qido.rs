@@ -394,6 +394,8 @@ impl Key {
         };
         match vr {
             VR::UI => wanted.split([',', '\\']).any(|uid| uid.trim() == text),
+            // Viewers say `ModalitiesInStudy=CT,MR`; no code holds a comma (PS3.5 6.2).
+            VR::CS => wanted.split([',', '\\']).any(|code| wild(code.trim(), &text)),
             VR::DA | VR::TM | VR::DT => in_range(wanted, &text, vr),
             VR::DS | VR::IS | VR::US | VR::UL | VR::SS | VR::SL | VR::FL | VR::FD => {
                 match (wanted.trim().parse::<f64>(), text.parse::<f64>()) {
@@ -746,6 +748,9 @@ mod tests {
             ("StudyTime", "1031-", false),
             ("ModalitiesInStudy", "SR", true),
             ("ModalitiesInStudy", "MR", false),
+            ("ModalitiesInStudy", "MR,SR", true),
+            ("ModalitiesInStudy", "MR\\CT", true),
+            ("ModalitiesInStudy", "MR,US", false),
             ("PatientName", "hong*", true),
             ("PatientName", "HONG^GILDONG", true),
             ("PatientName", "Hong^Gildong^^", true),
