@@ -19,7 +19,7 @@ pub struct Config {
     pub stores_max: usize,
     /// Seconds for one store, whatever its size.
     pub store_timeout_s: u64,
-    /// Answers being sent at one time.
+    /// Requests worked on and answers being sent at one time; more wait for their turn.
     pub answers_max: usize,
     /// Worker processes for viewers, beside those that read.
     pub workers: u32,

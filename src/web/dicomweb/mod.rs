@@ -56,7 +56,6 @@ use crate::web::Web;
 use crate::web::WebState;
 use crate::web::dicomweb::media::Accept;
 use crate::web::problem::Failure;
-use crate::web::server;
 use crate::worker::Pool;
 use crate::worker::WorkerError;
 
@@ -83,6 +82,7 @@ pub struct DicomWeb {
     parts: Parts,
     pool: Pool,
     index: Arc<index::Index>,
+    turns: Semaphore,
     answers: Arc<Semaphore>,
     stores: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -101,6 +101,7 @@ impl DicomWeb {
             parts: node.dicomweb.clone(),
             pool,
             index,
+            turns: Semaphore::new(config.answers_max),
             answers: Arc::new(Semaphore::new(config.answers_max)),
             stores: Arc::new(Semaphore::new(config.stores_max)),
             tasks: tasks.clone(),
@@ -152,7 +153,7 @@ pub(in crate::web) fn router(web: &Web) -> Router<Web> {
             StatusCode::SERVICE_UNAVAILABLE,
             Duration::from_secs(web.node.config.request_timeout_s),
         ))
-        .layer(middleware::from_fn_with_state(Arc::clone(web), server::places));
+        .layer(middleware::from_fn_with_state(Arc::clone(web), send::turn));
     // As long as it takes, within its own limits.
     let store = Router::new()
         .route(&at("/studies"), post(stow::any))

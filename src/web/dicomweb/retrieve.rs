@@ -66,7 +66,7 @@ pub async fn objects(
     if let Some(answer) = dicomweb::unchanged(&headers, &etag) {
         return Ok(answer);
     }
-    let place = send::place(&web)?;
+    let place = send::place(&web).await?;
     let response = match form {
         Form::Single { plain } => single(&web, place, rows, plain).await?,
         Form::Parts { plain } => parts(&web, place, rows, plain).await?,
@@ -205,7 +205,7 @@ pub async fn metadata(
     if let Some(answer) = dicomweb::unchanged(&headers, &etag) {
         return Ok(answer);
     }
-    let place = send::place(&web)?;
+    let place = send::place(&web).await?;
     let mut batches = rows.chunks(HEADERS_AT_ONCE).map(<[InstanceRow]>::to_vec);
     let first = batches.next().unwrap_or_default();
     let first = read(&web, &first, &base).await?;

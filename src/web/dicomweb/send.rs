@@ -10,6 +10,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::middleware::Next;
+use axum::response::IntoResponse as _;
+use axum::response::Response;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
@@ -23,6 +28,8 @@ const PIECE_BYTES: usize = 256 << 10;
 const WAITING_MAX: usize = 2;
 /// How long a reader may take nothing.
 const STALLED_MAX: Duration = Duration::from_secs(60);
+/// How long a request waits until it is worked on, and an answer until it is sent.
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Why an answer breaks off. The client sees a body without its end.
 #[derive(Debug, thiserror::Error)]
@@ -95,10 +102,23 @@ async fn piece(
     }
 }
 
-/// A place among the answers being sent.
-pub fn place(web: &Web) -> Result<OwnedSemaphorePermit, Failure> {
+/// A place among the answers being sent; who finds none free waits for one.
+pub async fn place(web: &Web) -> Result<OwnedSemaphorePermit, Failure> {
     let places = std::sync::Arc::clone(&web.dicomweb.answers);
-    places.try_acquire_owned().map_err(|_| Failure::busy("Too many answers are being sent.", 1))
+    match tokio::time::timeout(WAIT_MAX, places.acquire_owned()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => Err(Failure::busy("Too many answers are being sent.", 1)),
+    }
+}
+
+/// Bounds the requests that are worked on at one time. A viewer behind a proxy that speaks HTTP/2
+/// asks for some hundred frames at once and tries none again: each waits for its turn. How many
+/// wait is bounded by the connections.
+pub async fn turn(State(web): State<Web>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(WAIT_MAX, web.dicomweb.turns.acquire()).await {
+        Ok(Ok(_turn)) => next.run(request).await,
+        _ => Failure::busy("Too many requests at one time.", 1).into_response(),
+    }
 }
 
 /// A body that `work` writes, with its place until it is through.

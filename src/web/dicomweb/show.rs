@@ -298,7 +298,7 @@ async fn many(
     pictures: Vec<(InstanceRow, u32)>,
     view: &View,
 ) -> Result<Response, Failure> {
-    let place = send::place(web)?;
+    let place = send::place(web).await?;
     let mut pictures = pictures.into_iter();
     let mut last = Failure::not_found("It has no picture.");
     // The first that can be made is made before anything is promised.

@@ -169,7 +169,7 @@ async fn answer(
     numbers: Vec<u32>,
     form: Form,
 ) -> Result<Response, Failure> {
-    let place = send::place(web)?;
+    let place = send::place(web).await?;
     // What cannot be given is known before anything is promised.
     let (facts, mut pieces) = located(web, &row, &numbers, form.plain).await?;
     let frames = facts.map_or(0, |facts| facts.frames);
@@ -287,7 +287,7 @@ pub async fn bulk(
         return Err(not_acceptable(format!("Bulk data is given as {OCTETS}.")));
     };
     let multipart = asked.multipart;
-    let place = send::place(&web)?;
+    let place = send::place(&web).await?;
     let pool = &web.dicomweb.pool;
     let found = pool.values(web.node.store.data(), &row.receipt.object, Values::Bulk(steps)).await;
     let (_, mut pieces) = found.map_err(dicomweb::of_worker)?;
