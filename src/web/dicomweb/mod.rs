@@ -171,7 +171,26 @@ pub fn allows(config: &Config, origin: &str) -> bool {
     config.enabled && config.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
-/// Answers OPTIONS, and tells browsers which other origins may read the answers (Fetch, CORS).
+/// The origin that may read the answer, and the one whose page may show it. They differ where a
+/// page shows a document within itself: that is asked for without an Origin.
+fn asker(config: &Config, headers: &HeaderMap) -> (Option<String>, Option<String>) {
+    let said = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let page = |address: &str| {
+        let (scheme, rest) = address.split_once("://")?;
+        let origin = format!("{scheme}://{}", rest.split('/').next()?);
+        allows(config, &origin).then_some(origin)
+    };
+    match said(header::ORIGIN) {
+        Some(origin) => {
+            let origin = allows(config, origin).then(|| origin.to_owned());
+            (origin.clone(), origin)
+        }
+        None => (None, said(header::REFERER).and_then(page)),
+    }
+}
+
+/// Answers OPTIONS, and tells browsers which other origins may read the answers (Fetch, CORS) and
+/// show them.
 pub(in crate::web) async fn share(
     State(web): State<Web>,
     request: Request,
@@ -180,9 +199,8 @@ pub(in crate::web) async fn share(
     if !web.node.config.dicomweb.enabled || !is_below(request.uri().path()) {
         return next.run(request).await;
     }
-    let origin = request.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
     let config = &web.node.config.dicomweb;
-    let origin = origin.filter(|origin| allows(config, origin)).map(str::to_owned);
+    let (origin, page) = asker(config, request.headers());
     let is_options = request.method() == Method::OPTIONS;
     let mut response = match is_options {
         true => {
@@ -205,15 +223,27 @@ pub(in crate::web) async fn share(
         false => next.run(request).await,
     };
     if !config.origins.is_empty() {
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("origin, referer"));
+    }
+    if let Some(page) = page {
+        let headers = response.headers_mut();
+        let policy = format!("default-src 'none'; frame-ancestors 'self' {page}");
+        if let Ok(policy) = HeaderValue::from_str(&policy) {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
+        for (name, value) in [
+            ("cross-origin-resource-policy", "cross-origin"),
+            // Pages with shared memory show only what says this too.
+            ("cross-origin-embedder-policy", "require-corp"),
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
     }
     if let Some(origin) = origin.and_then(|origin| HeaderValue::from_str(&origin).ok()) {
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         let exposed = "content-type, content-length, warning, etag, retry-after";
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
-        let name = HeaderName::from_static("cross-origin-resource-policy");
-        headers.insert(name, HeaderValue::from_static("cross-origin"));
     }
     response
 }

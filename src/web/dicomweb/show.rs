@@ -13,6 +13,7 @@ use axum::http::header;
 use axum::response::IntoResponse as _;
 use axum::response::Response;
 use bytes::Bytes;
+use dicom_dictionary_std::uids;
 use serde::Deserialize;
 
 use crate::domain::picture::PictureFormat;
@@ -32,6 +33,7 @@ use crate::web::dicomweb::media::Accept;
 use crate::web::dicomweb::multipart::Writer;
 use crate::web::dicomweb::not_acceptable;
 use crate::web::dicomweb::send;
+use crate::web::dicomweb::values;
 use crate::web::dicomweb::values::NamedFrames;
 use crate::web::problem::Failure;
 use crate::worker::Values;
@@ -42,6 +44,8 @@ const PICTURES_MAX: usize = 2000;
 const TRIES: usize = 5;
 const QUALITY: u8 = 90;
 const THUMBNAIL_PX: u32 = 128;
+/// What a document is shown as (PS3.18 8.7.4, Text).
+const PDF: &str = "application/pdf";
 
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct ViewQuery {
@@ -153,9 +157,20 @@ pub async fn rendered(
     Query(query): Query<ViewQuery>,
 ) -> Result<Response, Failure> {
     let target = Target::parse(&named)?;
-    let view = query.view(&Accept::of(&headers, query.accept.as_deref()))?;
+    let accept = Accept::of(&headers, query.accept.as_deref());
     let rows = target.rows(&web).await?;
     web.audit.look(Some(&target.study), "DICOMweb: images", &viewer).await;
+    if let (Some(_), [row]) = (&target.instance, rows.as_slice())
+        && row.receipt.sop_class_uid.as_str() == uids::ENCAPSULATED_PDF_STORAGE
+        && accept.members().iter().any(|asked| asked.takes(PDF))
+    {
+        let etag = dicomweb::etag(&rows, PDF);
+        return match dicomweb::unchanged(&headers, &etag) {
+            Some(answer) => Ok(answer),
+            None => Ok(dicomweb::cached(values::document(&web, row, PDF).await?, &etag)),
+        };
+    }
+    let view = query.view(&accept)?;
     let etag = dicomweb::etag(&rows, &format!("{view:?}"));
     if let Some(answer) = dicomweb::unchanged(&headers, &etag) {
         return Ok(answer);

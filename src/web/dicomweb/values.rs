@@ -38,6 +38,7 @@ pub const FRAMES_MAX: usize = 10_000;
 /// Frames located, and bytes decoded, in one task.
 const LOCATED_AT_ONCE: usize = 512;
 const DECODED_AT_ONCE_BYTES: u64 = 8 << 20;
+const ENCAPSULATED_DOCUMENT: u32 = 0x0042_0011;
 /// Steps into sequences.
 const STEPS_MAX: usize = 32;
 
@@ -288,12 +289,7 @@ pub async fn bulk(
     };
     let multipart = asked.multipart;
     let place = send::place(&web).await?;
-    let pool = &web.dicomweb.pool;
-    let found = pool.values(web.node.store.data(), &row.receipt.object, Values::Bulk(steps)).await;
-    let (_, mut pieces) = found.map_err(dicomweb::of_worker)?;
-    let Some(piece) = pieces.pop() else {
-        return Err(Failure::not_found("The instance has no such bulk data."));
-    };
+    let piece = value(&web, &row, steps).await?;
     let path = web.node.store.data().join(&row.receipt.object);
     let length = length(&piece);
     let mut writer = Writer::new();
@@ -314,6 +310,24 @@ pub async fn bulk(
     });
     let response = ([(header::CONTENT_TYPE, kind)], body).into_response();
     Ok(dicomweb::cached(response, &etag))
+}
+
+async fn value(web: &Web, row: &InstanceRow, steps: Vec<u32>) -> Result<Piece, Failure> {
+    let (data, pool) = (web.node.store.data(), &web.dicomweb.pool);
+    let found = pool.values(data, &row.receipt.object, Values::Bulk(steps)).await;
+    let (_, mut pieces) = found.map_err(dicomweb::of_worker)?;
+    pieces.pop().ok_or_else(|| Failure::not_found("The instance has no such bulk data."))
+}
+
+/// The document that an instance holds, as it is.
+pub async fn document(web: &Web, row: &InstanceRow, kind: &str) -> Result<Response, Failure> {
+    let place = send::place(web).await?;
+    let piece = value(web, row, vec![ENCAPSULATED_DOCUMENT]).await?;
+    let path = web.node.store.data().join(&row.receipt.object);
+    let length = length(&piece).to_string();
+    let body = send::body(web, place, async move |out| write(&out, &path, piece).await);
+    let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_LENGTH, &length)];
+    Ok((headers, body).into_response())
 }
 
 #[cfg(test)]
