@@ -233,3 +233,121 @@ fn what_is_wrong_is_refused_and_says_why() {
         assert!(!answer.contains("access-control-allow-origin"), "{answer}");
     }
 }
+
+/// What the OHIF viewer 3.12 asks from another origin: its queries and headers, word for word.
+#[test]
+fn ohif_lists_opens_and_shows_studies() {
+    const PAGE: &str = "http://localhost:3000";
+    let folder = tempfile::tempdir().unwrap();
+    let set = [
+        "assemble.quiet_period_s=1800",
+        "http.dicomweb.origins=[\"http://localhost:3000\"]",
+        "http.dicomweb.answers_max=2",
+    ];
+    let node = Node::start(&folder.path().join("data"), &set);
+    let (pdf, document) = (folder.path().join("report.pdf"), folder.path().join("report.dcm"));
+    std::fs::write(&pdf, "%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\n%%EOF\n").unwrap();
+    let ct = pydicom_file("CT_small.dcm");
+    run(Command::new("pdf2dcm").arg("+st").arg(&ct).args([&pdf, &document]));
+    let cine = pydicom_file("emri_small_jpeg_ls_lossless.dcm");
+    node.send(&[ct, pydicom_file("MR_small.dcm"), cine, document]);
+
+    let origin = format!("Origin: {PAGE}");
+    let ask = |path: &str, accept: &str| {
+        let (url, accept) =
+            (format!("http://{}/dicom-web{path}", node.http), format!("Accept: {accept}"));
+        let (status, answer) = curl(&["-H", &origin, "-H", &accept, &url]);
+        assert!(answer.contains(&format!("access-control-allow-origin: {PAGE}")), "{answer}");
+        (status, answer)
+    };
+    let list = |path: &str| -> Vec<Value> {
+        let (status, answer) = ask(path, "application/dicom+json");
+        assert!(status == 200 || status == 204, "{path}: {answer}");
+        let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
+        serde_json::from_str(body).unwrap_or_default()
+    };
+    // The study list: by name, number, date, kinds; in pages.
+    let rest = "fuzzymatching=false&includefield=00081030%2C00080060";
+    for (query, found) in [
+        ("limit=101&offset=0", 3),
+        ("limit=101&offset=2", 1),
+        ("limit=101&offset=100", 0),
+        ("PatientName=*compressedsamples*&limit=101&offset=0", 2),
+        ("00100020=*CT*&limit=101&offset=0", 1),
+        ("AccessionNumber=*99*&limit=101&offset=0", 0),
+        ("ModalitiesInStudy=MR&limit=101&offset=0", 2),
+        ("ModalitiesInStudy=MR%2CUS&limit=101&offset=0", 2),
+        ("ModalitiesInStudy=MR%2CCT&limit=101&offset=0", 3),
+        ("ModalitiesInStudy=XA%2CUS&limit=101&offset=0", 0),
+        ("limit=101&offset=0&StudyDate=20040101-20041231", 2),
+        ("limit=101&offset=0&StudyDate=19700102-19800101", 0),
+    ] {
+        let studies = list(&format!("/studies?{query}&{rest}"));
+        assert_eq!(studies.len(), found, "{query}: {studies:?}");
+    }
+
+    // A study, its series, their headers, their frames as they are stored.
+    let stored = "multipart/related; type=\"application/octet-stream\"; transfer-syntax=\"*\"";
+    let bare = "multipart/related; type=application/octet-stream; transfer-syntax=*";
+    let text = |value: &Value, tag: &str| value[tag]["Value"][0].as_str().unwrap().to_owned();
+    let (mut frames, mut report) = (Vec::new(), String::new());
+    for study in list(&format!("/studies?limit=101&offset=0&{rest}")) {
+        let study = format!("/studies/{}", text(&study, "0020000D"));
+        let fields = "includefield=00080021%2C00080031%2C0008103E%2C00200011";
+        for series in list(&format!("{study}/series?{fields}")) {
+            let series = format!("{study}/series/{}", text(&series, "0020000E"));
+            for header in list(&format!("{series}/metadata")) {
+                let instance = format!("{series}/instances/{}", text(&header, "00080018"));
+                let count = header["00280008"]["Value"][0].as_u64().unwrap_or(1);
+                match text(&header, "00080060").as_str() {
+                    "CT" | "MR" => {
+                        frames.extend((1..=count).map(|n| format!("{instance}/frames/{n}")));
+                        let small = ask(&format!("{instance}/thumbnail?accept=image/jpeg"), "*/*");
+                        assert!(small.1.contains("content-type: image/jpeg"), "{}", small.1);
+                    }
+                    _ => report = instance,
+                }
+            }
+        }
+    }
+    assert_eq!(frames.len(), 12);
+    let mut kinds = Vec::new();
+    for (frame, accept) in frames.iter().flat_map(|frame| [(frame, stored), (frame, bare)]) {
+        let (status, answer) = ask(frame, accept);
+        assert_eq!(status, 200, "{answer}");
+        kinds.push(answer.contains("type=\"image/jls\""));
+    }
+    assert_eq!(kinds.iter().filter(|jpeg_ls| **jpeg_ls).count(), 20);
+
+    // The document within the viewer's own page, which shares memory; asked for without an Origin.
+    let url = format!("http://{}/dicom-web{report}/rendered", node.http);
+    let accept =
+        "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
+    let (status, answer) = curl(&["-H", &format!("Referer: {PAGE}/"), "-H", accept, &url]);
+    assert_eq!(status, 200, "{answer}");
+    for wanted in [
+        "content-type: application/pdf\r\n",
+        "cross-origin-resource-policy: cross-origin\r\n",
+        "cross-origin-embedder-policy: require-corp\r\n",
+        "frame-ancestors 'self' http://localhost:3000\r\n",
+        "%PDF-1.4\n",
+    ] {
+        assert!(answer.contains(wanted), "{wanted} in {answer}");
+    }
+    let (_, answer) = curl(&["-H", "Referer: http://evil.example/", "-H", accept, &url]);
+    assert!(answer.contains("cross-origin-resource-policy: same-origin\r\n"), "{answer}");
+    assert!(answer.contains("frame-ancestors 'self'\r\n"), "{answer}");
+    assert_eq!(ask(&format!("{report}/rendered"), "image/jpeg").0, 406);
+    let (_, answer) = ask(&format!("{report}/bulkdata/00420011"), "*/*");
+    assert!(answer.contains("%PDF-1.4\n"), "{answer}");
+
+    // All at once, through a proxy that speaks HTTP/2: more than there are places.
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..8)
+            .flat_map(|_| &frames)
+            .map(|frame| scope.spawn(|| ask(frame, stored).0))
+            .collect();
+        let got: Vec<u16> = asked.into_iter().map(|one| one.join().unwrap()).collect();
+        assert!(got.iter().all(|status| *status == 200), "{got:?}");
+    });
+}
