@@ -927,7 +927,7 @@ mod tests {
     type Broken = Arc<Mutex<Option<Fault>>>;
 
     fn open_with_fault(data: &Path) -> (Store, Broken) {
-        let config = Config { free_bytes_min: 0, ..Config::default() };
+        let config = crate::store::testing::config();
         let adopting = open::Adopting { facts: &|_| None, always: false, at_once_bytes: None };
         let (committer, shared, ..) =
             open::open(data, &config, Arc::new(SystemClock), adopting, &mut |_| {}).unwrap();

@@ -357,11 +357,7 @@ mod tests {
     async fn files_of_the_journal_are_used_again_and_again() {
         let dir = tempfile::tempdir().unwrap();
         static PIXELS: [u8; 400_000] = [7; 400_000];
-        let config = crate::store::Config {
-            free_bytes_min: 0,
-            journal_segment_bytes: 8 << 20,
-            ..crate::store::Config::default()
-        };
+        let config = crate::store::Config { journal_segment_bytes: 8 << 20, ..testing::config() };
         let clock = std::sync::Arc::new(testing::StoppedClock);
         let (store, _) = Store::open(dir.path(), &config, clock).unwrap();
         for instance in 1..=150 {

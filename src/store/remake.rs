@@ -283,7 +283,7 @@ mod tests {
     /// Opens a folder whose index is gone; the index is not made before `held` is taken away.
     fn open_held(data: &Path) -> (Store, Arc<Making>) {
         std::fs::remove_dir_all(data.join("state")).unwrap();
-        let config = Config { free_bytes_min: 0, index_at_once_bytes: 0, ..Config::default() };
+        let config = Config { index_at_once_bytes: 0, ..crate::store::testing::config() };
         let at_once_bytes = Some(0);
         let adopting = open::Adopting { facts: &|_| None, always: false, at_once_bytes };
         let clock = Arc::new(testing::StoppedClock);

@@ -473,9 +473,8 @@ mod tests {
 
     fn open(data: &Path, retention: Config) -> Store {
         let config = crate::store::Config {
-            free_bytes_min: 0,
             retention: Config { files_per_second: 100_000, ..retention },
-            ..crate::store::Config::default()
+            ..crate::store::testing::config()
         };
         Store::open(data, &config, Arc::new(Later)).unwrap().0
     }

@@ -92,9 +92,13 @@ pub fn job(n: u32, revision: u32, kind: JobKind, due: i64, priority: u8) -> Job 
     Job { id, kind, study_uid: study(n), revision, due: at(due), priority }
 }
 
+/// The defaults, but that the space left on the machine that tests is no matter.
+pub fn config() -> Config {
+    Config { free_bytes_min: 0, free_bytes_warn: 0, free_percent_warn: 0.0, ..Config::default() }
+}
+
 pub fn open(data: &Path) -> (Store, OpenReport) {
-    let config = Config { free_bytes_min: 0, ..Config::default() };
-    Store::open(data, &config, Arc::new(StoppedClock)).unwrap()
+    Store::open(data, &config(), Arc::new(StoppedClock)).unwrap()
 }
 
 /// Every row of the index, for comparison.

@@ -232,7 +232,6 @@ mod tests {
     use super::*;
     use crate::domain::clock::Clock;
     use crate::domain::clock::SystemClock;
-    use crate::store::Config;
     use crate::store::Store;
     use crate::store::event::Event;
     use crate::store::event::Receipt;
@@ -426,7 +425,7 @@ mod tests {
         let data = dir.path();
         filled(data).await;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let config = Config { free_bytes_min: 0, ..Config::default() };
+        let config = crate::store::testing::config();
         let rebuild = |facts: crate::store::Facts<'_>| {
             Store::rebuild(data, &config, Arc::clone(&clock), facts, &mut |_| {}).unwrap()
         };
