@@ -309,7 +309,7 @@ class Bench:
     def store(self, case, server):
         """Once before the clock runs, as for a server that did not start today; then at rest."""
         with Running(server, self.base) as running:
-            for _ in range(0 if self.args.cold else 1):
+            if not self.args.cold:
                 self.stored(running, case)
             before = running.settled_cpu_s()
             sent = self.stored(running, case)

@@ -8,6 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::analysis::codes;
+use crate::analysis::codes::Row;
 use crate::domain::finding::Presence;
 use crate::domain::profile::Profile;
 use crate::domain::urgency::Urgency;
@@ -66,6 +68,13 @@ pub enum Grade {
     Moderate,
     Severe,
     None,
+}
+
+impl AnsweredFinding {
+    /// Its row in the table of findings, if it has one.
+    pub fn row(&self) -> Option<&'static Row> {
+        codes::find(&self.key).filter(|_| self.key != OTHER)
+    }
 }
 
 /// Fractions of the picture's width and height, origin at its top-left corner.

@@ -128,37 +128,29 @@ impl Default for Gateway {
 impl Config {
     /// Adds one line to `problems` for each value that cannot work.
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
-        if self.provider != "local" && !self.gateways.contains_key(&self.provider) {
-            let known: Vec<&str> =
-                ["local"].into_iter().chain(self.gateways.keys().map(String::as_str)).collect();
+        if let Some(known) = unknown(&self.provider, "local", &self.gateways) {
             problems.push(format!(
-                "{at}.provider = {:?}: use one of {}; no study could be read otherwise",
-                self.provider,
-                known.join(", ")
+                "{at}.provider = {:?}: use one of {known}; no study could be read otherwise",
+                self.provider
             ));
         }
-        if self.strategy != "single" && !self.strategies.contains_key(&self.strategy) {
-            let known: Vec<&str> =
-                ["single"].into_iter().chain(self.strategies.keys().map(String::as_str)).collect();
-            problems.push(format!(
-                "{at}.strategy = {:?}: use one of {}",
-                self.strategy,
-                known.join(", ")
-            ));
+        if let Some(known) = unknown(&self.strategy, "single", &self.strategies) {
+            problems.push(format!("{at}.strategy = {:?}: use one of {known}", self.strategy));
         }
         for (name, strategy) in &self.strategies {
             self.check_strategy(&format!("{at}.strategies.{name}"), name, strategy, problems);
         }
         for name in &self.fallback {
-            let inside = |name: &String| self.gateways.get(name).map(|g| g.inside_the_building);
-            match (inside(&self.provider), inside(name)) {
+            match (self.gateways.get(&self.provider), self.gateways.get(name)) {
                 (_, None) => problems.push(format!(
                     "{at}.fallback: {name:?} is no gateway here; the local model needs no mention, it comes last"
                 )),
-                (Some(true), Some(false)) => problems.push(format!(
-                    "{at}.fallback: {name:?} is outside the building and {:?} is inside: what was to stay inside does not leave because of a fault",
-                    self.provider
-                )),
+                (Some(first), Some(other)) if other.is_further_out_than(first) => {
+                    problems.push(format!(
+                        "{at}.fallback: {name:?} is outside the building and {:?} is inside: what was to stay inside does not leave because of a fault",
+                        self.provider
+                    ));
+                }
                 (_, Some(_)) => {}
             }
         }
@@ -234,6 +226,12 @@ impl Config {
     }
 }
 
+/// The names that there are, when this is none of them.
+fn unknown<T>(name: &str, built_in: &str, others: &BTreeMap<String, T>) -> Option<String> {
+    let known = || [built_in].into_iter().chain(others.keys().map(String::as_str));
+    (!known().any(|one| one == name)).then(|| known().collect::<Vec<_>>().join(", "))
+}
+
 impl Gateway {
     fn check(&self, at: &str, problems: &mut Vec<String>) {
         if let Err(why) = self.endpoint() {
@@ -302,6 +300,11 @@ impl Gateway {
     pub fn may_see(&self, modality: &str) -> bool {
         let allowed = &self.modalities_allowed;
         allowed.is_empty() || allowed.iter().any(|one| one.eq_ignore_ascii_case(modality))
+    }
+
+    /// What goes to `other` stays inside, what goes here leaves.
+    pub fn is_further_out_than(&self, other: &Gateway) -> bool {
+        other.inside_the_building && !self.inside_the_building
     }
 
     /// The URL that is called.

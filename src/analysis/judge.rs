@@ -8,7 +8,6 @@ mod wording;
 use crate::analysis::answer::Answer;
 use crate::analysis::answer::AnsweredFinding;
 use crate::analysis::answer::Grade;
-use crate::analysis::answer::OTHER;
 use crate::analysis::answer::Side;
 use crate::analysis::answer::Usable;
 use crate::analysis::codes;
@@ -163,7 +162,7 @@ impl Judge<'_> {
     }
 
     fn finding(&mut self, answered: &AnsweredFinding) -> Finding {
-        let row = codes::find(&answered.key).filter(|_| answered.key != OTHER);
+        let row = answered.row();
         let own_name = self.text(&answered.name, 80);
         let name = match (row, own_name.as_str()) {
             (Some(row), _) => row.concept.meaning.clone(),

@@ -479,7 +479,7 @@ fn route(profile: &Profile, study: &Study, config: &Config) -> Route {
     let may_stand_in = |other: &&String| {
         let other = config.gateways.get(*other);
         other.is_some_and(|other| {
-            (other.inside_the_building || !gateway.inside_the_building)
+            !other.is_further_out_than(gateway)
                 && modalities.iter().all(|modality| other.may_see(modality))
         })
     };

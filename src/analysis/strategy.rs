@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use crate::analysis::answer::Answer;
 use crate::analysis::answer::AnsweredFinding;
-use crate::analysis::answer::OTHER;
 use crate::analysis::answer::Usable;
 use crate::analysis::codes;
 use crate::domain::finding::Presence;
@@ -105,33 +104,30 @@ pub struct Settled {
 /// What is urgent to one of them is not overruled by the other; else the surer one counts. Where
 /// they differ in what is there, a person looks.
 pub fn settle(read: &Answer, third: &Answer) -> Settled {
-    let most = |answer: &Answer| {
-        let present = answer.findings.iter().filter(|f| f.presence == Presence::Present);
-        present.map(urgency).fold(answer.urgency, Ord::max)
-    };
+    let most = |answer: &Answer| present(answer).map(urgency).fold(answer.urgency, Ord::max);
     let third_counts = match most(third).cmp(&most(read)) {
         std::cmp::Ordering::Greater => true,
         std::cmp::Ordering::Less => false,
         std::cmp::Ordering::Equal => third.confidence >= read.confidence,
     };
-    let present = |answer: &Answer| -> BTreeSet<String> {
-        let present = answer.findings.iter().filter(|f| f.presence == Presence::Present);
-        present.map(name).collect()
-    };
-    let differ: Vec<String> =
-        present(read).symmetric_difference(&present(third)).cloned().collect();
+    let names = |answer| present(answer).map(name).collect::<BTreeSet<String>>();
+    let differ: Vec<String> = names(read).symmetric_difference(&names(third)).cloned().collect();
     let review =
         (!differ.is_empty()).then(|| format!("two models do not agree on {}", differ.join(", ")));
     Settled { third_counts, review }
 }
 
+fn present(answer: &Answer) -> impl Iterator<Item = &AnsweredFinding> {
+    answer.findings.iter().filter(|finding| finding.presence == Presence::Present)
+}
+
 fn urgency(finding: &AnsweredFinding) -> Urgency {
-    codes::find(&finding.key).map_or(finding.urgency, |row| row.urgency.max(finding.urgency))
+    finding.row().map_or(finding.urgency, |row| row.urgency.max(finding.urgency))
 }
 
 /// The table's name. What the table lacks has only the model's own, which is not repeated here.
 fn name(finding: &AnsweredFinding) -> String {
-    match codes::find(&finding.key).filter(|_| finding.key != OTHER) {
+    match finding.row() {
         Some(row) => row.concept.meaning.clone(),
         None => "a finding outside the table".to_owned(),
     }

@@ -14,6 +14,7 @@ use crate::analysis::strategy::Settled;
 use crate::analysis::strategy::Tier;
 use crate::analysis::strategy::Tiered;
 use crate::deid;
+use crate::domain::context::ClinicalContext;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PictureRef;
 use crate::domain::study::Study;
@@ -80,6 +81,8 @@ struct Asking<'a> {
     way: &'a Way<'a>,
     study: &'a Study,
     plan: &'a PlanRecord,
+    /// What else of the patient may leave.
+    context: ClinicalContext,
     made: PicturesRecord,
     /// Of this try, after those of the tries before that gave a reading.
     runs: Vec<Run>,
@@ -94,8 +97,11 @@ impl<'a> Asking<'a> {
     ) -> Result<Asking<'a>, StepError> {
         let runs: Vec<Run> = way.load_if_there(record::RUNS)?.unwrap_or_default();
         let runs = runs.into_iter().filter(|run| run.reading.is_some()).collect();
+        let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
+        let notes = (!request.clinical_notes.is_empty()).then_some(request.clinical_notes.as_str());
+        let context = deid::context(study, notes);
         let made = way.load(record::PICTURES)?;
-        Ok(Asking { way, study, plan, made, runs, events: Vec::new() })
+        Ok(Asking { way, study, plan, context, made, runs, events: Vec::new() })
     }
 
     /// Why no gateway may be asked.
@@ -212,12 +218,11 @@ impl<'a> Asking<'a> {
         tier: Tier,
         name: &str,
     ) -> Result<Result<Reading, AnalyzeError>, StepError> {
-        let same = |run: &Run| run.tier == tier && run.gateway == name;
-        if let Some(at) = self.runs.iter().position(same) {
-            let run = self.runs.remove(at);
-            let reading = run.reading.clone();
-            self.runs.push(run);
-            if let Some(reading) = reading {
+        let before = |run: &Run| run.tier == tier && run.gateway == name && run.reading.is_some();
+        if let Some(at) = self.runs.iter().position(before) {
+            // `say` speaks of the last.
+            self.runs[at..].rotate_left(1);
+            if let Some(reading) = self.runs.last().and_then(|run| run.reading.clone()) {
                 return Ok(Ok(reading));
             }
         }
@@ -254,12 +259,9 @@ impl<'a> Asking<'a> {
         provider: &dyn Provider,
     ) -> Result<Result<Reading, AnalyzeError>, StepError> {
         let (way, study, plan) = (self.way, self.study, self.plan);
-        let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
-        let notes = (!request.clinical_notes.is_empty()).then_some(request.clinical_notes.as_str());
-        let context = deid::context(study, notes);
         let mut budget = plan.profile.pictures.clone();
         loop {
-            let prompt = prompt::render(&plan.profile, &context, study, &self.made.pictures);
+            let prompt = prompt::render(&plan.profile, &self.context, study, &self.made.pictures);
             let prompt = prompt.map_err(StepError::lasting)?;
             let pictures = load_pictures(way, &self.made)?;
             let asked = analysis::analyze(provider, &prompt, &pictures, &plan.profile).await;

@@ -224,10 +224,9 @@ pub async fn make_pictures(
 /// the report.
 fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let study: Study = way.load(record::STUDY)?;
-    let plan: PlanRecord = way.load(record::PLAN)?;
+    let mut plan: PlanRecord = way.load(record::PLAN)?;
     let made: PicturesRecord = way.load(record::PICTURES)?;
     let Answered { answer, notes, review } = way.load(record::ANSWER)?;
-    let mut plan = plan;
     plan.notes.extend(notes);
     plan.review = plan.review.or(review);
     let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
