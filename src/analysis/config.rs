@@ -52,6 +52,8 @@ pub struct Gateway {
     pub allow_plain: bool,
     /// Proxy URL. Empty: none; the environment's proxy variables are not used.
     pub proxy: String,
+    /// Pictures in one request; more are put together on sheets. 0: no limit.
+    pub pictures_max: u32,
     /// Whole request; more is not sent.
     pub request_bytes_max: usize,
     pub limits: Limits,
@@ -119,6 +121,7 @@ impl Default for Gateway {
             modalities_allowed: Vec::new(),
             allow_plain: false,
             proxy: String::new(),
+            pictures_max: 0,
             request_bytes_max: 40_000_000,
             limits: Limits::default(),
         }

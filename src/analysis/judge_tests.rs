@@ -194,15 +194,19 @@ fn millimetres_come_from_pixel_spacing_alone() {
         "chest_xray",
         vec![present("nodule", json!({"boxes": boxes, "measurements": said}))],
     );
-    let found = case.judge().findings[0].measurements.clone();
-    assert_eq!(found.len(), 1);
-    // 0.2 of 1000 columns at 0.1 mm is 20 mm; 0.05 of 2000 rows at 0.2 mm is 20 mm.
-    assert_eq!(
-        (found[0].value, found[0].unit.as_str(), found[0].concept.value.as_str()),
-        (20.0, "mm", "81827009")
-    );
+    let values = |case: &Case| -> Vec<(String, f64)> {
+        let found = case.judge().findings[0].measurements.clone();
+        found.into_iter().map(|m| (m.concept.meaning, m.value)).collect()
+    };
+    let named = |values: [(&str, f64); 3]| values.map(|(name, value)| (name.to_owned(), value));
+    // On a slice. 0.2 of 1000 columns at 0.1 mm is 20 mm; 0.05 of 2000 rows at 0.2 mm is 20 mm.
+    case.study.instances.iter_mut().for_each(|i| i.modality = "CT".into());
+    let expected = [("Diameter", 20.0), ("Long axis", 20.0), ("Short axis", 20.0)];
+    assert_eq!(values(&case), named(expected));
+    // On a radiograph the same is what the detector saw, and named so.
+    case.study.instances.iter_mut().for_each(|i| i.modality = "DX".into());
+    assert!(values(&case).iter().all(|(name, _)| name.ends_with("at the detector, magnified")));
     case.study.instances.iter_mut().for_each(|i| i.pixel_spacing_mm = None);
-    case.study.instances.iter_mut().for_each(|i| i.imager_pixel_spacing_mm = Some([0.1, 0.1]));
     let judged = case.judge();
     assert!(judged.findings[0].measurements.is_empty());
     assert!(judged.warnings.iter().any(|w| w.contains("own estimate")), "{:?}", judged.warnings);

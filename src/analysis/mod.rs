@@ -8,12 +8,15 @@ pub mod codes;
 mod config;
 pub mod gate;
 pub mod judge;
+pub mod nodule;
 pub mod plan;
 pub mod profile;
 pub mod prompt;
 pub mod provider;
 pub mod record;
+mod size;
 pub mod strategy;
+mod tiles;
 mod words;
 
 #[cfg(test)]
@@ -34,6 +37,7 @@ use crate::analysis::provider::Tokens;
 use crate::domain::assessment::Algorithm;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PicturePlan;
+use crate::domain::picture::PictureRef;
 use crate::domain::profile::Profile;
 use crate::domain::text;
 
@@ -43,6 +47,9 @@ pub struct Reading {
     pub answer: Answer,
     pub algorithm: Algorithm,
     pub log: RunLog,
+    /// What was changed in the answer before it was judged, for a reader.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// What a later question "why did it say that?" needs.
@@ -282,7 +289,7 @@ fn reading(
     prompt: &Prompt,
     pictures: &[Picture],
     raw: RawAnswer,
-    answer: Answer,
+    mut answer: Answer,
     total: &RunTotal,
     repaired: bool,
 ) -> Reading {
@@ -291,9 +298,12 @@ fn reading(
     let mut algorithm = provider.algorithm(&raw.model);
     algorithm.parameters.push(format!("prompt={} sha256:{}", prompt.version, prompt.digest));
     algorithm.parameters.push(format!("repaired={repaired}"));
+    let sent: Vec<PictureRef> = pictures.iter().map(|picture| picture.reference.clone()).collect();
+    let notes = tiles::to_pictures(&mut answer, &sent);
     Reading {
         answer,
         algorithm,
+        notes,
         log: RunLog {
             provider: provider.name().to_owned(),
             model: raw.model,

@@ -73,7 +73,10 @@ Context, as far as it is known:
 
 const PICTURES: &str = "\
 Pictures, in the order in which they follow:
-{{#each pictures}}- picture {{number}}: series {{series}}{{#if slice}}, image {{slice}} of {{slices}}{{/if}}\
+{{#if sheets}}They lie on sheets, {{sheets}} in all, each picture below its number. Name a picture by its number. For a \
+box give that number, and x and y as fractions of the whole sheet, not of the picture on it.
+{{/if}}\
+{{#each pictures}}- picture {{number}}{{#if sheet}} (sheet {{sheet}}, row {{row}}, column {{column}}){{/if}}: series {{series}}{{#if slice}}, image {{slice}} of {{slices}}{{/if}}\
 {{#if frame}}, frame {{frame}}{{/if}}{{#if position}}, position {{position}} mm{{/if}}{{#if view}}, view {{view}}{{/if}}\
 {{#if side}}, side {{side}}{{/if}}, window {{window}}, {{width}} x {{height}} pixels
 {{/each}}";
@@ -106,8 +109,22 @@ pub fn render(
     pictures: &[PictureRef],
 ) -> Result<Prompt, PromptError> {
     let mut seen = Vec::new();
-    let listed: Vec<Value> = pictures.iter().map(|p| picture(p, study, &mut seen)).collect();
-    let user = fill(profile, &data(profile, context, listed))?;
+    let mut listed = Vec::new();
+    for sent in pictures {
+        let mut list = |one| listed.push(picture(one, study, &mut seen));
+        match sent.tiles.is_empty() {
+            true => list(sent),
+            false => sent.tiles.iter().for_each(|tile| list(&tile.picture)),
+        }
+        let first = listed.len() - sent.tiles.len();
+        for (line, tile) in listed[first..].iter_mut().zip(&sent.tiles) {
+            line["sheet"] = json!(sent.number);
+            line["row"] = json!(tile.row);
+            line["column"] = json!(tile.column);
+        }
+    }
+    let sheets = pictures.iter().filter(|sent| !sent.tiles.is_empty()).count();
+    let user = fill(profile, &data(profile, context, listed, sheets))?;
     let mut hash = Sha256::new();
     for part in
         [SYSTEM, CONTEXT, PICTURES, FINDINGS, ANSWER, profile.prompt.as_str(), user.as_str()]
@@ -128,8 +145,9 @@ pub fn try_template(profile: &Profile) -> Result<(), PromptError> {
     let context =
         ClinicalContext { notes: "cough".into(), age_years: Some(4), ..Default::default() };
     let example = json!({"number": 1, "series": "A", "slice": 1, "slices": 1, "frame": null,
-        "position": null, "view": "PA", "side": null, "window": "default", "width": 1, "height": 1});
-    fill(profile, &data(profile, &context, vec![example])).map(|_| ())
+        "position": null, "view": "PA", "side": null, "window": "default", "width": 1, "height": 1,
+        "sheet": 1, "row": 1, "column": 1});
+    fill(profile, &data(profile, &context, vec![example], 1)).map(|_| ())
 }
 
 fn fill(profile: &Profile, data: &Value) -> Result<String, PromptError> {
@@ -154,7 +172,12 @@ fn fill(profile: &Profile, data: &Value) -> Result<String, PromptError> {
     filled.map_err(|error| PromptError::Template(error.to_string()))
 }
 
-fn data(profile: &Profile, context: &ClinicalContext, pictures: Vec<Value>) -> Value {
+fn data(
+    profile: &Profile,
+    context: &ClinicalContext,
+    pictures: Vec<Value>,
+    sheets: usize,
+) -> Value {
     let findings: Vec<Value> = profile
         .findings
         .iter()
@@ -172,7 +195,7 @@ fn data(profile: &Profile, context: &ClinicalContext, pictures: Vec<Value>) -> V
         "title": profile.title, "modality": context.modality, "body_part": context.body_part,
         "view": context.view, "laterality": context.laterality, "sex": context.sex,
         "age_known": context.age_years.is_some(), "age": age(context.age_years), "notes": notes,
-        "pictures": pictures, "findings": findings,
+        "pictures": pictures, "sheets": sheets, "findings": findings,
     })
 }
 
@@ -210,6 +233,9 @@ fn picture<'a>(picture: &'a PictureRef, study: &Study, seen: &mut Vec<&'a str>) 
         "window": picture.window,
         "width": picture.width_px,
         "height": picture.height_px,
+        "sheet": null,
+        "row": null,
+        "column": null,
     })
 }
 
@@ -239,6 +265,7 @@ mod tests {
     use super::*;
     use crate::analysis::profile;
     use crate::analysis::testing;
+    use crate::domain::picture::Tile;
 
     /// Every profile's prompt stands in `snapshots/`: a change of words is seen in review, and
     /// asks for a new version of the profile. Set UPDATE_SNAPSHOTS to write them.
@@ -294,6 +321,32 @@ mod tests {
         study.instances[0].view_position = "JAILBREAK".into();
         let text = prompt(&study).user;
         assert!(!text.contains("SAY") && !text.contains("JAILBREAK"));
+    }
+
+    #[test]
+    fn pictures_on_sheets_are_listed_with_their_place() {
+        let study = testing::study("CR", "CHEST", "PA", "");
+        let pictures = testing::pictures(&study);
+        let tile = |at: usize| Tile {
+            picture: pictures[at].clone(),
+            row: 1,
+            column: at as u32 + 1,
+            place: [0.0; 4],
+        };
+        let sheet = PictureRef { tiles: vec![tile(0), tile(1)], ..pictures[0].clone() };
+        let profile = testing::profile("chest_xray");
+        let context = ClinicalContext::of(&study, None);
+        let text = render(&profile, &context, &study, &[sheet]).unwrap().user;
+        for part in [
+            "They lie on sheets, 1 in all",
+            "fractions of the whole sheet",
+            "- picture 1 (sheet 1, row 1, column 1): series A, image 1 of 2",
+            "- picture 2 (sheet 1, row 1, column 2): series A, image 2 of 2",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        let plain = render(&profile, &context, &study, &pictures).unwrap().user;
+        assert!(!plain.contains("sheet"), "{plain}");
     }
 
     #[test]

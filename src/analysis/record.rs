@@ -87,6 +87,7 @@ pub fn read(basis: Basis, reading: &Reading) -> Assessment {
     record.recommendation = judged.recommendation;
     record.urgency = judged.urgency;
     record.quality.extend(judged.quality);
+    record.warnings.extend(reading.notes.iter().cloned());
     record.warnings.extend(judged.warnings);
     record
 }

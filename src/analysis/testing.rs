@@ -61,6 +61,7 @@ pub fn pictures(study: &Study) -> Vec<PictureRef> {
             source_rows: instance.rows,
             file: format!("picture-{number:02}.jpg"),
             digest: format!("{number:064x}"),
+            tiles: Vec::new(),
         })
         .collect()
 }

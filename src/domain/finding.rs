@@ -46,6 +46,19 @@ pub struct Region {
     pub y1: f64,
 }
 
+/// Hounsfield units of what is dense in a region, its rim left out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Density {
+    pub pixels: u32,
+    pub mean_hu: f64,
+    /// 10th, 50th and 90th percentile.
+    pub low_hu: f64,
+    pub median_hu: f64,
+    pub high_hu: f64,
+    /// Share of it that is soft tissue and no ground glass, 0 to 1.
+    pub solid_share: f64,
+}
+
 /// A number with its concept and unit (UCUM).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {

@@ -34,14 +34,28 @@ pub enum PictureFormat {
     Png,
 }
 
+/// How slices are chosen of a series that has more than may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slices {
+    /// Evenly over the extent of the series.
+    #[default]
+    Even,
+    /// Evenly over those that hold enough of the body.
+    Coverage,
+    /// As with `coverage`, up to half of them moved to what a local measure points at.
+    Candidates,
+}
+
 /// Which pictures to make of a study, within which budget.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PicturePlan {
     /// Modalities whose instances are pictured, e.g. `["CT"]`. Empty: all with pixels.
     pub modalities: Vec<String>,
-    /// Slices or frames chosen of a series with many, spread evenly over its extent.
+    /// Slices or frames chosen of a series with many.
     pub slices_max: u32,
+    pub slices: Slices,
     /// Pictures in all.
     pub pictures_max: u32,
     /// One picture for each window and slice. Empty: the object's own VOI LUT or window.
@@ -58,6 +72,7 @@ impl Default for PicturePlan {
         PicturePlan {
             modalities: Vec::new(),
             slices_max: 8,
+            slices: Slices::default(),
             pictures_max: 12,
             windows: Vec::new(),
             format: PictureFormat::Jpeg,
@@ -81,8 +96,9 @@ pub enum PixelRule {
 /// region on an instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PictureRef {
-    /// From 1, in the order in which the pictures are shown.
+    /// From 1, in the order in which the pictures are shown; sheets are counted by themselves.
     pub number: u32,
+    /// Of a sheet: that of its first tile.
     pub image: ImageRef,
     /// Name of the window, `default` for the object's own.
     pub window: String,
@@ -96,6 +112,28 @@ pub struct PictureRef {
     pub file: String,
     /// SHA-256 of the encoded picture, hexadecimal.
     pub digest: String,
+    /// The pictures on a sheet. A sheet is made for sending only and kept nowhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tiles: Vec<Tile>,
+}
+
+impl PictureRef {
+    /// How a request calls it.
+    pub fn label(&self) -> String {
+        let what = if self.tiles.is_empty() { "Picture" } else { "Sheet" };
+        format!("{what} {}", self.number)
+    }
+}
+
+/// One picture on a sheet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tile {
+    pub picture: PictureRef,
+    /// From 1.
+    pub row: u32,
+    pub column: u32,
+    /// Where it lies, in fractions of the sheet's width and height: x0, y0, x1, y1.
+    pub place: [f64; 4],
 }
 
 /// A picture with its encoded bytes (JPEG or PNG).

@@ -280,6 +280,7 @@ pub fn instance(
         has_pixels: true,
         pixel_spacing_mm: Some([0.143, 0.143]),
         imager_pixel_spacing_mm: Some([0.143, 0.143]),
+        pixel_spacing_calibration: String::new(),
         slice_thickness_mm: None,
         spacing_between_slices_mm: None,
         image_position_mm: None,
@@ -368,6 +369,7 @@ pub fn picture(number: u32, instance: &Instance) -> PictureRef {
         source_rows: instance.rows,
         file: format!("picture-{number:02}.png"),
         digest: "00".repeat(32),
+        tiles: Vec::new(),
     }
 }
 

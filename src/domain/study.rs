@@ -131,6 +131,9 @@ pub struct Instance {
     /// Row spacing, column spacing. Only when present and above zero.
     pub pixel_spacing_mm: Option<[f64; 2]>,
     pub imager_pixel_spacing_mm: Option<[f64; 2]>,
+    /// Pixel Spacing Calibration Type (0028,0A02): GEOMETRY, FIDUCIAL or empty.
+    #[serde(default)]
+    pub pixel_spacing_calibration: String,
     pub slice_thickness_mm: Option<f64>,
     pub spacing_between_slices_mm: Option<f64>,
     pub image_position_mm: Option<[f64; 3]>,

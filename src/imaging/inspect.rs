@@ -209,6 +209,7 @@ fn instance(opened: &DataSet, top: &Fields<'_>, object: &str) -> Result<Instance
         has_pixels: opened.pixels.is_some(),
         pixel_spacing_mm: spacing(groups.exactly(measures, tags::PIXEL_SPACING)),
         imager_pixel_spacing_mm: spacing(groups.exactly(measures, tags::IMAGER_PIXEL_SPACING)),
+        pixel_spacing_calibration: groups.plain(measures, tags::PIXEL_SPACING_CALIBRATION_TYPE),
         slice_thickness_mm: groups.positive(measures, tags::SLICE_THICKNESS),
         spacing_between_slices_mm: groups.positive(measures, tags::SPACING_BETWEEN_SLICES),
         image_position_mm: groups

@@ -2,13 +2,16 @@
 
 pub mod dataset;
 pub mod decode;
+pub mod density;
 pub mod frames;
 pub mod inspect;
 pub mod json;
 pub mod measure;
+pub mod montage;
 pub mod picture;
 pub mod select;
 pub mod show;
+pub mod survey;
 pub mod transcode;
 pub mod window;
 pub mod wrap;

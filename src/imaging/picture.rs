@@ -26,12 +26,13 @@ use crate::domain::text;
 use crate::imaging::ImagingError;
 use crate::imaging::decode::Image;
 use crate::imaging::select;
+use crate::imaging::survey;
 use crate::imaging::window;
 use crate::imaging::window::Raster;
 
 /// Edge and bytes that no plan may exceed: what gateways accept.
-const EDGE_MAX_PX: u32 = 2048;
-const BYTES_MAX: u64 = 5_000_000;
+pub const EDGE_MAX_PX: u32 = 2048;
+pub const BYTES_MAX: u64 = 5_000_000;
 /// JPEG qualities tried before the picture is made smaller.
 const QUALITIES: [u8; 6] = [90, 80, 70, 60, 50, 40];
 const EDGE_MIN_PX: u32 = 64;
@@ -52,7 +53,15 @@ pub fn pictures(
     plan: &PicturePlan,
     pixels: PixelRule,
 ) -> (Vec<Picture>, Vec<Excluded>) {
-    let (chosen, mut excluded) = select::choose(study, plan);
+    let mut broken = Vec::new();
+    let (chosen, mut excluded) = select::choose(study, plan, &mut |seen: &select::Chosen<'_>| {
+        let looked = Image::open(&data.join(&seen.instance.object)).and_then(|mut image| {
+            let frame = image.frame(seen.frame)?;
+            Ok(survey::look(&image, &frame, seen.frame, seen.instance.pixel_spacing_mm))
+        });
+        looked.map_err(|error| exclude(&mut broken, seen.instance, &error)).ok()
+    });
+    excluded.extend(broken);
     let mut made: Vec<Picture> = Vec::new();
     let mut open: Option<(&Instance, Result<Image, ImagingError>)> = None;
     for select::Chosen { instance, frame } in chosen {
@@ -125,6 +134,7 @@ fn of_frame(
                 source_rows: raster.height as u32,
                 file: format!("picture-{number:02}.{extension}"),
                 digest: text::hex(&Sha256::digest(&encoded.bytes)),
+                tiles: Vec::new(),
             },
             media_type: media_type(plan.format),
             bytes: encoded.bytes,
@@ -191,13 +201,13 @@ fn aspect(image: &Image, instance: &Instance) -> f64 {
     if (0.1..=10.0).contains(&ratio) && (ratio - 1.0).abs() > 0.01 { ratio } else { 1.0 }
 }
 
-struct Encoded {
-    width: u32,
-    height: u32,
-    bytes: Vec<u8>,
+pub struct Encoded {
+    pub width: u32,
+    pub height: u32,
+    pub bytes: Vec<u8>,
 }
 
-fn encode(raster: &Raster, aspect: f64, plan: &PicturePlan) -> Result<Encoded, ImagingError> {
+pub fn encode(raster: &Raster, aspect: f64, plan: &PicturePlan) -> Result<Encoded, ImagingError> {
     let bytes_max = plan.bytes_max.min(BYTES_MAX) as usize;
     let mut edge = plan.edge_max_px.clamp(1, EDGE_MAX_PX);
     loop {

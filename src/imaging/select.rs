@@ -1,17 +1,29 @@
 //! Which instances and frames of a study are shown: by geometry, not by file order.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use dicom_dictionary_std::uids;
 
 use crate::domain::picture::PicturePlan;
+use crate::domain::picture::Slices;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
 use crate::domain::uid::SeriesUid;
+use crate::imaging::survey::Look;
+use crate::imaging::window;
 
+/// Frames of one series that are looked at before some are chosen; evenly taken of more.
+const LOOKED_MAX: usize = 160;
+/// Share of the body of a full slice below which one shows air and the table.
+const BODY_SHARE_MIN: f64 = 0.15;
+/// Spots on slices nearer to each other than this are one.
+const SPOT_APART_MM: f64 = 10.0;
 /// Series shown of an MR study, whose sequences say different things.
 const MR_SERIES_MAX: usize = 4;
+/// Extents that differ by less are alike.
+const EXTENT_STEP_MM: f64 = 40.0;
 /// Positions closer than this are the same slice.
 pub const SAME_POSITION_MM: f64 = 0.01;
 
@@ -22,9 +34,18 @@ pub struct Chosen<'a> {
     pub frame: u32,
 }
 
+/// Looks at the pixels of a frame; `None` when it cannot be decoded.
+pub type Looking<'l, 'a> = dyn FnMut(&Chosen<'a>) -> Option<Look> + 'l;
+
 /// Chooses what to show within the plan's budget, most telling series first, slices in the
 /// order of their positions. Also says which instances are left out by their kind.
-pub fn choose<'a>(study: &'a Study, plan: &PicturePlan) -> (Vec<Chosen<'a>>, Vec<Excluded>) {
+///
+/// - `look`: only called where the plan chooses by more than headers.
+pub fn choose<'a>(
+    study: &'a Study,
+    plan: &PicturePlan,
+    look: &mut Looking<'_, 'a>,
+) -> (Vec<Chosen<'a>>, Vec<Excluded>) {
     let mut excluded = Vec::new();
     let mut candidates: Vec<&Instance> = Vec::new();
     let wanted = |i: &&Instance| plan.modalities.is_empty() || fits(&i.modality, &plan.modalities);
@@ -47,7 +68,7 @@ pub fn choose<'a>(study: &'a Study, plan: &PicturePlan) -> (Vec<Chosen<'a>>, Vec
     }
     let windows = plan.windows.len().max(1);
     let budget = (plan.pictures_max as usize / windows).max(1);
-    let chosen = spread_over_series(candidates, plan.slices_max.max(1) as usize, budget);
+    let chosen = spread_over_series(candidates, plan, budget, look);
     (chosen, excluded)
 }
 
@@ -97,14 +118,16 @@ pub fn is_localizer(instance: &Instance) -> bool {
 struct Stack<'a> {
     slices: Vec<&'a Instance>,
     /// Lower is better.
-    rank: (bool, bool, bool, std::cmp::Reverse<u64>, i32),
+    rank: (bool, bool, bool, Reverse<u64>, Reverse<u64>, i32),
 }
 
 fn spread_over_series<'a>(
     candidates: Vec<&'a Instance>,
-    slices_max: usize,
+    plan: &PicturePlan,
     budget: usize,
+    look: &mut Looking<'_, 'a>,
 ) -> Vec<Chosen<'a>> {
+    let slices_max = plan.slices_max.max(1) as usize;
     let mut series: BTreeMap<(&SeriesUid, usize), Vec<&Instance>> = BTreeMap::new();
     let (volumes, projections): (Vec<&Instance>, Vec<&Instance>) =
         candidates.into_iter().partition(|i| is_slice(i));
@@ -119,7 +142,7 @@ fn spread_over_series<'a>(
     let mut chosen = Vec::new();
     for stack in &stacks {
         let left = budget.saturating_sub(chosen.len()).min(each);
-        chosen.extend(of_stack(&stack.slices, left));
+        chosen.extend(of_stack(&stack.slices, left, plan.slices, look));
         if chosen.len() >= budget {
             break;
         }
@@ -177,18 +200,101 @@ fn stack(instances: Vec<&Instance>) -> Stack<'_> {
     let original = one.image_type.first().is_some_and(|kind| kind == "ORIGINAL");
     let capture = one.sop_class_uid.as_str().starts_with(SECONDARY_CAPTURE);
     let count = slices.iter().map(|i| u64::from(i.number_of_frames)).sum();
+    // A slab of many thin slices (a perfusion, the base alone) tells less than the whole head.
+    let extent = positions_of(&slices).map_or(0, |at| {
+        let length = at.first().zip(at.last()).map_or(0.0, |(first, last)| last - first);
+        (length / EXTENT_STEP_MM).round() as u64
+    });
     let number = one.series_number.unwrap_or(i32::MAX);
-    let rank = (capture, !axial, !original, std::cmp::Reverse(count), number);
+    let rank = (capture, !axial, !original, Reverse(extent), Reverse(count), number);
     Stack { slices, rank }
 }
 
-fn of_stack<'a>(slices: &[&'a Instance], count: usize) -> Vec<Chosen<'a>> {
-    let frames = || slices.iter().map(|instance| Chosen { instance, frame: 0 });
+fn of_stack<'a>(
+    slices: &[&'a Instance],
+    count: usize,
+    how: Slices,
+    look: &mut Looking<'_, 'a>,
+) -> Vec<Chosen<'a>> {
     let single = slices.iter().all(|instance| instance.number_of_frames <= 1);
-    match positions_of(slices).filter(|_| single) {
-        Some(positions) => spread_over(&frames().collect::<Vec<_>>(), &positions, count),
-        None => frames_of(slices, count),
+    let placed: Vec<(f64, Chosen<'_>)> = match positions_of(slices).filter(|_| single) {
+        Some(positions) => {
+            let frames = slices.iter().map(|instance| Chosen { instance, frame: 0 });
+            positions.into_iter().zip(frames).collect()
+        }
+        None if how == Slices::Even => return frames_of(slices, count),
+        None => {
+            // Frames without a position of their own: as far apart as the header says.
+            let one = slices[0];
+            let apart = one.spacing_between_slices_mm.or(one.slice_thickness_mm).unwrap_or(1.0);
+            let all: u64 = slices.iter().map(|i| u64::from(i.number_of_frames.max(1))).sum();
+            let frames = frames_of(slices, LOOKED_MAX);
+            let step = apart * all as f64 / frames.len().max(1) as f64;
+            frames.into_iter().enumerate().map(|(at, frame)| (at as f64 * step, frame)).collect()
+        }
+    };
+    if placed.len() <= count {
+        return placed.into_iter().map(|(_, chosen)| chosen).collect();
     }
+    match how {
+        Slices::Even => {
+            let even = spread_over(&placed, |(at, _)| *at, count);
+            even.into_iter().map(|(_, chosen)| chosen).collect()
+        }
+        Slices::Coverage | Slices::Candidates => {
+            let some = spread(&placed, LOOKED_MAX).into_iter();
+            let seen: Vec<Seen<'_>> = some
+                .filter_map(|(at, chosen)| look(&chosen).map(|look| Seen { chosen, at, look }))
+                .collect();
+            let taken = by_look(&seen, count, how == Slices::Candidates);
+            taken.into_iter().map(|seen| seen.chosen).collect()
+        }
+    }
+}
+
+/// A frame at its position in mm, with what it shows.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    chosen: Chosen<'a>,
+    at: f64,
+    look: Look,
+}
+
+/// Evenly over the slices that hold enough of the body; with `spots`, up to half of them moved to
+/// the largest spots.
+fn by_look<'a>(seen: &[Seen<'a>], count: usize, spots: bool) -> Vec<Seen<'a>> {
+    let mut bodies: Vec<f64> = seen.iter().map(|seen| seen.look.body).collect();
+    bodies.sort_by(f64::total_cmp);
+    let full = window::percentile(&bodies, 90.0).unwrap_or(0.0);
+    let holds_body = |seen: &Seen<'_>| seen.look.body >= BODY_SHARE_MIN * full;
+    let first = seen.iter().position(holds_body).unwrap_or(0);
+    let last = seen.iter().rposition(holds_body).unwrap_or(seen.len().saturating_sub(1));
+    let mut largest: Vec<&Seen<'_>> =
+        seen.iter().filter(|seen| spots && seen.look.spot_mm2 > 0.0).collect();
+    largest.sort_by(|a, b| b.look.spot_mm2.total_cmp(&a.look.spot_mm2));
+    let mut pointed: Vec<Seen<'_>> = Vec::new();
+    for one in largest {
+        let apart = pointed.iter().all(|other| (other.at - one.at).abs() >= SPOT_APART_MM);
+        if apart && pointed.len() < count / 2 {
+            pointed.push(*one);
+        }
+    }
+    // Each spot takes the place of the even slice nearest to it: what lies between stays short.
+    let mut taken = spread_over(seen.get(first..=last).unwrap_or_default(), |seen| seen.at, count);
+    let mut moved = Vec::new();
+    for spot in pointed {
+        let away = |at: &usize| (taken[*at].at - spot.at).abs();
+        let same = taken.iter().position(|one| one.chosen == spot.chosen);
+        let nearest = (0..taken.len()).min_by(|a, b| away(a).total_cmp(&away(b)));
+        let full = taken.len() + moved.len() >= count;
+        if let Some(at) = same.or(nearest.filter(|_| full)) {
+            taken.swap_remove(at);
+        }
+        moved.push(spot);
+    }
+    taken.extend(moved);
+    taken.sort_by(|a, b| a.at.total_cmp(&b.at));
+    taken
 }
 
 /// `count` of all frames of the instances, evenly. A header may claim two thousand million
@@ -218,10 +324,11 @@ fn evenly(total: u64, count: usize) -> Vec<u64> {
 
 /// `count` of the items, evenly over the extent of their rising positions: thick slices beside
 /// thin ones get their share.
-fn spread_over<T: Copy>(items: &[T], positions: &[f64], count: usize) -> Vec<T> {
-    let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
+fn spread_over<T: Copy>(items: &[T], position: impl Fn(&T) -> f64, count: usize) -> Vec<T> {
+    let (Some(first), Some(last)) = (items.first(), items.last()) else {
         return Vec::new();
     };
+    let (first, last) = (position(first), position(last));
     if items.len() <= count {
         return items.to_vec();
     }
@@ -229,7 +336,7 @@ fn spread_over<T: Copy>(items: &[T], positions: &[f64], count: usize) -> Vec<T> 
     for i in 0..count {
         let wanted = first + (last - first) * (2 * i + 1) as f64 / (2 * count) as f64;
         let free = (0..items.len()).filter(|at| !taken.contains(at));
-        let away = |at: &usize| (positions[*at] - wanted).abs();
+        let away = |at: &usize| (position(&items[*at]) - wanted).abs();
         taken.extend(free.min_by(|a, b| away(a).total_cmp(&away(b))));
     }
     taken.sort_unstable();
@@ -297,9 +404,13 @@ pub mod tests {
         }
     }
 
+    fn unseen(_: &Chosen<'_>) -> Option<Look> {
+        panic!("even slices need no look")
+    }
+
     fn chosen_numbers(study: &Study, slices_max: u32) -> Vec<i32> {
         let plan = PicturePlan { slices_max, ..PicturePlan::default() };
-        let (chosen, _) = choose(study, &plan);
+        let (chosen, _) = choose(study, &plan, &mut unseen);
         chosen.iter().filter_map(|c| c.instance.instance_number).collect()
     }
 
@@ -323,7 +434,7 @@ pub mod tests {
         let claimed = long(1, u32::MAX);
         assert_eq!(frames_of(&[&claimed], 1)[0].frame, u32::MAX / 2);
         let plan = PicturePlan::default();
-        assert_eq!(choose(&study(vec![claimed]), &plan).0.len(), 8);
+        assert_eq!(choose(&study(vec![claimed]), &plan, &mut unseen).0.len(), 8);
     }
 
     #[test]
@@ -342,12 +453,12 @@ pub mod tests {
             crate::domain::uid::SopClassUid::parse("1.2.840.10008.5.1.4.1.1.7").unwrap();
         capture.image_type[0] = "DERIVED".into();
         let mixed = study(vec![localizer.clone(), capture, slice(3, 1.0), slice(4, 2.0)]);
-        let (chosen, excluded) = choose(&mixed, &PicturePlan::default());
+        let (chosen, excluded) = choose(&mixed, &PicturePlan::default(), &mut unseen);
         assert_eq!(chosen.len(), 2);
         let reasons: Vec<&str> = excluded.iter().map(|e| e.reason.as_str()).collect();
         assert_eq!(reasons, ["localizer", "secondary capture"]);
         let alone = study(vec![localizer]);
-        let (chosen, excluded) = choose(&alone, &PicturePlan::default());
+        let (chosen, excluded) = choose(&alone, &PicturePlan::default(), &mut unseen);
         assert_eq!((chosen.len(), excluded.len()), (1, 0), "better than nothing");
     }
 
@@ -360,8 +471,8 @@ pub mod tests {
             ..slice(n, 0.0)
         };
         let plan = PicturePlan { pictures_max: 3, ..PicturePlan::default() };
-        assert_eq!(choose(&study((1..=3).map(view).collect()), &plan).0.len(), 3);
-        assert_eq!(choose(&study((1..=9).map(view).collect()), &plan).0.len(), 3);
+        assert_eq!(choose(&study((1..=3).map(view).collect()), &plan, &mut unseen).0.len(), 3);
+        assert_eq!(choose(&study((1..=9).map(view).collect()), &plan, &mut unseen).0.len(), 3);
         let window = |name: &str| crate::domain::picture::Window {
             name: name.into(),
             center: 40.0,
@@ -373,6 +484,65 @@ pub mod tests {
             ..PicturePlan::default()
         };
         let study = study((0..30).map(|i| slice(i, f64::from(i))).collect());
-        assert_eq!(choose(&study, &plan).0.len(), 6);
+        assert_eq!(choose(&study, &plan, &mut unseen).0.len(), 6);
+    }
+
+    /// Forty slices of 5 mm: air on five at each end, a little body on one more, the spots given.
+    fn by_sight(slices: Slices, slices_max: u32, spots: &[(i32, f64)]) -> Vec<i32> {
+        let study = study((0..40).map(|i| slice(i, f64::from(i) * 5.0)).collect());
+        let plan = PicturePlan { slices, slices_max, ..PicturePlan::default() };
+        let mut look = |chosen: &Chosen<'_>| {
+            let number = chosen.instance.instance_number.unwrap();
+            let body = match number {
+                0..5 | 35.. => 0.03,
+                5 | 34 => 0.1,
+                _ => 0.45,
+            };
+            let spot = spots.iter().find(|(at, _)| *at == number).map_or(0.0, |(_, mm2)| *mm2);
+            // One slice is broken.
+            (number != 20).then_some(Look { body, spot_mm2: spot })
+        };
+        let (chosen, _) = choose(&study, &plan, &mut look);
+        chosen.iter().filter_map(|c| c.instance.instance_number).collect()
+    }
+
+    #[test]
+    fn coverage_leaves_out_air_and_the_table() {
+        assert_eq!(by_sight(Slices::Coverage, 3, &[]), [10, 19, 29]);
+        assert_eq!(by_sight(Slices::Even, 3, &[]), [6, 19, 32]);
+        let all = by_sight(Slices::Coverage, 12, &[]);
+        assert!(all.len() == 12 && all.iter().all(|n| (5..=34).contains(n)), "{all:?}");
+    }
+
+    #[test]
+    fn candidates_take_at_most_half_and_never_the_same_spot_twice() {
+        assert_eq!(by_sight(Slices::Candidates, 4, &[]), by_sight(Slices::Coverage, 4, &[]));
+        let spots = [(12, 150.0), (13, 140.0), (25, 90.0), (30, 60.0)];
+        let chosen = by_sight(Slices::Candidates, 4, &spots);
+        assert_eq!(chosen.len(), 4);
+        assert!(chosen.contains(&12) && chosen.contains(&25), "{chosen:?}");
+        assert!(!chosen.contains(&13), "it is the spot of 12: {chosen:?}");
+        let one = by_sight(Slices::Candidates, 4, &[(37, 80.0)]);
+        assert!(one.contains(&37), "a spot where there is little body: {one:?}");
+        assert_eq!(by_sight(Slices::Candidates, 1, &spots).len(), 1);
+    }
+
+    #[test]
+    fn the_series_with_the_whole_extent_goes_first() {
+        let series = |uid: &str, count: i32, step: f64| -> Vec<Instance> {
+            let series_uid = SeriesUid::parse(uid).unwrap();
+            let of = |i| Instance {
+                series_uid: series_uid.clone(),
+                sop_instance_uid: crate::domain::uid::SopInstanceUid::parse(&format!("{uid}.{i}"))
+                    .unwrap(),
+                ..slice(i, f64::from(i) * step)
+            };
+            (0..count).map(of).collect()
+        };
+        let both = [series("1.3.1", 60, 0.6), series("1.3.2", 30, 5.0)].concat();
+        let study = study(both);
+        let plan = PicturePlan { slices_max: 4, pictures_max: 4, ..PicturePlan::default() };
+        let (chosen, _) = choose(&study, &plan, &mut unseen);
+        assert!(chosen.iter().all(|c| c.instance.series_uid.as_str() == "1.3.2"));
     }
 }

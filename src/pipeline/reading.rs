@@ -261,9 +261,13 @@ impl<'a> Asking<'a> {
         let (way, study, plan) = (self.way, self.study, self.plan);
         let mut budget = plan.profile.pictures.clone();
         loop {
-            let prompt = prompt::render(&plan.profile, &self.context, study, &self.made.pictures);
+            let gateway = way.kit.analysis.gateways.get(provider.name());
+            let sheets_max = gateway.map_or(0, |gateway| gateway.pictures_max);
+            let pictures = way.kit.pool.sheets(load_pictures(way, &self.made)?, sheets_max).await;
+            let pictures = pictures.map_err(steps::unworked)?;
+            let sent: Vec<PictureRef> = pictures.iter().map(|p| p.reference.clone()).collect();
+            let prompt = prompt::render(&plan.profile, &self.context, study, &sent);
             let prompt = prompt.map_err(StepError::lasting)?;
-            let pictures = load_pictures(way, &self.made)?;
             let asked = analysis::analyze(provider, &prompt, &pictures, &plan.profile).await;
             let smaller = match &asked {
                 Err(AnalyzeError::TooLarge { .. }) => analysis::smaller(&budget),

@@ -66,7 +66,7 @@ pub async fn run(kit: &Kit, job: &Job, attempt: u32) -> Result<Vec<Event>, StepE
             let is_last = attempt >= kit.pipeline.tries_max;
             reading::analyse(&way, is_last).await
         }
-        JobKind::Judge => judge(&way),
+        JobKind::Judge => judge(&way).await,
         JobKind::Compose => compose(&way).await,
         JobKind::Deliver { artefact, destination } => deliver(&way, artefact, destination).await,
         JobKind::Alert { alert, channel } => telling::tell(&way, alert, channel).await,
@@ -222,7 +222,7 @@ pub async fn make_pictures(
 
 /// Turns the answer into the assessment, and says who must hear: the alert does not wait for
 /// the report.
-fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
+async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let study: Study = way.load(record::STUDY)?;
     let mut plan: PlanRecord = way.load(record::PLAN)?;
     let made: PicturesRecord = way.load(record::PICTURES)?;
@@ -231,7 +231,8 @@ fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     plan.review = plan.review.or(review);
     let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
     let (alert_at, review) = (plan.profile.alert_at, plan.review.clone());
-    let assessment = assess(way, study, plan, made, answer, request);
+    let mut assessment = assess(way, study, plan, made, answer, request);
+    measure_nodules(way, &mut assessment).await;
     let bytes = serde_json::to_vec_pretty(&assessment).map_err(StepError::lasting)?;
     let kept = way.keep(record::ASSESSMENT, "application/json", &bytes)?;
     let at = way.kit.clock.now();
@@ -264,6 +265,19 @@ fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         events.extend(telling::raise(way, &alert)?);
     }
     Ok(events)
+}
+
+/// Density of nodules and what the guideline says to it. Only an addition: what a worker cannot
+/// measure is told and holds nothing up.
+async fn measure_nodules(way: &Way<'_>, assessment: &mut Assessment) {
+    let regions = analysis::nodule::to_measure(assessment);
+    if regions.is_empty() {
+        return;
+    }
+    let count = regions.len();
+    let measured = way.kit.pool.densities(way.kit.store.data(), regions).await;
+    let densities = measured.unwrap_or_else(|error| vec![Err(error.to_string()); count]);
+    analysis::nodule::advise(assessment, &densities);
 }
 
 /// The one record of the reading, for each way the answer can be.

@@ -226,6 +226,9 @@ words! {
     moderate: "moderate", "중등도", "trung bình", "中度";
     severe: "severe", "중증", "nặng", "重度";
     diameter: "Diameter", "지름", "Đường kính", "直径";
+    long_axis: "Long axis", "장축", "Trục dài", "长径";
+    short_axis: "Short axis", "단축", "Trục ngắn", "短径";
+    attenuation: "Mean density", "평균 감쇠값", "Tỷ trọng trung bình", "平均CT值";
     series: "series {n}", "시리즈 {n}", "chuỗi {n}", "序列 {n}";
     instance: "instance {n}", "인스턴스 {n}", "ảnh {n}", "实例 {n}";
     frame: "frame {n}", "프레임 {n}", "khung hình {n}", "第 {n} 帧";

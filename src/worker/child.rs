@@ -19,6 +19,7 @@ use crate::imaging::frames::PixelFacts;
 use crate::report;
 use crate::report::ReportError;
 use crate::report::ReportInput;
+use crate::worker;
 use crate::worker::Answer;
 use crate::worker::HeaderPart;
 use crate::worker::Object;
@@ -101,9 +102,27 @@ fn perform(task: Task) -> Answer {
             let (references, bytes) = made.into_iter().map(|p| (p.reference, p.bytes)).unzip();
             Answer::Pictures { references, bytes, format: plan.format, excluded }
         }
+        Task::Sheets { references, pictures, format, sheets_max } => {
+            let pictures = worker::joined(references, pictures, format);
+            match imaging::montage::sheets(pictures, sheets_max) {
+                Ok(made) => {
+                    let (references, bytes) =
+                        made.into_iter().map(|p| (p.reference, p.bytes)).unzip();
+                    Answer::Pictures { references, bytes, format, excluded: Vec::new() }
+                }
+                Err(error) => Answer::Refused { reason: error.to_string() },
+            }
+        }
         Task::Measure { data, study } => {
             let (measurements, quality, excluded) = imaging::measure::measure(&data, &study);
             Answer::Measured { measurements, quality, excluded }
+        }
+        Task::Densities { data, regions } => {
+            let measured = regions.iter().map(|(instance, region)| {
+                let density = imaging::density::density(&data, instance, region);
+                density.map_err(|error| error.to_string())
+            });
+            Answer::Densities { found: measured.collect() }
         }
         Task::LocalRead { data, instance } => match local_read(&data, &instance) {
             Ok(reading) => Answer::LocalRead { reading },

@@ -14,6 +14,8 @@ use crate::analysis::provider::local::LocalReading;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
+use crate::domain::finding::Density;
+use crate::domain::finding::Region;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PictureFormat;
 use crate::domain::picture::PicturePlan;
@@ -57,8 +59,18 @@ pub enum Task {
     Inspect { data: PathBuf, objects: Vec<Object> },
     /// Make pictures.
     Picture { data: PathBuf, study: Box<Study>, plan: PicturePlan, pixels: PixelRule },
+    /// Put pictures together on at most as many sheets.
+    Sheets {
+        references: Vec<PictureRef>,
+        #[serde(skip)]
+        pictures: Vec<Vec<u8>>,
+        format: PictureFormat,
+        sheets_max: u32,
+    },
     /// Take measurements.
     Measure { data: PathBuf, study: Box<Study> },
+    /// Measure the density of regions, each on its instance.
+    Densities { data: PathBuf, regions: Vec<(Instance, Region)> },
     /// Show one frontal chest X-ray of a child to the local model.
     LocalRead { data: PathBuf, instance: Box<Instance> },
     /// Write the report for people.
@@ -131,6 +143,10 @@ pub enum Answer {
         measurements: Vec<StudyMeasurement>,
         quality: Vec<QualityFlag>,
         excluded: Vec<Excluded>,
+    },
+    /// For each region, or why there is none.
+    Densities {
+        found: Vec<Result<Density, String>>,
     },
     LocalRead {
         reading: LocalReading,

@@ -20,7 +20,10 @@ use crate::analysis::provider::local::LocalReading;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
+use crate::domain::finding::Density;
+use crate::domain::finding::Region;
 use crate::domain::picture::Picture;
+use crate::domain::picture::PictureFormat;
 use crate::domain::picture::PicturePlan;
 use crate::domain::picture::PictureRef;
 use crate::domain::picture::PixelRule;
@@ -220,6 +223,33 @@ impl Pool {
         }
     }
 
+    /// Puts pictures on sheets where more of them are than a gateway takes in a request.
+    ///
+    /// - `sheets_max`: 0 for as many as there are.
+    ///
+    /// # Errors
+    /// [`WorkerError`].
+    pub async fn sheets(
+        &self,
+        pictures: Vec<Picture>,
+        sheets_max: u32,
+    ) -> Result<Vec<Picture>, WorkerError> {
+        if sheets_max == 0 || pictures.len() <= sheets_max as usize {
+            return Ok(pictures);
+        }
+        let format = match pictures.iter().all(|picture| picture.media_type == "image/png") {
+            true => PictureFormat::Png,
+            false => PictureFormat::Jpeg,
+        };
+        let (references, pictures) = pictures.into_iter().map(|p| (p.reference, p.bytes)).unzip();
+        match self.run(Task::Sheets { references, pictures, format, sheets_max }).await? {
+            Answer::Pictures { references, bytes, format, .. } => {
+                Ok(joined(references, bytes, format))
+            }
+            _ => Err(ANOTHER),
+        }
+    }
+
     /// Takes a study's measurements.
     ///
     /// # Errors
@@ -234,6 +264,21 @@ impl Pool {
             Answer::Measured { measurements, quality, excluded } => {
                 Ok((measurements, quality, excluded))
             }
+            _ => Err(ANOTHER),
+        }
+    }
+
+    /// Measures the density of regions, each on its instance.
+    ///
+    /// # Errors
+    /// [`WorkerError`].
+    pub async fn densities(
+        &self,
+        data: &Path,
+        regions: Vec<(Instance, Region)>,
+    ) -> Result<Vec<Result<Density, String>>, WorkerError> {
+        match self.run(Task::Densities { data: data.to_owned(), regions }).await? {
+            Answer::Densities { found } => Ok(found),
             _ => Err(ANOTHER),
         }
     }

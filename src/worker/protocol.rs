@@ -42,10 +42,13 @@ impl Message for Task {
     fn take_blobs(&mut self) -> Vec<Vec<u8>> {
         match self {
             Task::Wrap { picture, .. } => vec![std::mem::take(picture)],
-            Task::Render { pictures, .. } => std::mem::take(pictures),
+            Task::Render { pictures, .. } | Task::Sheets { pictures, .. } => {
+                std::mem::take(pictures)
+            }
             Task::Inspect { .. }
             | Task::Picture { .. }
             | Task::Measure { .. }
+            | Task::Densities { .. }
             | Task::LocalRead { .. }
             | Task::Headers { .. }
             | Task::Values { .. }
@@ -65,7 +68,8 @@ impl Message for Task {
                 }
                 _ => false,
             },
-            Task::Render { pictures, references, .. } => {
+            Task::Render { pictures, references, .. }
+            | Task::Sheets { pictures, references, .. } => {
                 let fits = blobs.len() == references.len();
                 *pictures = blobs;
                 fits
@@ -73,6 +77,7 @@ impl Message for Task {
             Task::Inspect { .. }
             | Task::Picture { .. }
             | Task::Measure { .. }
+            | Task::Densities { .. }
             | Task::LocalRead { .. }
             | Task::Headers { .. }
             | Task::Values { .. }
@@ -94,6 +99,7 @@ impl Message for Answer {
             Answer::Values { bytes, .. } => std::mem::take(bytes),
             Answer::Inspected { .. }
             | Answer::Measured { .. }
+            | Answer::Densities { .. }
             | Answer::LocalRead { .. }
             | Answer::Refused { .. } => Vec::new(),
         }
@@ -130,6 +136,7 @@ impl Message for Answer {
             }
             Answer::Inspected { .. }
             | Answer::Measured { .. }
+            | Answer::Densities { .. }
             | Answer::LocalRead { .. }
             | Answer::Refused { .. } => blobs.is_empty(),
         }

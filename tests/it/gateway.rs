@@ -98,6 +98,53 @@ fn a_gateway_reads_without_an_identity_and_its_finding_becomes_a_region_and_an_a
     assert!(!node.log().contains("sk-fixture"), "{}", node.log());
 }
 
+/// A CT series on six sheets: the box that the model draws on a sheet becomes a region on the slice
+/// that has the nodule, with its size in mm, its density and what the guideline says.
+#[test]
+fn a_nodule_on_a_sheet_is_placed_and_measured_on_its_slice() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), "nodule");
+    let images = folder.path().join("images");
+    let script = root().join("tests/peers/make_chest_ct.py");
+    let made = run(Command::new(python()).arg(script).arg(&images));
+    let uid = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let mut set: Vec<&str> = gateway.set.iter().map(String::as_str).collect();
+    set.push("analysis.gateways.main.pictures_max=6");
+    let data = folder.path().join("data");
+    let node = Node::start(&data, &set);
+    node.storescu(&files(&images));
+    let shown = node.study_in(&uid, "delivered");
+    assert_eq!(shown["findings"][0], "Nodule", "{shown:#}");
+    let sent = String::from_utf8(gateway.requests().remove(0)).unwrap();
+    assert_eq!(sent.matches("\"image_url\"").count(), 2 * 6, "six pictures, each with its type");
+    assert!(sent.contains("picture 24 (sheet 6, row 2, column 2)") && sent.contains("Sheet 6:"));
+
+    let results = data.join("results").join(&uid).join("1");
+    let assessment = std::fs::read(results.join("assessment.json")).unwrap();
+    let assessment: serde_json::Value = serde_json::from_slice(&assessment).unwrap();
+    let finding = &assessment["findings"][0];
+    let region = &finding["regions"][0];
+    let at = |key: &str| region[key].as_f64().unwrap();
+    let middle = ((at("x0") + at("x1")) / 2.0, (at("y0") + at("y1")) / 2.0);
+    assert!((middle.0 - 80.5).abs() < 2.0 && (middle.1 - 128.5).abs() < 2.0, "{finding:#}");
+    let instances = assessment["study"]["instances"].as_array().unwrap();
+    let on = &region["image"]["sop_instance_uid"];
+    let instance = instances.iter().find(|i| i["sop_instance_uid"] == *on).unwrap();
+    let z = instance["image_position_mm"][2].as_f64().unwrap();
+    assert!((z - 30.0).abs() <= 3.0, "the slice at {z} mm");
+    let measured = |name: &str| {
+        let all = finding["measurements"].as_array().unwrap();
+        let one = all.iter().find(|m| m["concept"]["meaning"] == name);
+        one.unwrap_or_else(|| panic!("{name}: {finding:#}"))["value"].as_f64().unwrap()
+    };
+    // 8 mm, of which the model boxes the bright core.
+    assert!((5.0..=9.0).contains(&measured("Diameter")), "{finding:#}");
+    assert!((450.0..=720.0).contains(&measured("Attenuation Coefficient")), "{finding:#}");
+    let report = std::fs::read_to_string(results.join("report.txt")).unwrap();
+    let report = report.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(report.contains("Fleischner Society 2017, for a single solid nodule of"), "{report}");
+}
+
 #[test]
 fn an_answer_that_is_no_reading_needs_review_and_is_told() {
     let folder = tempfile::tempdir().unwrap();

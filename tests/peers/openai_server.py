@@ -7,11 +7,17 @@ Keeps every request body in FOLDER as <n>.json. MODE says how it answers:
   401, 500…  this status, each time
   clear      a reading that is sure of nothing being there
   unsure     the reading with a confidence of 0.4
+  nodule     looks at the pictures with the window "bone", also on sheets, and reports the nodule of make_chest_ct.py
+             where it is largest
 """
 
+import base64
+
 import http.server
+import io
 import json
 import pathlib
+import re
 import sys
 
 READING = {
@@ -41,6 +47,40 @@ READING = {
 }
 
 
+LISTED = re.compile(r"^- picture (\d+)(?: \(sheet (\d+), row (\d+), column (\d+)\))?:.* window bone,", re.MULTILINE)
+
+
+def nodule(content):
+    """The largest spot of the nodule's grey level: number of the picture, box on what was sent."""
+    import numpy
+    from PIL import Image
+
+    images = [part["image_url"]["url"].split(",", 1)[1] for part in content if part["type"] == "image_url"]
+    images = [numpy.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("L")) for image in images]
+    listed = [[int(part or 0) for part in line] for line in LISTED.findall(content[0]["text"])]
+    best = (0, None)
+    for number, sheet, row, column in listed:
+        sent = images[(sheet or number) - 1]
+        rows = max(int(r) for r in re.findall(rf"sheet {sheet}, row (\d+)", content[0]["text"])) if sheet else 1
+        columns = max(int(c) for c in re.findall(rf"sheet {sheet}, row \d+, column (\d+)", content[0]["text"])) if sheet else 1
+        high, wide = sent.shape[0] / rows, sent.shape[1] / columns
+        top, left = int((max(row, 1) - 1) * high), int((max(column, 1) - 1) * wide)
+        cell = sent[top : int(top + high), left : int(left + wide)]
+        spot = (cell > 110) & (cell < 200)
+        # Digits and edges are thin: each pixel of a spot has four of its kind around it.
+        inner = spot[1:-1, 1:-1] & spot[:-2, 1:-1] & spot[2:, 1:-1] & spot[1:-1, :-2] & spot[1:-1, 2:]
+        if inner.sum() > best[0]:
+            y, x = numpy.nonzero(inner)
+            place = {
+                "x0": (left + x.min()) / sent.shape[1],
+                "y0": (top + y.min()) / sent.shape[0],
+                "x1": (left + x.max() + 3) / sent.shape[1],
+                "y1": (top + y.max() + 3) / sent.shape[0],
+            }
+            best = (inner.sum(), {"picture": number} | {key: float(value) for key, value in place.items()})
+    return best[1]
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     count = 0
 
@@ -64,6 +104,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         findings = [READING["findings"][0] | absent | {"key": key} for key in keys if key != "other"]
         clear = {"findings": findings, "impression": "Clear.", "recommendation": "", "urgency": "routine", "confidence": 0.95}
         reading = READING | {"clear": clear, "unsure": {"confidence": 0.4}}.get(mode, {})
+        if mode == "nodule":
+            box = nodule(json.loads(body)["messages"][1]["content"])
+            found = {"key": "nodule", "laterality": "right", "pictures": [box["picture"]], "boxes": [box], "description": "Calcified."}
+            reading["findings"] = [READING["findings"][0] | {"urgency": "routine"} | found]
+            reading |= {"impression": "Nodule of the right lung.", "urgency": "routine"}
         text = "I cannot say anything about this."
         if mode != "prose":
             text = f"Here is my reading:\n```json\n{json.dumps(reading)}\n```\nKind regards"

@@ -3,12 +3,14 @@
 use crate::analysis::answer::AnsweredBox;
 use crate::analysis::answer::AnsweredFinding;
 use crate::analysis::judge::Judge;
-use crate::domain::code::Code;
+use crate::analysis::nodule;
+use crate::analysis::size;
 use crate::domain::finding::Measurement;
 use crate::domain::finding::Presence;
 use crate::domain::finding::Region;
 use crate::domain::picture::ImageRef;
 use crate::domain::picture::PictureRef;
+use crate::domain::study::Instance;
 
 impl Judge<'_> {
     /// Regions in pixels of their instances, and the images that the finding rests on.
@@ -60,46 +62,41 @@ impl Judge<'_> {
         self.pictures.iter().find(|picture| picture.number == number)
     }
 
-    /// Sizes. A model cannot measure millimetres: what it gives is dropped, and where it gave a
-    /// size and a box, and the image has a Pixel Spacing, the size is computed from the box.
+    /// Sizes. A model cannot measure millimetres: what it gives is dropped. Where it gave a size, or
+    /// the finding is a nodule, the largest of its boxes is measured by the header's spacing.
     pub(super) fn measurements(
         &mut self,
         answered: &AnsweredFinding,
         name: &str,
         regions: &[Region],
     ) -> Vec<Measurement> {
-        if answered.measurements.is_empty() {
-            return Vec::new();
-        }
-        let is_size = |unit: &str| matches!(unit.trim().to_lowercase().as_str(), "mm" | "cm");
-        let wants_size = answered.measurements.iter().any(|m| is_size(&m.unit));
-        let longest =
-            regions.iter().filter_map(|region| self.longest_side_mm(region)).reduce(f64::max);
-        match (wants_size, longest) {
-            (true, Some(mm)) => {
-                self.warn(format!(
-                    "{name}: the size is computed from the model's box and Pixel Spacing"
-                ));
-                let concept = Code::new("81827009", "SCT", "Diameter");
-                vec![Measurement { concept, value: (mm * 10.0).round() / 10.0, unit: "mm".into() }]
+        let is_length = |unit: &str| matches!(unit.trim().to_lowercase().as_str(), "mm" | "cm");
+        let is_nodule = nodule::is_nodule(&answered.key);
+        let wants_size = is_nodule || answered.measurements.iter().any(|m| is_length(&m.unit));
+        let sizes = regions.iter().filter_map(|region| {
+            let of = |i: &&Instance| i.sop_instance_uid == region.image.sop_instance_uid;
+            size::of(region, self.study.instances.iter().find(of)?)
+        });
+        let largest = sizes.max_by(|a, b| a.diameter_mm().total_cmp(&b.diameter_mm()));
+        match largest.filter(|_| wants_size) {
+            Some(size) => {
+                let mut line = format!(
+                    "{name}: the size is computed from the model's box and the spacing in the header"
+                );
+                if size.at_detector {
+                    line.push_str("; it holds at the detector, the patient's own is smaller");
+                }
+                self.warn(line);
+                size::measurements(&size, is_nodule)
             }
-            (true, None) | (false, _) => {
+            None if answered.measurements.is_empty() => Vec::new(),
+            None => {
                 self.warn(format!(
                     "{name}: the model's own estimate of a measurement was left out, it cannot be checked"
                 ));
                 Vec::new()
             }
         }
-    }
-
-    fn longest_side_mm(&self, region: &Region) -> Option<f64> {
-        let of = |image: &ImageRef| {
-            self.study.instances.iter().find(|i| i.sop_instance_uid == image.sop_instance_uid)
-        };
-        // Row spacing is the distance between rows, so along y.
-        let [along_y, along_x] = of(&region.image)?.pixel_spacing_mm?;
-        let mm = ((region.x1 - region.x0) * along_x).max((region.y1 - region.y0) * along_y);
-        (mm.is_finite() && mm > 0.0).then_some(mm)
     }
 }
 

@@ -97,8 +97,8 @@ impl OpenAi {
         }
         let mut parts = vec![json!({"type": "text", "text": user})];
         for picture in pictures {
-            let number = picture.reference.number;
-            parts.push(json!({"type": "text", "text": format!("Picture {number}:")}));
+            let label = picture.reference.label();
+            parts.push(json!({"type": "text", "text": format!("{label}:")}));
             let data = base64::engine::general_purpose::STANDARD.encode(&picture.bytes);
             let url = format!("data:{};base64,{data}", picture.media_type);
             parts.push(json!({"type": "image_url", "image_url": {"url": url, "detail": "high"}}));

@@ -75,6 +75,9 @@ impl Writer<'_> {
         let one = |m: &crate::domain::finding::Measurement| {
             let name = match m.concept.value.as_str() {
                 "81827009" => self.w.diameter.to_owned(),
+                "103339001" => self.w.long_axis.to_owned(),
+                "103340004" => self.w.short_axis.to_owned(),
+                "112031" => self.w.attenuation.to_owned(),
                 _ => plain::line(&m.concept.meaning),
             };
             format!("{name} {}", plain::quantity(&plain::number(m.value), &m.unit))
