@@ -179,7 +179,7 @@ pub fn answer(bytes: &[u8]) {
         let profiles = crate::analysis::profile::load(None).expect("the profiles that ship");
         answer::schema(profiles.first().expect("there are some"))
     });
-    let _ = answer::parse(&text, schema);
+    let _ = answer::parse::<answer::Answer>(&text, schema);
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::analysis::codes;
 use crate::analysis::codes::Row;
 use crate::domain::finding::Presence;
+use crate::domain::finding::Support;
 use crate::domain::profile::Profile;
 use crate::domain::urgency::Urgency;
 
@@ -50,6 +52,9 @@ pub struct AnsweredFinding {
     pub differential: Vec<String>,
     pub recommendation: String,
     pub urgency: Urgency,
+    /// What other models said of it. Ours, never the model's: the schema does not know it.
+    #[serde(default, skip_serializing_if = "Support::is_none")]
+    pub support: Support,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,7 +215,7 @@ pub fn wire_schema(schema: &Value) -> Value {
     }
 }
 
-fn object(properties: &[(&str, Value)]) -> Value {
+pub fn object(properties: &[(&str, Value)]) -> Value {
     let required: Vec<&str> = properties.iter().map(|(name, _)| *name).collect();
     let map: serde_json::Map<String, Value> =
         properties.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
@@ -247,7 +252,7 @@ pub fn extract(text: &str) -> Result<Value, AnswerError> {
 }
 
 /// Extracts, validates and types an answer.
-pub fn parse(text: &str, schema: &Value) -> Result<Answer, AnswerError> {
+pub fn parse<T: DeserializeOwned>(text: &str, schema: &Value) -> Result<T, AnswerError> {
     let value = extract(text)?;
     let validator = jsonschema::draft202012::new(schema).map_err(|error| {
         AnswerError::Schema(vec![format!("our schema is broken: {}", error.masked())])

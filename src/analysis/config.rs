@@ -7,8 +7,12 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::analysis::cost::Budget;
+use crate::analysis::cost::Price;
 use crate::analysis::provider::address;
-use crate::analysis::strategy::Tiered;
+use crate::analysis::provider::cache;
+use crate::analysis::strategy::Strategy;
+use crate::domain::call::Call;
 use crate::domain::secret::Secret;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,10 +24,16 @@ pub struct Config {
     pub fallback: Vec<String>,
     /// How it is read where a profile says `default`: `single` (one model) or one of `strategies`.
     pub strategy: String,
-    pub strategies: BTreeMap<String, Tiered>,
+    pub strategies: BTreeMap<String, Strategy>,
     /// Folder with profiles of the site; a file of the same name replaces ours. Empty: none.
     pub profiles: PathBuf,
     pub gateways: BTreeMap<String, Gateway>,
+    pub cache: cache::Config,
+    /// What prices and budgets are in, e.g. `EUR`.
+    pub currency: String,
+    /// By name of the model, as its gateway has it.
+    pub prices: BTreeMap<String, Price>,
+    pub budgets: BTreeMap<String, Budget>,
 }
 
 /// One OpenAI-compatible endpoint.
@@ -101,6 +111,10 @@ impl Default for Config {
             strategies: BTreeMap::new(),
             profiles: PathBuf::new(),
             gateways: BTreeMap::new(),
+            cache: cache::Config::default(),
+            currency: "USD".into(),
+            prices: BTreeMap::new(),
+            budgets: BTreeMap::new(),
         }
     }
 }
@@ -143,6 +157,8 @@ impl Config {
         for (name, strategy) in &self.strategies {
             self.check_strategy(&format!("{at}.strategies.{name}"), name, strategy, problems);
         }
+        self.check_money(at, problems);
+        self.cache.check(&format!("{at}.cache"), problems);
         for name in &self.fallback {
             match (self.gateways.get(&self.provider), self.gateways.get(name)) {
                 (_, None) => problems.push(format!(
@@ -198,12 +214,19 @@ impl Config {
         }
     }
 
-    fn check_strategy(&self, at: &str, name: &str, tiered: &Tiered, problems: &mut Vec<String>) {
+    fn check_strategy(
+        &self,
+        at: &str,
+        name: &str,
+        strategy: &Strategy,
+        problems: &mut Vec<String>,
+    ) {
         if ["single", "default", ""].contains(&name) {
             problems.push(format!("{at}: the name is taken"));
         }
-        let Tiered { screen, read, third, confident, unsure } = tiered;
-        for (key, gateway) in [("screen", screen), ("read", read), ("third", third)] {
+        let Strategy { read, confident, unsure, .. } = strategy;
+        let others = strategy.others();
+        for (key, gateway) in [("read", read.as_str())].into_iter().chain(others.iter().copied()) {
             if !gateway.is_empty() && !self.gateways.contains_key(gateway) {
                 problems.push(format!("{at}.{key} = {gateway:?}: there is no such gateway"));
             }
@@ -213,14 +236,61 @@ impl Config {
                 "{at}.read is empty and analysis.provider is \"local\": name the gateway that reads"
             ));
         }
-        if screen.is_empty() && third.is_empty() {
-            problems.push(format!("{at}: without screen and third it is the strategy \"single\""));
+        if others.is_empty() {
+            problems.push(format!("{at}: with the reader alone it is the strategy \"single\""));
+        }
+        let reader = if read.is_empty() { &self.provider } else { read };
+        for (key, gateway) in others {
+            if gateway == reader {
+                problems.push(format!(
+                    "{at}.{key} = {gateway:?}: it reads already; another model has to look"
+                ));
+            }
         }
         for (key, found, usual) in [("confident", *confident, 0.7), ("unsure", *unsure, 0.5)] {
             if !(0.0..=1.0).contains(&found) {
                 problems.push(format!("{at}.{key} = {found}: use 0 to 1 (default {usual})"));
             }
         }
+    }
+
+    fn check_money(&self, at: &str, problems: &mut Vec<String>) {
+        if !(1..=8).contains(&self.currency.trim().len()) {
+            problems.push(format!("{at}.currency = {:?}: 1 to 8 letters", self.currency));
+        }
+        for (model, price) in &self.prices {
+            for (key, found) in
+                [("input", price.input), ("output", price.output), ("picture", price.picture)]
+            {
+                if !(0.0..=1e6).contains(&found) {
+                    problems.push(format!("{at}.prices.{model}.{key} = {found}: use 0 to 1000000"));
+                }
+            }
+            if !self.gateways.values().any(|gateway| gateway.model == *model) {
+                problems.push(format!("{at}.prices.{model}: no gateway has a model of this name"));
+            }
+        }
+        for (name, budget) in &self.budgets {
+            let at = format!("{at}.budgets.{name}");
+            if !(budget.amount > 0.0 && budget.amount <= 1e9) {
+                problems.push(format!("{at}.amount = {}: use more than 0", budget.amount));
+            }
+            if let Some(known) = unknown(&budget.instead, "local", &self.gateways) {
+                problems.push(format!("{at}.instead = {:?}: use one of {known}", budget.instead));
+            }
+            if self.prices.is_empty() {
+                problems.push(format!("{at}: without analysis.prices nothing is ever spent"));
+            }
+        }
+    }
+
+    /// What a call costs, in millionths of the currency. `None` where its model has no price.
+    pub fn cost_micro(&self, call: &Call) -> Option<u64> {
+        self.prices.get(&call.model).map(|price| price.of_call(call))
+    }
+
+    pub fn price_of(&self, gateway: &str) -> Option<&Price> {
+        self.gateways.get(gateway).and_then(|gateway| self.prices.get(&gateway.model))
     }
 
     /// The site's folder of profiles, if there is one.

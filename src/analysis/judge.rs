@@ -222,6 +222,7 @@ impl Judge<'_> {
                     Urgency::Routine
                 }
             },
+            support: answered.support,
         }
     }
 

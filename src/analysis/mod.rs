@@ -1,11 +1,12 @@
 //! Pictures to findings: profiles, prompts, providers, answers, and what is believed of them.
 //!
-//! `plan` chooses, `prompt` asks, `provider` carries, `answer` reads, `judge` decides, `record`
-//! writes it down. Only `provider` has side effects.
+//! `plan` chooses, `prompt` asks, `provider` carries, `answer` reads, `strategy` weighs several,
+//! `judge` decides, `record` writes it down. Only `provider` has side effects.
 
 pub mod answer;
 pub mod codes;
 mod config;
+pub mod cost;
 pub mod gate;
 pub mod judge;
 pub mod nodule;
@@ -24,33 +25,40 @@ mod testing;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use config::Config;
 
 use crate::analysis::answer::Answer;
-use crate::analysis::prompt::Prompt;
 use crate::analysis::provider::Provider;
+use crate::analysis::provider::Question;
 use crate::analysis::provider::RawAnswer;
-use crate::analysis::provider::Tokens;
+use crate::analysis::provider::cache;
+use crate::analysis::provider::cache::Cache;
 use crate::domain::assessment::Algorithm;
-use crate::domain::picture::Picture;
+use crate::domain::call;
+use crate::domain::call::Call;
+use crate::domain::call::Tokens;
 use crate::domain::picture::PicturePlan;
 use crate::domain::picture::PictureRef;
-use crate::domain::profile::Profile;
 use crate::domain::text;
 
-/// What came back from one study's reading, and how. Kept as it is beside the assessment.
+/// What a model said, and how it came to it. Kept as it is beside the assessment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Reading {
-    pub answer: Answer,
+pub struct Said<T> {
+    pub answer: T,
     pub algorithm: Algorithm,
     pub log: RunLog,
     /// What was changed in the answer before it was judged, for a reader.
     #[serde(default)]
     pub notes: Vec<String>,
 }
+
+/// A model's answer about a study.
+pub type Reading = Said<Answer>;
 
 /// What a later question "why did it say that?" needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,6 +76,9 @@ pub struct RunLog {
     pub latency_ms: u64,
     /// True when the first answer could not be used and a second was asked for.
     pub repaired: bool,
+    /// True when the answer was kept from an earlier time: nothing was sent.
+    #[serde(default)]
+    pub cached: bool,
 }
 
 /// Why there is no reading. Holds neither keys nor what the model said.
@@ -214,106 +225,110 @@ pub fn smaller(plan: &PicturePlan) -> Option<PicturePlan> {
     })
 }
 
-/// Asks `provider` about the pictures of one study; asks once more, with the problems named, when
-/// the answer cannot be used. Stores nothing: a second run asks again.
+/// Asks `provider`; asks once more, with the problems named, when the answer cannot be used. What
+/// was answered before is not asked again.
+///
+/// - `calls`: takes down each call, also of those that failed.
 ///
 /// # Errors
 /// [`AnalyzeError::Unreadable`] after two unusable answers: the study needs a person, it is not
 /// normal. Everything else as the provider says.
-pub async fn analyze(
+pub async fn ask<T: DeserializeOwned>(
     provider: &dyn Provider,
-    prompt: &Prompt,
-    pictures: &[Picture],
-    profile: &Profile,
-) -> Result<Reading, AnalyzeError> {
-    let schema = answer::schema(profile);
-    let timeout = Duration::from_secs(profile.timeout_s);
-    let mut total = RunTotal::default();
-    let first = attempt(provider, prompt, pictures, &schema, timeout, &mut total).await?;
-    let (problems, repaired) = match first {
-        Ok((raw, read)) => {
-            return Ok(reading(provider, prompt, pictures, raw, read, &total, false));
-        }
-        Err(problems) => (problems, true),
-    };
-    let again = Prompt {
-        user: format!(
+    cache: &Cache,
+    question: Question<'_>,
+    now: Timestamp,
+    calls: &mut Vec<Call>,
+) -> Result<Said<T>, AnalyzeError> {
+    let key = cache::key(provider, &question);
+    if let Some(raw) = cache.get(&key, now).await
+        && let Ok(answer) = answer::parse(&raw.text, question.schema)
+    {
+        calls.push(from_cache(provider, &question, &raw));
+        return Ok(said(provider, &question, &raw, answer, calls, false));
+    }
+    let mut problems_last = Vec::new();
+    let mut prompt = question.prompt.clone();
+    for repaired in [false, true] {
+        let asked = provider.ask(&Question { prompt: &prompt, ..question }).await;
+        calls.extend(asked.call);
+        let problems = match asked.said {
+            Ok(raw) => match answer::parse(&raw.text, question.schema) {
+                Ok(answer) => {
+                    cache.put(&key, &raw, now).await;
+                    return Ok(said(provider, &question, &raw, answer, calls, repaired));
+                }
+                Err(answer::AnswerError::Schema(problems)) => problems,
+                Err(error) => vec![error.to_string()],
+            },
+            Err(AnalyzeError::BadAnswer { why, .. }) if why.is_worth_another_try() => {
+                vec![why.to_string()]
+            }
+            Err(error) => return Err(error),
+        };
+        prompt.user = format!(
             "{}\nYour previous answer could not be used:\n- {}\nAnswer again: one JSON object that follows the schema, nothing else.\n",
-            prompt.user,
+            question.prompt.user,
             problems.join("\n- ")
-        ),
-        ..prompt.clone()
-    };
-    match attempt(provider, &again, pictures, &schema, timeout, &mut total).await? {
-        Ok((raw, read)) => Ok(reading(provider, prompt, pictures, raw, read, &total, repaired)),
-        Err(problems) => {
-            Err(AnalyzeError::Unreadable { provider: provider.name().to_owned(), problems })
-        }
+        );
+        problems_last = problems;
+    }
+    Err(AnalyzeError::Unreadable { provider: provider.name().to_owned(), problems: problems_last })
+}
+
+impl Reading {
+    /// Puts what was said of sheets where their pictures are.
+    ///
+    /// - `sent`: the pictures as they were shown.
+    pub fn on_pictures(mut self, sent: &[PictureRef]) -> Reading {
+        self.notes.extend(tiles::to_pictures(&mut self.answer, sent));
+        self
     }
 }
 
-#[derive(Default)]
-struct RunTotal {
-    tokens: Tokens,
-    latency: Duration,
+fn from_cache(provider: &dyn Provider, question: &Question<'_>, raw: &RawAnswer) -> Call {
+    Call {
+        gateway: provider.name().to_owned(),
+        key: String::new(),
+        model: provider.model().to_owned(),
+        tokens: raw.tokens,
+        is_estimate: false,
+        pictures: u32::try_from(question.pictures.len()).unwrap_or(u32::MAX),
+        latency_ms: 0,
+        outcome: call::CACHED.to_owned(),
+        cost_micro: Some(0),
+    }
 }
 
-/// One call: an answer, or the problems with it; errors that another call cannot mend go out.
-async fn attempt(
+fn said<T>(
     provider: &dyn Provider,
-    prompt: &Prompt,
-    pictures: &[Picture],
-    schema: &serde_json::Value,
-    timeout: Duration,
-    total: &mut RunTotal,
-) -> Result<Result<(RawAnswer, Answer), Vec<String>>, AnalyzeError> {
-    let raw = match provider.ask(prompt, pictures, schema, timeout).await {
-        Ok(raw) => raw,
-        Err(AnalyzeError::BadAnswer { why, .. }) if why.is_worth_another_try() => {
-            return Ok(Err(vec![why.to_string()]));
-        }
-        Err(error) => return Err(error),
-    };
-    total.tokens.prompt += raw.tokens.prompt;
-    total.tokens.completion += raw.tokens.completion;
-    total.latency += raw.latency;
-    Ok(match answer::parse(&raw.text, schema) {
-        Ok(read) => Ok((raw, read)),
-        Err(answer::AnswerError::Schema(problems)) => Err(problems),
-        Err(error) => Err(vec![error.to_string()]),
-    })
-}
-
-fn reading(
-    provider: &dyn Provider,
-    prompt: &Prompt,
-    pictures: &[Picture],
-    raw: RawAnswer,
-    mut answer: Answer,
-    total: &RunTotal,
+    question: &Question<'_>,
+    raw: &RawAnswer,
+    answer: T,
+    calls: &[Call],
     repaired: bool,
-) -> Reading {
+) -> Said<T> {
     use sha2::Digest as _;
-    let digest = sha2::Sha256::digest(raw.text.as_bytes());
+    let (prompt, digest) = (question.prompt, sha2::Sha256::digest(raw.text.as_bytes()));
     let mut algorithm = provider.algorithm(&raw.model);
     algorithm.parameters.push(format!("prompt={} sha256:{}", prompt.version, prompt.digest));
     algorithm.parameters.push(format!("repaired={repaired}"));
-    let sent: Vec<PictureRef> = pictures.iter().map(|picture| picture.reference.clone()).collect();
-    let notes = tiles::to_pictures(&mut answer, &sent);
-    Reading {
+    let tokens = |of: fn(&Tokens) -> u64| calls.iter().map(|call| of(&call.tokens)).sum();
+    Said {
         answer,
         algorithm,
-        notes,
+        notes: Vec::new(),
         log: RunLog {
             provider: provider.name().to_owned(),
-            model: raw.model,
+            model: raw.model.clone(),
             prompt_version: prompt.version.clone(),
             prompt_digest: prompt.digest.clone(),
-            pictures: pictures.iter().map(|picture| picture.reference.digest.clone()).collect(),
+            pictures: question.pictures.iter().map(|p| p.reference.digest.clone()).collect(),
             answer_digest: text::hex(&digest),
-            tokens: total.tokens,
-            latency_ms: u64::try_from(total.latency.as_millis()).unwrap_or(u64::MAX),
+            tokens: Tokens { prompt: tokens(|t| t.prompt), completion: tokens(|t| t.completion) },
+            latency_ms: calls.iter().map(|call| call.latency_ms).sum(),
             repaired,
+            cached: calls.iter().all(Call::is_cached),
         },
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::analysis::Config;
-use crate::analysis::strategy::Tiered;
+use crate::analysis::strategy::Strategy;
 use crate::analysis::words;
 use crate::domain::profile::Profile;
 use crate::domain::study::Excluded;
@@ -38,13 +38,13 @@ pub enum Route {
     /// A gateway of the configuration.
     ///
     /// - `then`: those that are asked in turn when it gives no reading.
-    /// - `tiers`: who looks before it, and after it.
+    /// - `strategy`: who looks before it, beside it and after it.
     Gateway {
         name: String,
         #[serde(default)]
         then: Vec<String>,
-        #[serde(default)]
-        tiers: Tiered,
+        #[serde(default, alias = "tiers")]
+        strategy: Box<Strategy>,
     },
     /// Nobody: measurements only, and the result says why.
     Nobody { reason: String },
@@ -449,8 +449,9 @@ fn route(profile: &Profile, study: &Study, config: &Config) -> Route {
         "default" => &config.strategy,
         other => other,
     };
-    let mut tiers = config.strategies.get(strategy).cloned().unwrap_or_default();
-    let name = match (profile.provider.as_str(), tiers.read.as_str()) {
+    let mut strategy = config.strategies.get(strategy).cloned().unwrap_or_default();
+    let reader = std::mem::take(&mut strategy.read);
+    let name = match (profile.provider.as_str(), reader.as_str()) {
         ("default", "") => config.provider.as_str(),
         ("default", reader) => reader,
         (other, _) => other,
@@ -485,14 +486,8 @@ fn route(profile: &Profile, study: &Study, config: &Config) -> Route {
     };
     let others = config.fallback.iter().filter(|other| *other != name);
     let then = others.filter(may_stand_in).cloned().collect();
-    for other in [&mut tiers.screen, &mut tiers.third] {
-        if !may_stand_in(&&*other) {
-            other.clear();
-        }
-    }
-    let name = name.to_owned();
-    tiers.read = name.clone();
-    Route::Gateway { name, then, tiers }
+    strategy.retain(|other| other != name && may_stand_in(&other));
+    Route::Gateway { name: name.to_owned(), then, strategy: Box::new(strategy) }
 }
 
 #[cfg(test)]

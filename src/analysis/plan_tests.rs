@@ -1,7 +1,7 @@
 use super::*;
 use crate::analysis::config::Gateway;
 use crate::analysis::profile;
-use crate::analysis::strategy::Tiered;
+use crate::analysis::strategy::Strategy;
 use crate::analysis::testing;
 use crate::domain::uid::SopClassUid;
 
@@ -330,8 +330,8 @@ fn a_gateway_is_asked_only_about_what_it_may_see() {
         Plan::Read { route, .. } => route,
         other => panic!("{other:?}"),
     };
-    let tiers = Tiered { read: "house".into(), ..Tiered::default() };
-    let house = Route::Gateway { name: "house".into(), then: Vec::new(), tiers };
+    let strategy = Box::new(Strategy::default());
+    let house = Route::Gateway { name: "house".into(), then: Vec::new(), strategy };
     assert_eq!(route(("CR", OWN, "CHEST", "PA", "", "", "")), house);
     assert_eq!(route(("OT", SC, "CHEST", "PA", "", "", "")), house, "an X-ray sent as OT");
     assert!(matches!(route(("CT", OWN, "HEAD", "", "", "", "")), Route::Nobody { .. }));
@@ -388,13 +388,14 @@ fn those_that_stand_in_may_see_it_and_are_not_further_out() {
 fn a_strategy_asks_those_around_the_reader_who_may_see_it() {
     let profiles = profile::load(None).unwrap();
     let mut config = Config { strategy: "chest".into(), ..Config::default() };
-    let tiered = Tiered {
+    let strategy = Strategy {
         screen: "cheap".into(),
         read: "strong".into(),
         third: "cloud".into(),
-        ..Tiered::default()
+        panel: vec!["cheap".into(), "cloud".into()],
+        ..Strategy::default()
     };
-    config.strategies.insert("chest".into(), tiered);
+    config.strategies.insert("chest".into(), strategy);
     for (name, modality, inside) in
         [("cheap", "CR", true), ("strong", "", true), ("cloud", "", false)]
     {
@@ -404,21 +405,21 @@ fn a_strategy_asks_those_around_the_reader_who_may_see_it() {
         let gateway = Gateway { modalities_allowed, inside_the_building, ..Gateway::default() };
         config.gateways.insert(name.into(), gateway);
     }
-    let mut tiers = |modality, strategy: &str| {
+    let mut stations = |modality, strategy: &str| {
         config.strategy = strategy.into();
         if strategy == "single" {
             config.provider = "strong".into();
         }
         let study = study((modality, OWN, "CHEST", "PA", "", "", ""));
         match plan(&study, &profiles, &config) {
-            Plan::Read { route: Route::Gateway { name, tiers, .. }, .. } => {
-                (name, tiers.screen, tiers.third)
+            Plan::Read { route: Route::Gateway { name, strategy, .. }, .. } => {
+                (name, strategy.screen, strategy.third + &strategy.panel.join(","))
             }
             other => panic!("{other:?}"),
         }
     };
     let words = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
-    assert_eq!(tiers("CR", "chest"), words("strong", "cheap", ""), "cloud is further out");
-    assert_eq!(tiers("CT", "chest"), words("strong", "", ""), "cheap may not see it");
-    assert_eq!(tiers("CR", "single"), words("strong", "", ""));
+    assert_eq!(stations("CR", "chest"), words("strong", "cheap", "cheap"), "cloud is further out");
+    assert_eq!(stations("CT", "chest"), words("strong", "", ""), "cheap may not see it");
+    assert_eq!(stations("CR", "single"), words("strong", "", ""));
 }

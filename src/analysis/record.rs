@@ -13,6 +13,7 @@ use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
 use crate::domain::finding::Finding;
 use crate::domain::finding::Presence;
+use crate::domain::finding::Support;
 use crate::domain::picture::ImageRef;
 use crate::domain::picture::PictureRef;
 use crate::domain::profile::Profile;
@@ -206,6 +207,7 @@ fn pneumonia_finding(
             Presence::Present => row.urgency,
             Presence::Undetermined | Presence::Absent => Urgency::Routine,
         },
+        support: Support::default(),
     }
 }
 

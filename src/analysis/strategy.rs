@@ -1,6 +1,9 @@
 //! Strategies: how many models see a study, and which of their answers counts. Pure decisions; the
 //! asking is `pipeline::reading`.
 
+pub mod consensus;
+pub mod verify;
+
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
@@ -14,27 +17,69 @@ use crate::domain::finding::Presence;
 use crate::domain::text;
 use crate::domain::urgency::Urgency;
 
-/// A tiered reading, by names of gateways: a cheap model looks first, a strong one reads what the
-/// first does not clear, a third is asked where the second is unsure.
+/// Which models see a study, by names of gateways. Each station may be missing; without any the
+/// study is read by one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Tiered {
-    /// Empty: nobody looks first.
+pub struct Strategy {
+    /// A cheap model that looks first. Empty: nobody.
     pub screen: String,
     /// Empty: who the profile or `analysis.provider` names.
     pub read: String,
-    /// Empty: nobody; then a person looks where the reader is unsure.
+    /// Models that read beside the reader; what most of them say counts.
+    pub panel: Vec<String>,
+    /// Asked where the reader is unsure. Empty: nobody; then a person looks.
     pub third: String,
+    /// Tries to refute what was found before anyone is told. Empty: nobody.
+    pub verify: String,
+    /// Models that see the same pictures afterwards, without effect on the patient.
+    pub shadow: Vec<String>,
     /// From this confidence on, a screening that found nothing ends the reading.
     pub confident: f64,
     /// Below this confidence the third is asked.
     pub unsure: f64,
 }
 
-impl Default for Tiered {
-    fn default() -> Tiered {
+impl Default for Strategy {
+    fn default() -> Strategy {
         let none = String::new;
-        Tiered { screen: none(), read: none(), third: none(), confident: 0.7, unsure: 0.5 }
+        Strategy {
+            screen: none(),
+            read: none(),
+            panel: Vec::new(),
+            third: none(),
+            verify: none(),
+            shadow: Vec::new(),
+            confident: 0.7,
+            unsure: 0.5,
+        }
+    }
+}
+
+impl Strategy {
+    /// The stations beside the reader, with the name of their key.
+    pub fn others(&self) -> Vec<(&'static str, &str)> {
+        let one = [("screen", &self.screen), ("third", &self.third), ("verify", &self.verify)];
+        let several = self.panel.iter().map(|name| ("panel", name));
+        let several = several.chain(self.shadow.iter().map(|name| ("shadow", name)));
+        let all = one.into_iter().filter(|(_, name)| !name.is_empty()).chain(several);
+        all.map(|(key, name)| (key, name.as_str())).collect()
+    }
+
+    /// Without the gateways that may not be asked.
+    pub fn retain(&mut self, may: impl Fn(&String) -> bool) {
+        for one in [&mut self.screen, &mut self.third, &mut self.verify] {
+            if !may(one) {
+                one.clear();
+            }
+        }
+        self.panel.retain(&may);
+        self.shadow.retain(&may);
+    }
+
+    /// Whether somebody judges how sure the reader is.
+    pub fn is_weighed(&self) -> bool {
+        !(self.screen.is_empty() && self.third.is_empty() && self.panel.is_empty())
     }
 }
 
@@ -45,6 +90,20 @@ pub enum Tier {
     Screen,
     Read,
     Third,
+    Verify,
+    Shadow,
+}
+
+impl Tier {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tier::Screen => "screen",
+            Tier::Read => "read",
+            Tier::Third => "third",
+            Tier::Verify => "verify",
+            Tier::Shadow => "shadow",
+        }
+    }
 }
 
 /// Whether a screening ends the reading: only when it is sure that there is nothing of all that it
@@ -110,11 +169,16 @@ pub fn settle(read: &Answer, third: &Answer) -> Settled {
         std::cmp::Ordering::Less => false,
         std::cmp::Ordering::Equal => third.confidence >= read.confidence,
     };
-    let names = |answer| present(answer).map(name).collect::<BTreeSet<String>>();
-    let differ: Vec<String> = names(read).symmetric_difference(&names(third)).cloned().collect();
+    let differ = differences(read, third);
     let review =
         (!differ.is_empty()).then(|| format!("two models do not agree on {}", differ.join(", ")));
     Settled { third_counts, review }
+}
+
+/// What of two answers differs: names of findings that only one of them calls present.
+pub fn differences(one: &Answer, other: &Answer) -> Vec<String> {
+    let names = |answer| present(answer).map(name).collect::<BTreeSet<String>>();
+    names(one).symmetric_difference(&names(other)).cloned().collect()
 }
 
 fn present(answer: &Answer) -> impl Iterator<Item = &AnsweredFinding> {
@@ -136,20 +200,18 @@ fn name(finding: &AnsweredFinding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::testing;
     use serde_json::json;
 
     fn answer(findings: &[(&str, &str, f64)], urgency: &str, confidence: f64) -> Answer {
         let finding = |(key, presence, probability): &(&str, &str, f64)| {
-            json!({"key": key, "name": "", "presence": presence, "probability": probability,
-                "laterality": "none", "severity": "none", "site": "", "description": "",
-                "pictures": [], "boxes": [], "measurements": [], "differential": [],
-                "recommendation": "", "urgency": "routine"})
+            testing::entry(key, json!({"presence": presence, "probability": probability}))
         };
-        let findings: Vec<_> = findings.iter().map(finding).collect();
-        serde_json::from_value(json!({"findings": findings, "impression": "", "recommendation": "",
-            "image_quality": {"usable": "good", "remarks": ""}, "urgency": urgency,
-            "confidence": confidence}))
-        .unwrap()
+        let mut whole = testing::answer(&testing::profile("chest_xray"), Vec::new());
+        whole["findings"] = findings.iter().map(finding).collect();
+        whole["urgency"] = urgency.into();
+        whole["confidence"] = confidence.into();
+        serde_json::from_value(whole).unwrap()
     }
 
     fn usable(mut answer: Answer, usable: Usable) -> Answer {

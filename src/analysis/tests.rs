@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use super::*;
+use crate::analysis::provider::Asked;
+use crate::domain::picture::Picture;
 
 struct Scripted {
     answers: Mutex<VecDeque<Result<String, AnalyzeError>>>,
@@ -26,18 +28,26 @@ impl Provider for Scripted {
         Algorithm { version: model.into(), ..testing::algorithm() }
     }
 
-    async fn ask(
-        &self,
-        prompt: &Prompt,
-        _: &[Picture],
-        _: &serde_json::Value,
-        _: Duration,
-    ) -> Result<RawAnswer, AnalyzeError> {
-        self.asked.lock().unwrap().push(prompt.user.clone());
-        let text = self.answers.lock().unwrap().pop_front().expect("asked too often")?;
+    fn model(&self) -> &str {
+        "m"
+    }
+
+    async fn ask(&self, question: &Question<'_>) -> Asked {
+        self.asked.lock().unwrap().push(question.prompt.user.clone());
+        let text = self.answers.lock().unwrap().pop_front().expect("asked too often");
         let tokens = Tokens { prompt: 100, completion: 10 };
-        let latency = Duration::from_millis(5);
-        Ok(RawAnswer { text, model: "m-1".into(), tokens, finish_reason: "stop".into(), latency })
+        let call = Call {
+            latency_ms: 5,
+            outcome: text.as_ref().map_or_else(AnalyzeError::label, |_| call::ANSWERED).into(),
+            cost_micro: None,
+            ..from_cache(
+                self,
+                question,
+                &RawAnswer { text: String::new(), model: "m-1".into(), tokens },
+            )
+        };
+        let said = text.map(|text| RawAnswer { text, model: "m-1".into(), tokens });
+        Asked { said, call: Some(call) }
     }
 }
 
@@ -62,7 +72,19 @@ async fn run(
         .map(|reference| Picture { reference, media_type: "image/jpeg", bytes: vec![1, 2, 3] })
         .collect();
     let provider = Scripted::new(script);
-    let result = analyze(&provider, &prompt, &pictures, &profile).await;
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), &cache::Config::default()).unwrap();
+    let (schema, timeout) = (answer::schema(&profile), Duration::from_secs(9));
+    let question = Question { prompt: &prompt, pictures: &pictures, schema: &schema, timeout };
+    let (now, mut calls) = (Timestamp::UNIX_EPOCH, Vec::new());
+    let result = ask(&provider, &cache, question, now, &mut calls).await;
+    assert_eq!(calls.len(), provider.asked.lock().unwrap().len(), "each call is taken down");
+    if let Ok(reading) = &result {
+        let mut calls = Vec::new();
+        let again: Reading = ask(&provider, &cache, question, now, &mut calls).await.unwrap();
+        assert!(again.log.cached && calls[0].is_cached(), "what was answered is not asked again");
+        assert_eq!(again.answer, reading.answer);
+    }
     (result, provider.asked.into_inner().unwrap())
 }
 

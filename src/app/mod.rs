@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::analysis;
+use crate::analysis::provider::cache::Cache;
 use crate::config::Settings;
 use crate::dicom::access;
 use crate::dicom::access::Access;
@@ -89,6 +90,8 @@ impl App {
             let kept = analysis::provider::keeper::Kept::new(Arc::new(provider), &gateway.limits);
             providers.insert(name.clone(), Arc::new(kept));
         }
+        let answers = Cache::open(&data.join("answers"), &settings.analysis.cache)
+            .context("the folder of answers that are kept cannot be used")?;
 
         let tls = match settings.dicom.tls.is_on() {
             true => {
@@ -114,6 +117,7 @@ impl App {
             clock: clock.clone(),
             profiles,
             providers,
+            answers,
             equipment: equipment(settings),
             pipeline: settings.pipeline.clone(),
             assemble: settings.assemble.clone(),
@@ -196,6 +200,7 @@ impl App {
             },
             sources,
             clock,
+            currency: settings.analysis.currency.clone(),
         };
         tasks.spawn(web::serve(http, state, stop.clone(), tasks.clone()));
         node.write(data).context("node.json cannot be written in the data folder")?;

@@ -2,6 +2,7 @@
 
 mod check_config;
 mod conformance;
+mod cost;
 mod demo;
 mod get;
 mod hash_password;
@@ -46,6 +47,7 @@ enum Command {
     Study(study::Args),
     Get(get::Args),
     Queue(queue::Args),
+    Cost(cost::Args),
     Sources(sources::Args),
     Peers(peers::Args),
     TlsCheck(tls_check::Args),
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Study(args) => study::run(args),
         Command::Get(args) => get::run(args),
         Command::Queue(args) => queue::run(args),
+        Command::Cost(args) => cost::run(args),
         Command::Sources(args) => sources::run(args),
         Command::Peers(args) => peers::run(args),
         Command::TlsCheck(args) => tls_check::run(args),

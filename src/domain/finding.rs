@@ -68,6 +68,34 @@ pub struct Measurement {
     pub unit: String,
 }
 
+/// What other models said of a finding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Support {
+    /// Models that read the study side by side; 0: one alone.
+    pub readers: u32,
+    /// Those of them that call it present.
+    pub present: u32,
+    /// The word of a further model that was asked to refute it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+}
+
+impl Support {
+    pub fn is_none(&self) -> bool {
+        *self == Support::default()
+    }
+}
+
+/// What came of the try to refute a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Upheld,
+    Refuted,
+    Unclear,
+}
+
 /// Something that was looked for or seen. Codes come from our table, never from a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
@@ -94,4 +122,6 @@ pub struct Finding {
     pub differential: Vec<String>,
     pub recommendation: String,
     pub urgency: Urgency,
+    #[serde(default, skip_serializing_if = "Support::is_none")]
+    pub support: Support,
 }

@@ -3,6 +3,7 @@
 pub mod ae_title;
 pub mod aligned;
 pub mod assessment;
+pub mod call;
 pub mod clock;
 pub mod code;
 pub mod context;

@@ -15,6 +15,7 @@ use crate::domain::finding::Measurement;
 use crate::domain::finding::Presence;
 use crate::domain::finding::Region;
 use crate::domain::finding::Severity;
+use crate::domain::finding::Support;
 use crate::domain::picture::ImageRef;
 use crate::domain::picture::PictureRef;
 use crate::domain::study::Excluded;
@@ -344,6 +345,7 @@ pub fn finding(id: &str, key: &str, concept: Code, site: Code) -> Finding {
         differential: vec![],
         recommendation: String::new(),
         urgency: Urgency::Routine,
+        support: Support::default(),
     }
 }
 

@@ -11,14 +11,17 @@ use crate::store::event::Job;
 use crate::store::event::JobKind;
 
 /// Names of the steps, in order.
-pub const STEP_NAMES: [&str; 9] =
-    ["plan", "picture", "analyse", "judge", "compose", "deliver", "alert", "notice", "commit"];
+pub const STEP_NAMES: [&str; 10] = [
+    "plan", "picture", "analyse", "shadow", "judge", "compose", "deliver", "alert", "notice",
+    "commit",
+];
 
 pub fn step_name(kind: &JobKind) -> &'static str {
     match kind {
         JobKind::Plan => "plan",
         JobKind::Picture => "picture",
         JobKind::Analyse => "analyse",
+        JobKind::Shadow { .. } => "shadow",
         JobKind::Judge => "judge",
         JobKind::Compose => "compose",
         JobKind::Deliver { .. } => "deliver",
@@ -63,6 +66,11 @@ pub fn job(kind: JobKind, study_uid: &StudyUid, revision: u32, now: Timestamp) -
         JobKind::Analyse => 4,
         JobKind::Picture => 5,
         JobKind::Plan => 6,
+        // After all that has an effect.
+        JobKind::Shadow { gateway } => {
+            id = format!("{id}/{gateway}");
+            *READING.end()
+        }
     };
     Job { id, kind, study_uid: study_uid.clone(), revision, due: now, priority }
 }

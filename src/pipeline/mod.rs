@@ -1,6 +1,8 @@
 //! The whole way of a study: who runs the steps, and what each step is.
 
 pub mod asking;
+mod budget;
+mod calling;
 pub mod closing;
 pub mod commitment;
 pub mod job;

@@ -1,32 +1,27 @@
-//! Who reads a study: the local model behind its gate, or gateways in turn, with what may leave.
+//! The reading of a study: the local model behind its gate, or gateways as the strategy has them.
 
 use std::time::Duration;
 
-use crate::analysis;
 use crate::analysis::AnalyzeError;
 use crate::analysis::Reading;
 use crate::analysis::gate;
 use crate::analysis::plan::Route;
-use crate::analysis::prompt;
-use crate::analysis::provider::Provider;
 use crate::analysis::strategy;
 use crate::analysis::strategy::Settled;
+use crate::analysis::strategy::Strategy;
 use crate::analysis::strategy::Tier;
-use crate::analysis::strategy::Tiered;
-use crate::deid;
-use crate::domain::context::ClinicalContext;
-use crate::domain::picture::Picture;
-use crate::domain::picture::PictureRef;
+use crate::analysis::strategy::consensus;
+use crate::analysis::strategy::verify;
 use crate::domain::study::Study;
+use crate::pipeline::budget;
+use crate::pipeline::budget::Overdrawn;
+use crate::pipeline::calling::Caller;
 use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
 use crate::pipeline::record;
 use crate::pipeline::record::AnswerRecord;
 use crate::pipeline::record::Answered;
-use crate::pipeline::record::PicturesRecord;
 use crate::pipeline::record::PlanRecord;
-use crate::pipeline::record::Request;
-use crate::pipeline::record::Run;
 use crate::pipeline::steps;
 use crate::pipeline::way::Way;
 use crate::store::event::Event;
@@ -43,15 +38,19 @@ pub async fn analyse(way: &Way<'_>, is_last: bool) -> Result<Vec<Event>, StepErr
     let answered = match &plan.route {
         Route::Local => alone(ask_local(way, &study).await?),
         Route::Nobody { reason } => alone(AnswerRecord::NotCovered { reason: reason.clone() }),
-        Route::Gateway { name, then, tiers } => {
-            let mut asking = Asking::begin(way, &study, &plan)?;
+        Route::Gateway { name, then, strategy } => {
+            let mut asking = Caller::begin(way, &study, &plan, record::RUNS)?;
             let answered = match asking.why_nobody() {
                 Some(reason) => Ok(alone(AnswerRecord::NeedsReview { reason })),
-                None => asking.in_tiers(name, then, tiers, is_last).await,
+                None => read(&mut asking, name, then, strategy, is_last).await,
             };
             // Also of a try that failed: the next one does not ask again what was answered.
-            asking.keep_runs()?;
+            asking.keep_runs(record::RUNS)?;
             events.append(&mut asking.events);
+            let shadows = strategy.shadow.iter().filter(|_| asking.why_nobody().is_none());
+            events.extend(
+                shadows.map(|gateway| way.next(JobKind::Shadow { gateway: gateway.clone() })),
+            );
             answered?
         }
     };
@@ -60,8 +59,42 @@ pub async fn analyse(way: &Way<'_>, is_last: bool) -> Result<Vec<Event>, StepErr
     Ok(events)
 }
 
+/// Shows the study to a model whose answer has no effect, and takes down what it says.
+pub async fn shadow(way: &Way<'_>, gateway: &str, is_last: bool) -> Result<Vec<Event>, StepError> {
+    let study: Study = way.load(record::STUDY)?;
+    let plan: PlanRecord = way.load(record::PLAN)?;
+    let Answered { answer, .. } = way.load(record::ANSWER)?;
+    let file = record::shadow(gateway);
+    let mut asking = Caller::begin(way, &study, &plan, &file)?;
+    let said = asking.reading(Tier::Shadow, gateway).await?;
+    let differs = match (&said, &answer) {
+        (Ok(shadow), AnswerRecord::Gateway { reading }) => {
+            let differences = strategy::differences(&reading.answer, &shadow.answer);
+            asking.say(&match differences.is_empty() {
+                true => "it sees what the reading has".to_owned(),
+                false => format!("only one of the two sees {}", differences.join(", ")),
+            });
+            if differences.is_empty() { "no" } else { "yes" }
+        }
+        (Ok(_), _) => "not_compared",
+        (Err(error), _) if error.is_transient() && !is_last => {
+            let wait = error.retry_after();
+            return Err(StepError { verdict: Failure::Passing { wait }, cause: error.to_string() });
+        }
+        (Err(_), _) => "failed",
+    };
+    metrics::counter!("prelim_shadow_readings_total", "gateway" => gateway.to_owned(), "differs" => differs)
+        .increment(1);
+    asking.keep_runs(&file)?;
+    Ok(asking.events)
+}
+
 fn alone(answer: AnswerRecord) -> Answered {
     Answered { answer, notes: Vec::new(), review: None }
+}
+
+fn gateway(reading: Reading) -> Answered {
+    alone(AnswerRecord::Gateway { reading: Box::new(reading) })
 }
 
 async fn ask_local(way: &Way<'_>, study: &Study) -> Result<AnswerRecord, StepError> {
@@ -76,216 +109,234 @@ async fn ask_local(way: &Way<'_>, study: &Study) -> Result<AnswerRecord, StepErr
     }
 }
 
-/// The asking of gateways about one study.
-struct Asking<'a> {
-    way: &'a Way<'a>,
-    study: &'a Study,
-    plan: &'a PlanRecord,
-    /// What else of the patient may leave.
-    context: ClinicalContext,
-    made: PicturesRecord,
-    /// Of this try, after those of the tries before that gave a reading.
-    runs: Vec<Run>,
-    events: Vec<Event>,
-}
-
-impl<'a> Asking<'a> {
-    fn begin(
-        way: &'a Way<'a>,
-        study: &'a Study,
-        plan: &'a PlanRecord,
-    ) -> Result<Asking<'a>, StepError> {
-        let runs: Vec<Run> = way.load_if_there(record::RUNS)?.unwrap_or_default();
-        let runs = runs.into_iter().filter(|run| run.reading.is_some()).collect();
-        let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
-        let notes = (!request.clinical_notes.is_empty()).then_some(request.clinical_notes.as_str());
-        let context = deid::context(study, notes);
-        let made = way.load(record::PICTURES)?;
-        Ok(Asking { way, study, plan, context, made, runs, events: Vec::new() })
+/// A cheap look, the reading, a third opinion, a try to refute it: as far as there are such models
+/// and each is needed.
+async fn read(
+    asking: &mut Caller<'_>,
+    name: &str,
+    then: &[String],
+    strategy: &Strategy,
+    is_last: bool,
+) -> Result<Answered, StepError> {
+    let mut notes = Vec::new();
+    // What cannot wait is read whatever it costs.
+    let over = if asking.is_pressing { None } else { budget::overdrawn(asking, name)? };
+    if let Some(over) = over {
+        return cheaper(asking, name, over, is_last).await;
     }
-
-    /// Why no gateway may be asked.
-    fn why_nobody(&self) -> Option<String> {
-        let none = || "none of the images could be shown to a model".to_owned();
-        self.plan.pixels_held.clone().or_else(|| self.made.pictures.is_empty().then(none))
-    }
-
-    fn keep_runs(&mut self) -> Result<(), StepError> {
-        let bytes = serde_json::to_vec_pretty(&self.runs).map_err(StepError::lasting)?;
-        self.events.push(self.way.keep(record::RUNS, "application/json", &bytes)?);
-        Ok(())
-    }
-
-    /// A cheap look, the reading, a third opinion: as far as there are such models and each is
-    /// needed.
-    async fn in_tiers(
-        &mut self,
-        name: &str,
-        then: &[String],
-        tiers: &Tiered,
-        is_last: bool,
-    ) -> Result<Answered, StepError> {
-        let mut notes = Vec::new();
-        if !tiers.screen.is_empty() {
-            match self.one(Tier::Screen, &tiers.screen).await? {
-                Ok(reading) => match strategy::after_screen(
-                    &reading.answer,
-                    &self.plan.profile.findings,
-                    tiers.confident,
-                ) {
-                    Ok(why) => {
-                        let told = format!("Screened only by {}: {why}.", tiers.screen);
-                        self.say(&why);
-                        return Ok(Answered { notes: vec![told], ..gateway(reading) });
-                    }
-                    Err(why) => self.say(&why),
-                },
-                Err(error) => notes.push(format!("Not screened, because {error}.")),
-            }
-        }
-        let reading = match self.in_turn(name, then, is_last).await? {
-            Answered { answer: AnswerRecord::Gateway { reading }, notes: more, .. } => {
-                notes.extend(more);
-                *reading
-            }
-            Answered { answer, notes: more, review } => {
-                notes.extend(more);
-                return Ok(Answered { answer, notes, review });
-            }
-        };
-        // Without a strategy the reading is what it is.
-        let is_tiered = !(tiers.screen.is_empty() && tiers.third.is_empty());
-        let unsure = strategy::after_read(&reading.answer, tiers.unsure).filter(|_| is_tiered);
-        let Some(why) = unsure else {
+    if !strategy.screen.is_empty() {
+        let enough = screen(asking, strategy, &mut notes).await?;
+        if let Some(reading) = enough {
             return Ok(Answered { notes, ..gateway(reading) });
-        };
-        self.say(&why);
-        if tiers.third.is_empty() {
-            return Ok(Answered { notes, review: Some(why), ..gateway(reading) });
-        }
-        match self.one(Tier::Third, &tiers.third).await? {
-            Ok(third) => {
-                notes.push(format!("Read again by {}, because {why}.", tiers.third));
-                let Settled { third_counts, review } =
-                    strategy::settle(&reading.answer, &third.answer);
-                self.say(review.as_deref().unwrap_or("the two agree"));
-                let counts = if third_counts { third } else { reading };
-                Ok(Answered { notes, review, ..gateway(counts) })
-            }
-            Err(error) => {
-                let review = Some(format!("{why}, and no third reading: {error}"));
-                Ok(Answered { notes, review, ..gateway(reading) })
-            }
         }
     }
+    let read = match strategy.panel.is_empty() {
+        true => in_turn(asking, name, then, is_last).await?,
+        false => side_by_side(asking, name, then, &strategy.panel, is_last).await?,
+    };
+    notes.extend(read.notes);
+    let AnswerRecord::Gateway { reading } = read.answer else {
+        return Ok(Answered { notes, ..read });
+    };
+    // A panel that is split has said already why a person looks.
+    let has_said = read.review.is_some() && strategy.third.is_empty();
+    let weighed = match strategy.is_weighed() && !has_said {
+        true => opinions(asking, *reading, strategy, &mut notes).await?,
+        // Without a strategy the reading is what it is.
+        false => (*reading, None),
+    };
+    let (reading, review) = weighed;
+    let (reading, refuted) = match strategy.verify.as_str() {
+        "" => (reading, None),
+        verifier => refute(asking, reading, verifier, &mut notes).await?,
+    };
+    let review = [read.review, review, refuted].into_iter().flatten().collect::<Vec<_>>();
+    let review = (!review.is_empty()).then(|| review.join("; "));
+    Ok(Answered { notes, review, ..gateway(reading) })
+}
 
-    /// The first of these gateways that gives a reading. When none does: a later try where one may
-    /// do better then; else the local model where its gate opens; else a person.
-    async fn in_turn(
-        &mut self,
-        name: &str,
-        then: &[String],
-        is_last: bool,
-    ) -> Result<Answered, StepError> {
-        let mut failed = Vec::new();
-        for name in [name].into_iter().chain(then.iter().map(String::as_str)) {
-            match self.one(Tier::Read, name).await? {
-                Ok(reading) => {
-                    return Ok(Answered { notes: sentences(&failed), ..gateway(reading) });
-                }
-                Err(error) => failed.push(error),
-            }
+/// The reading by who stands in once a budget is used up, and it is said.
+async fn cheaper(
+    asking: &mut Caller<'_>,
+    name: &str,
+    over: Overdrawn,
+    is_last: bool,
+) -> Result<Answered, StepError> {
+    let Overdrawn { name: budget, instead } = over;
+    let why = format!("the budget {budget} is used up");
+    metrics::counter!("prelim_readings_over_budget_total", "budget" => budget).increment(1);
+    let gateways = &asking.way.kit.analysis.gateways;
+    let may = match (gateways.get(name), gateways.get(&instead)) {
+        (Some(first), Some(other)) => {
+            let modality = asking.kind().0;
+            !other.is_further_out_than(first) && other.may_see(modality)
         }
-        match after_all(&failed, is_last) {
-            After::Again { wait } => {
-                Err(StepError { verdict: Failure::Passing { wait }, cause: causes(&failed) })
-            }
-            After::Person => Ok(alone(AnswerRecord::NeedsReview { reason: causes(&failed) })),
-            After::Local => match gate::gate(self.study) {
-                Ok(_) => {
-                    let answer = ask_local(self.way, self.study).await?;
-                    Ok(Answered { notes: sentences(&failed), ..alone(answer) })
-                }
-                // A job for a person, tried again by hand when the gateway can be used.
-                Err(_) => Err(StepError::lasting(causes(&failed))),
-            },
-        }
+        (_, None) | (None, _) => false,
+    };
+    if may {
+        let read = in_turn(asking, &instead, &[], is_last).await?;
+        let mut notes = vec![format!("Read by {instead} alone, because {why}.")];
+        notes.extend(read.notes);
+        return Ok(Answered { notes, ..read });
     }
-
-    /// What one gateway says, or has said in a try before.
-    async fn one(
-        &mut self,
-        tier: Tier,
-        name: &str,
-    ) -> Result<Result<Reading, AnalyzeError>, StepError> {
-        let before = |run: &Run| run.tier == tier && run.gateway == name && run.reading.is_some();
-        if let Some(at) = self.runs.iter().position(before) {
-            // `say` speaks of the last.
-            self.runs[at..].rotate_left(1);
-            if let Some(reading) = self.runs.last().and_then(|run| run.reading.clone()) {
-                return Ok(Ok(reading));
-            }
+    match ask_local(asking.way, asking.study).await? {
+        AnswerRecord::NotCovered { .. } => {
+            let reason = format!("{why}, and no local model covers this study");
+            Ok(alone(AnswerRecord::NeedsReview { reason }))
         }
-        let provider = self.way.kit.providers.get(name).cloned();
-        let asked = match provider {
-            Some(provider) => self.with_smaller_pictures(provider.as_ref()).await?,
-            None => Err(AnalyzeError::Misconfigured {
-                provider: name.to_owned(),
-                why: "it is not in the configuration any more".to_owned(),
-            }),
-        };
-        let (reading, failed) = match &asked {
-            Ok(reading) => (Some(reading.clone()), None),
-            Err(error) => {
-                tracing::warn!(gateway = name, %error, "no reading");
-                (None, Some(error.to_string()))
-            }
-        };
-        let (gateway, at) = (name.to_owned(), self.way.kit.clock.now());
-        self.runs.push(Run { tier, gateway, at, reading, failed, then: String::new() });
-        Ok(asked)
-    }
-
-    /// Takes down why the last run was the last, or not.
-    fn say(&mut self, why: &str) {
-        if let Some(run) = self.runs.last_mut() {
-            why.clone_into(&mut run.then);
-        }
-    }
-
-    /// What one gateway makes of the pictures, made smaller until it takes them.
-    async fn with_smaller_pictures(
-        &mut self,
-        provider: &dyn Provider,
-    ) -> Result<Result<Reading, AnalyzeError>, StepError> {
-        let (way, study, plan) = (self.way, self.study, self.plan);
-        let mut budget = plan.profile.pictures.clone();
-        loop {
-            let gateway = way.kit.analysis.gateways.get(provider.name());
-            let sheets_max = gateway.map_or(0, |gateway| gateway.pictures_max);
-            let pictures = way.kit.pool.sheets(load_pictures(way, &self.made)?, sheets_max).await;
-            let pictures = pictures.map_err(steps::unworked)?;
-            let sent: Vec<PictureRef> = pictures.iter().map(|p| p.reference.clone()).collect();
-            let prompt = prompt::render(&plan.profile, &self.context, study, &sent);
-            let prompt = prompt.map_err(StepError::lasting)?;
-            let asked = analysis::analyze(provider, &prompt, &pictures, &plan.profile).await;
-            let smaller = match &asked {
-                Err(AnalyzeError::TooLarge { .. }) => analysis::smaller(&budget),
-                _ => None,
-            };
-            let Some(smaller) = smaller else { return Ok(asked) };
-            let (again, written) = steps::make_pictures(way, study, plan, &smaller).await?;
-            self.events.extend(written);
-            if again.pictures.is_empty() {
-                return Ok(asked);
-            }
-            (self.made, budget) = (again, smaller);
+        answer => {
+            let notes = vec![format!("Read by the local model, because {why}.")];
+            Ok(Answered { notes, ..alone(answer) })
         }
     }
 }
 
-fn gateway(reading: Reading) -> Answered {
-    alone(AnswerRecord::Gateway { reading: Box::new(reading) })
+/// The screening's answer, when nobody else has to look.
+async fn screen(
+    asking: &mut Caller<'_>,
+    strategy: &Strategy,
+    notes: &mut Vec<String>,
+) -> Result<Option<Reading>, StepError> {
+    let screen = &strategy.screen;
+    let reading = match asking.reading(Tier::Screen, screen).await? {
+        Ok(reading) => reading,
+        Err(error) => {
+            notes.push(format!("Not screened, because {error}."));
+            return Ok(None);
+        }
+    };
+    let findings = &asking.plan.profile.findings;
+    match strategy::after_screen(&reading.answer, findings, strategy.confident) {
+        Ok(why) => {
+            asking.say(&why);
+            notes.push(format!("Screened only by {screen}: {why}."));
+            Ok(Some(reading))
+        }
+        Err(why) => {
+            asking.say(&why);
+            Ok(None)
+        }
+    }
+}
+
+/// The first of these gateways that gives a reading. When none does: a later try where one may
+/// do better then; else the local model where its gate opens; else a person.
+async fn in_turn(
+    asking: &mut Caller<'_>,
+    name: &str,
+    then: &[String],
+    is_last: bool,
+) -> Result<Answered, StepError> {
+    let mut failed = Vec::new();
+    for name in [name].into_iter().chain(then.iter().map(String::as_str)) {
+        match asking.reading(Tier::Read, name).await? {
+            Ok(reading) => {
+                return Ok(Answered { notes: sentences(&failed), ..gateway(reading) });
+            }
+            Err(error) => failed.push(error),
+        }
+    }
+    match after_all(&failed, is_last) {
+        After::Again { wait } => {
+            Err(StepError { verdict: Failure::Passing { wait }, cause: causes(&failed) })
+        }
+        After::Person => Ok(alone(AnswerRecord::NeedsReview { reason: causes(&failed) })),
+        After::Local => match gate::gate(asking.study) {
+            Ok(_) => {
+                let answer = ask_local(asking.way, asking.study).await?;
+                Ok(Answered { notes: sentences(&failed), ..alone(answer) })
+            }
+            // A job for a person, tried again by hand when the gateway can be used.
+            Err(_) => Err(StepError::lasting(causes(&failed))),
+        },
+    }
+}
+
+/// What most of several models say. Those that give no reading are missing, and it is said; when
+/// all are, it goes on as with one.
+async fn side_by_side(
+    asking: &mut Caller<'_>,
+    name: &str,
+    then: &[String],
+    panel: &[String],
+    is_last: bool,
+) -> Result<Answered, StepError> {
+    let asked: Vec<&str> = [name].into_iter().chain(panel.iter().map(String::as_str)).collect();
+    let (mut readings, mut notes) = (Vec::new(), Vec::new());
+    for said in asking.readings(&asked).await? {
+        match said {
+            Ok(reading) => readings.push(reading),
+            Err(error) => {
+                notes.push(format!("One of {} readers is missing, because {error}.", asked.len()))
+            }
+        }
+    }
+    if readings.is_empty() {
+        return in_turn(asking, name, then, is_last).await;
+    }
+    let answers: Vec<_> = readings.iter().map(|reading| &reading.answer).collect();
+    let (answer, review) = consensus::consensus(&answers);
+    asking.say(review.as_deref().unwrap_or("most of them agree"));
+    let count = readings.len();
+    let reading = match count {
+        1 => readings.swap_remove(0),
+        _ => consensus::joint(&readings, answer),
+    };
+    notes.push(format!("Read by {count} of {} models side by side.", asked.len()));
+    Ok(Answered { notes, review, ..gateway(reading) })
+}
+
+/// The reading, or the third's where it counts more, and why a person has to look.
+async fn opinions(
+    asking: &mut Caller<'_>,
+    reading: Reading,
+    strategy: &Strategy,
+    notes: &mut Vec<String>,
+) -> Result<(Reading, Option<String>), StepError> {
+    let Some(why) = strategy::after_read(&reading.answer, strategy.unsure) else {
+        return Ok((reading, None));
+    };
+    asking.say(&why);
+    let third = &strategy.third;
+    if third.is_empty() {
+        return Ok((reading, Some(why)));
+    }
+    match asking.reading(Tier::Third, third).await? {
+        Ok(other) => {
+            notes.push(format!("Read again by {third}, because {why}."));
+            let Settled { third_counts, review } = strategy::settle(&reading.answer, &other.answer);
+            asking.say(review.as_deref().unwrap_or("the two agree"));
+            Ok((if third_counts { other } else { reading }, review))
+        }
+        Err(error) => Ok((reading, Some(format!("{why}, and no third reading: {error}")))),
+    }
+}
+
+/// The reading after somebody tried to refute it. A verifier that cannot be asked changes nothing:
+/// what was found is told.
+async fn refute(
+    asking: &mut Caller<'_>,
+    mut reading: Reading,
+    verifier: &str,
+    notes: &mut Vec<String>,
+) -> Result<(Reading, Option<String>), StepError> {
+    if verify::claims(&reading.answer).is_empty() {
+        return Ok((reading, None));
+    }
+    match asking.verdicts(verifier, &reading.answer).await? {
+        Ok(verdicts) => {
+            let (answer, review) = verify::verified(&reading.answer, &verdicts);
+            asking.say(review.as_deref().unwrap_or("nothing was refuted"));
+            reading.answer = answer;
+            reading.algorithm.parameters.push(format!("verifier={verifier}"));
+            notes.push(format!("What was found was shown to {verifier} to refute it."));
+            Ok((reading, review))
+        }
+        Err(error) => {
+            notes.push(format!("Nobody tried to refute what was found, because {error}."));
+            Ok((reading, None))
+        }
+    }
 }
 
 /// What follows when no gateway gave a reading.
@@ -319,19 +370,6 @@ fn causes(failed: &[AnalyzeError]) -> String {
 /// For a reader of the report.
 fn sentences(failed: &[AnalyzeError]) -> Vec<String> {
     failed.iter().map(|error| format!("Read by another, because {error}.")).collect()
-}
-
-fn load_pictures(way: &Way<'_>, made: &PicturesRecord) -> Result<Vec<Picture>, StepError> {
-    let load = |reference: &PictureRef| {
-        let bytes = way.load_bytes(&reference.file)?;
-        let bytes = bytes.ok_or_else(|| StepError::lasting("a picture is gone"))?;
-        let media_type = match reference.file.ends_with(".png") {
-            true => "image/png",
-            false => "image/jpeg",
-        };
-        Ok(Picture { reference: reference.clone(), media_type, bytes })
-    };
-    made.pictures.iter().map(load).collect()
 }
 
 #[cfg(test)]

@@ -5,16 +5,20 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::analysis::Reading;
+use crate::analysis::Said;
 use crate::analysis::plan::Route;
 use crate::analysis::provider::local::LocalReading;
 use crate::analysis::strategy::Tier;
+use crate::analysis::strategy::verify::Verdicts;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
+use crate::domain::call::Call;
 use crate::domain::picture::PictureRef;
 use crate::domain::picture::PixelRule;
 use crate::domain::profile::Profile;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
+use crate::domain::uid::SopInstanceUid;
 
 /// Headers of the study, as [`crate::domain::study::Study`].
 pub const STUDY: &str = "study.json";
@@ -23,6 +27,10 @@ pub const PICTURES: &str = "pictures.json";
 pub const ANSWER: &str = "answer.json";
 /// Every model that was asked, as a list of [`Run`].
 pub const RUNS: &str = "runs.json";
+/// What models said that have no effect, as a list of [`Run`].
+pub fn shadow(gateway: &str) -> String {
+    format!("shadow.{gateway}.json")
+}
 pub const ASSESSMENT: &str = "assessment.json";
 /// What an operator said with an upload.
 pub const REQUEST: &str = "request.json";
@@ -81,12 +89,50 @@ pub struct Run {
     pub tier: Tier,
     pub gateway: String,
     pub at: Timestamp,
+    #[serde(default)]
+    pub pictures: Vec<Shown>,
+    /// Also those that failed.
+    #[serde(default)]
+    pub calls: Vec<Call>,
     /// With answer, tokens, latency, prompt and digests of the pictures.
     pub reading: Option<Reading>,
-    /// Why there is no reading.
+    /// Of a verifier, in place of a reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdicts: Option<Said<Verdicts>>,
+    /// Why there is no answer.
     pub failed: Option<String>,
     /// Why it ended here or went on.
     pub then: String,
+}
+
+impl Run {
+    pub fn is_answered(&self) -> bool {
+        self.reading.is_some() || self.verdicts.is_some()
+    }
+}
+
+/// A picture as it was sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shown {
+    pub number: u32,
+    pub sop_instance_uid: SopInstanceUid,
+    /// From 1 when the instance has several frames.
+    pub frame: Option<u32>,
+    pub window: String,
+    /// SHA-256 of the encoded picture.
+    pub digest: String,
+}
+
+impl Shown {
+    pub fn of(picture: &PictureRef) -> Shown {
+        Shown {
+            number: picture.number,
+            sop_instance_uid: picture.image.sop_instance_uid.clone(),
+            frame: picture.image.frame,
+            window: picture.window.clone(),
+            digest: picture.digest.clone(),
+        }
+    }
 }
 
 /// What the provider said, or why none was asked.

@@ -66,6 +66,10 @@ pub async fn run(kit: &Kit, job: &Job, attempt: u32) -> Result<Vec<Event>, StepE
             let is_last = attempt >= kit.pipeline.tries_max;
             reading::analyse(&way, is_last).await
         }
+        JobKind::Shadow { gateway } => {
+            let is_last = attempt >= kit.pipeline.tries_max;
+            reading::shadow(&way, gateway, is_last).await
+        }
         JobKind::Judge => judge(&way).await,
         JobKind::Compose => compose(&way).await,
         JobKind::Deliver { artefact, destination } => deliver(&way, artefact, destination).await,
@@ -228,6 +232,7 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let made: PicturesRecord = way.load(record::PICTURES)?;
     let Answered { answer, notes, review } = way.load(record::ANSWER)?;
     plan.notes.extend(notes);
+    plan.notes.extend(review.iter().map(|why| format!("A person must look: {why}.")));
     plan.review = plan.review.or(review);
     let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
     let (alert_at, review) = (plan.profile.alert_at, plan.review.clone());
@@ -466,7 +471,12 @@ pub fn next_try(
         JobKind::Deliver { .. } => Schedule::DELIVERY,
         JobKind::Alert { .. } | JobKind::Notice { .. } => Schedule::ALERT,
         JobKind::Commit { .. } => commitment::schedule(&kit.commitment),
-        JobKind::Plan | JobKind::Picture | JobKind::Analyse | JobKind::Judge | JobKind::Compose => {
+        JobKind::Plan
+        | JobKind::Picture
+        | JobKind::Analyse
+        | JobKind::Shadow { .. }
+        | JobKind::Judge
+        | JobKind::Compose => {
             return job::next_try(attempt, kit.pipeline.tries_max, error.verdict, now);
         }
     };
@@ -485,6 +495,8 @@ pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
             let way = Way { kit, study_uid: &job.study_uid, revision: job.revision };
             telling::needs_review(&way, &reason)
         }
+        // Without effect on the patient, so without effect here.
+        JobKind::Shadow { .. } => Vec::new(),
         JobKind::Deliver { destination, .. } => {
             metrics::counter!("prelim_deliveries_dead_total", "destination" => destination.clone())
                 .increment(1);

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::alert;
 use crate::analysis;
 use crate::analysis::provider::Provider;
+use crate::analysis::provider::cache::Cache;
 use crate::deliver;
 use crate::dicom::storage_commitment;
 use crate::domain::ae_title::AeTitle;
@@ -33,6 +34,8 @@ pub struct Kit {
     pub clock: Arc<dyn Clock>,
     pub profiles: Vec<Profile>,
     pub providers: BTreeMap<String, Arc<dyn Provider>>,
+    /// Answers of gateways that are kept.
+    pub answers: Cache,
     /// This node, as it stands in what it writes.
     pub equipment: sr::Equipment,
     pub pipeline: crate::pipeline::Config,

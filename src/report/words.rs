@@ -188,6 +188,18 @@ words! {
     findings: "Findings", "소견", "Dấu hiệu ghi nhận", "影像所见";
     finding: "Finding", "소견", "Dấu hiệu", "所见";
     certainty: "Certainty", "확실도", "Độ chắc chắn", "确定度";
+    seen_by:
+        "Seen by {present} of {readers} models.", "{readers}개 모델 중 {present}개가 확인했습니다.",
+        "{present} trong {readers} mô hình nhìn thấy.", "{readers} 个模型中有 {present} 个看到。";
+    upheld:
+        "Another model tried to refute it and upholds it.", "다른 모델이 반증을 시도했으나 소견을 유지했습니다.",
+        "Một mô hình khác đã thử bác bỏ và vẫn giữ nhận định này.", "另一个模型尝试反驳后仍予以支持。";
+    refuted:
+        "Another model does not see it.", "다른 모델은 이 소견을 확인하지 못했습니다.",
+        "Một mô hình khác không nhìn thấy.", "另一个模型未看到此所见。";
+    unclear:
+        "Another model could not decide on it.", "다른 모델은 판단하지 못했습니다.",
+        "Một mô hình khác không thể kết luận.", "另一个模型无法判断。";
     probability: "Probability of presence", "존재 확률", "Xác suất hiện diện", "存在概率";
     image: "Image", "영상", "Ảnh", "图像";
     no_image_given:

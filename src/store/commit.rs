@@ -827,6 +827,7 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
         | Event::StepCreated { .. }
         | Event::StepChanged { .. }
         | Event::InstancesCounted { .. }
+        | Event::ModelAsked { .. }
         | Event::InstancesMissing { .. }
         | Event::Accessed { .. } => add(txn, event.clone()),
     }

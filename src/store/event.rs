@@ -4,9 +4,11 @@
 //! patients do not stand here, only UIDs, AE titles and addresses.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::domain::call::Call;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -92,6 +94,10 @@ pub enum JobKind {
     Plan,
     Picture,
     Analyse,
+    /// The same pictures to a model whose answer has no effect.
+    Shadow {
+        gateway: String,
+    },
     Judge,
     Compose,
     /// One artefact (file name in the result folder) to one destination (name in the configuration).
@@ -283,6 +289,20 @@ pub enum Event {
         artefact: String,
         destination: String,
         detail: String,
+        at: Timestamp,
+    },
+    /// A model was asked about the study, or an answer kept from before served.
+    ModelAsked {
+        study_uid: StudyUid,
+        revision: u32,
+        /// Its part in the strategy.
+        tier: String,
+        modality: String,
+        /// Calling AE title of who sent the study.
+        source: String,
+        call: Call,
+        /// The day on which it counts, in the time zone of the site.
+        day: Date,
         at: Timestamp,
     },
     /// Someone has to hear of this. `key` makes it one alert for study and finding.

@@ -28,6 +28,7 @@ use crate::store::rows::RevisionRow;
 use crate::store::rows::StudyRow;
 use crate::store::services;
 use crate::store::txn::Txn;
+use crate::store::usage;
 
 /// Place of an event in the order of all: number of its record, then its place in the record.
 pub fn order(record: u64, event: usize) -> u64 {
@@ -207,6 +208,9 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
             })?;
             let detail = shortfall.what.clone();
             history(txn, study_uid, order, *at, Some(*revision), "images missing", detail)
+        }
+        Event::ModelAsked { tier, modality, source, call, day, at, .. } => {
+            usage::asked(txn, call, &usage::For { tier, modality, source }, *day, *at)
         }
         Event::Accessed { study_uid, what, by, at } => match study_uid {
             Some(study) => {
@@ -499,7 +503,8 @@ fn is_analysis(kind: &JobKind) -> bool {
         JobKind::Plan | JobKind::Picture | JobKind::Analyse | JobKind::Judge | JobKind::Compose => {
             true
         }
-        JobKind::Deliver { .. }
+        JobKind::Shadow { .. }
+        | JobKind::Deliver { .. }
         | JobKind::Alert { .. }
         | JobKind::Notice { .. }
         | JobKind::Commit { .. } => false,
@@ -634,6 +639,7 @@ fn sending(txn: &mut Txn<'_>, row: &JobRow, at: Option<Timestamp>) -> Result<(),
         JobKind::Plan
         | JobKind::Picture
         | JobKind::Analyse
+        | JobKind::Shadow { .. }
         | JobKind::Judge
         | JobKind::Compose
         | JobKind::Notice { .. }

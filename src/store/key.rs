@@ -1,5 +1,7 @@
 //! Keys of the rows: a letter, then parts with a NUL between them. UIDs hold digits and dots only.
 
+use jiff::civil::Date;
+
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::domain::uid::TransactionUid;
@@ -178,4 +180,16 @@ pub fn revision_jobs(study: &StudyUid, revision: u32) -> Vec<u8> {
 /// Marks the same job under its revision.
 pub fn revision_job(study: &StudyUid, revision: u32, id: &str) -> Vec<u8> {
     of(b'k', &[study.as_str().as_bytes(), &revision.to_be_bytes(), id.as_bytes()])
+}
+
+/// What was asked of models on a day.
+pub fn usages(day: Date) -> Vec<u8> {
+    all(of(b'u', &[day.to_string().as_bytes()]))
+}
+
+/// - `kind`: what is counted apart, of any texts without NUL.
+pub fn usage(day: Date, kind: &[&str]) -> Vec<u8> {
+    let day = day.to_string();
+    let kind = kind.iter().map(|part| part.as_bytes());
+    of(b'u', &[day.as_bytes()].into_iter().chain(kind).collect::<Vec<_>>())
 }

@@ -37,6 +37,7 @@ mod settle;
 mod sweep;
 mod txn;
 mod unfiled;
+mod usage;
 mod verify;
 mod view;
 
@@ -55,6 +56,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use jiff::civil::Date;
 use tokio::sync::watch;
 
 pub use crate::store::commit::Stored;
@@ -93,6 +95,7 @@ pub use crate::store::rows::RevisionRow;
 pub use crate::store::rows::SourceRow;
 pub use crate::store::rows::StepRow;
 pub use crate::store::rows::StudyRow;
+pub use crate::store::rows::UsageRow;
 
 use crate::domain::clock::Clock;
 use crate::domain::uid::SopInstanceUid;
@@ -296,6 +299,18 @@ impl Store {
 
     pub fn alerts(&self, study: &StudyUid) -> Result<Vec<AlertRow>, StoreError> {
         self.read(|view| view.scan(&key::alerts(study)))
+    }
+
+    /// What was asked of models on these days, first and last included, in their order.
+    pub fn usage(&self, first: Date, last: Date) -> Result<Vec<UsageRow>, StoreError> {
+        let days = first.series(jiff::Span::new().days(1)).take_while(|day| *day <= last);
+        self.read(|view| {
+            let mut rows = Vec::new();
+            for day in days {
+                rows.extend(view.scan::<UsageRow>(&key::usages(day))?);
+            }
+            Ok(rows)
+        })
     }
 
     /// Who has sent something.

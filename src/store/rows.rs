@@ -1,9 +1,11 @@
 //! What the views show: owned rows, as they stand in the index.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::domain::call::Tokens;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
@@ -119,6 +121,32 @@ pub struct SourceRow {
     pub first_at: Timestamp,
     pub last_at: Timestamp,
     pub studies: u64,
+}
+
+/// What was asked of one model with one key, for one kind of study, on one day.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UsageRow {
+    pub day: Date,
+    pub gateway: String,
+    pub key: String,
+    pub model: String,
+    pub tier: String,
+    pub modality: String,
+    pub source: String,
+    pub calls: u64,
+    /// Of them, those without an answer.
+    pub failed: u64,
+    /// Of them, those that an answer kept from before served.
+    pub cached: u64,
+    pub tokens: Tokens,
+    pub pictures: u64,
+    /// Millionths of the site's currency.
+    pub cost_micro: u64,
+    /// Calls whose model had no price.
+    pub unpriced: u64,
+    /// All together.
+    pub latency_ms: u64,
+    pub last_at: Timestamp,
 }
 
 /// A request for storage commitment.

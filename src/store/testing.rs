@@ -7,6 +7,9 @@ use jiff::Timestamp;
 use rand::Rng as _;
 use rand::SeedableRng as _;
 
+use crate::domain::call;
+use crate::domain::call::Call;
+use crate::domain::call::Tokens;
 use crate::domain::clock::Clock;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
@@ -79,6 +82,7 @@ pub fn job(n: u32, revision: u32, kind: JobKind, due: i64, priority: u8) -> Job 
         JobKind::Plan => "plan".to_owned(),
         JobKind::Picture => "picture".to_owned(),
         JobKind::Analyse => "analyse".to_owned(),
+        JobKind::Shadow { gateway } => format!("shadow/{gateway}"),
         JobKind::Judge => "judge".to_owned(),
         JobKind::Compose => "compose".to_owned(),
         JobKind::Deliver { artefact, destination } => format!("deliver/{artefact}/{destination}"),
@@ -141,6 +145,21 @@ pub fn random_events(seed: u64, count: usize) -> Vec<Vec<Event>> {
         .collect()
 }
 
+/// An answered call.
+pub fn call(gateway: &str) -> Call {
+    Call {
+        gateway: gateway.to_owned(),
+        key: String::new(),
+        model: "m".into(),
+        tokens: Tokens { prompt: 900, completion: 200 },
+        is_estimate: false,
+        pictures: 2,
+        latency_ms: 40,
+        outcome: call::ANSWERED.into(),
+        cost_micro: Some(1300),
+    }
+}
+
 fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
     let n = rng.random_range(1..5);
     let (study_uid, at) = (study(n), at(now));
@@ -160,7 +179,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
     let id = job.id.clone();
     let reason = "for a test".to_owned();
     let words = || vec!["pneumonia".to_owned()];
-    match rng.random_range(0..33) {
+    match rng.random_range(0..34) {
         0..=3 => {
             let instance = rng.random_range(0..30);
             Event::InstanceStored { receipt: receipt(n, instance, "a") }
@@ -275,6 +294,12 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
             Event::StudyForgotten { study_uid, instances, reason, at }
         }
         31 => Event::FilesRemoved { study_uid, at },
+        32 => {
+            let (tier, modality, source) = ("read".to_owned(), "CT".to_owned(), "CT1".to_owned());
+            let call = call(&format!("g{}", rng.random_range(0..2)));
+            let day = jiff::civil::date(2026, 1, rng.random_range(1..4));
+            Event::ModelAsked { study_uid, revision, tier, modality, source, call, day, at }
+        }
         _ => {
             Event::Accessed { study_uid: Some(study_uid), what: "page".into(), by: "x".into(), at }
         }

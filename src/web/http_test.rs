@@ -132,6 +132,7 @@ async fn start(token: bool, config: Config) -> Running {
             object_bytes_max: 1 << 20,
             listening: address,
         },
+        currency: "EUR".into(),
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(super::serve(listener, state, stop.clone(), tasks.clone()));

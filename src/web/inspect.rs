@@ -2,6 +2,7 @@
 //! the command line.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -23,6 +24,7 @@ use crate::store::RevisionRow;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::StudyRow;
+use crate::store::UsageRow;
 
 /// The file of a result folder from which everything else is made.
 pub const ASSESSMENT: &str = "assessment.json";
@@ -170,6 +172,31 @@ pub fn reading(assessment: Assessment, newest_revision: u32) -> Reading {
         started_at: assessment.started_at,
         finished_at: assessment.finished_at,
     }
+}
+
+/// What was asked of models.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UsageView {
+    pub currency: String,
+    pub first: Date,
+    pub last: Date,
+    pub rows: Vec<UsageRow>,
+}
+
+/// The longest span that is summed.
+const USAGE_DAYS_MAX: i64 = 3 * 366;
+
+/// At most three years, up to and with `last`.
+pub fn usage(
+    store: &Store,
+    first: Date,
+    last: Date,
+    currency: &str,
+) -> Result<UsageView, StoreError> {
+    let earliest = last.saturating_sub(jiff::Span::new().days(USAGE_DAYS_MAX));
+    let first = first.max(earliest);
+    let rows = store.usage(first, last)?;
+    Ok(UsageView { currency: currency.to_owned(), first, last, rows })
 }
 
 pub fn queue(store: &Store) -> Result<QueueView, StoreError> {

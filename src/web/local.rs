@@ -17,6 +17,7 @@ use axum::http::HeaderValue;
 use axum::http::header;
 use axum::response::IntoResponse as _;
 use axum::response::Response;
+use jiff::civil::Date;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -38,6 +39,7 @@ use crate::web::files;
 use crate::web::inspect;
 use crate::web::inspect::QueueView;
 use crate::web::inspect::StudyView;
+use crate::web::inspect::UsageView;
 use crate::web::problem::Failure;
 
 const FILE: &str = "node.json";
@@ -193,6 +195,24 @@ pub(in crate::web) async fn queue(State(web): State<Web>) -> Result<Json<QueueVi
 /// Who sends, and who was refused; those seen last first.
 pub(in crate::web) async fn sources(State(web): State<Web>) -> Json<Vec<Source>> {
     Json(web.node.sources.list())
+}
+
+#[derive(Deserialize)]
+pub struct Days {
+    first: Date,
+    last: Date,
+}
+
+/// What was asked of models on these days.
+pub(in crate::web) async fn usage(
+    State(web): State<Web>,
+    Query(days): Query<Days>,
+) -> Result<Json<UsageView>, Failure> {
+    web.read(move |web| {
+        let currency = &web.node.currency;
+        Ok(Json(inspect::usage(&web.node.store, days.first, days.last, currency)?))
+    })
+    .await
 }
 
 #[derive(Serialize, Deserialize)]

@@ -70,6 +70,8 @@ pub struct WebState {
     pub sources: Arc<Sources>,
     pub clock: Arc<dyn Clock>,
     pub dicomweb: dicomweb::Parts,
+    /// What calls to models are paid in.
+    pub currency: String,
 }
 
 /// [`WebState`] and what the room keeps for itself.
@@ -146,6 +148,7 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/local/v1/object/{sop}", get(local::object))
         .route("/local/v1/queue", get(local::queue))
         .route("/local/v1/sources", get(local::sources))
+        .route("/local/v1/usage", get(local::usage))
         .route("/local/v1/queue/retry", post(local::retry))
         .layer(DefaultBodyLimit::max(64 << 10))
         .layer(tower_http::timeout::TimeoutLayer::with_status_code(

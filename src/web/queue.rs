@@ -99,6 +99,7 @@ pub fn what(kind: &JobKind) -> String {
         JobKind::Plan => "Plan".into(),
         JobKind::Picture => "Make pictures".into(),
         JobKind::Analyse => "Read".into(),
+        JobKind::Shadow { gateway } => format!("Show to {gateway}, without effect"),
         JobKind::Judge => "Judge".into(),
         JobKind::Compose => "Write reports".into(),
         JobKind::Deliver { artefact, destination } => format!("Send {artefact} to {destination}"),

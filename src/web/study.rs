@@ -14,6 +14,7 @@ use crate::domain::finding::Finding;
 use crate::domain::finding::Laterality;
 use crate::domain::finding::Presence;
 use crate::domain::finding::Severity;
+use crate::domain::finding::Verdict;
 use crate::domain::picture::ImageRef;
 use crate::domain::picture::PictureRef;
 use crate::domain::text;
@@ -300,7 +301,17 @@ fn finding_part(finding: &Finding, pictures: &[PictureRef]) -> FindingPart {
         Severity::Severe => "severe",
     });
     let site = finding.site.as_ref().map(|site| site.meaning.as_str());
-    let details: Vec<&str> = [site, laterality, severity].into_iter().flatten().collect();
+    let votes = match finding.support.readers {
+        0 => None,
+        readers => Some(format!("seen by {} of {readers} models", finding.support.present)),
+    };
+    let verdict = finding.support.verdict.map(|verdict| match verdict {
+        Verdict::Upheld => "upheld by another model",
+        Verdict::Refuted => "not seen by another model",
+        Verdict::Unclear => "another model could not decide",
+    });
+    let details: Vec<&str> =
+        [site, laterality, severity, votes.as_deref(), verdict].into_iter().flatten().collect();
     let rests_on = |shown: &&PictureRef| finding.evidence.contains(&shown.image);
     let shown = pictures.iter().filter(rests_on).map(|picture| picture.number).collect();
     let has_picture = |image: &ImageRef| pictures.iter().any(|shown| shown.image == *image);

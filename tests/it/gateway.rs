@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::node::Background;
 use crate::node::Node;
+use crate::node::PRELIM;
 use crate::node::chest_xray;
 use crate::node::free_port;
 use crate::node::python;
@@ -187,6 +188,8 @@ fn a_gateway_that_fails_is_stood_in_for_and_rests() {
     let second = Gateway::named(folder.path(), "second", "read");
     let mut set: Vec<&str> = first.set.iter().chain(&second.set).map(String::as_str).collect();
     set.extend(["analysis.fallback=[\"second\"]", "analysis.gateways.main.limits.failures_max=2"]);
+    // The same picture each time: each is to be asked about.
+    set.push("analysis.cache.size_max_mb=0");
     let data = folder.path().join("data");
     let node = Node::start(&data, &set);
     for number in 0..4 {
@@ -227,59 +230,267 @@ fn without_a_gateway_the_local_model_reads_what_it_covers_and_a_person_the_rest(
     assert_eq!(gateway.requests().len(), 1, "a key that is refused is not tried at once again");
 }
 
-/// An adult's chest X-ray read by the tiers `cheap`, `strong` and `other`, which answer like this.
-/// How often each was asked, what `prelim study` shows, the text of the report.
-fn read_in_tiers(modes: [&str; 3], state: &str) -> ([usize; 3], serde_json::Value, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let names = ["cheap", "strong", "other"];
-    let gateways = [0, 1, 2].map(|at| Gateway::named(folder.path(), names[at], modes[at]));
-    let mut set: Vec<&str> = gateways.iter().flat_map(|g| &g.set).map(String::as_str).collect();
-    set.extend([
-        "analysis.provider=\"strong\"",
-        "analysis.strategy=\"careful\"",
-        "analysis.strategies.careful.screen=\"cheap\"",
-        "analysis.strategies.careful.third=\"other\"",
-    ]);
-    let file = folder.path().join("adult.dcm");
-    let uid = chest_xray(POSITIVE, &file, &["PatientAge=051Y"]);
-    let data = folder.path().join("data");
-    let node = Node::start(&data, &set);
-    node.storescu(std::slice::from_ref(&file));
-    // The last step writes the structured report; before it the state could be another.
-    let is_composed = |shown: &serde_json::Value| shown.to_string().contains("sr.dcm");
-    wait_for("the results", || study(&data, &uid).filter(is_composed));
-    // State and files are two looks at the index.
-    let shown = study(&data, &uid).unwrap();
-    assert_eq!(shown["state"], state, "{shown:#}");
-    let results = data.join("results").join(&uid).join("1");
-    let report = std::fs::read_to_string(results.join("report.txt")).unwrap();
-    let runs = std::fs::read_to_string(results.join("runs.json")).unwrap();
-    let runs: serde_json::Value = serde_json::from_str(&runs).unwrap();
-    let asked = gateways.each_ref().map(|gateway| gateway.requests().len());
-    assert_eq!(runs.as_array().unwrap().len(), asked.iter().sum::<usize>(), "{runs:#}");
-    for run in runs.as_array().unwrap() {
-        assert!(run["reading"]["log"]["tokens"]["prompt"] == 900, "{run:#}");
-    }
-    (asked, shown, report)
+/// An adult's chest X-ray, read by the first of these gateways (name, how it answers) and the
+/// others as `strategy` (lines of it) has them.
+struct Strategy {
+    gateways: Vec<Gateway>,
+    _peers: Option<Peers>,
+    folder: tempfile::TempDir,
+    node: Node,
+    uid: String,
 }
+
+impl Strategy {
+    fn read(gateways: &[(&str, &str)], strategy: &[&str]) -> Strategy {
+        Strategy::read_with(gateways, strategy, None)
+    }
+
+    fn read_with(
+        gateways: &[(&str, &str)],
+        strategy: &[&str],
+        peers: Option<(tempfile::TempDir, Peers)>,
+    ) -> Strategy {
+        let (folder, peers) = match peers {
+            Some((folder, peers)) => (folder, Some(peers)),
+            None => (tempfile::tempdir().unwrap(), None),
+        };
+        let reader = gateways[0].0;
+        let gateways: Vec<Gateway> =
+            gateways.iter().map(|(name, mode)| Gateway::named(folder.path(), name, mode)).collect();
+        let mut set: Vec<String> = gateways.iter().flat_map(|g| g.set.clone()).collect();
+        set.extend(peers.iter().flat_map(|peers| peers.set.clone()));
+        set.push(format!("analysis.provider=\"{reader}\""));
+        set.push("analysis.prices.fixture-vision-1.input=10.0".to_owned());
+        set.push("analysis.prices.fixture-vision-1.output=50.0".to_owned());
+        if strategy.iter().any(|line| !line.starts_with("analysis.")) {
+            set.push("analysis.strategy=\"careful\"".to_owned());
+        }
+        set.extend(strategy.iter().map(|line| match line.starts_with("analysis.") {
+            true => (*line).to_owned(),
+            false => format!("analysis.strategies.careful.{line}"),
+        }));
+        let file = folder.path().join("adult.dcm");
+        let uid = chest_xray(POSITIVE, &file, &["PatientAge=051Y"]);
+        let set: Vec<&str> = set.iter().map(String::as_str).collect();
+        let node = Node::start(&folder.path().join("data"), &set);
+        node.storescu(std::slice::from_ref(&file));
+        Strategy { gateways, _peers: peers, folder, node, uid }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn file(&self, name: &str) -> String {
+        let results = self.data().join("results").join(&self.uid).join("1");
+        std::fs::read_to_string(results.join(name)).unwrap()
+    }
+
+    fn json(&self, name: &str) -> serde_json::Value {
+        serde_json::from_str(&self.file(name)).unwrap()
+    }
+
+    /// What `prelim study` shows when all is written.
+    fn shown(&self, state: &str) -> serde_json::Value {
+        // The last step writes the structured report; before it the state could be another.
+        let is_composed = |shown: &serde_json::Value| shown.to_string().contains("sr.dcm");
+        wait_for("the results", || study(&self.data(), &self.uid).filter(is_composed));
+        // State and files are two looks at the index.
+        let shown = study(&self.data(), &self.uid).unwrap();
+        assert_eq!(shown["state"], state, "{shown:#}");
+        shown
+    }
+
+    /// How often each was asked. Each call stands in the log of the runs, with what it took.
+    fn asked(&self) -> Vec<usize> {
+        let asked: Vec<usize> = self.gateways.iter().map(|g| g.requests().len()).collect();
+        let runs = self.json("runs.json");
+        let calls =
+            runs.as_array().unwrap().iter().flat_map(|run| run["calls"].as_array().unwrap());
+        let mut count = 0;
+        for call in calls.filter(|call| call["outcome"] == "answered") {
+            assert_eq!(
+                (&call["tokens"]["prompt"], &call["cost_micro"]),
+                (&900.into(), &19_000.into())
+            );
+            count += 1;
+        }
+        assert!(count <= asked.iter().sum::<usize>(), "{runs:#}");
+        asked
+    }
+}
+
+const TIERS: [&str; 2] = ["screen=\"cheap\"", "third=\"other\""];
 
 #[test]
 fn a_screening_that_is_sure_of_nothing_spares_the_reader() {
-    let (asked, shown, report) = read_in_tiers(["clear", "read", "read"], "delivered");
-    assert_eq!((asked, &shown["outcome"]), ([1, 0, 0], &"read".into()));
+    let read = Strategy::read(&[("strong", "read"), ("cheap", "clear"), ("other", "read")], &TIERS);
+    let shown = read.shown("delivered");
+    assert_eq!((read.asked(), &shown["outcome"]), (vec![0, 1, 0], &"read".into()));
+    let report = read.file("report.txt");
     assert!(report.contains("Screened only by cheap"), "{report}");
 }
 
 #[test]
 fn a_screening_that_finds_something_is_read() {
-    let (asked, shown, _) = read_in_tiers(["read", "read", "clear"], "delivered");
-    assert_eq!((asked, &shown["findings"][0]), ([1, 1, 0], &"Pneumothorax".into()));
+    let read = Strategy::read(&[("strong", "read"), ("cheap", "read"), ("other", "clear")], &TIERS);
+    let shown = read.shown("delivered");
+    assert_eq!((read.asked(), &shown["findings"][0]), (vec![1, 1, 0], &"Pneumothorax".into()));
 }
 
 #[test]
 fn models_that_do_not_agree_need_a_person_and_what_is_urgent_stays() {
-    let (asked, shown, report) = read_in_tiers(["read", "unsure", "clear"], "needs_review");
-    assert_eq!((asked, &shown["findings"][0]), ([1, 1, 1], &"Pneumothorax".into()), "{shown:#}");
+    let read =
+        Strategy::read(&[("strong", "unsure"), ("cheap", "read"), ("other", "clear")], &TIERS);
+    let shown = read.shown("needs_review");
+    assert_eq!(
+        (read.asked(), &shown["findings"][0]),
+        (vec![1, 1, 1], &"Pneumothorax".into()),
+        "{shown:#}"
+    );
     assert_eq!(shown["urgency"], "urgent");
+    let report = read.file("report.txt");
     assert!(report.contains("Read again by other, because the reader is unsure (40%)"), "{report}");
+    // What it cost, and what was spared, from the ledger.
+    let cost = run(Command::new(PRELIM)
+        .args(["cost", "--json", "--by", "tier", "--data"])
+        .arg(read.data()));
+    let cost: serde_json::Value = serde_json::from_slice(&cost.stdout).unwrap();
+    assert_eq!(
+        (&cost["total"]["calls"], &cost["total"]["cost_micro"]),
+        (&3.into(), &57_000.into())
+    );
+    assert_eq!(cost["sums"]["third"]["tokens_out"], 200, "{cost:#}");
+    assert_eq!(cost["saving"]["single_micro"], 19_000, "{cost:#}");
+}
+
+#[test]
+fn what_a_verifier_refutes_is_open_and_a_person_looks_before_anyone_is_paged() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let gateways = [("strong", "read"), ("sceptic", "refute")];
+    let read = Strategy::read_with(&gateways, &["verify=\"sceptic\""], Some((folder, peers)));
+    let shown = read.shown("needs_review");
+    assert_eq!(
+        (read.asked(), &shown["findings"]),
+        (vec![1, 1], &serde_json::json!([])),
+        "{shown:#}"
+    );
+    let assessment = read.json("assessment.json");
+    let finding = &assessment["findings"][0];
+    assert_eq!(
+        (&finding["key"], &finding["presence"]),
+        (&"pneumothorax".into(), &"undetermined".into())
+    );
+    assert_eq!(finding["support"]["verdict"], "refuted");
+    let report = read.file("report.txt");
+    assert!(report.contains("shown to sceptic to refute it"), "{report}");
+    let mails = || read._peers.as_ref().unwrap().mails();
+    let mail = wait_for("a mail for review", || mails().into_iter().next());
+    let subject = mail["headers"]["subject"].as_str().unwrap();
+    assert!(subject.contains("needs review") && !subject.contains("Pneumothorax"), "{subject}");
+}
+
+#[test]
+fn what_a_verifier_upholds_or_cannot_be_asked_about_is_told() {
+    for (mode, verdict, note) in [
+        ("uphold", serde_json::json!("upheld"), "shown to sceptic to refute it"),
+        ("401", serde_json::Value::Null, "Nobody tried to refute what was found"),
+    ] {
+        let read =
+            Strategy::read(&[("strong", "read"), ("sceptic", mode)], &["verify=\"sceptic\""]);
+        let shown = read.shown("delivered");
+        assert_eq!(
+            (&shown["findings"][0], &shown["urgency"]),
+            (&"Pneumothorax".into(), &"urgent".into())
+        );
+        assert_eq!(read.json("assessment.json")["findings"][0]["support"]["verdict"], verdict);
+        let report = read.file("report.txt");
+        assert!(report.contains(note), "{report}");
+    }
+}
+
+#[test]
+fn of_several_models_side_by_side_most_votes_count_and_the_minority_is_not_hidden() {
+    let panel = ["panel=[\"b\", \"c\"]"];
+    let read = Strategy::read(&[("a", "read"), ("b", "read"), ("c", "clear")], &panel);
+    let shown = read.shown("delivered");
+    assert_eq!((read.asked(), &shown["findings"][0]), (vec![1, 1, 1], &"Pneumothorax".into()));
+    let assessment = read.json("assessment.json");
+    let support = &assessment["findings"][0]["support"];
+    assert_eq!(
+        (&support["present"], &support["readers"]),
+        (&2.into(), &3.into()),
+        "{assessment:#}"
+    );
+    assert_eq!(assessment["algorithm"]["provider"], "a+b+c");
+    assert!(read.file("report.txt").contains("Seen by 2 of 3 models."));
+    // One of three sees something urgent: no finding, and a person looks.
+    let read = Strategy::read(&[("a", "clear"), ("b", "read"), ("c", "500")], &panel);
+    let shown = read.shown("needs_review");
+    assert_eq!(shown["findings"], serde_json::json!([]), "{shown:#}");
+    let report = read.file("report.txt");
+    for line in [
+        "A person must look: 1 of 2 models see Pneumothorax.",
+        "One of 3 readers is missing, because c is busy",
+    ] {
+        assert!(report.contains(line), "{report}");
+    }
+}
+
+#[test]
+fn a_shadow_sees_the_study_without_effect() {
+    let read = Strategy::read(&[("strong", "clear"), ("new", "read")], &["shadow=[\"new\"]"]);
+    let shown = read.shown("delivered");
+    assert_eq!(shown["findings"], serde_json::json!([]));
+    let seen = || {
+        http(&read.node, "/metrics")
+            .contains("prelim_shadow_readings_total{gateway=\"new\",differs=\"yes\"} 1")
+    };
+    wait_for("the shadow's reading", || seen().then_some(()));
+    let shadow = wait_for("its file", || {
+        study(&read.data(), &read.uid).filter(|s| s.to_string().contains("shadow.new.json"))
+    });
+    assert_eq!(shadow["state"], "delivered", "{shadow:#}");
+    let runs = read.json("shadow.new.json");
+    assert_eq!(runs[0]["then"], "only one of the two sees Pneumothorax", "{runs:#}");
+    assert_eq!(read.asked(), [1, 1]);
+}
+
+#[test]
+fn a_question_that_was_answered_is_not_paid_for_twice() {
+    let read = Strategy::read(&[("strong", "read")], &[]);
+    read.shown("delivered");
+    let again = read.folder.path().join("again.dcm");
+    let uid = chest_xray(POSITIVE, &again, &["PatientAge=051Y"]);
+    read.node.storescu(std::slice::from_ref(&again));
+    assert_eq!(read.node.study_in(&uid, "delivered")["findings"][0], "Pneumothorax");
+    assert_eq!(read.gateways[0].requests().len(), 1);
+    let runs = read.data().join("results").join(&uid).join("1/runs.json");
+    let runs: serde_json::Value = serde_json::from_slice(&std::fs::read(runs).unwrap()).unwrap();
+    let call = &runs[0]["calls"][0];
+    assert_eq!((&call["outcome"], &call["cost_micro"]), (&"cached".into(), &0.into()), "{runs:#}");
+}
+
+#[test]
+fn once_a_budget_is_used_up_who_stands_in_reads_and_it_is_said() {
+    let budget = [
+        "analysis.prices.fixture-vision-1={ picture = 2.0 }",
+        "analysis.budgets.house.amount=3.0",
+        "analysis.budgets.house.instead=\"cheap\"",
+        "analysis.cache.size_max_mb=0",
+    ];
+    let read = Strategy::read(&[("strong", "read"), ("cheap", "read")], &budget);
+    read.shown("delivered");
+    let again = read.folder.path().join("again.dcm");
+    let uid = chest_xray(POSITIVE, &again, &["PatientAge=051Y"]);
+    read.node.storescu(std::slice::from_ref(&again));
+    assert_eq!(read.node.study_in(&uid, "delivered")["findings"][0], "Pneumothorax");
+    let report = read.data().join("results").join(&uid).join("1/report.txt");
+    let report = std::fs::read_to_string(report).unwrap();
+    assert!(
+        report.contains("Read by cheap alone, because the budget house is used up"),
+        "{report}"
+    );
+    assert_eq!(read.gateways.iter().map(|g| g.requests().len()).collect::<Vec<_>>(), [1, 1]);
 }

@@ -9,6 +9,7 @@ Keeps every request body in FOLDER as <n>.json. MODE says how it answers:
   unsure     the reading with a confidence of 0.4
   nodule     looks at the pictures with the window "bone", also on sheets, and reports the nodule of make_chest_ct.py
              where it is largest
+  refute, uphold  as a verifier, this verdict on each claim
 """
 
 import base64
@@ -98,6 +99,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             return
         schema = json.loads(body)["response_format"]["json_schema"]["schema"]
+        if mode in ("refute", "uphold"):
+            number = schema["properties"]["verdicts"]["items"]["properties"]["number"]
+            assert number["type"] == "integer", schema
+            verdict = {"refute": "refuted", "uphold": "upheld"}[mode]
+            claim = {"number": 1, "why": "A skin fold.", "probability": 0.1, "verdict": verdict}
+            self.answer(json.dumps({"verdicts": [claim]}))
+            return
         keys = schema["properties"]["findings"]["items"]["properties"]["key"]["enum"]
         absent = {"presence": "absent", "probability": 0.01, "laterality": "none", "severity": "none", "description": "",
                   "pictures": [], "boxes": [], "recommendation": "", "urgency": "routine"}
@@ -112,6 +120,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         text = "I cannot say anything about this."
         if mode != "prose":
             text = f"Here is my reading:\n```json\n{json.dumps(reading)}\n```\nKind regards"
+        self.answer(text)
+
+    def answer(self, text):
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
         answer = {"id": "1", "object": "chat.completion", "model": "fixture-vision-1", "choices": [choice]}
         answer["usage"] = {"prompt_tokens": 900, "completion_tokens": 200, "total_tokens": 1100}

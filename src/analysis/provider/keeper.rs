@@ -8,17 +8,16 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::analysis::AnalyzeError;
 use crate::analysis::config::Limits;
-use crate::analysis::prompt::Prompt;
+use crate::analysis::provider::Asked;
 use crate::analysis::provider::Provider;
-use crate::analysis::provider::RawAnswer;
+use crate::analysis::provider::Question;
 use crate::domain::assessment::Algorithm;
-use crate::domain::picture::Picture;
+use crate::domain::call;
 
 /// The longest rest that grows with each failed trial.
 const REST_MAX: Duration = Duration::from_secs(600);
@@ -187,6 +186,18 @@ impl Kept {
         }
     }
 
+    /// How long a call that comes now has to wait for its place in the minute.
+    fn admit(&self) -> Result<Duration, AnalyzeError> {
+        let mut state = self.state();
+        let now = Instant::now();
+        let breaker = state.breaker.admit(now);
+        let breaker = breaker.map_err(|wait| self.not_now(state.refused, wait))?;
+        let placed = state.pace.place(self.limits.calls_per_minute, now);
+        let (wait, pace) = placed.map_err(|wait| self.not_now(None, wait))?;
+        (state.breaker, state.pace) = (breaker, pace);
+        Ok(wait)
+    }
+
     fn show(&self, breaker: Breaker) {
         let is_asked = matches!(breaker, Breaker::Asked { .. });
         metrics::gauge!("prelim_gateway_usable", "gateway" => self.name().to_owned())
@@ -238,35 +249,27 @@ impl Provider for Kept {
         self.provider.name()
     }
 
+    fn model(&self) -> &str {
+        self.provider.model()
+    }
+
     fn algorithm(&self, model: &str) -> Algorithm {
         self.provider.algorithm(model)
     }
 
-    async fn ask(
-        &self,
-        prompt: &Prompt,
-        pictures: &[Picture],
-        schema: &Value,
-        timeout: Duration,
-    ) -> Result<RawAnswer, AnalyzeError> {
+    async fn ask(&self, question: &Question<'_>) -> Asked {
         let _place = self.calls.acquire().await;
-        let wait = {
-            let mut state = self.state();
-            let now = Instant::now();
-            let breaker = state.breaker.admit(now);
-            let breaker = breaker.map_err(|wait| self.not_now(state.refused, wait))?;
-            let placed = state.pace.place(self.limits.calls_per_minute, now);
-            let (wait, pace) = placed.map_err(|wait| self.not_now(None, wait))?;
-            (state.breaker, state.pace) = (breaker, pace);
-            wait
+        let wait = match self.admit() {
+            Ok(wait) => wait,
+            Err(not_now) => return Asked::not(not_now),
         };
         let mut on_its_way = OnItsWay { kept: self, verdict: Verdict::Down };
         tokio::time::sleep(wait).await;
         let began = Instant::now();
-        let ended = self.provider.ask(prompt, pictures, schema, timeout).await;
-        on_its_way.verdict = Verdict::of(&ended);
+        let ended = self.provider.ask(question).await;
+        on_its_way.verdict = Verdict::of(&ended.said);
         let gateway = self.name().to_owned();
-        let outcome = ended.as_ref().map_or_else(AnalyzeError::label, |_| "answered");
+        let outcome = ended.said.as_ref().map_or_else(AnalyzeError::label, |_| call::ANSWERED);
         metrics::counter!("prelim_gateway_calls_total", "gateway" => gateway.clone(), "outcome" => outcome)
             .increment(1);
         metrics::histogram!("prelim_gateway_call_seconds", "gateway" => gateway)
@@ -363,41 +366,43 @@ mod tests {
             crate::analysis::record::measuring()
         }
 
-        async fn ask(
-            &self,
-            _: &Prompt,
-            _: &[Picture],
-            _: &Value,
-            _: Duration,
-        ) -> Result<RawAnswer, AnalyzeError> {
+        fn model(&self) -> &str {
+            "m"
+        }
+
+        async fn ask(&self, _: &Question<'_>) -> Asked {
             use std::sync::atomic::Ordering::SeqCst;
             self.asked.fetch_add(1, SeqCst);
             self.most.fetch_max(self.now.fetch_add(1, SeqCst) + 1, SeqCst);
             tokio::time::sleep(Duration::from_millis(20)).await;
             self.now.fetch_sub(1, SeqCst);
             let (provider, status) = ("slow".to_owned(), 500);
-            match self.fails {
-                true => Err(AnalyzeError::Busy { provider, status, retry_after: None }),
-                false => Err(AnalyzeError::TooLarge { provider }),
-            }
+            Asked::not(match self.fails {
+                true => AnalyzeError::Busy { provider, status, retry_after: None },
+                false => AnalyzeError::TooLarge { provider },
+            })
         }
     }
 
-    fn prompt() -> Prompt {
-        Prompt {
-            system: String::new(),
-            user: String::new(),
-            version: String::new(),
-            digest: String::new(),
-        }
+    /// Asks something.
+    async fn ask(kept: &Kept) -> AnalyzeError {
+        let text = String::new;
+        let prompt = crate::analysis::prompt::Prompt {
+            system: text(),
+            user: text(),
+            version: text(),
+            digest: text(),
+        };
+        let (schema, timeout) = (serde_json::Value::Null, s(9));
+        let question = Question { prompt: &prompt, pictures: &[], schema: &schema, timeout };
+        kept.ask(&question).await.said.unwrap_err()
     }
 
     #[tokio::test]
     async fn no_more_calls_than_allowed_are_on_their_way() {
         let slow = Arc::new(Slow::default());
         let kept = Kept::new(Arc::clone(&slow) as Arc<dyn Provider>, &LIMITS);
-        let (prompt, schema) = (prompt(), Value::Null);
-        let calls = (0..6).map(|_| kept.ask(&prompt, &[], &schema, s(9)));
+        let calls = (0..6).map(|_| ask(&kept));
         futures_util::future::join_all(calls).await;
         assert_eq!(slow.most.load(std::sync::atomic::Ordering::SeqCst), 2);
     }
@@ -407,20 +412,19 @@ mod tests {
         let slow = Arc::new(Slow { fails: true, ..Slow::default() });
         let kept =
             Kept::new(Arc::clone(&slow) as Arc<dyn Provider>, &Limits { rest_s: 1, ..LIMITS });
-        let (prompt, schema) = (prompt(), Value::Null);
         let asked = || slow.asked.load(std::sync::atomic::Ordering::SeqCst);
         for _ in 0..5 {
-            let _ = kept.ask(&prompt, &[], &schema, s(9)).await.unwrap_err();
+            let _ = ask(&kept).await;
         }
         assert_eq!(asked(), 3, "then it rests");
-        let error = kept.ask(&prompt, &[], &schema, s(9)).await.unwrap_err();
+        let error = ask(&kept).await;
         assert!(matches!(error, AnalyzeError::Resting { wait, .. } if wait <= s(1)), "{error}");
         assert!(error.is_transient() && error.retry_after().is_some());
         tokio::time::sleep(Duration::from_millis(1100)).await;
-        let trial = kept.ask(&prompt, &[], &schema, s(9));
+        let trial = ask(&kept);
         assert!(tokio::time::timeout(Duration::from_millis(5), trial).await.is_err());
         assert_eq!(asked(), 4);
-        let _ = kept.ask(&prompt, &[], &schema, s(9)).await.unwrap_err();
+        let _ = ask(&kept).await;
         assert_eq!(asked(), 4, "it rests again, twice as long");
     }
 }

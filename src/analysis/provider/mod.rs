@@ -1,6 +1,7 @@
 //! Providers: who is asked.
 
 pub mod address;
+pub mod cache;
 pub mod keeper;
 pub mod local;
 pub mod openai;
@@ -15,6 +16,8 @@ use serde_json::Value;
 use crate::analysis::AnalyzeError;
 use crate::analysis::prompt::Prompt;
 use crate::domain::assessment::Algorithm;
+use crate::domain::call::Call;
+use crate::domain::call::Tokens;
 use crate::domain::picture::Picture;
 
 /// A model that looks at de-identified pictures and says what it sees. One call is one attempt:
@@ -24,33 +27,45 @@ pub trait Provider: Send + Sync {
     /// The name in logs, metrics and reports: lowercase, stable over releases.
     fn name(&self) -> &str;
 
+    /// The model as it is asked for.
+    fn model(&self) -> &str;
+
     /// Who is to be named as the reader when `model` answered.
     fn algorithm(&self, model: &str) -> Algorithm;
 
-    /// - `schema`: JSON Schema of the answer; checked by the caller, passed on for the model.
-    /// - `timeout`: for the whole call.
-    async fn ask(
-        &self,
-        prompt: &Prompt,
-        pictures: &[Picture],
-        schema: &Value,
-        timeout: Duration,
-    ) -> Result<RawAnswer, AnalyzeError>;
+    async fn ask(&self, question: &Question<'_>) -> Asked;
+}
+
+/// What a model is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    pub prompt: &'a Prompt,
+    pub pictures: &'a [Picture],
+    /// JSON Schema of the answer; checked by the caller, passed on for the model.
+    pub schema: &'a Value,
+    /// For the whole call.
+    pub timeout: Duration,
+}
+
+/// One attempt.
+#[derive(Debug)]
+pub struct Asked {
+    pub said: Result<RawAnswer, AnalyzeError>,
+    /// `None` when nothing was sent.
+    pub call: Option<Call>,
+}
+
+impl Asked {
+    pub fn not(error: AnalyzeError) -> Asked {
+        Asked { said: Err(error), call: None }
+    }
 }
 
 /// What a provider said, unchecked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RawAnswer {
     pub text: String,
     /// Model as reported, cleaned.
     pub model: String,
     pub tokens: Tokens,
-    pub finish_reason: String,
-    pub latency: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Tokens {
-    pub prompt: u64,
-    pub completion: u64,
 }

@@ -19,13 +19,16 @@ use crate::analysis::BadAnswer;
 use crate::analysis::answer;
 use crate::analysis::config::Gateway;
 use crate::analysis::config::ResponseFormat;
-use crate::analysis::prompt::Prompt;
+use crate::analysis::cost;
+use crate::analysis::provider::Asked;
 use crate::analysis::provider::Provider;
+use crate::analysis::provider::Question;
 use crate::analysis::provider::RawAnswer;
-use crate::analysis::provider::Tokens;
 use crate::analysis::provider::address::Guarded;
 use crate::domain::assessment::Algorithm;
-use crate::domain::picture::Picture;
+use crate::domain::call;
+use crate::domain::call::Call;
+use crate::domain::call::Tokens;
 use crate::domain::text;
 use crate::domain::uid;
 
@@ -81,7 +84,8 @@ impl OpenAi {
         Ok(OpenAi { name: name.to_owned(), gateway: gateway.clone(), url, client })
     }
 
-    fn body(&self, prompt: &Prompt, pictures: &[Picture], schema: &Value) -> Value {
+    fn body(&self, question: &Question<'_>) -> Value {
+        let Question { prompt, pictures, schema, .. } = question;
         let mut user = prompt.user.clone();
         let wire = answer::wire_schema(schema);
         let format = match self.gateway.response_format {
@@ -96,7 +100,7 @@ impl OpenAi {
             user.push_str(&format!("\nJSON Schema of the answer:\n{wire}\n"));
         }
         let mut parts = vec![json!({"type": "text", "text": user})];
-        for picture in pictures {
+        for picture in *pictures {
             let label = picture.reference.label();
             parts.push(json!({"type": "text", "text": format!("{label}:")}));
             let data = base64::engine::general_purpose::STANDARD.encode(&picture.bytes);
@@ -142,7 +146,7 @@ impl OpenAi {
     }
 
     /// The text of the one choice.
-    fn text(&self, completion: &Completion) -> Result<(String, String), AnalyzeError> {
+    fn text(&self, completion: &Completion) -> Result<String, AnalyzeError> {
         let [choice] = completion.choices.as_slice() else {
             return Err(self.bad(match completion.choices.len() {
                 0 => BadAnswer::NoChoices,
@@ -183,7 +187,7 @@ impl OpenAi {
         };
         match text.trim().is_empty() {
             true => Err(self.bad(BadAnswer::Empty)),
-            false => Ok((text, finish.to_owned())),
+            false => Ok(text),
         }
     }
 
@@ -222,6 +226,10 @@ impl Provider for OpenAi {
         &self.name
     }
 
+    fn model(&self) -> &str {
+        &self.gateway.model
+    }
+
     fn algorithm(&self, model: &str) -> Algorithm {
         let name = text::clean(&self.gateway.model, 64);
         let version = match model {
@@ -243,35 +251,45 @@ impl Provider for OpenAi {
         }
     }
 
-    async fn ask(
-        &self,
-        prompt: &Prompt,
-        pictures: &[Picture],
-        schema: &Value,
-        timeout: Duration,
-    ) -> Result<RawAnswer, AnalyzeError> {
-        let body = self.body(prompt, pictures, schema).to_string().into_bytes();
+    async fn ask(&self, question: &Question<'_>) -> Asked {
+        let body = self.body(question).to_string().into_bytes();
         if body.len() > self.gateway.request_bytes_max {
-            return Err(AnalyzeError::TooLarge { provider: self.name.clone() });
+            return Asked::not(AnalyzeError::TooLarge { provider: self.name.clone() });
         }
         let timeout = match self.gateway.timeout_s {
-            0 => timeout,
+            0 => question.timeout,
             seconds => Duration::from_secs(seconds),
         };
         let started = tokio::time::Instant::now();
         // One limit over connecting, waiting and reading: a byte a second does not extend it.
-        let completion = tokio::time::timeout(timeout, self.call(body)).await.map_err(|_| {
-            AnalyzeError::TimedOut { provider: self.name.clone(), waited: timeout }
-        })??;
-        let (text, finish_reason) = self.text(&completion)?;
-        let usage = completion.usage.unwrap_or_default();
-        Ok(RawAnswer {
-            text,
-            model: text::clean(completion.model.as_deref().unwrap_or_default(), 64),
-            tokens: Tokens { prompt: usage.prompt_tokens, completion: usage.completion_tokens },
-            finish_reason: text::clean(&finish_reason, 32),
-            latency: started.elapsed(),
-        })
+        let ended = tokio::time::timeout(timeout, self.call(body)).await;
+        let ended = ended.unwrap_or_else(|_| {
+            Err(AnalyzeError::TimedOut { provider: self.name.clone(), waited: timeout })
+        });
+        let counted = ended.as_ref().ok().and_then(|completion| completion.usage);
+        let said = ended.and_then(|completion| {
+            let model = text::clean(completion.model.as_deref().unwrap_or_default(), 64);
+            Ok((self.text(&completion)?, model))
+        });
+        let tokens = match counted {
+            Some(usage) => {
+                Tokens { prompt: usage.prompt_tokens, completion: usage.completion_tokens }
+            }
+            None => cost::tokens_taken(question, said.as_ref().map(|(text, _)| text.as_str())),
+        };
+        let call = Call {
+            gateway: self.name.clone(),
+            key: String::new(),
+            model: self.gateway.model.clone(),
+            tokens,
+            is_estimate: counted.is_none(),
+            pictures: u32::try_from(question.pictures.len()).unwrap_or(u32::MAX),
+            latency_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            outcome: said.as_ref().map_or_else(AnalyzeError::label, |_| call::ANSWERED).to_owned(),
+            cost_micro: None,
+        };
+        let said = said.map(|(text, model)| RawAnswer { text, model, tokens });
+        Asked { said, call: Some(call) }
     }
 }
 
@@ -310,7 +328,7 @@ struct Part {
     refusal: Option<String>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, Clone, Copy)]
 #[serde(default)]
 struct Usage {
     prompt_tokens: u64,

@@ -10,8 +10,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 use crate::analysis::prompt;
+use crate::analysis::prompt::Prompt;
+use crate::analysis::provider::cache;
+use crate::analysis::provider::cache::Cache;
 use crate::analysis::testing;
 use crate::domain::context::ClinicalContext;
+use crate::domain::picture::Picture;
 use crate::domain::profile::Profile;
 use crate::domain::study::Study;
 
@@ -152,7 +156,13 @@ fn chest() -> (Profile, Study, Prompt, Vec<Picture>) {
 async fn ask_with(gateway: &Gateway, timeout: Duration) -> Result<RawAnswer, AnalyzeError> {
     let (profile, _, prompt, pictures) = chest();
     let provider = OpenAi::new("house", gateway).unwrap();
-    provider.ask(&prompt, &pictures, &answer::schema(&profile), timeout).await
+    let schema = answer::schema(&profile);
+    let question = Question { prompt: &prompt, pictures: &pictures, schema: &schema, timeout };
+    let asked = provider.ask(&question).await;
+    if let (Ok(raw), Some(call)) = (&asked.said, &asked.call) {
+        assert_eq!((call.tokens, call.outcome.as_str()), (raw.tokens, "answered"));
+    }
+    asked.said
 }
 
 async fn ask(act: Act) -> (Result<RawAnswer, AnalyzeError>, Server) {
@@ -380,7 +390,7 @@ async fn a_body_without_end_is_cut_off() {
     let text = "x".repeat(2 * 1024 * 1024);
     let (answer, _) =
         ask(Act::Say(http("200 OK", "", completion(&text).to_string().as_bytes()))).await;
-    let read =
+    let read: Result<answer::Answer, _> =
         answer::parse(&answer.unwrap().text, &answer::schema(&testing::profile("chest_xray")));
     assert_eq!(read, Err(answer::AnswerError::TooLong));
 }
@@ -525,7 +535,12 @@ async fn a_gateway_written_by_others_answers() {
     let (profile, study, prompt, pictures) = chest();
     let provider =
         OpenAi::new("others", &Gateway { model: "gpt-4o".into(), ..gateway(&url) }).unwrap();
-    let found = crate::analysis::analyze(&provider, &prompt, &pictures, &profile).await;
+    let (schema, timeout) = (answer::schema(&profile), Duration::from_secs(profile.timeout_s));
+    let question = Question { prompt: &prompt, pictures: &pictures, schema: &schema, timeout };
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), &cache::Config::default()).unwrap();
+    let found: Result<crate::analysis::Reading, _> =
+        crate::analysis::ask(&provider, &cache, question, now(), &mut Vec::new()).await;
     let references = testing::pictures(&study);
     let judged = found.as_ref().map(|reading| {
         crate::analysis::judge::judge(

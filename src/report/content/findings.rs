@@ -4,6 +4,7 @@ use crate::domain::assessment::Outcome;
 use crate::domain::finding::Finding;
 use crate::domain::finding::Laterality;
 use crate::domain::finding::Severity;
+use crate::domain::finding::Verdict;
 use crate::report::content::FindingView;
 use crate::report::content::ROWS_MAX;
 use crate::report::content::Writer;
@@ -44,7 +45,11 @@ impl Writer<'_> {
                 }
                 _ => images,
             },
-            description: plain::paragraph(&finding.description),
+            description: [plain::paragraph(&finding.description), self.support(finding)]
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .collect::<Vec<_>>()
+                .join(" "),
             measured: self.measured(finding),
             differential: list(&finding.differential),
             recommendation: plain::paragraph(&finding.recommendation),
@@ -69,6 +74,20 @@ impl Writer<'_> {
         });
         let parts = [site, side.map(str::to_owned), severity.map(str::to_owned)];
         parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What other models said of it.
+    fn support(&self, finding: &Finding) -> String {
+        let (w, support) = (&self.w, &finding.support);
+        let [present, readers] = [support.present, support.readers].map(|n| n.to_string());
+        let seen = || w.seen_by.replace("{present}", &present).replace("{readers}", &readers);
+        let verdict = support.verdict.map(|verdict| match verdict {
+            Verdict::Upheld => w.upheld,
+            Verdict::Refuted => w.refuted,
+            Verdict::Unclear => w.unclear,
+        });
+        let parts = [(support.readers > 0).then(seen), verdict.map(str::to_owned)];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
     pub(super) fn measured(&self, finding: &Finding) -> String {
