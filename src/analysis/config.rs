@@ -7,13 +7,18 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::analysis::canary::Canary;
 use crate::analysis::cost::Budget;
 use crate::analysis::cost::Price;
+use crate::analysis::pool::Pool;
 use crate::analysis::provider::address;
 use crate::analysis::provider::cache;
+use crate::analysis::provider::keys::Key;
+use crate::analysis::provider::keys::Rotation;
 use crate::analysis::strategy::Strategy;
 use crate::domain::call::Call;
 use crate::domain::secret::Secret;
+use crate::domain::uid::StudyUid;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -28,6 +33,10 @@ pub struct Config {
     /// Folder with profiles of the site; a file of the same name replaces ours. Empty: none.
     pub profiles: PathBuf,
     pub gateways: BTreeMap<String, Gateway>,
+    /// Seconds between two looks whether a gateway answers at all. 0: none.
+    pub health_interval_s: u64,
+    pub pools: BTreeMap<String, Pool>,
+    pub canaries: BTreeMap<String, Canary>,
     pub cache: cache::Config,
     /// What prices and budgets are in, e.g. `EUR`.
     pub currency: String,
@@ -49,6 +58,9 @@ pub struct Gateway {
     pub api_key_file: PathBuf,
     /// The key itself, from the environment.
     pub api_key: Secret,
+    /// Several keys in turn, in place of these two.
+    pub keys: Vec<Key>,
+    pub rotation: Rotation,
     pub response_format: ResponseFormat,
     pub max_tokens: u32,
     /// Seconds for one call; 0: as the profile says.
@@ -111,6 +123,9 @@ impl Default for Config {
             strategies: BTreeMap::new(),
             profiles: PathBuf::new(),
             gateways: BTreeMap::new(),
+            health_interval_s: 300,
+            pools: BTreeMap::new(),
+            canaries: BTreeMap::new(),
             cache: cache::Config::default(),
             currency: "USD".into(),
             prices: BTreeMap::new(),
@@ -127,6 +142,8 @@ impl Default for Gateway {
             manufacturer: String::new(),
             api_key_file: PathBuf::new(),
             api_key: Secret::default(),
+            keys: Vec::new(),
+            rotation: Rotation::default(),
             response_format: ResponseFormat::default(),
             max_tokens: 8000,
             timeout_s: 0,
@@ -145,7 +162,8 @@ impl Default for Gateway {
 impl Config {
     /// Adds one line to `problems` for each value that cannot work.
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
-        if let Some(known) = unknown(&self.provider, "local", &self.gateways) {
+        let is_pool = self.pools.contains_key(&self.provider);
+        if let Some(known) = unknown(&self.provider, "local", &self.gateways).filter(|_| !is_pool) {
             problems.push(format!(
                 "{at}.provider = {:?}: use one of {known}; no study could be read otherwise",
                 self.provider
@@ -158,6 +176,18 @@ impl Config {
             self.check_strategy(&format!("{at}.strategies.{name}"), name, strategy, problems);
         }
         self.check_money(at, problems);
+        self.check_pools(at, problems);
+        for (name, canary) in &self.canaries {
+            let at = format!("{at}.canaries.{name}");
+            canary.check(&at, problems);
+            self.check_pair(&at, (&canary.of, &canary.candidate), problems);
+        }
+        if self.health_interval_s != 0 && !(10..=86_400).contains(&self.health_interval_s) {
+            problems.push(format!(
+                "{at}.health_interval_s = {}: use 0 (off) or 10 to 86400 (default 300)",
+                self.health_interval_s
+            ));
+        }
         self.cache.check(&format!("{at}.cache"), problems);
         for name in &self.fallback {
             match (self.gateways.get(&self.provider), self.gateways.get(name)) {
@@ -198,9 +228,7 @@ impl Config {
                             profile.name
                         ));
                     }
-                    if !["default", "local"].contains(&to.as_str())
-                        && !self.gateways.contains_key(to)
-                    {
+                    if !["default", "local"].contains(&to.as_str()) && !self.is_asked(to) {
                         problems.push(format!(
                             "{at}.profiles: {} asks the gateway {to:?}, which is not configured",
                             profile.name
@@ -227,8 +255,9 @@ impl Config {
         let Strategy { read, confident, unsure, .. } = strategy;
         let others = strategy.others();
         for (key, gateway) in [("read", read.as_str())].into_iter().chain(others.iter().copied()) {
-            if !gateway.is_empty() && !self.gateways.contains_key(gateway) {
-                problems.push(format!("{at}.{key} = {gateway:?}: there is no such gateway"));
+            if !gateway.is_empty() && !self.is_asked(gateway) {
+                problems
+                    .push(format!("{at}.{key} = {gateway:?}: there is no such gateway or pool"));
             }
         }
         if read.is_empty() && self.provider == "local" {
@@ -251,6 +280,61 @@ impl Config {
             if !(0.0..=1.0).contains(&found) {
                 problems.push(format!("{at}.{key} = {found}: use 0 to 1 (default {usual})"));
             }
+        }
+    }
+
+    fn check_pools(&self, at: &str, problems: &mut Vec<String>) {
+        for (name, pool) in &self.pools {
+            let at = format!("{at}.pools.{name}");
+            if name == "local" || name == "default" || self.gateways.contains_key(name) {
+                problems.push(format!("{at}: the name is taken"));
+            }
+            if pool.members.is_empty() {
+                problems.push(format!("{at}.members is empty: name gateways with their weights"));
+            }
+            let mut known = pool.members.keys().filter_map(|member| self.gateways.get(member));
+            let first = known.next().map(|one| one.inside_the_building);
+            if known.any(|other| Some(other.inside_the_building) != first) {
+                problems
+                    .push(format!("{at}.members: some are inside the building and some are not"));
+            }
+            for (member, weight) in &pool.members {
+                if !self.gateways.contains_key(member) {
+                    problems.push(format!("{at}.members.{member}: there is no such gateway"));
+                }
+                if !(1..=1000).contains(weight) {
+                    problems.push(format!("{at}.members.{member} = {weight}: use 1 to 1000"));
+                }
+            }
+        }
+    }
+
+    /// One gateway in the place of another.
+    fn check_pair(&self, at: &str, (of, candidate): (&str, &str), problems: &mut Vec<String>) {
+        match (self.gateways.get(of), self.gateways.get(candidate)) {
+            (Some(first), Some(other)) if other.is_further_out_than(first) => {
+                problems.push(format!(
+                    "{at}: {candidate:?} is outside the building and {of:?} is inside"
+                ));
+            }
+            (Some(_), Some(_)) => {}
+            (found, _) => {
+                let missing = if found.is_none() { of } else { candidate };
+                problems.push(format!("{at}: {missing:?} is no gateway here"));
+            }
+        }
+    }
+
+    /// Whether it is a gateway, or a pool of them.
+    pub fn is_asked(&self, name: &str) -> bool {
+        self.gateways.contains_key(name) || self.pools.contains_key(name)
+    }
+
+    /// The gateways that a name stands for, in the order in which they are asked about this study.
+    pub fn turn(&self, name: &str, study: &StudyUid) -> Vec<String> {
+        match self.pools.get(name) {
+            Some(pool) => pool.order(study).into_iter().map(str::to_owned).collect(),
+            None => vec![name.to_owned()],
         }
     }
 
@@ -327,6 +411,7 @@ impl Gateway {
                 }
             }
         }
+        self.check_keys(at, problems);
         if !(256..=200_000).contains(&self.max_tokens) {
             problems.push(format!(
                 "{at}.max_tokens = {}: use 256 to 200000 (default 8000); a shorter answer is cut and unreadable",
@@ -367,6 +452,38 @@ impl Gateway {
         if !self.proxy.is_empty() && reqwest::Proxy::all(&self.proxy).is_err() {
             problems.push(format!("{at}.proxy: not a URL"));
         }
+    }
+
+    fn check_keys(&self, at: &str, problems: &mut Vec<String>) {
+        let has_one = !self.api_key_file.as_os_str().is_empty() || !self.api_key.is_empty();
+        if has_one && !self.keys.is_empty() {
+            problems.push(format!("{at}: give keys, or api_key_file, or api_key, not several"));
+        }
+        for (nth, key) in self.keys.iter().enumerate() {
+            key.check(&format!("{at}.keys[{nth}]"), problems);
+            if self.keys[..nth].iter().any(|other| other.name == key.name) {
+                problems.push(format!("{at}.keys[{nth}].name = {:?} stands twice", key.name));
+            }
+        }
+        let Rotation { hours, calls } = self.rotation;
+        if !(1..=8760).contains(&hours) {
+            problems.push(format!("{at}.rotation.hours = {hours}: use 1 to 8760 (default 12)"));
+        }
+        if calls == 0 {
+            problems.push(format!("{at}.rotation.calls = 0: use at least 1 (default 5000)"));
+        }
+    }
+
+    /// Where it says which models it has.
+    ///
+    /// # Errors
+    /// As [`Self::endpoint`].
+    pub fn models(&self) -> Result<reqwest::Url, String> {
+        let endpoint = self.endpoint()?;
+        let path = endpoint.path().trim_end_matches("chat/completions").to_owned() + "models";
+        let mut url = endpoint;
+        url.set_path(&path);
+        Ok(url)
     }
 
     /// Whether it may be asked about pictures of this modality.

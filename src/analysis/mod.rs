@@ -4,6 +4,7 @@
 //! `judge` decides, `record` writes it down. Only `provider` has side effects.
 
 pub mod answer;
+pub mod canary;
 pub mod codes;
 mod config;
 pub mod cost;
@@ -11,6 +12,7 @@ pub mod gate;
 pub mod judge;
 pub mod nodule;
 pub mod plan;
+pub mod pool;
 pub mod profile;
 pub mod prompt;
 pub mod provider;
@@ -251,7 +253,7 @@ pub async fn ask<T: DeserializeOwned>(
     let mut prompt = question.prompt.clone();
     for repaired in [false, true] {
         let asked = provider.ask(&Question { prompt: &prompt, ..question }).await;
-        calls.extend(asked.call);
+        calls.extend(asked.calls);
         let problems = match asked.said {
             Ok(raw) => match answer::parse(&raw.text, question.schema) {
                 Ok(answer) => {

@@ -394,7 +394,8 @@ mod tests {
         };
         type Change<'c> = &'c dyn Fn(&mut Assessment);
         let free: Result<Density, String> = Ok(density(1.0));
-        let table: [(&str, f64, Change<'_>, &Result<Density, String>, &str); 6] = [
+        type Row<'a> = (&'a str, f64, Change<'a>, &'a Result<Density, String>, &'a str);
+        let table: [Row<'_>; 6] = [
             ("034Y", 7.0, &|_| (), &free, "35 years"),
             ("", 7.0, &|a| a.study.patient.birth_date.clear(), &free, "age is not known"),
             ("060Y", 7.0, &thick, &free, "1.5 mm or less"),

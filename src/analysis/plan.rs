@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::analysis::Config;
+use crate::analysis::config::Gateway;
 use crate::analysis::strategy::Strategy;
 use crate::analysis::words;
 use crate::domain::profile::Profile;
@@ -459,9 +460,6 @@ fn route(profile: &Profile, study: &Study, config: &Config) -> Route {
     if name == "local" {
         return Route::Local;
     }
-    let Some(gateway) = config.gateways.get(name) else {
-        return Route::Nobody { reason: format!("the gateway \"{name}\" is not configured") };
-    };
     let read = kinds(study.instances.iter().filter(|i| why_not_read(i).is_none()));
     let shown = |i: &&Instance| {
         let wanted = &profile.pictures.modalities;
@@ -469,25 +467,45 @@ fn route(profile: &Profile, study: &Study, config: &Config) -> Route {
     };
     let modalities: Vec<String> =
         read.iter().map(|(i, _)| *i).filter(shown).map(|i| effective_modality(i, study)).collect();
-    if let Some(modality) = modalities.iter().find(|modality| !gateway.may_see(modality)) {
-        let shown = crate::domain::context::modality(modality).unwrap_or("unknown");
-        let reason = format!(
-            "the gateway \"{name}\" is not allowed for modality {shown} by the configuration"
-        );
+    let turn = config.turn(name, &study.study_uid);
+    let may_see = |other: &&String| {
+        let other = config.gateways.get(*other);
+        other.is_some_and(|other| modalities.iter().all(|modality| other.may_see(modality)))
+    };
+    let Some(name) = turn.iter().find(may_see) else {
+        let reason = match turn.iter().any(|one| config.gateways.contains_key(one)) {
+            true => format!(
+                "the gateway \"{name}\" is not allowed for modality {} by the configuration",
+                modalities
+                    .iter()
+                    .filter_map(|m| crate::domain::context::modality(m))
+                    .next()
+                    .unwrap_or("unknown")
+            ),
+            false => format!("the gateway \"{name}\" is not configured"),
+        };
         return Route::Nobody { reason };
-    }
+    };
+    let Some(gateway) = config.gateways.get(name) else {
+        return Route::Nobody { reason: format!("the gateway \"{name}\" is not configured") };
+    };
     // What was to stay inside does not leave because of a fault.
     let may_stand_in = |other: &&String| {
-        let other = config.gateways.get(*other);
-        other.is_some_and(|other| {
-            !other.is_further_out_than(gateway)
-                && modalities.iter().all(|modality| other.may_see(modality))
-        })
+        let is_further = |other: &Gateway| other.is_further_out_than(gateway);
+        may_see(other) && !config.gateways.get(*other).is_some_and(is_further)
     };
-    let others = config.fallback.iter().filter(|other| *other != name);
-    let then = others.filter(may_stand_in).cloned().collect();
-    strategy.retain(|other| other != name && may_stand_in(&other));
-    Route::Gateway { name: name.to_owned(), then, strategy: Box::new(strategy) }
+    let fallback = config.fallback.iter().flat_map(|other| config.turn(other, &study.study_uid));
+    let mut then: Vec<String> = Vec::new();
+    for other in turn.iter().cloned().chain(fallback) {
+        if other != *name && !then.contains(&other) && may_stand_in(&&other) {
+            then.push(other);
+        }
+    }
+    strategy.resolve(|station| {
+        let turn = config.turn(station, &study.study_uid);
+        turn.into_iter().find(|other| other != name && may_stand_in(&other))
+    });
+    Route::Gateway { name: name.clone(), then, strategy: Box::new(strategy) }
 }
 
 #[cfg(test)]

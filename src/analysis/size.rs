@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn millimetres_come_from_the_header_and_say_where_they_hold() {
         type Pair = Option<[f64; 2]>;
-        let table: [(&str, Pair, Pair, &str, Option<(f64, f64, bool)>); 9] = [
+        type Row<'a> = (&'a str, Pair, Pair, &'a str, Option<(f64, f64, bool)>);
+        let table: [Row<'_>; 9] = [
             ("CT", Some([0.5, 0.5]), None, "", Some((20.0, 5.0, false))),
             // Rows 2 mm apart, columns 0.25 mm.
             ("MR", Some([2.0, 0.25]), None, "", Some((20.0, 10.0, false))),

@@ -66,15 +66,14 @@ impl Strategy {
         all.map(|(key, name)| (key, name.as_str())).collect()
     }
 
-    /// Without the gateways that may not be asked.
-    pub fn retain(&mut self, may: impl Fn(&String) -> bool) {
+    /// With the gateways that stand for its names, without those that may not be asked.
+    pub fn resolve(&mut self, stands_for: impl Fn(&str) -> Option<String>) {
         for one in [&mut self.screen, &mut self.third, &mut self.verify] {
-            if !may(one) {
-                one.clear();
-            }
+            *one = stands_for(one).unwrap_or_default();
         }
-        self.panel.retain(&may);
-        self.shadow.retain(&may);
+        for several in [&mut self.panel, &mut self.shadow] {
+            *several = several.iter().filter_map(|name| stands_for(name)).collect();
+        }
     }
 
     /// Whether somebody judges how sure the reader is.

@@ -47,7 +47,15 @@ impl Provider for Scripted {
             )
         };
         let said = text.map(|text| RawAnswer { text, model: "m-1".into(), tokens });
-        Asked { said, call: Some(call) }
+        Asked { said, calls: vec![call] }
+    }
+
+    async fn check(&self) -> Result<(), AnalyzeError> {
+        Ok(())
+    }
+
+    fn key_views(&self) -> Vec<provider::keys::KeyView> {
+        Vec::new()
     }
 }
 

@@ -18,6 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::analysis;
 use crate::analysis::provider::cache::Cache;
+use crate::analysis::provider::keeper::Kept;
+use crate::analysis::provider::openai::OpenAi;
 use crate::config::Settings;
 use crate::dicom::access;
 use crate::dicom::access::Access;
@@ -27,7 +29,10 @@ use crate::dicom::storage_scp;
 use crate::dicom::storage_scp::Door;
 use crate::dicom::storage_scp::Shared;
 use crate::dicom::tls;
+use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
+use crate::pipeline::canary;
+use crate::pipeline::canary::Canaries;
 use crate::pipeline::runner;
 use crate::pipeline::services::Services;
 use crate::pipeline::watch::Attention;
@@ -82,14 +87,7 @@ impl App {
         let token = settings.http.token()?;
         let profiles = analysis::profile::load(settings.analysis.site_profiles())
             .context("the profiles cannot be used")?;
-        let mut providers: BTreeMap<String, Arc<dyn analysis::provider::Provider>> =
-            BTreeMap::new();
-        for (name, gateway) in &settings.analysis.gateways {
-            let provider = analysis::provider::openai::OpenAi::new(name, gateway)
-                .with_context(|| format!("the gateway {name} cannot be used"))?;
-            let kept = analysis::provider::keeper::Kept::new(Arc::new(provider), &gateway.limits);
-            providers.insert(name.clone(), Arc::new(kept));
-        }
+        let providers = gateways(settings, &store)?;
         let answers = Cache::open(&data.join("answers"), &settings.analysis.cache)
             .context("the folder of answers that are kept cannot be used")?;
 
@@ -117,6 +115,7 @@ impl App {
             clock: clock.clone(),
             profiles,
             providers,
+            canaries: Canaries::default(),
             answers,
             equipment: equipment(settings),
             pipeline: settings.pipeline.clone(),
@@ -195,8 +194,18 @@ impl App {
                     let of_tls = tls.as_ref().and_then(|server| server.problem());
                     let of_tls = of_tls.map(|problem| format!("TLS certificate: {problem}"));
                     let of_access = shared.access.problem().into_iter().chain(of_tls);
-                    kit.attention.lines().into_iter().chain(of_access).collect()
+                    let of_canaries = canary::notes(&kit);
+                    let lines = kit.attention.lines().into_iter();
+                    lines.chain(of_access).chain(of_canaries).collect()
                 })
+            },
+            gateways: {
+                let kit = Arc::clone(&kit);
+                Arc::new(move || kit.providers.values().map(|gateway| gateway.view()).collect())
+            },
+            canaries: {
+                let kit = Arc::clone(&kit);
+                Arc::new(move || canary::views(&kit))
             },
             sources,
             clock,
@@ -287,6 +296,25 @@ async fn listen_if(address: &str, key: &str) -> anyhow::Result<Option<TcpListene
         true => Ok(None),
         false => Ok(Some(listen(address, key).await?)),
     }
+}
+
+/// The gateways of the configuration, with what their keys were used for this month.
+fn gateways(settings: &Settings, store: &Store) -> anyhow::Result<BTreeMap<String, Arc<Kept>>> {
+    let today = SystemClock.now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    // An index that is being made anew knows later; quotas are then counted from now.
+    let rows = store.usage(today.first_of_month(), today).unwrap_or_default();
+    let mut gateways = BTreeMap::new();
+    for (name, gateway) in &settings.analysis.gateways {
+        let used = |key: &str| {
+            let of_it = rows.iter().filter(|row| row.gateway == *name && row.key == key);
+            of_it.map(|row| row.calls - row.cached).sum()
+        };
+        let provider = OpenAi::new(name, gateway, used)
+            .with_context(|| format!("the gateway {name} cannot be used"))?;
+        let kept = Kept::new(Arc::new(provider), &gateway.limits);
+        gateways.insert(name.clone(), Arc::new(kept));
+    }
+    Ok(gateways)
 }
 
 /// The node as General Equipment of what it writes.

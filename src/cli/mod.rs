@@ -1,11 +1,13 @@
 //! One file for each command.
 
+mod canary;
 mod check_config;
 mod conformance;
 mod cost;
 mod demo;
 mod get;
 mod hash_password;
+mod keys;
 mod node;
 mod peers;
 mod queue;
@@ -48,6 +50,8 @@ enum Command {
     Get(get::Args),
     Queue(queue::Args),
     Cost(cost::Args),
+    Keys(keys::Args),
+    Canary(canary::Args),
     Sources(sources::Args),
     Peers(peers::Args),
     TlsCheck(tls_check::Args),
@@ -72,6 +76,8 @@ pub fn main() -> ExitCode {
         Command::Get(args) => get::run(args),
         Command::Queue(args) => queue::run(args),
         Command::Cost(args) => cost::run(args),
+        Command::Keys(args) => keys::run(args),
+        Command::Canary(args) => canary::run(args),
         Command::Sources(args) => sources::run(args),
         Command::Peers(args) => peers::run(args),
         Command::TlsCheck(args) => tls_check::run(args),

@@ -4,6 +4,7 @@ pub mod ae_title;
 pub mod aligned;
 pub mod assessment;
 pub mod call;
+pub mod canary;
 pub mod clock;
 pub mod code;
 pub mod context;

@@ -29,6 +29,7 @@ use crate::domain::picture::Picture;
 use crate::domain::picture::PicturePlan;
 use crate::domain::picture::PictureRef;
 use crate::domain::study::Study;
+use crate::pipeline::canary;
 use crate::pipeline::job::StepError;
 use crate::pipeline::record;
 use crate::pipeline::record::PicturesRecord;
@@ -287,6 +288,11 @@ impl<'a> Caller<'a> {
         });
         if let Err(error) = kit.store.commit(asked.collect()).await {
             tracing::error!(%error, "what a call cost could not be kept");
+        }
+        for call in calls.iter().filter(|call| tier == Tier::Read && !call.is_cached()) {
+            if let Err(error) = canary::called(kit, call).await {
+                tracing::error!(%error, "what a candidate did could not be kept");
+            }
         }
     }
 

@@ -3,8 +3,10 @@
 pub mod asking;
 mod budget;
 mod calling;
+pub mod canary;
 pub mod closing;
 pub mod commitment;
+pub mod health;
 pub mod job;
 mod reading;
 pub mod record;

@@ -16,6 +16,7 @@ use crate::domain::study::Study;
 use crate::pipeline::budget;
 use crate::pipeline::budget::Overdrawn;
 use crate::pipeline::calling::Caller;
+use crate::pipeline::canary;
 use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
 use crate::pipeline::record;
@@ -40,14 +41,23 @@ pub async fn analyse(way: &Way<'_>, is_last: bool) -> Result<Vec<Event>, StepErr
         Route::Nobody { reason } => alone(AnswerRecord::NotCovered { reason: reason.clone() }),
         Route::Gateway { name, then, strategy } => {
             let mut asking = Caller::begin(way, &study, &plan, record::RUNS)?;
+            let modality = asking.kind().0.to_owned();
+            let turn = canary::turn(way.kit, name, &modality, way.study_uid).await;
+            let turn = turn.map_err(StepError::passing)?;
+            // Who is stood in for stands in for the candidate.
+            let (name, then) = match &turn.reads {
+                Some(candidate) => (candidate, [std::slice::from_ref(name), then].concat()),
+                None => (name, then.clone()),
+            };
             let answered = match asking.why_nobody() {
                 Some(reason) => Ok(alone(AnswerRecord::NeedsReview { reason })),
-                None => read(&mut asking, name, then, strategy, is_last).await,
+                None => read(&mut asking, name, &then, strategy, is_last).await,
             };
             // Also of a try that failed: the next one does not ask again what was answered.
             asking.keep_runs(record::RUNS)?;
             events.append(&mut asking.events);
-            let shadows = strategy.shadow.iter().filter(|_| asking.why_nobody().is_none());
+            let shadows = strategy.shadow.iter().chain(&turn.mirrors);
+            let shadows = shadows.filter(|_| asking.why_nobody().is_none());
             events.extend(
                 shadows.map(|gateway| way.next(JobKind::Shadow { gateway: gateway.clone() })),
             );
@@ -74,7 +84,9 @@ pub async fn shadow(way: &Way<'_>, gateway: &str, is_last: bool) -> Result<Vec<E
                 true => "it sees what the reading has".to_owned(),
                 false => format!("only one of the two sees {}", differences.join(", ")),
             });
-            if differences.is_empty() { "no" } else { "yes" }
+            let differs = !differences.is_empty();
+            canary::compared(way.kit, gateway, differs).map_err(StepError::passing)?;
+            if differs { "yes" } else { "no" }
         }
         (Ok(_), _) => "not_compared",
         (Err(error), _) if error.is_transient() && !is_last => {

@@ -10,6 +10,7 @@ use tracing::Instrument as _;
 
 use crate::pipeline::asking;
 use crate::pipeline::closing;
+use crate::pipeline::health;
 use crate::pipeline::job;
 use crate::pipeline::steps;
 use crate::pipeline::watch;
@@ -33,6 +34,7 @@ pub fn start(kit: Arc<Kit>, stop: CancellationToken, tasks: &TaskTracker) {
     tasks.spawn(closing::run_until_stopped(Arc::clone(&kit), stop.clone()));
     tasks.spawn(asking::run_until_stopped(Arc::clone(&kit), stop.clone()));
     tasks.spawn(watch::run_until_stopped(Arc::clone(&kit), stop.clone()));
+    tasks.spawn(health::run_until_stopped(Arc::clone(&kit), stop.clone()));
     let lanes = [
         (kit.pipeline.alerts_at_once, job::ALERTS),
         (kit.pipeline.deliveries_at_once, job::DELIVERIES),

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 
 use crate::alert;
 use crate::analysis;
-use crate::analysis::provider::Provider;
 use crate::analysis::provider::cache::Cache;
+use crate::analysis::provider::keeper::Kept;
 use crate::deliver;
 use crate::dicom::storage_commitment;
 use crate::domain::ae_title::AeTitle;
@@ -17,6 +17,7 @@ use crate::domain::clock::Clock;
 use crate::domain::profile::Profile;
 use crate::domain::text;
 use crate::domain::uid::StudyUid;
+use crate::pipeline::canary::Canaries;
 use crate::pipeline::job;
 use crate::pipeline::job::StepError;
 use crate::pipeline::watch::Attention;
@@ -33,7 +34,9 @@ pub struct Kit {
     pub pool: Pool,
     pub clock: Arc<dyn Clock>,
     pub profiles: Vec<Profile>,
-    pub providers: BTreeMap<String, Arc<dyn Provider>>,
+    /// The gateways by name.
+    pub providers: BTreeMap<String, Arc<Kept>>,
+    pub canaries: Canaries,
     /// Answers of gateways that are kept.
     pub answers: Cache,
     /// This node, as it stands in what it writes.

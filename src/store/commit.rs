@@ -828,6 +828,7 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
         | Event::StepChanged { .. }
         | Event::InstancesCounted { .. }
         | Event::ModelAsked { .. }
+        | Event::CanaryMoved { .. }
         | Event::InstancesMissing { .. }
         | Event::Accessed { .. } => add(txn, event.clone()),
     }

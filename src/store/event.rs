@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::domain::call::Call;
+use crate::domain::canary::Phase;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -303,6 +304,15 @@ pub enum Event {
         call: Call,
         /// The day on which it counts, in the time zone of the site.
         day: Date,
+        at: Timestamp,
+    },
+    /// A new gateway takes over more, or goes back.
+    CanaryMoved {
+        canary: String,
+        candidate: String,
+        phase: Phase,
+        why: String,
+        by: String,
         at: Timestamp,
     },
     /// Someone has to hear of this. `key` makes it one alert for study and finding.

@@ -15,6 +15,7 @@ use crate::store::key;
 use crate::store::rows::AlertRow;
 use crate::store::rows::AlertSending;
 use crate::store::rows::ArtefactRow;
+use crate::store::rows::CanaryRow;
 use crate::store::rows::CountRow;
 use crate::store::rows::DeferredRow;
 use crate::store::rows::DeliveryRow;
@@ -208,6 +209,17 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
             })?;
             let detail = shortfall.what.clone();
             history(txn, study_uid, order, *at, Some(*revision), "images missing", detail)
+        }
+        Event::CanaryMoved { canary, candidate, phase, why, by, at } => {
+            let row = CanaryRow {
+                candidate: candidate.clone(),
+                phase: phase.clone(),
+                since: *at,
+                why: why.clone(),
+                by: by.clone(),
+            };
+            txn.put(key::canary(canary), row);
+            Ok(())
         }
         Event::ModelAsked { tier, modality, source, call, day, at, .. } => {
             usage::asked(txn, call, &usage::For { tier, modality, source }, *day, *at)

@@ -182,6 +182,10 @@ pub fn revision_job(study: &StudyUid, revision: u32, id: &str) -> Vec<u8> {
     of(b'k', &[study.as_str().as_bytes(), &revision.to_be_bytes(), id.as_bytes()])
 }
 
+pub fn canary(name: &str) -> Vec<u8> {
+    of(b'v', &[name.as_bytes()])
+}
+
 /// What was asked of models on a day.
 pub fn usages(day: Date) -> Vec<u8> {
     all(of(b'u', &[day.to_string().as_bytes()]))

@@ -80,6 +80,7 @@ pub use crate::store::retention::Verdict;
 pub use crate::store::rows::AlertRow;
 pub use crate::store::rows::AlertSending;
 pub use crate::store::rows::ArtefactRow;
+pub use crate::store::rows::CanaryRow;
 pub use crate::store::rows::ClaimedJob;
 pub use crate::store::rows::CommitmentRow;
 pub use crate::store::rows::CountRow;
@@ -299,6 +300,10 @@ impl Store {
 
     pub fn alerts(&self, study: &StudyUid) -> Result<Vec<AlertRow>, StoreError> {
         self.read(|view| view.scan(&key::alerts(study)))
+    }
+
+    pub fn canary(&self, name: &str) -> Result<Option<CanaryRow>, StoreError> {
+        self.read(|view| view.get(&key::canary(name)))
     }
 
     /// What was asked of models on these days, first and last included, in their order.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::domain::call::Tokens;
+use crate::domain::canary::Phase;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
@@ -147,6 +148,16 @@ pub struct UsageRow {
     /// All together.
     pub latency_ms: u64,
     pub last_at: Timestamp,
+}
+
+/// How far a new gateway has taken over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CanaryRow {
+    pub candidate: String,
+    pub phase: Phase,
+    pub since: Timestamp,
+    pub why: String,
+    pub by: String,
 }
 
 /// A request for storage commitment.

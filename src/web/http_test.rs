@@ -133,6 +133,8 @@ async fn start(token: bool, config: Config) -> Running {
             listening: address,
         },
         currency: "EUR".into(),
+        gateways: Arc::new(Vec::new),
+        canaries: Arc::new(|| Ok(Vec::new())),
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(super::serve(listener, state, stop.clone(), tasks.clone()));

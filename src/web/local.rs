@@ -21,9 +21,12 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::analysis::provider::GatewayView;
 use crate::dicom::sources::Source;
+use crate::domain::canary::Phase;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
+use crate::pipeline::canary::CanaryView;
 use crate::pipeline::closing;
 use crate::store::Pace;
 use crate::store::Progress;
@@ -213,6 +216,51 @@ pub(in crate::web) async fn usage(
         Ok(Json(inspect::usage(&web.node.store, days.first, days.last, currency)?))
     })
     .await
+}
+
+pub(in crate::web) async fn gateways(State(web): State<Web>) -> Json<Vec<GatewayView>> {
+    Json((web.node.gateways)())
+}
+
+pub(in crate::web) async fn canaries(
+    State(web): State<Web>,
+) -> Result<Json<Vec<CanaryView>>, Failure> {
+    web.read(|web| Ok(Json((web.node.canaries)()?))).await
+}
+
+/// An operator's word on a canary.
+#[derive(Serialize, Deserialize)]
+pub struct CanaryWord {
+    pub canary: String,
+    /// `promote`, `rollback` or `restart`.
+    pub to: String,
+    pub by: String,
+}
+
+pub(in crate::web) async fn move_canary(
+    State(web): State<Web>,
+    Json(word): Json<CanaryWord>,
+) -> Result<Json<CanaryWord>, Failure> {
+    let views = web.read(|web| Ok((web.node.canaries)()?)).await?;
+    let Some(view) = views.into_iter().find(|view| view.name == word.canary) else {
+        return Err(Failure::not_found("There is no canary of this name."));
+    };
+    let phase = match word.to.as_str() {
+        "promote" => Phase::Promoted,
+        "rollback" => Phase::RolledBack,
+        "restart" => Phase::Stage { number: 0 },
+        _ => return Err(Failure::bad_request("Say promote, rollback or restart.")),
+    };
+    let event = Event::CanaryMoved {
+        canary: view.name,
+        candidate: view.candidate,
+        phase,
+        why: "by hand".to_owned(),
+        by: word.by.chars().filter(|c| !c.is_control()).take(64).collect(),
+        at: web.node.clock.now(),
+    };
+    web.node.store.commit(vec![event]).await?;
+    Ok(Json(word))
 }
 
 #[derive(Serialize, Deserialize)]

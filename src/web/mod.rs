@@ -43,10 +43,13 @@ pub use crate::web::api::Upload;
 pub use crate::web::config::Config;
 pub use crate::web::server::serve;
 
+use crate::analysis::provider::GatewayView;
 use crate::dicom::sources::Sources;
 use crate::domain::clock::Clock;
 use crate::domain::secret::Secret;
+use crate::pipeline::canary::CanaryView;
 use crate::store::Store;
+use crate::store::StoreError;
 use crate::web::problem::Failure;
 
 /// What the pages stand on.
@@ -70,6 +73,8 @@ pub struct WebState {
     pub sources: Arc<Sources>,
     pub clock: Arc<dyn Clock>,
     pub dicomweb: dicomweb::Parts,
+    pub gateways: Arc<dyn Fn() -> Vec<GatewayView> + Send + Sync>,
+    pub canaries: Arc<dyn Fn() -> Result<Vec<CanaryView>, StoreError> + Send + Sync>,
     /// What calls to models are paid in.
     pub currency: String,
 }
@@ -149,6 +154,8 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/local/v1/queue", get(local::queue))
         .route("/local/v1/sources", get(local::sources))
         .route("/local/v1/usage", get(local::usage))
+        .route("/local/v1/gateways", get(local::gateways))
+        .route("/local/v1/canaries", get(local::canaries).post(local::move_canary))
         .route("/local/v1/queue/retry", post(local::retry))
         .layer(DefaultBodyLimit::max(64 << 10))
         .layer(tower_http::timeout::TimeoutLayer::with_status_code(

@@ -494,3 +494,135 @@ fn once_a_budget_is_used_up_who_stands_in_reads_and_it_is_said() {
     );
     assert_eq!(read.gateways.iter().map(|g| g.requests().len()).collect::<Vec<_>>(), [1, 1]);
 }
+
+#[test]
+fn a_key_that_is_refused_gives_its_turn_to_the_next_and_usage_is_kept_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::named(folder.path(), "main", "key-b");
+    let key = |name: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, format!("sk-{name}-0123456789\n")).unwrap();
+        format!("{{ name = \"{name}\", file = \"{}\", calls_max = 2 }}", file.display())
+    };
+    let keys = format!("analysis.gateways.main.keys=[{}, {}]", key("a"), key("b"));
+    let mut set: Vec<&str> = gateway.set.iter().map(String::as_str).collect();
+    set.retain(|line| !line.contains("api_key_file"));
+    set.extend([keys.as_str(), "analysis.provider=\"main\"", "analysis.cache.size_max_mb=0"]);
+    let data = folder.path().join("data");
+    let read = |node: &Node, state: &str| {
+        let file = folder.path().join("adult.dcm");
+        let uid = chest_xray(POSITIVE, &file, &["PatientAge=051Y"]);
+        node.storescu(std::slice::from_ref(&file));
+        node.study_in(&uid, state)
+    };
+    let keys = |data: &Path| -> serde_json::Value {
+        let said =
+            Command::new(PRELIM).args(["keys", "--json", "--data"]).arg(data).output().unwrap();
+        serde_json::from_slice(&said.stdout).unwrap()
+    };
+    let state = |view: &serde_json::Value, at: usize| {
+        view[0]["keys"][at]["state"].as_str().unwrap().to_owned()
+    };
+    let node = Node::start(&data, &set);
+    assert_eq!(read(&node, "delivered")["outcome"], "read");
+    let shown = keys(&data);
+    assert_eq!(
+        (state(&shown, 0), state(&shown, 1)),
+        ("refused".into(), "in use".into()),
+        "{shown:#}"
+    );
+    assert!(!shown.to_string().contains("0123456789"), "no key is shown");
+    assert!(node.log().contains("the key was not taken"), "{}", node.log());
+    node.kill();
+    let node = Node::start(&data, &set);
+    assert_eq!(keys(&data)[0]["keys"][1]["calls"], 1, "as before");
+    assert_eq!(read(&node, "delivered")["outcome"], "read");
+    let shown = keys(&data);
+    assert_eq!(
+        (state(&shown, 0), state(&shown, 1)),
+        ("used up".into(), "used up".into()),
+        "{shown:#}"
+    );
+    // Nobody is left to ask: a person.
+    read(&node, "needs_review");
+    assert_eq!(gateway.requests().len(), 4, "a twice refused, b twice taken");
+    assert!(node.log().contains("2 of 2 calls of this month"), "{}", node.log());
+}
+
+#[test]
+fn a_candidate_takes_its_share_and_goes_back_when_it_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Gateway::start(folder.path(), "read");
+    let next = Gateway::named(folder.path(), "next", "500");
+    let mut set: Vec<&str> = first.set.iter().chain(&next.set).map(String::as_str).collect();
+    set.extend([
+        "analysis.canaries.new.of=\"main\"",
+        "analysis.canaries.new.candidate=\"next\"",
+        "analysis.canaries.new.stages=[100.0]",
+        "analysis.cache.size_max_mb=0",
+        "analysis.gateways.next.limits.failures_max=1000",
+    ]);
+    let data = folder.path().join("data");
+    let node = Node::start(&data, &set);
+    let mut read = 0;
+    let canary = || -> serde_json::Value {
+        let said = run(Command::new(PRELIM).args(["canary", "--json", "--data"]).arg(&data));
+        serde_json::from_slice::<serde_json::Value>(&said.stdout).unwrap()[0].clone()
+    };
+    for number in 0..24 {
+        let file = folder.path().join(format!("{number}.dcm"));
+        let uid = chest_xray(POSITIVE, &file, &["PatientAge=051Y"]);
+        node.storescu(std::slice::from_ref(&file));
+        // The gateway that it is to replace stands in for it.
+        assert_eq!(node.study_in(&uid, "delivered")["findings"][0], "Pneumothorax");
+        read += 1;
+        if number == 0 {
+            assert_eq!(canary()["phase"]["phase"], "stage");
+        }
+        if canary()["phase"]["phase"] == "rolled_back" {
+            break;
+        }
+    }
+    let shown = canary();
+    assert_eq!((read, &shown["phase"]["phase"]), (20, &"rolled_back".into()), "{shown:#}");
+    assert!(shown["why"].as_str().unwrap().contains("20 of 20 calls failed"), "{shown:#}");
+    let is_said = || http(&node, "/readyz").contains("canary new is rolled back");
+    wait_for("an operator's note", || is_said().then_some(()));
+    let asked = next.requests().len();
+    let file = folder.path().join("last.dcm");
+    let uid = chest_xray(POSITIVE, &file, &["PatientAge=051Y"]);
+    node.storescu(std::slice::from_ref(&file));
+    node.study_in(&uid, "delivered");
+    assert_eq!(next.requests().len(), asked, "it reads nothing any more");
+    let word =
+        Command::new(PRELIM).args(["canary", "--restart", "new", "--data"]).arg(&data).status();
+    assert!(word.unwrap().success());
+    assert_eq!(canary()["phase"], serde_json::json!({"phase": "stage", "number": 0}));
+    let word =
+        Command::new(PRELIM).args(["canary", "--promote", "old", "--data"]).arg(&data).status();
+    assert_eq!(word.unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_pool_shares_the_studies_and_its_members_stand_in_for_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateways = ["a", "b"]
+        .map(|name| Gateway::named(folder.path(), name, if name == "a" { "read" } else { "500" }));
+    let mut set: Vec<&str> = gateways.iter().flat_map(|g| &g.set).map(String::as_str).collect();
+    set.extend([
+        "analysis.provider=\"house\"",
+        "analysis.pools.house.members={ a = 1, b = 1 }",
+        "analysis.cache.size_max_mb=0",
+        "analysis.gateways.b.limits.failures_max=1000",
+    ]);
+    let node = Node::start(&folder.path().join("data"), &set);
+    for number in 0..12 {
+        let file = folder.path().join(format!("{number}.dcm"));
+        let uid = chest_xray(POSITIVE, &file, &["PatientAge=051Y"]);
+        node.storescu(std::slice::from_ref(&file));
+        assert_eq!(node.study_in(&uid, "delivered")["outcome"], "read");
+    }
+    let [a, b] = gateways.each_ref().map(|gateway| gateway.requests().len());
+    assert_eq!(a, 12, "each was read");
+    assert!((1..12).contains(&b), "b has its share: {b}");
+}

@@ -9,6 +9,7 @@ Keeps every request body in FOLDER as <n>.json. MODE says how it answers:
   unsure     the reading with a confidence of 0.4
   nodule     looks at the pictures with the window "bone", also on sheets, and reports the nodule of make_chest_ct.py
              where it is largest
+  key-b      a reading for the key of the file b, 401 for every other
   refute, uphold  as a verifier, this verdict on each claim
 """
 
@@ -91,6 +92,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         folder, mode = pathlib.Path(sys.argv[2]), sys.argv[3]
         head = json.dumps({"path": self.path, "headers": dict(self.headers)})
         (folder / f"{Handler.count}.json").write_bytes(head.encode() + b"\n" + body)
+        if mode == "key-b" and "sk-b-" not in self.headers["Authorization"]:
+            mode = "401"
         if mode.isdigit() or (mode == "busy-once" and Handler.count == 1):
             self.send_response(int(mode) if mode.isdigit() else 503)
             if mode == "busy-once":

@@ -8,14 +8,17 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::analysis::AnalyzeError;
 use crate::analysis::config::Limits;
 use crate::analysis::provider::Asked;
+use crate::analysis::provider::GatewayView;
 use crate::analysis::provider::Provider;
 use crate::analysis::provider::Question;
+use crate::analysis::provider::keys::KeyView;
 use crate::domain::assessment::Algorithm;
 use crate::domain::call;
 
@@ -147,6 +150,17 @@ struct State {
     /// The status with which it refused our key last: while it rests, the others are told so too.
     refused: Option<u16>,
     pace: Pace,
+    /// When it was looked at last, and what was wrong.
+    checked: Option<(Timestamp, Option<String>)>,
+}
+
+impl State {
+    /// # Errors
+    /// How long it rests still.
+    fn admit(&mut self, now: Instant) -> Result<(), Duration> {
+        self.breaker = self.breaker.admit(now)?;
+        Ok(())
+    }
 }
 
 /// A provider that is asked within its limits.
@@ -167,6 +181,7 @@ impl Kept {
                 breaker,
                 refused: None,
                 pace: Pace { next: Instant::now() },
+                checked: None,
             }),
             provider,
         };
@@ -190,12 +205,32 @@ impl Kept {
     fn admit(&self) -> Result<Duration, AnalyzeError> {
         let mut state = self.state();
         let now = Instant::now();
-        let breaker = state.breaker.admit(now);
-        let breaker = breaker.map_err(|wait| self.not_now(state.refused, wait))?;
         let placed = state.pace.place(self.limits.calls_per_minute, now);
+        let refused = state.refused;
+        state.admit(now).map_err(|wait| self.not_now(refused, wait))?;
         let (wait, pace) = placed.map_err(|wait| self.not_now(None, wait))?;
-        (state.breaker, state.pace) = (breaker, pace);
+        state.pace = pace;
         Ok(wait)
+    }
+
+    pub fn view(&self) -> GatewayView {
+        let state = self.state();
+        let rests = match state.breaker {
+            Breaker::Resting { until, .. } if until > Instant::now() => {
+                let wait = until.saturating_duration_since(Instant::now());
+                Some(self.not_now(state.refused, wait).to_string())
+            }
+            Breaker::Resting { .. } | Breaker::Asked { .. } | Breaker::Tried { .. } => None,
+        };
+        let (checked_at, problem) = state.checked.clone().unzip();
+        GatewayView {
+            name: self.name().to_owned(),
+            model: self.model().to_owned(),
+            rests,
+            checked_at,
+            problem: problem.flatten(),
+            keys: self.key_views(),
+        }
     }
 
     fn show(&self, breaker: Breaker) {
@@ -255,6 +290,25 @@ impl Provider for Kept {
 
     fn algorithm(&self, model: &str) -> Algorithm {
         self.provider.algorithm(model)
+    }
+
+    fn key_views(&self) -> Vec<KeyView> {
+        self.provider.key_views()
+    }
+
+    /// One that rests is left alone until its rest is over; then this look is the trial.
+    async fn check(&self) -> Result<(), AnalyzeError> {
+        let admitted = self.state().admit(Instant::now());
+        if let Err(wait) = admitted {
+            return Err(self.not_now(self.state().refused, wait));
+        }
+        let mut on_its_way = OnItsWay { kept: self, verdict: Verdict::Down };
+        let ended = self.provider.check().await;
+        on_its_way.verdict = Verdict::of(&ended);
+        drop(on_its_way);
+        let at = crate::domain::clock::Clock::now(&crate::domain::clock::SystemClock);
+        self.state().checked = Some((at, ended.as_ref().err().map(ToString::to_string)));
+        ended
     }
 
     async fn ask(&self, question: &Question<'_>) -> Asked {
@@ -368,6 +422,14 @@ mod tests {
 
         fn model(&self) -> &str {
             "m"
+        }
+
+        async fn check(&self) -> Result<(), AnalyzeError> {
+            Ok(())
+        }
+
+        fn key_views(&self) -> Vec<KeyView> {
+            Vec::new()
         }
 
         async fn ask(&self, _: &Question<'_>) -> Asked {

@@ -3,18 +3,21 @@
 pub mod address;
 pub mod cache;
 pub mod keeper;
+pub mod keys;
 pub mod local;
 pub mod openai;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::analysis::AnalyzeError;
 use crate::analysis::prompt::Prompt;
+use crate::analysis::provider::keys::KeyView;
 use crate::domain::assessment::Algorithm;
 use crate::domain::call::Call;
 use crate::domain::call::Tokens;
@@ -34,6 +37,24 @@ pub trait Provider: Send + Sync {
     fn algorithm(&self, model: &str) -> Algorithm;
 
     async fn ask(&self, question: &Question<'_>) -> Asked;
+
+    /// Whether it answers at all; costs nothing.
+    async fn check(&self) -> Result<(), AnalyzeError>;
+
+    fn key_views(&self) -> Vec<KeyView>;
+}
+
+/// A gateway as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GatewayView {
+    pub name: String,
+    pub model: String,
+    /// Why it is not asked now.
+    pub rests: Option<String>,
+    /// Of the last look whether it answers: when, and what was wrong.
+    pub checked_at: Option<Timestamp>,
+    pub problem: Option<String>,
+    pub keys: Vec<KeyView>,
 }
 
 /// What a model is asked.
@@ -51,13 +72,13 @@ pub struct Question<'a> {
 #[derive(Debug)]
 pub struct Asked {
     pub said: Result<RawAnswer, AnalyzeError>,
-    /// `None` when nothing was sent.
-    pub call: Option<Call>,
+    /// What was sent: nothing, or once for each key that was tried.
+    pub calls: Vec<Call>,
 }
 
 impl Asked {
     pub fn not(error: AnalyzeError) -> Asked {
-        Asked { said: Err(error), call: None }
+        Asked { said: Err(error), calls: Vec::new() }
     }
 }
 

@@ -1,11 +1,17 @@
 //! Any OpenAI-compatible `/chat/completions`: text and pictures out, one text back.
 
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::Once;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
+use bytes::Bytes;
 use jiff::Timestamp;
+use jiff::civil::Date;
 use reqwest::StatusCode;
 use reqwest::header;
 use reqwest::header::HeaderMap;
@@ -25,15 +31,22 @@ use crate::analysis::provider::Provider;
 use crate::analysis::provider::Question;
 use crate::analysis::provider::RawAnswer;
 use crate::analysis::provider::address::Guarded;
+use crate::analysis::provider::keys::Key;
+use crate::analysis::provider::keys::KeyView;
+use crate::analysis::provider::keys::Ring;
+use crate::analysis::provider::keys::Word;
 use crate::domain::assessment::Algorithm;
 use crate::domain::call;
 use crate::domain::call::Call;
 use crate::domain::call::Tokens;
+use crate::domain::secret::Secret;
 use crate::domain::text;
 use crate::domain::uid;
 
 /// Body of a response. An answer has at most 1 MiB of text; escaping can double it twice.
 const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// For a look whether it answers at all.
+const CHECK: Duration = Duration::from_secs(20);
 /// Longest wait that a gateway can ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
@@ -43,24 +56,33 @@ pub struct OpenAi {
     gateway: Gateway,
     url: reqwest::Url,
     client: reqwest::Client,
+    keys: Mutex<Ring>,
 }
 
 impl OpenAi {
-    /// Reads the key file once.
+    /// Reads the files of the keys once.
+    ///
+    /// - `used`: calls of this month so far, by name of the key.
     ///
     /// # Errors
-    /// [`AnalyzeError::Misconfigured`], never with the key.
-    pub fn new(name: &str, gateway: &Gateway) -> Result<OpenAi, AnalyzeError> {
+    /// [`AnalyzeError::Misconfigured`], never with a key.
+    pub fn new(
+        name: &str,
+        gateway: &Gateway,
+        used: impl Fn(&str) -> u64,
+    ) -> Result<OpenAi, AnalyzeError> {
         let wrong = |why: String| AnalyzeError::Misconfigured { provider: name.to_owned(), why };
         let url = gateway.endpoint().map_err(|why| wrong(format!("url: {why}")))?;
         install_crypto();
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        if let Some(key) = key(gateway).map_err(|error| wrong(format!("api_key_file: {error}")))? {
-            let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
-                .map_err(|_| wrong("the key has characters that no header can hold".into()))?;
-            value.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, value);
+        let keys = keys(gateway).map_err(wrong)?;
+        if let Some((key, _)) = keys
+            .iter()
+            .find(|(_, secret)| secret.as_ref().is_some_and(|secret| bearer(secret).is_none()))
+        {
+            let name = &key.name;
+            return Err(wrong(format!("the key {name} has characters that no header can hold")));
         }
         let only_inside = url.scheme() == "http" && !gateway.allow_plain;
         let mut builder = reqwest::Client::builder()
@@ -81,7 +103,8 @@ impl OpenAi {
             }
         };
         let client = builder.build().map_err(|error| wrong(cause(&error)))?;
-        Ok(OpenAi { name: name.to_owned(), gateway: gateway.clone(), url, client })
+        let keys = Mutex::new(Ring::new(keys, gateway.rotation, today(), used));
+        Ok(OpenAi { name: name.to_owned(), gateway: gateway.clone(), url, client, keys })
     }
 
     fn body(&self, question: &Question<'_>) -> Value {
@@ -124,12 +147,25 @@ impl OpenAi {
         body
     }
 
-    async fn call(&self, body: Vec<u8>) -> Result<Completion, AnalyzeError> {
+    fn keys(&self) -> MutexGuard<'_, Ring> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request with this key.
+    fn signed(&self, request: reqwest::RequestBuilder, key: usize) -> reqwest::RequestBuilder {
+        match self.keys().secret(key).and_then(bearer) {
+            Some(value) => request.header(header::AUTHORIZATION, value),
+            None => request,
+        }
+    }
+
+    async fn call(&self, body: Bytes, key: usize) -> Result<Completion, AnalyzeError> {
         let request = self
             .client
             .post(self.url.clone())
             .header(header::CONTENT_TYPE, "application/json")
             .body(body);
+        let request = self.signed(request, key);
         let mut response = request.send().await.map_err(|error| self.transport(&error))?;
         let status = response.status();
         if status != StatusCode::OK {
@@ -251,18 +287,68 @@ impl Provider for OpenAi {
         }
     }
 
+    /// Tries the keys until one is taken: at most each once.
     async fn ask(&self, question: &Question<'_>) -> Asked {
         let body = self.body(question).to_string().into_bytes();
         if body.len() > self.gateway.request_bytes_max {
             return Asked::not(AnalyzeError::TooLarge { provider: self.name.clone() });
         }
+        let body = Bytes::from(body);
+        let mut calls = Vec::new();
+        loop {
+            let key = match self.keys().pick(now(), today()) {
+                Ok(key) => key,
+                Err((refused, until)) => {
+                    return Asked { said: Err(self.no_key(refused, until)), calls };
+                }
+            };
+            let (said, call) = self.attempt(question, body.clone(), key).await;
+            calls.push(call);
+            let word = match &said {
+                Err(AnalyzeError::Refused { status: 401 | 403, .. }) => Word::Refused,
+                Err(AnalyzeError::Busy { status: 429, retry_after, .. }) => {
+                    Word::Busy(*retry_after)
+                }
+                Ok(_) | Err(_) => Word::Taken,
+            };
+            let again = self.key_ended(key, word);
+            if word == Word::Taken || !again {
+                return Asked { said, calls };
+            }
+        }
+    }
+
+    async fn check(&self) -> Result<(), AnalyzeError> {
+        let Ok(url) = self.gateway.models() else { return Ok(()) };
+        let in_turn = self.keys().in_turn(now(), today());
+        let Some(key) = in_turn else { return Ok(()) };
+        let request = self.signed(self.client.get(url), key).timeout(CHECK);
+        let response = request.send().await.map_err(|error| self.transport(&error))?;
+        match response.status().as_u16() {
+            200..=299 | 404 | 405 | 501 => Ok(()),
+            _ => Err(self.refused(response.status(), response.headers())),
+        }
+    }
+
+    fn key_views(&self) -> Vec<KeyView> {
+        self.keys().view(now(), today())
+    }
+}
+
+impl OpenAi {
+    async fn attempt(
+        &self,
+        question: &Question<'_>,
+        body: Bytes,
+        key: usize,
+    ) -> (Result<RawAnswer, AnalyzeError>, Call) {
         let timeout = match self.gateway.timeout_s {
             0 => question.timeout,
             seconds => Duration::from_secs(seconds),
         };
         let started = tokio::time::Instant::now();
         // One limit over connecting, waiting and reading: a byte a second does not extend it.
-        let ended = tokio::time::timeout(timeout, self.call(body)).await;
+        let ended = tokio::time::timeout(timeout, self.call(body, key)).await;
         let ended = ended.unwrap_or_else(|_| {
             Err(AnalyzeError::TimedOut { provider: self.name.clone(), waited: timeout })
         });
@@ -279,7 +365,7 @@ impl Provider for OpenAi {
         };
         let call = Call {
             gateway: self.name.clone(),
-            key: String::new(),
+            key: self.keys().name(key).to_owned(),
             model: self.gateway.model.clone(),
             tokens,
             is_estimate: counted.is_none(),
@@ -288,8 +374,43 @@ impl Provider for OpenAi {
             outcome: said.as_ref().map_or_else(AnalyzeError::label, |_| call::ANSWERED).to_owned(),
             cost_micro: None,
         };
-        let said = said.map(|(text, model)| RawAnswer { text, model, tokens });
-        Asked { said, call: Some(call) }
+        (said.map(|(text, model)| RawAnswer { text, model, tokens }), call)
+    }
+
+    /// Takes down what became of a call with this key; whether another may be tried.
+    fn key_ended(&self, key: usize, word: Word) -> bool {
+        let (now, today) = (now(), today());
+        let mut keys = self.keys();
+        keys.ended(key, word, now);
+        let (name, gateway) = (keys.name(key).to_owned(), &self.name);
+        let (again, warnings) = (keys.has_another(now, today), keys.warnings(today));
+        for line in warnings {
+            tracing::warn!(gateway, "{line}");
+        }
+        for view in keys.view(now, today).into_iter().filter(|view| view.calls_max > 0) {
+            let labels = [("gateway", gateway.clone()), ("key", view.name)];
+            metrics::gauge!("prelim_key_used_ratio", &labels)
+                .set(view.calls as f64 / view.calls_max as f64);
+        }
+        drop(keys);
+        if word != Word::Taken && again {
+            tracing::warn!(gateway, key = name, "the key was not taken; the next has its turn");
+        }
+        again
+    }
+
+    fn no_key(&self, refused: bool, until: Option<Timestamp>) -> AnalyzeError {
+        let provider = self.name.clone();
+        let wait = until.map(|until| until.duration_since(now()));
+        let wait = wait.and_then(|wait| Duration::try_from(wait).ok());
+        match (refused, wait) {
+            (true, _) => AnalyzeError::Refused { provider, status: 401 },
+            (false, Some(wait)) => AnalyzeError::Resting { provider, wait },
+            (false, None) => AnalyzeError::Misconfigured {
+                provider,
+                why: "every key is used up or has ended".to_owned(),
+            },
+        }
     }
 }
 
@@ -335,12 +456,29 @@ struct Usage {
     completion_tokens: u64,
 }
 
-fn key(gateway: &Gateway) -> Result<Option<String>, std::io::Error> {
-    let key = match gateway.api_key_file.as_os_str().is_empty() {
-        true => gateway.api_key.expose().trim().to_owned(),
-        false => std::fs::read_to_string(&gateway.api_key_file)?.trim().to_owned(),
+/// Each key with what its file holds; one without a name where there is no list of them.
+fn keys(gateway: &Gateway) -> Result<Vec<(Key, Option<Secret>)>, String> {
+    let read = |file: &Path| {
+        let text = std::fs::read_to_string(file);
+        text.map_err(|error| format!("key file {}: {error}", file.display()))
     };
-    Ok((!key.is_empty()).then_some(key))
+    let secret = |text: &str| Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::new);
+    if !gateway.keys.is_empty() {
+        let each = gateway.keys.iter().map(|key| Ok((key.clone(), secret(&read(&key.file)?))));
+        return each.collect();
+    }
+    let text = match gateway.api_key_file.as_os_str().is_empty() {
+        true => gateway.api_key.expose().to_owned(),
+        false => read(&gateway.api_key_file)?,
+    };
+    Ok(vec![(Key::default(), secret(&text))])
+}
+
+/// RFC 6750 2.1. `None` when it has characters that no header can hold.
+fn bearer(secret: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// rustls wants one provider for the process; who comes first installs it.
@@ -363,6 +501,11 @@ fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
     let seconds = u64::try_from(at.as_second() - now.as_second()).unwrap_or(0);
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+/// Quotas are by the calendar of Greenwich.
+fn today() -> Date {
+    now().to_zoned(jiff::tz::TimeZone::UTC).date()
 }
 
 fn now() -> Timestamp {

@@ -155,11 +155,11 @@ fn chest() -> (Profile, Study, Prompt, Vec<Picture>) {
 
 async fn ask_with(gateway: &Gateway, timeout: Duration) -> Result<RawAnswer, AnalyzeError> {
     let (profile, _, prompt, pictures) = chest();
-    let provider = OpenAi::new("house", gateway).unwrap();
+    let provider = OpenAi::new("house", gateway, |_| 0).unwrap();
     let schema = answer::schema(&profile);
     let question = Question { prompt: &prompt, pictures: &pictures, schema: &schema, timeout };
     let asked = provider.ask(&question).await;
-    if let (Ok(raw), Some(call)) = (&asked.said, &asked.call) {
+    if let (Ok(raw), [call]) = (&asked.said, asked.calls.as_slice()) {
         assert_eq!((call.tokens, call.outcome.as_str()), (raw.tokens, "answered"));
     }
     asked.said
@@ -458,17 +458,17 @@ fn a_key_that_no_header_can_hold_is_told_without_it() {
         api_key: crate::domain::secret::Secret::new("sk-secret\nx: y"),
         ..gateway("http://127.0.0.1")
     };
-    let error = OpenAi::new("house", &gateway).err().unwrap();
+    let error = OpenAi::new("house", &gateway, |_| 0).err().unwrap();
     assert!(
         matches!(error, AnalyzeError::Misconfigured { .. })
             && !format!("{error:?}").contains("secret")
     );
     let missing = Gateway { api_key_file: "/no/such/key".into(), ..gateway.clone() };
-    assert!(OpenAi::new("house", &missing).is_err());
+    assert!(OpenAi::new("house", &missing, |_| 0).is_err());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
     std::fs::write(&file, format!("{KEY}\n")).unwrap();
-    assert!(OpenAi::new("house", &Gateway { api_key_file: file, ..gateway }).is_ok());
+    assert!(OpenAi::new("house", &Gateway { api_key_file: file, ..gateway }, |_| 0).is_ok());
 }
 
 /// A18: no identifier of the study is in what leaves, in any usual encoding.
@@ -534,7 +534,7 @@ async fn a_gateway_written_by_others_answers() {
     let url = std::env::var_os("PRELIM_TEST_GATEWAY").unwrap().into_string().unwrap();
     let (profile, study, prompt, pictures) = chest();
     let provider =
-        OpenAi::new("others", &Gateway { model: "gpt-4o".into(), ..gateway(&url) }).unwrap();
+        OpenAi::new("others", &Gateway { model: "gpt-4o".into(), ..gateway(&url) }, |_| 0).unwrap();
     let (schema, timeout) = (answer::schema(&profile), Duration::from_secs(profile.timeout_s));
     let question = Question { prompt: &prompt, pictures: &pictures, schema: &schema, timeout };
     let folder = tempfile::tempdir().unwrap();
