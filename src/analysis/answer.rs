@@ -75,6 +75,21 @@ pub enum Grade {
     None,
 }
 
+/// What a model answers has words of its own.
+pub trait Written {
+    /// All of them.
+    fn text(&self) -> String;
+}
+
+impl Written for Answer {
+    fn text(&self) -> String {
+        let own = [&self.impression, &self.recommendation, &self.image_quality.remarks];
+        let of_findings = self.findings.iter().flat_map(|f| [&f.description, &f.recommendation]);
+        let all: Vec<&str> = of_findings.chain(own).map(String::as_str).collect();
+        all.join(". ")
+    }
+}
+
 impl AnsweredFinding {
     /// Its row in the table of findings, if it has one.
     pub fn row(&self) -> Option<&'static Row> {

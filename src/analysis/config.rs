@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::analysis::calibration;
+use crate::analysis::calibration::Calibration;
 use crate::analysis::canary::Canary;
 use crate::analysis::cost::Budget;
 use crate::analysis::cost::Price;
@@ -79,6 +81,8 @@ pub struct Gateway {
     /// Whole request; more is not sent.
     pub request_bytes_max: usize,
     pub limits: Limits,
+    /// What its probabilities mean, by key of the finding.
+    pub calibration: Calibration,
 }
 
 /// How much one gateway is asked.
@@ -155,6 +159,7 @@ impl Default for Gateway {
             pictures_max: 0,
             request_bytes_max: 40_000_000,
             limits: Limits::default(),
+            calibration: Calibration::new(),
         }
     }
 }
@@ -449,6 +454,7 @@ impl Gateway {
                 ));
             }
         }
+        calibration::check(&self.calibration, &format!("{at}.calibration"), problems);
         if !self.proxy.is_empty() && reqwest::Proxy::all(&self.proxy).is_err() {
             problems.push(format!("{at}.proxy: not a URL"));
         }

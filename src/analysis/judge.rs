@@ -2,14 +2,15 @@
 //! are checked against the headers; urgency can only rise; what contradicts itself goes to a
 //! person. Pure: the same answer gives the same findings.
 
+mod header;
 mod place;
 mod wording;
 
 use crate::analysis::answer::Answer;
 use crate::analysis::answer::AnsweredFinding;
 use crate::analysis::answer::Grade;
-use crate::analysis::answer::Side;
 use crate::analysis::answer::Usable;
+use crate::analysis::answer::Written;
 use crate::analysis::codes;
 use crate::analysis::codes::Row;
 use crate::domain::assessment::Algorithm;
@@ -67,10 +68,12 @@ pub fn judge(
     let mut findings: Vec<Finding> =
         answer.findings.iter().map(|answered| judge.finding(answered)).collect();
     judge.check_doubles(&findings);
+    judge.raise(&mut findings);
     findings.sort_by(|a, b| order(a).partial_cmp(&order(b)).unwrap_or(std::cmp::Ordering::Equal));
     judge.name(&mut findings);
     let looked_for = judge.looked_for(&findings);
     judge.check_quality(answer);
+    judge.check_texts(answer);
     let urgency = judge.urgency(answer, &findings);
     let impression = judge.impression(answer, &findings);
     let recommendation = judge.text(&answer.recommendation, 1000);
@@ -174,9 +177,11 @@ impl Judge<'_> {
         }
         let presence = self.presence(answered, &name);
         let description = self.text(&answered.description, 1000);
-        let presence = self.check_sex(row, &name, &description, presence, answered.presence);
-        let (regions, evidence) = self.place(answered, &name, presence);
-        let laterality = self.side(answered, row, &name, presence, &evidence);
+        let (regions, mut evidence) = self.place(answered, &name, presence);
+        let presence = self.possible(row, &name, &description, presence, &mut evidence);
+        let laterality = self.side(answered.laterality, row, &name, presence, &evidence);
+        self.check_description(row, &name, &description, presence, laterality);
+        self.check_cited(answered, &name, presence);
         let measurements = self.measurements(answered, &name, &regions);
         if row.is_none() && presence == Presence::Present && answered.urgency >= Urgency::Urgent {
             self.doubt(format!(
@@ -191,7 +196,7 @@ impl Judge<'_> {
                 .map_or_else(|| format!("other_{}", wording::slug(&name)), |row| row.key.clone()),
             concept: row.map_or_else(|| codes::local_concept(&name), |row| row.concept.clone()),
             presence,
-            site: row.and_then(|row| row.site.clone()),
+            site: row.filter(|row| self.site_fits(row, &evidence)).and_then(|row| row.site.clone()),
             laterality,
             severity: match answered.severity {
                 _ if presence != Presence::Present
@@ -228,10 +233,15 @@ impl Judge<'_> {
 
     /// The model's word, unless its own probability speaks against it.
     fn presence(&mut self, answered: &AnsweredFinding, name: &str) -> Presence {
-        let minimum = self.profile.probability_min;
+        let threshold = self.profile.threshold(&answered.key);
+        // A threshold that a site has set for this finding is meant, also when it is low.
+        let too_likely = match self.profile.thresholds.contains_key(&answered.key) {
+            true => threshold,
+            false => threshold.max(0.5),
+        };
         match answered.presence {
-            Presence::Present if answered.probability < minimum => Presence::Undetermined,
-            Presence::Absent if answered.probability >= minimum.max(0.5) => {
+            Presence::Present if answered.probability < threshold => Presence::Undetermined,
+            Presence::Absent if answered.probability >= too_likely => {
                 self.doubt(format!("{name}: called absent, with a probability that says present"));
                 Presence::Undetermined
             }
@@ -239,90 +249,59 @@ impl Judge<'_> {
         }
     }
 
-    /// A finding of an organ that the patient's sex does not have is a mix-up, of patients or of organs.
-    fn check_sex(
+    /// A description that says something else than its finding.
+    fn check_description(
         &mut self,
         row: Option<&Row>,
         name: &str,
         description: &str,
         presence: Presence,
-        said: Presence,
-    ) -> Presence {
-        if said == Presence::Absent {
-            return presence;
-        }
-        let key = row.map_or("", |row| row.key.as_str());
-        let organ = wording::organ_of_other_sex(
-            self.study.patient.sex.trim(),
-            key,
-            &format!("{name} {description}"),
-        );
-        match organ {
-            Some(organ) if presence == Presence::Present => {
-                self.doubt(format!("{name}: {organ}, and the header gives the other sex"));
-                Presence::Undetermined
+        side: Option<Laterality>,
+    ) {
+        let urgency = row.map_or(Urgency::Routine, |row| row.urgency);
+        match (presence, wording::mentions(description, name)) {
+            (Presence::Present, wording::Mention::Denied) => {
+                self.doubt(format!("{name}: called present, and its description denies it"));
             }
-            Some(_) | None => presence,
+            (Presence::Absent, wording::Mention::Affirmed) => {
+                let line = format!("{name}: called absent, and its description has it");
+                match urgency >= self.profile.alert_at {
+                    true => self.doubt(line),
+                    false => self.warn(line),
+                }
+            }
+            (Presence::Present | Presence::Absent | Presence::Undetermined, _) => {}
+        }
+        if presence == Presence::Present && wording::other_side(description, side) {
+            self.doubt(format!("{name}: its description gives the other side"));
         }
     }
 
-    fn side(
-        &mut self,
-        answered: &AnsweredFinding,
-        row: Option<&Row>,
-        name: &str,
-        presence: Presence,
-        evidence: &[ImageRef],
-    ) -> Option<Laterality> {
-        let side = match answered.laterality {
-            Side::Right => Some(Laterality::Right),
-            Side::Left => Some(Laterality::Left),
-            Side::Bilateral => Some(Laterality::Bilateral),
-            Side::None => None,
-        };
-        if row.is_some_and(|row| !row.paired_site) {
-            if side.is_some() && presence == Presence::Present {
-                self.warn(format!("{name}: has no side, the model gave one; it was left out"));
-            }
-            return None;
+    /// A finding that rests on nothing that was shown.
+    fn check_cited(&mut self, answered: &AnsweredFinding, name: &str, presence: Presence) {
+        let mut cited = answered.pictures.iter().copied();
+        let unknown = |number: u32| !self.pictures.iter().any(|p| p.number == number);
+        let nothing_shown = !answered.pictures.is_empty() && cited.all(unknown);
+        if nothing_shown && presence == Presence::Present {
+            self.doubt(format!("{name}: only on pictures that were not shown"));
         }
-        if presence != Presence::Present {
-            return side;
-        }
-        if side.is_none() && row.is_some() {
-            self.warn(format!("{name}: the model did not give the side"));
-        }
-        let shown = self.header_side(evidence);
-        let contradicts = matches!(
-            (side, shown),
-            (Some(Laterality::Right | Laterality::Bilateral), Some(Laterality::Left))
-                | (Some(Laterality::Left | Laterality::Bilateral), Some(Laterality::Right))
-        );
-        if contradicts {
-            self.doubt(format!(
-                "{name}: the model's side contradicts the image header; no side is given"
-            ));
-            return None;
-        }
-        side
     }
 
-    /// The side that the headers of all these images give, if they give one and the same.
-    fn header_side(&self, evidence: &[ImageRef]) -> Option<Laterality> {
-        let mut sides = evidence.iter().map(|image| {
-            let instance = self
-                .study
-                .instances
-                .iter()
-                .find(|i| i.sop_instance_uid == image.sop_instance_uid)?;
-            match instance.laterality.trim() {
-                "R" => Some(Laterality::Right),
-                "L" => Some(Laterality::Left),
-                _ => None,
+    /// The profile's rules: severity, size, age and company of a finding make it more urgent.
+    fn raise(&mut self, findings: &mut [Finding]) {
+        let present: Vec<String> = findings
+            .iter()
+            .filter(|finding| finding.presence == Presence::Present)
+            .map(|finding| finding.key.clone())
+            .collect();
+        for finding in findings.iter_mut().filter(|f| f.presence == Presence::Present) {
+            let rules = self.profile.raises.iter().filter(|rule| {
+                rule.finding == finding.key && rule.holds(finding, self.study.age_years(), &present)
+            });
+            if let Some(to) = rules.map(|rule| rule.to).max().filter(|to| *to > finding.urgency) {
+                finding.urgency = to;
             }
-        });
-        let first = sides.next()??;
-        sides.all(|side| side == Some(first)).then_some(first)
+        }
     }
 
     /// One key, on one side, both present and absent.
@@ -394,13 +373,7 @@ impl Judge<'_> {
                 self.doubt("the model calls the pictures not diagnostic".into())
             }
         }
-        let texts: Vec<&str> = answer
-            .findings
-            .iter()
-            .map(|finding| finding.description.as_str())
-            .chain([answer.impression.as_str(), answer.recommendation.as_str()])
-            .collect();
-        if !wording::is_english(&texts.join(" ")) {
+        if !is_in_english(answer) {
             self.doubt("the model answered in another language than English".into());
         }
     }
@@ -450,6 +423,17 @@ impl Judge<'_> {
                 }
                 wording::Mention::Affirmed | wording::Mention::Denied | wording::Mention::None => {}
             }
+            let mut same = present.iter().filter(|finding| finding.key == row.key).peekable();
+            let clauses = wording::clauses_with(&given, &row.concept.meaning);
+            if same.peek().is_some()
+                && same.all(|finding| wording::other_side(&clauses, finding.laterality))
+            {
+                self.doubt(format!(
+                    "the impression gives {} another side than the findings",
+                    row.concept.meaning
+                ));
+                by_rule = true;
+            }
         }
         if wording::says_normal(&given) {
             if !present.is_empty() {
@@ -463,6 +447,11 @@ impl Judge<'_> {
             false => given,
         }
     }
+}
+
+/// Whether what the model wrote can be read by the checks, and by those who read the report.
+pub fn is_in_english(answer: &impl Written) -> bool {
+    wording::is_english(&answer.text())
 }
 
 #[cfg(test)]

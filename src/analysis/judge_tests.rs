@@ -163,6 +163,168 @@ fn an_organ_that_the_patient_does_not_have_is_for_a_person() {
     assert!(!needs_review(&case.judge()));
 }
 
+/// A finding that the patient's age, or the region that the images show, does not allow.
+#[test]
+fn what_cannot_be_there_is_for_a_person() {
+    let judged = |key: &str, age: &str, part: &str| {
+        let profile = match key {
+            "intracranial_hemorrhage" => "general",
+            "edema" => "mr",
+            "pneumothorax" => "chest_xray",
+            _ => "ultrasound",
+        };
+        let mut case = Case::new(profile, vec![present(key, json!({"pictures": [1, 2]}))]);
+        case.study.patient.age = age.into();
+        for (instance, part) in case.study.instances.iter_mut().zip(part.split('+').cycle()) {
+            instance.body_part_examined = part.into();
+        }
+        case.judge()
+    };
+    for (key, age, part, review) in [
+        ("ectopic_pregnancy", "030Y", "PELVIS", false),
+        ("ectopic_pregnancy", "004Y", "PELVIS", true),
+        ("ectopic_pregnancy", "080Y", "PELVIS", true),
+        ("ectopic_pregnancy", "", "PELVIS", true),
+        ("intracranial_hemorrhage", "030Y", "HEAD", false),
+        ("intracranial_hemorrhage", "030Y", "", false),
+        ("intracranial_hemorrhage", "030Y", "CHEST", true),
+        ("pneumothorax", "030Y", "HAND", true),
+        ("pneumothorax", "030Y", "HAND+CHEST", false),
+        ("edema", "030Y", "KNEE", false),
+    ] {
+        let judged = judged(key, age, part);
+        let found = judged.findings.iter().find(|finding| finding.key == key).unwrap();
+        assert_eq!(
+            (found.presence, needs_review(&judged)),
+            (Presence::Present, review),
+            "{key} {age} {part}"
+        );
+    }
+    // The hand is no evidence for what the chest shows; an edema of the knee is not in the brain.
+    assert_eq!(judged("pneumothorax", "030Y", "HAND+CHEST").findings[0].evidence.len(), 1);
+    assert!(judged("edema", "030Y", "HEAD").findings[0].site.is_some());
+    assert_eq!(judged("edema", "030Y", "KNEE").findings[0].site, None);
+}
+
+#[test]
+fn a_lateral_view_of_the_chest_gives_no_side() {
+    let side = |profile: &str, key: &str, view: &str| {
+        let mut case = Case::new(profile, vec![present(key, json!({"pictures": [1]}))]);
+        case.study.instances.iter_mut().for_each(|i| i.view_position = view.into());
+        let judged = case.judge();
+        assert!(!needs_review(&judged), "{judged:?}");
+        judged.findings[0].laterality
+    };
+    assert_eq!(side("chest_xray", "pleural_effusion", "PA"), Some(Laterality::Left));
+    assert_eq!(side("chest_xray", "pleural_effusion", "LL"), None);
+    assert_eq!(side("bone_xray", "fracture", "LAT"), Some(Laterality::Left), "a limb has one side");
+}
+
+/// The patient is a girl of 4.
+#[test]
+fn another_person_in_the_text_is_for_a_person() {
+    for (text, review) in [
+        ("A 4-year-old girl with clear lungs.", false),
+        ("A 71-year-old patient with clear lungs.", true),
+        ("This man has clear lungs.", true),
+        ("Clear lungs; see picture 2.", false),
+    ] {
+        let judged = Case::new("chest_xray", vec![]).with("recommendation", json!(text)).judge();
+        assert_eq!(needs_review(&judged), review, "{text}: {judged:?}");
+    }
+    let judged =
+        Case::new("chest_xray", vec![]).with("recommendation", json!("See picture 9.")).judge();
+    assert!(judged.warnings.iter().any(|w| w.contains("there are 2")), "{:?}", judged.warnings);
+}
+
+#[test]
+fn a_finding_and_its_description_may_not_contradict() {
+    for (presence, probability, side, description, review) in [
+        ("present", 0.9, "left", "Left pneumothorax.", false),
+        ("present", 0.9, "left", "Left pneumothorax, shift to the right.", false),
+        ("present", 0.9, "left", "Pneumothorax at the right apex.", true),
+        ("present", 0.9, "left", "No pneumothorax.", true),
+        ("absent", 0.1, "none", "No pneumothorax.", false),
+        ("absent", 0.1, "none", "Small pneumothorax.", true),
+    ] {
+        let changes = json!({"presence": presence, "probability": probability, "laterality": side,
+            "description": description});
+        let judged = Case::new("chest_xray", vec![testing::entry("pneumothorax", changes)]).judge();
+        assert_eq!(needs_review(&judged), review, "{presence} {description}: {judged:?}");
+    }
+    let other = Case::new("chest_xray", vec![present("pneumothorax", json!({}))])
+        .with("impression", json!("Pneumothorax on the right."))
+        .judge();
+    assert!(
+        needs_review(&other) && other.impression.starts_with("Pneumothorax, left"),
+        "{other:?}"
+    );
+}
+
+#[test]
+fn a_threshold_of_the_profile_counts_for_its_finding_alone() {
+    for (threshold, presence, probability, found, review) in [
+        (None, "present", 0.6, Presence::Present, false),
+        (None, "present", 0.4, Presence::Undetermined, false),
+        (Some(0.3), "present", 0.4, Presence::Present, false),
+        (Some(0.8), "present", 0.6, Presence::Undetermined, false),
+        (None, "absent", 0.4, Presence::Absent, false),
+        (Some(0.3), "absent", 0.4, Presence::Undetermined, true),
+        (Some(0.3), "absent", 0.2, Presence::Absent, false),
+    ] {
+        let changes =
+            json!({"presence": presence, "probability": probability, "laterality": "left"});
+        let both = ["pneumothorax", "nodule"].map(|key| testing::entry(key, changes.clone()));
+        let mut case = Case::new("chest_xray", both.to_vec());
+        case.profile.thresholds.extend(threshold.map(|from| ("pneumothorax".to_owned(), from)));
+        let judged = case.judge();
+        let of = |key: &str| judged.findings.iter().find(|f| f.key == key).unwrap().presence;
+        assert_eq!((of("pneumothorax"), needs_review(&judged)), (found, review), "{threshold:?}");
+        let usual = match (presence, probability >= 0.5) {
+            ("present", true) => Presence::Present,
+            ("present", false) => Presence::Undetermined,
+            _ => Presence::Absent,
+        };
+        assert_eq!(of("nodule"), usual, "{threshold:?}");
+    }
+}
+
+/// Category by rule, the model's word and what was measured: the highest counts.
+#[test]
+fn the_most_urgent_of_rule_word_and_measurement_counts() {
+    let aneurysm = |height: f64, said: &str| {
+        let boxes = json!([{"picture": 1, "x0": 0.1, "y0": 0.1, "x1": 0.2, "y1": 0.1 + height}]);
+        let size = json!([{"name": "diameter", "value": 99, "unit": "mm"}]);
+        json!({"boxes": boxes, "measurements": size, "urgency": said, "pictures": [1]})
+    };
+    let none = json!({});
+    let severe = json!({"severity": "severe"});
+    let moderate = json!({"severity": "moderate"});
+    for (profile, key, changes, also, urgency) in [
+        ("chest_xray", "cardiomegaly", &none, None, Urgency::Routine),
+        ("chest_xray", "nodule", &none, None, Urgency::Significant),
+        ("chest_xray", "pneumothorax", &moderate, None, Urgency::Urgent),
+        ("chest_xray", "pneumothorax", &severe, None, Urgency::Critical),
+        ("chest_xray", "pleural_effusion", &severe, None, Urgency::Urgent),
+        ("ct_head", "intracranial_hemorrhage", &none, None, Urgency::Critical),
+        ("ct_head", "brain_neoplasm", &none, None, Urgency::Urgent),
+        ("ct_head", "brain_neoplasm", &none, Some("hydrocephalus"), Urgency::Critical),
+        // 0.1 of 2000 rows at 0.2 mm is 40 mm; 0.15 is 60. The model's own 99 counts nothing.
+        ("ct_abdomen", "aaa", &aneurysm(0.1, "routine"), None, Urgency::Significant),
+        ("ct_abdomen", "aaa", &aneurysm(0.15, "routine"), None, Urgency::Urgent),
+        ("ct_abdomen", "aaa", &aneurysm(0.1, "critical"), None, Urgency::Critical),
+        ("ct_abdomen", "aaa", &aneurysm(0.15, "critical"), None, Urgency::Critical),
+    ] {
+        let mut findings = vec![present(key, changes.clone())];
+        findings.extend(also.map(|other: &str| present(other, json!({}))));
+        let mut case = Case::new(profile, findings);
+        case.study.instances.iter_mut().for_each(|i| i.body_part_examined = String::new());
+        let judged = case.judge();
+        let found = judged.findings.iter().find(|finding| finding.key == key).unwrap();
+        assert_eq!((found.urgency, judged.urgency >= urgency), (urgency, true), "{key} {changes}");
+    }
+}
+
 /// A15: pictures that were not shown are not cited; a finding keeps its evidence.
 #[test]
 fn cited_pictures_exist() {
@@ -174,6 +336,7 @@ fn cited_pictures_exist() {
     assert!(finding.regions.is_empty());
     assert_eq!(finding.evidence.len(), 2, "all that was shown");
     assert!(judged.warnings.iter().any(|w| w.contains("not shown")), "{:?}", judged.warnings);
+    assert!(needs_review(&judged), "it rests on nothing that was shown");
 }
 
 #[test]

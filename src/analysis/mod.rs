@@ -4,6 +4,7 @@
 //! `judge` decides, `record` writes it down. Only `provider` has side effects.
 
 pub mod answer;
+pub mod calibration;
 pub mod canary;
 pub mod codes;
 mod config;
@@ -35,6 +36,9 @@ use serde::de::DeserializeOwned;
 pub use config::Config;
 
 use crate::analysis::answer::Answer;
+use crate::analysis::answer::Written;
+use crate::analysis::calibration::Calibration;
+use crate::analysis::calibration::calibrated;
 use crate::analysis::provider::Provider;
 use crate::analysis::provider::Question;
 use crate::analysis::provider::RawAnswer;
@@ -200,18 +204,16 @@ impl AnalyzeError {
 }
 
 impl BadAnswer {
-    /// Whether asking the same once more can help. A refusal is an answer.
+    /// Whether asking the same once more can help. What a filter stopped, it stops again.
     fn is_worth_another_try(self) -> bool {
         match self {
             BadAnswer::NotACompletion
             | BadAnswer::NoChoices
             | BadAnswer::SeveralChoices
             | BadAnswer::Empty
-            | BadAnswer::Cut => true,
-            BadAnswer::TooLarge
-            | BadAnswer::Refusal
-            | BadAnswer::Filtered
-            | BadAnswer::ToolCall => false,
+            | BadAnswer::Cut
+            | BadAnswer::Refusal => true,
+            BadAnswer::TooLarge | BadAnswer::Filtered | BadAnswer::ToolCall => false,
         }
     }
 }
@@ -235,7 +237,7 @@ pub fn smaller(plan: &PicturePlan) -> Option<PicturePlan> {
 /// # Errors
 /// [`AnalyzeError::Unreadable`] after two unusable answers: the study needs a person, it is not
 /// normal. Everything else as the provider says.
-pub async fn ask<T: DeserializeOwned>(
+pub async fn ask<T: DeserializeOwned + Written>(
     provider: &dyn Provider,
     cache: &Cache,
     question: Question<'_>,
@@ -250,15 +252,22 @@ pub async fn ask<T: DeserializeOwned>(
         return Ok(said(provider, &question, &raw, answer, calls, false));
     }
     let mut problems_last = Vec::new();
+    // What stands in another language is not lost when there is nothing better: judging gives it
+    // to a person, with what it found.
+    let mut foreign = None;
     let mut prompt = question.prompt.clone();
     for repaired in [false, true] {
         let asked = provider.ask(&Question { prompt: &prompt, ..question }).await;
         calls.extend(asked.calls);
         let problems = match asked.said {
             Ok(raw) => match answer::parse(&raw.text, question.schema) {
-                Ok(answer) => {
+                Ok(answer) if judge::is_in_english(&answer) => {
                     cache.put(&key, &raw, now).await;
                     return Ok(said(provider, &question, &raw, answer, calls, repaired));
+                }
+                Ok(answer) => {
+                    foreign = Some((raw, answer));
+                    vec!["its texts are not in English".to_owned()]
                 }
                 Err(answer::AnswerError::Schema(problems)) => problems,
                 Err(error) => vec![error.to_string()],
@@ -266,7 +275,8 @@ pub async fn ask<T: DeserializeOwned>(
             Err(AnalyzeError::BadAnswer { why, .. }) if why.is_worth_another_try() => {
                 vec![why.to_string()]
             }
-            Err(error) => return Err(error),
+            Err(error) if foreign.is_none() => return Err(error),
+            Err(error) => vec![error.to_string()],
         };
         prompt.user = format!(
             "{}\nYour previous answer could not be used:\n- {}\nAnswer again: one JSON object that follows the schema, nothing else.\n",
@@ -274,6 +284,9 @@ pub async fn ask<T: DeserializeOwned>(
             problems.join("\n- ")
         );
         problems_last = problems;
+    }
+    if let Some((raw, answer)) = foreign {
+        return Ok(said(provider, &question, &raw, answer, calls, true));
     }
     Err(AnalyzeError::Unreadable { provider: provider.name().to_owned(), problems: problems_last })
 }
@@ -284,6 +297,18 @@ impl Reading {
     /// - `sent`: the pictures as they were shown.
     pub fn on_pictures(mut self, sent: &[PictureRef]) -> Reading {
         self.notes.extend(tiles::to_pictures(&mut self.answer, sent));
+        self
+    }
+
+    /// With what its probabilities mean, in the place of what they say.
+    pub fn calibrated(mut self, calibration: &Calibration) -> Reading {
+        for finding in &mut self.answer.findings {
+            finding.probability = calibrated(calibration, &finding.key, finding.probability);
+        }
+        if !calibration.is_empty() {
+            let keys: Vec<&str> = calibration.keys().map(String::as_str).collect();
+            self.algorithm.parameters.push(format!("calibrated={}", keys.join(",")));
+        }
         self
     }
 }

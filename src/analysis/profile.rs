@@ -20,7 +20,7 @@ pub struct ProfileError {
     pub problems: Vec<String>,
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "name",
     "version",
     "title",
@@ -35,6 +35,8 @@ const KEYS: [&str; 15] = [
     "timeout_s",
     "alert_at",
     "probability_min",
+    "thresholds",
+    "raises",
     "prompt",
 ];
 
@@ -160,6 +162,19 @@ fn check(stem: &str, profile: &Profile, problems: &mut Vec<String>) {
         !(0.0..=1.0).contains(&p.probability_min),
         format!("probability_min = {}: use 0 to 1 (default 0.5)", p.probability_min),
     );
+    let unasked = |key: &String| !p.findings.contains(key);
+    for (key, threshold) in &p.thresholds {
+        wrong(unasked(key), format!("thresholds: {key:?} is not among the findings"));
+        wrong(
+            !(0.0..=1.0).contains(threshold),
+            format!("thresholds.{key} = {threshold}: use 0 to 1"),
+        );
+    }
+    for rule in &p.raises {
+        for key in [&rule.finding].into_iter().chain(&rule.with) {
+            wrong(unasked(key), format!("raises: {key:?} is not among the findings"));
+        }
+    }
     let pictures = &p.pictures;
     wrong(
         !(1..=64).contains(&pictures.pictures_max),

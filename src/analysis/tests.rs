@@ -63,6 +63,10 @@ fn good() -> String {
     testing::answer(&testing::profile("chest_xray"), Vec::new()).to_string()
 }
 
+fn foreign() -> Result<String, AnalyzeError> {
+    Ok(good().replace("\"impression\":\"\"", "\"impression\":\"左侧气胸，请结合临床。\""))
+}
+
 fn bad(why: BadAnswer) -> Result<String, AnalyzeError> {
     Err(AnalyzeError::BadAnswer { provider: "scripted".into(), why })
 }
@@ -87,7 +91,9 @@ async fn run(
     let (now, mut calls) = (Timestamp::UNIX_EPOCH, Vec::new());
     let result = ask(&provider, &cache, question, now, &mut calls).await;
     assert_eq!(calls.len(), provider.asked.lock().unwrap().len(), "each call is taken down");
-    if let Ok(reading) = &result {
+    if let Ok(reading) = &result
+        && judge::is_in_english(&reading.answer)
+    {
         let mut calls = Vec::new();
         let again: Reading = ask(&provider, &cache, question, now, &mut calls).await.unwrap();
         assert!(again.log.cached && calls[0].is_cached(), "what was answered is not asked again");
@@ -113,9 +119,14 @@ async fn a_good_answer_is_a_reading_with_its_log() {
 #[tokio::test]
 async fn a_bad_answer_is_asked_for_once_more_with_its_problems() {
     let first = good().replace("\"confidence\":0.8", "\"confidence\":1.7");
-    for first in
-        [Ok(first), Ok("I see nothing.".into()), bad(BadAnswer::Cut), bad(BadAnswer::Empty)]
-    {
+    for first in [
+        Ok(first),
+        Ok("I see nothing.".into()),
+        foreign(),
+        bad(BadAnswer::Cut),
+        bad(BadAnswer::Empty),
+        bad(BadAnswer::Refusal),
+    ] {
         let (reading, asked) = run(vec![first, Ok(good())]).await;
         let reading = reading.unwrap();
         assert!(reading.log.repaired && asked.len() == 2);
@@ -136,10 +147,36 @@ async fn two_bad_answers_are_unreadable() {
     assert!(error.is_for_review() && !error.is_transient() && asked.len() == 2);
 }
 
-/// A9: a refusal, a filter, a tool call are answers. Asking again would be a storm.
+/// A14: what stays in another language is read for what is coded in it; judging gives it to a person.
 #[tokio::test]
-async fn a_refusal_is_not_asked_again() {
-    for why in [BadAnswer::Refusal, BadAnswer::Filtered, BadAnswer::ToolCall, BadAnswer::TooLarge] {
+async fn an_answer_in_another_language_is_not_lost() {
+    let busy = AnalyzeError::Busy { provider: "scripted".into(), status: 503, retry_after: None };
+    for second in [foreign(), Ok("prose".into()), Err(busy), bad(BadAnswer::Refusal)] {
+        let (reading, asked) = run(vec![foreign(), second]).await;
+        let reading = reading.unwrap();
+        assert!(reading.log.repaired && asked.len() == 2);
+        assert!(asked[1].contains("not in English"), "{}", asked[1]);
+        assert!(!judge::is_in_english(&reading.answer));
+    }
+}
+
+#[tokio::test]
+async fn a_reading_is_calibrated_and_says_so() {
+    let (reading, _) = run(vec![Ok(good())]).await;
+    let table = [("pneumothorax".to_owned(), vec![[0.0, 0.0], [0.1, 0.5]])].into();
+    let reading = reading.unwrap().calibrated(&table);
+    let said =
+        |key: &str| reading.answer.findings.iter().find(|f| f.key == key).map(|f| f.probability);
+    assert_eq!((said("pneumothorax"), said("nodule")), (Some(0.25), Some(0.05)));
+    assert!(reading.algorithm.parameters.contains(&"calibrated=pneumothorax".to_owned()));
+}
+
+/// A9: two refusals are for a person; a filter and a tool call are not asked again.
+#[tokio::test]
+async fn a_filter_is_not_asked_again() {
+    let (error, asked) = run(vec![bad(BadAnswer::Refusal), bad(BadAnswer::Refusal)]).await;
+    assert!(error.unwrap_err().is_for_review() && asked.len() == 2);
+    for why in [BadAnswer::Filtered, BadAnswer::ToolCall, BadAnswer::TooLarge] {
         let (error, asked) = run(vec![bad(why)]).await;
         assert!(error.unwrap_err().is_for_review() && asked.len() == 1, "{why}");
     }

@@ -1,8 +1,12 @@
 //! Profiles: which studies are read how.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::domain::finding::Finding;
+use crate::domain::finding::Severity;
 use crate::domain::picture::PicturePlan;
 use crate::domain::urgency::Urgency;
 
@@ -60,8 +64,48 @@ pub struct Profile {
     /// Findings below this probability are reported as undetermined and raise no alert.
     #[serde(default = "default_probability_min")]
     pub probability_min: f64,
+    /// In the place of `probability_min`, by key of the finding.
+    #[serde(default)]
+    pub thresholds: BTreeMap<String, f64>,
+    /// What makes a finding more urgent than the table of findings does. No rule lowers anything.
+    #[serde(default)]
+    pub raises: Vec<Raise>,
     /// Handlebars template of the prompt.
     pub prompt: String,
+}
+
+impl Profile {
+    /// From this probability on a finding counts as present.
+    pub fn threshold(&self, key: &str) -> f64 {
+        self.thresholds.get(key).copied().unwrap_or(self.probability_min)
+    }
+}
+
+/// A rule over coded findings: all that it names must hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Raise {
+    pub finding: String,
+    pub to: Urgency,
+    /// At least so severe.
+    pub severity: Option<Severity>,
+    /// At least so large, by what was measured here and never by a model's word.
+    pub size_mm: Option<f64>,
+    pub younger_than_years: Option<f64>,
+    /// Another finding that is present.
+    pub with: Option<String>,
+}
+
+impl Raise {
+    /// - `present`: keys of all findings that are present.
+    pub fn holds(&self, finding: &Finding, age_years: Option<f64>, present: &[String]) -> bool {
+        let sizes = finding.measurements.iter().filter(|size| size.unit == "mm");
+        let largest_mm = sizes.map(|size| size.value).reduce(f64::max);
+        self.severity.is_none_or(|least| finding.severity.is_some_and(|found| found >= least))
+            && self.size_mm.is_none_or(|least| largest_mm.is_some_and(|found| found >= least))
+            && self.younger_than_years.is_none_or(|end| age_years.is_some_and(|age| age < end))
+            && self.with.as_ref().is_none_or(|other| present.contains(other))
+    }
 }
 
 fn default_provider() -> String {
@@ -78,4 +122,41 @@ fn default_alert_at() -> Urgency {
 
 fn default_probability_min() -> f64 {
     0.5
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_holds_when_all_that_it_names_does() {
+        let finding: Finding = serde_json::from_value(serde_json::json!({"id": "F1",
+            "tracking_uid": "2.25.1", "key": "aaa", "presence": "present", "site": null,
+            "concept": {"value": "1", "scheme": "SCT", "meaning": "x"}, "laterality": null,
+            "severity": "moderate", "probability": 0.9, "description": "", "regions": [],
+            "measurements": [{"concept": {"value": "1", "scheme": "SCT", "meaning": "Diameter"},
+                "value": 55.0, "unit": "mm"}],
+            "evidence": [], "differential": [], "recommendation": "", "urgency": "significant"}))
+        .unwrap();
+        let present = ["aaa".to_owned(), "ascites".to_owned()];
+        for (rule, holds) in [
+            ("", true),
+            ("severity = \"moderate\"", true),
+            ("severity = \"severe\"", false),
+            ("size_mm = 55", true),
+            ("size_mm = 55.1", false),
+            ("younger_than_years = 1", false),
+            ("younger_than_years = 80", true),
+            ("with = \"ascites\"", true),
+            ("with = \"mass\"", false),
+            ("severity = \"mild\"\nsize_mm = 70", false),
+        ] {
+            let text = format!("finding = \"aaa\"\nto = \"urgent\"\n{rule}");
+            let rule: Raise = toml::from_str(&text).unwrap();
+            assert_eq!(rule.holds(&finding, Some(40.0), &present), holds, "{text}");
+        }
+        let young: Raise =
+            toml::from_str("finding = \"aaa\"\nto = \"urgent\"\nyounger_than_years = 80").unwrap();
+        assert!(!young.holds(&finding, None, &present), "an unknown age is no young one");
+    }
 }

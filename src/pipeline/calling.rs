@@ -13,6 +13,7 @@ use crate::analysis::Reading;
 use crate::analysis::Said;
 use crate::analysis::answer;
 use crate::analysis::answer::Answer;
+use crate::analysis::answer::Written;
 use crate::analysis::cost;
 use crate::analysis::prompt;
 use crate::analysis::prompt::Prompt;
@@ -185,7 +186,14 @@ impl<'a> Caller<'a> {
     }
 
     fn took(&mut self, tier: Tier, part: Part<Answer>) -> Result<Reading, AnalyzeError> {
-        let said = part.said.clone().map(|reading| reading.on_pictures(&part.sent));
+        let gateway = self.way.kit.analysis.gateways.get(&part.gateway);
+        let said = part.said.clone().map(|reading| {
+            let reading = reading.on_pictures(&part.sent);
+            match gateway {
+                Some(gateway) => reading.calibrated(&gateway.calibration),
+                None => reading,
+            }
+        });
         self.take_down(tier, &part, said.clone().ok(), None);
         said
     }
@@ -215,7 +223,7 @@ impl<'a> Caller<'a> {
     }
 
     /// Asks one gateway, with pictures made smaller until it takes them.
-    async fn part<T: DeserializeOwned>(
+    async fn part<T: DeserializeOwned + Written>(
         &mut self,
         who: (Tier, &str),
         schema: &Value,
@@ -239,7 +247,7 @@ impl<'a> Caller<'a> {
     }
 
     /// One question to one gateway.
-    async fn call<T: DeserializeOwned>(
+    async fn call<T: DeserializeOwned + Written>(
         &self,
         (tier, gateway): (Tier, &str),
         schema: &Value,

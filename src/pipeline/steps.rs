@@ -294,6 +294,8 @@ fn assess(
     answer: AnswerRecord,
     request: Request,
 ) -> Assessment {
+    // What a site has set for its profile counts more than the model's manifest.
+    let pneumonia_from = plan.profile.thresholds.get("pneumonia").copied();
     let basis = Basis {
         study,
         revision: way.revision,
@@ -314,7 +316,7 @@ fn assess(
             analysis::record::needs_review(basis, &reason, None)
         }
         AnswerRecord::Local { instance, reading } => {
-            let threshold = local::manifest().threshold;
+            let threshold = pneumonia_from.unwrap_or(local::manifest().threshold);
             let result = LocalResult {
                 probability: reading.probability,
                 threshold,

@@ -49,20 +49,81 @@ const DOUBTS: [&str; 11] = [
 /// How `text` speaks of `name`: an affirmation anywhere counts more than a denial elsewhere.
 pub fn mentions(text: &str, name: &str) -> Mention {
     let mut found = Mention::None;
-    for sentence in text.split(['.', ';', '!', '?', '\n']) {
-        for clause in sentence.split(" but ").flat_map(|part| part.split(" however ")) {
-            if !words::has(clause, name) {
-                continue;
-            }
-            let is_denied = words::has_any(clause, &DENIALS) && !words::has_any(clause, &DOUBTS);
-            match is_denied {
-                true if found == Mention::None => found = Mention::Denied,
-                true => {}
-                false => found = Mention::Affirmed,
-            }
+    for clause in clauses(text).filter(|clause| words::has(clause, name)) {
+        let is_denied = words::has_any(clause, &DENIALS) && !words::has_any(clause, &DOUBTS);
+        match is_denied {
+            true if found == Mention::None => found = Mention::Denied,
+            true => {}
+            false => found = Mention::Affirmed,
         }
     }
     found
+}
+
+fn clauses(text: &str) -> impl Iterator<Item = &str> {
+    let sentences = text.split(['.', ';', '!', '?', '\n']);
+    sentences.flat_map(|sentence| sentence.split(" but ")).flat_map(|part| part.split(" however "))
+}
+
+/// What a text says of `name`, without the rest.
+pub fn clauses_with(text: &str, name: &str) -> String {
+    clauses(text).filter(|clause| words::has(clause, name)).collect::<Vec<_>>().join(". ")
+}
+
+/// Whether a text gives only the side that a finding does not have. A shift "to the right" is no
+/// side of the finding.
+pub fn other_side(text: &str, side: Option<Laterality>) -> bool {
+    let tokens = words::tokens(text);
+    let gives = |word: &str| {
+        tokens.iter().enumerate().any(|(at, token)| {
+            let before = |n: usize| at.checked_sub(n).and_then(|at| tokens.get(at));
+            let is_direction = before(1).is_some_and(|one| one == "the")
+                && before(2).is_some_and(|two| ["to", "toward", "towards"].contains(&two.as_str()));
+            token == word && !is_direction
+        })
+    };
+    let both = gives("bilateral") || gives("bilaterally") || gives("both");
+    match side {
+        Some(Laterality::Left) => !both && gives("right") && !gives("left"),
+        Some(Laterality::Right) => !both && gives("left") && !gives("right"),
+        Some(Laterality::Bilateral | Laterality::Unilateral) | None => false,
+    }
+}
+
+/// Ages in years that a text gives a person: "a 57-year-old woman", "aged 57".
+pub fn ages(text: &str) -> Vec<u32> {
+    let tokens = words::tokens(text);
+    let number = |at: usize| tokens.get(at)?.parse::<u32>().ok().filter(|years| *years < 130);
+    let follows = |at: usize, words: &[&str]| {
+        words.iter().enumerate().all(|(n, word)| tokens.get(at + n).is_some_and(|t| t == word))
+    };
+    let is_age = |at: &usize| {
+        follows(at + 1, &["year", "old"])
+            || follows(at + 1, &["years", "old"])
+            || follows(at + 1, &["years", "of", "age"])
+            || at.checked_sub(1).is_some_and(|before| follows(before, &["aged"]))
+    };
+    (0..tokens.len()).filter(is_age).filter_map(number).collect()
+}
+
+/// Whether a text speaks of a person of the other sex, and not of one of this.
+pub fn speaks_of_other_sex(sex: &str, text: &str) -> bool {
+    const MEN: [&str; 6] =
+        ["man", "gentleman", "boy", "male patient", "year old male", "years old male"];
+    const WOMEN: [&str; 6] =
+        ["woman", "lady", "girl", "female patient", "year old female", "years old female"];
+    match sex {
+        "F" => words::has_any(text, &MEN) && !words::has_any(text, &WOMEN),
+        "M" => words::has_any(text, &WOMEN) && !words::has_any(text, &MEN),
+        _ => false,
+    }
+}
+
+/// Numbers of pictures that a text names: "picture 7".
+pub fn pictures_named(text: &str) -> Vec<u32> {
+    let tokens = words::tokens(text);
+    let named = tokens.windows(2).filter(|pair| pair[0] == "picture");
+    named.filter_map(|pair| pair[1].parse().ok()).collect()
 }
 
 /// Whether a text calls the whole normal.
@@ -246,6 +307,45 @@ mod tests {
         ] {
             assert_eq!(mentions(text, "Pneumothorax"), mention, "{text}");
         }
+    }
+
+    #[test]
+    fn a_text_that_gives_only_the_other_side_is_noticed() {
+        let (left, right, both) = (Laterality::Left, Laterality::Right, Laterality::Bilateral);
+        for (text, side, other) in [
+            ("Opacity in the right lower lobe", Some(left), true),
+            ("Opacity in the left lower lobe", Some(right), true),
+            ("Opacity in the left lower lobe", Some(left), false),
+            ("Left pneumothorax with a shift to the right", Some(left), false),
+            ("Pneumothorax with a shift to the right", Some(left), false),
+            ("On both sides, more on the right", Some(left), false),
+            ("Right pleural effusion", Some(both), false),
+            ("Right pleural effusion", None, false),
+            ("Upright view", Some(left), false),
+        ] {
+            assert_eq!(other_side(text, side), other, "{text} {side:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_text_says_of_the_person_is_found() {
+        assert_eq!(
+            ages("A 57-year-old woman, 4 years old scan; aged 3. 12 of 40 slices"),
+            [57, 4, 3]
+        );
+        assert!(ages("slice 12, 5 mm, 2 year follow-up").is_empty());
+        for (sex, text, other) in [
+            ("F", "A 57-year-old man", true),
+            ("F", "A male patient", true),
+            ("F", "This woman, as any man", false),
+            ("M", "The lady has a nodule", true),
+            ("M", "Female catheter", false),
+            ("", "A man", false),
+            ("F", "humans, management, manubrium", false),
+        ] {
+            assert_eq!(speaks_of_other_sex(sex, text), other, "{sex} {text}");
+        }
+        assert_eq!(pictures_named("Seen on picture 3 and picture 12; pictured"), [3, 12]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::analysis::answer;
 use crate::analysis::answer::Answer;
 use crate::analysis::answer::AnsweredFinding;
+use crate::analysis::answer::Written;
 use crate::analysis::strategy;
 use crate::domain::finding::Presence;
 use crate::domain::finding::Verdict;
@@ -31,6 +32,13 @@ pub struct AnsweredVerdict {
     pub verdict: Verdict,
     pub probability: f64,
     pub why: String,
+}
+
+impl Written for Verdicts {
+    fn text(&self) -> String {
+        let all: Vec<&str> = self.verdicts.iter().map(|verdict| verdict.why.as_str()).collect();
+        all.join(". ")
+    }
 }
 
 /// What is to be refuted, in the order of their numbers.
