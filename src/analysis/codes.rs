@@ -50,7 +50,7 @@ pub fn local_concept(name: &str) -> Code {
     let digest = Sha256::digest(name.to_lowercase().as_bytes());
     let value: String = digest[..5].iter().map(|byte| format!("{byte:02X}")).collect();
     let meaning: String = name.chars().filter(|c| *c != '\\').take(64).collect();
-    Code::new(&format!("T{value}"), "99PRELIM", &meaning)
+    Code::new(&format!("T{value}"), Code::LOCAL, &meaning)
 }
 
 fn row(header: &[String], values: &[String]) -> Option<Row> {

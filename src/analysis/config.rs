@@ -45,6 +45,36 @@ pub struct Config {
     /// By name of the model, as its gateway has it.
     pub prices: BTreeMap<String, Price>,
     pub budgets: BTreeMap<String, Budget>,
+    pub context: Context,
+}
+
+/// What a model is told beside the pictures, where a site has a choice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Context {
+    /// To whom texts go that others wrote freely: the headers' reason for the request, impressions
+    /// of earlier readings. What identifies the patient is masked in them as far as it is known.
+    pub free_text: Leaves,
+    /// Earlier readings of the same patient; 0: none.
+    pub earlier_max: usize,
+    /// How many days before the study they may lie.
+    pub earlier_days_max: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leaves {
+    Never,
+    /// Only to gateways that are `inside_the_building`.
+    #[default]
+    Inside,
+    Always,
+}
+
+impl Default for Context {
+    fn default() -> Context {
+        Context { free_text: Leaves::Inside, earlier_max: 2, earlier_days_max: 1825 }
+    }
 }
 
 /// One OpenAI-compatible endpoint.
@@ -134,6 +164,7 @@ impl Default for Config {
             currency: "USD".into(),
             prices: BTreeMap::new(),
             budgets: BTreeMap::new(),
+            context: Context::default(),
         }
     }
 }
@@ -207,6 +238,12 @@ impl Config {
                 }
                 (_, Some(_)) => {}
             }
+        }
+        if self.context.earlier_max > 10 {
+            problems.push(format!(
+                "{at}.context.earlier_max = {}: use 0 to 10 (default 2); more crowd out the pictures",
+                self.context.earlier_max
+            ));
         }
         for (name, gateway) in &self.gateways {
             let ok = (1..=32).contains(&name.len())
@@ -496,6 +533,15 @@ impl Gateway {
     pub fn may_see(&self, modality: &str) -> bool {
         let allowed = &self.modalities_allowed;
         allowed.is_empty() || allowed.iter().any(|one| one.eq_ignore_ascii_case(modality))
+    }
+
+    /// Whether it may be told what others wrote freely.
+    pub fn may_be_told(&self, free_text: Leaves) -> bool {
+        match free_text {
+            Leaves::Never => false,
+            Leaves::Inside => self.inside_the_building,
+            Leaves::Always => true,
+        }
     }
 
     /// What goes to `other` stays inside, what goes here leaves.

@@ -256,7 +256,7 @@ mod tests {
         let ours = Embedded::get("ct_head.toml").unwrap();
         let text = String::from_utf8(ours.data.into_owned()).unwrap();
         let bad = text
-            .replacen("version = 1", "version = 0\ncolour = \"red\"", 1)
+            .replacen("version = 2", "version = 0\ncolour = \"red\"", 1)
             .replacen("timeout_s = 180", "timeout_s = 0", 1)
             .replacen("\"stroke\"", "\"strike\"", 1)
             .replacen("{{> context}}", "{{patient_name}}", 1);

@@ -110,7 +110,7 @@ async fn a_good_answer_is_a_reading_with_its_log() {
     assert_eq!((reading.log.tokens.prompt, reading.log.latency_ms), (100, 5));
     assert_eq!(reading.log.pictures.len(), 2);
     assert!(
-        reading.algorithm.parameters.iter().any(|p| p.starts_with("prompt=chest_xray/1 sha256:"))
+        reading.algorithm.parameters.iter().any(|p| p.starts_with("prompt=chest_xray/2 sha256:"))
     );
     let kept = serde_json::to_string(&reading).unwrap();
     assert_eq!(serde_json::from_str::<Reading>(&kept).unwrap(), reading);

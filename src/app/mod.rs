@@ -33,6 +33,7 @@ use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
 use crate::pipeline::canary;
 use crate::pipeline::canary::Canaries;
+use crate::pipeline::earlier::Marks;
 use crate::pipeline::runner;
 use crate::pipeline::services::Services;
 use crate::pipeline::watch::Attention;
@@ -127,6 +128,7 @@ impl App {
             commitment: settings.commitment.clone(),
             ae_title: settings.dicom.ae_title.clone(),
             attention: Attention::default(),
+            marks: Marks::open(data).context("the key of patients' marks cannot be made")?,
         });
         runner::start(Arc::clone(&kit), stop.clone(), &tasks);
 

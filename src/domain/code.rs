@@ -12,6 +12,9 @@ pub struct Code {
 }
 
 impl Code {
+    /// Scheme of what our table does not know.
+    pub const LOCAL: &str = "99PRELIM";
+
     pub fn new(value: &str, scheme: &str, meaning: &str) -> Code {
         Code { value: value.into(), scheme: scheme.into(), meaning: meaning.into() }
     }

@@ -319,6 +319,7 @@ pub fn study(instances: Vec<Instance>) -> Study {
             referring_physician_name: PersonName::parse("Kim^Minji^^Dr."),
             study_description: "Chest PA and lateral".into(),
             institution_name: "Sample Hospital".into(),
+            ..StudyAttributes::default()
         },
         instances,
         unreadable: vec![],

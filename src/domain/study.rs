@@ -87,6 +87,12 @@ pub struct StudyAttributes {
     pub referring_physician_name: PersonName,
     pub study_description: String,
     pub institution_name: String,
+    /// Reason for the Requested Procedure (0040,1002), else Reason for Study (0032,1030).
+    pub reason_for_request: String,
+    /// Requested Procedure Description (0032,1060).
+    pub requested_procedure: String,
+    /// Admitting Diagnoses Description (0008,1080).
+    pub admitting_diagnoses: String,
 }
 
 /// What one instance says of itself. Missing text is empty, missing numbers are `None`.
@@ -220,6 +226,16 @@ impl Study {
             merge("Accession Number", &mut a.accession_number, attributes.accession_number);
             merge("Study Description", &mut a.study_description, attributes.study_description);
             merge("Institution Name", &mut a.institution_name, attributes.institution_name);
+            // Free text of the order: the first counts, another wording is no contradiction.
+            for (to, from) in [
+                (&mut a.reason_for_request, attributes.reason_for_request),
+                (&mut a.requested_procedure, attributes.requested_procedure),
+                (&mut a.admitting_diagnoses, attributes.admitting_diagnoses),
+            ] {
+                if to.is_empty() {
+                    *to = from;
+                }
+            }
             if a.referring_physician_name.is_empty() {
                 a.referring_physician_name = attributes.referring_physician_name;
             }

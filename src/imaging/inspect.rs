@@ -18,6 +18,8 @@ use crate::imaging::dataset::DataSet;
 use crate::imaging::dataset::Fields;
 use crate::imaging::dataset::Unreadable;
 
+/// Reason for Study: retired, and still sent.
+const REASON_FOR_STUDY: Tag = Tag(0x0032, 0x1030);
 /// Ultrasound regions looked at.
 const REGIONS_MAX: usize = 64;
 
@@ -100,6 +102,12 @@ fn time(text: &str) -> String {
 }
 
 fn attributes(top: &Fields<'_>) -> StudyAttributes {
+    let order = top.item(tags::REQUEST_ATTRIBUTES_SEQUENCE);
+    let ordered = |tag| {
+        let in_order = order.as_ref().map(|order| first(order, tag)).unwrap_or_default();
+        if in_order.is_empty() { first(top, tag) } else { in_order }
+    };
+    let reason = ordered(tags::REASON_FOR_THE_REQUESTED_PROCEDURE);
     StudyAttributes {
         study_id: first(top, tags::STUDY_ID),
         study_date: date(&top.plain(tags::STUDY_DATE)),
@@ -108,6 +116,12 @@ fn attributes(top: &Fields<'_>) -> StudyAttributes {
         referring_physician_name: PersonName::parse(&first(top, tags::REFERRING_PHYSICIAN_NAME)),
         study_description: first(top, tags::STUDY_DESCRIPTION),
         institution_name: first(top, tags::INSTITUTION_NAME),
+        reason_for_request: match reason.is_empty() {
+            true => first(top, REASON_FOR_STUDY),
+            false => reason,
+        },
+        requested_procedure: ordered(tags::REQUESTED_PROCEDURE_DESCRIPTION),
+        admitting_diagnoses: top.strings(tags::ADMITTING_DIAGNOSES_DESCRIPTION).join("; "),
     }
 }
 

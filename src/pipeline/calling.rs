@@ -31,6 +31,7 @@ use crate::domain::picture::PicturePlan;
 use crate::domain::picture::PictureRef;
 use crate::domain::study::Study;
 use crate::pipeline::canary;
+use crate::pipeline::earlier;
 use crate::pipeline::job::StepError;
 use crate::pipeline::record;
 use crate::pipeline::record::PicturesRecord;
@@ -62,7 +63,8 @@ pub struct Caller<'a> {
 }
 
 /// What is said with these pictures.
-type Wording<'w> = dyn Fn(&Caller<'_>, &[PictureRef]) -> Result<Prompt, PromptError> + Sync + 'w;
+type Wording<'w> =
+    dyn Fn(&Caller<'_>, &ClinicalContext, &[PictureRef]) -> Result<Prompt, PromptError> + Sync + 'w;
 
 /// One gateway's part, before it is taken down.
 struct Part<T> {
@@ -85,7 +87,7 @@ impl<'a> Caller<'a> {
         let runs = runs.into_iter().filter(Run::is_answered).collect();
         let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
         let notes = (!request.clinical_notes.is_empty()).then_some(request.clinical_notes.as_str());
-        let context = deid::context(study, notes);
+        let context = deid::context(study, notes, earlier::readings(way, study)?);
         let made = way.load(record::PICTURES)?;
         let row = way.kit.store.study(way.study_uid).map_err(StepError::passing)?;
         let source = row.map_or_else(String::new, |row| row.calling_ae);
@@ -168,8 +170,8 @@ impl<'a> Caller<'a> {
         }
         let claims = verify::claims(answer);
         let schema = verify::schema(claims.len());
-        let to_refute = |caller: &Caller<'_>, sent: &[PictureRef]| {
-            let Caller { plan, context, study, .. } = caller;
+        let to_refute = |caller: &Caller<'_>, context: &ClinicalContext, sent: &[PictureRef]| {
+            let Caller { plan, study, .. } = caller;
             prompt::render_verify(&plan.profile, context, study, sent, &claims)
         };
         let part = self.part::<Verdicts>((Tier::Verify, gateway), &schema, &to_refute).await?;
@@ -246,6 +248,16 @@ impl<'a> Caller<'a> {
         }
     }
 
+    /// What this gateway may be told of the patient.
+    fn told(&self, gateway: &str) -> ClinicalContext {
+        let config = &self.way.kit.analysis;
+        let gateway = config.gateways.get(gateway);
+        match gateway.is_some_and(|gateway| gateway.may_be_told(config.context.free_text)) {
+            true => self.context.clone(),
+            false => self.context.clone().without_free_text(),
+        }
+    }
+
     /// One question to one gateway.
     async fn call<T: DeserializeOwned + Written>(
         &self,
@@ -258,7 +270,7 @@ impl<'a> Caller<'a> {
         let pictures = kit.pool.sheets(self.pictures()?, sheets_max).await;
         let pictures = pictures.map_err(steps::unworked)?;
         let sent: Vec<PictureRef> = pictures.iter().map(|p| p.reference.clone()).collect();
-        let prompt = wording(self, &sent).map_err(StepError::lasting)?;
+        let prompt = wording(self, &self.told(gateway), &sent).map_err(StepError::lasting)?;
         let mut calls = Vec::new();
         let said = match kit.providers.get(gateway) {
             Some(provider) => {
@@ -314,7 +326,8 @@ impl<'a> Caller<'a> {
     pub fn estimate_micro(&self, gateway: &str) -> Result<u64, StepError> {
         let Some(price) = self.way.kit.analysis.price_of(gateway) else { return Ok(0) };
         let schema = answer::schema(&self.plan.profile);
-        let prompt = wording(self, &self.made.pictures).map_err(StepError::lasting)?;
+        let prompt =
+            wording(self, &self.context, &self.made.pictures).map_err(StepError::lasting)?;
         let pictures = self.pictures()?;
         let timeout = Duration::ZERO;
         let question = Question { prompt: &prompt, pictures: &pictures, schema: &schema, timeout };
@@ -348,8 +361,12 @@ impl<'a> Caller<'a> {
 }
 
 /// The profile's own.
-fn wording(caller: &Caller<'_>, sent: &[PictureRef]) -> Result<Prompt, PromptError> {
-    prompt::render(&caller.plan.profile, &caller.context, caller.study, sent)
+fn wording(
+    caller: &Caller<'_>,
+    context: &ClinicalContext,
+    sent: &[PictureRef],
+) -> Result<Prompt, PromptError> {
+    prompt::render(&caller.plan.profile, context, caller.study, sent)
 }
 
 fn is_answer(run: &Run, tier: Tier, gateway: &str) -> bool {

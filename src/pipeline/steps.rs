@@ -256,6 +256,7 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
             outcome: outcome.to_owned(),
             urgency: assessment.urgency,
             findings: assessment.present().map(|finding| finding.concept.meaning.clone()).collect(),
+            patient: way.kit.marks.of(&assessment.study.patient),
             at,
         },
         way.state(state, reason),

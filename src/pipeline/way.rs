@@ -18,6 +18,7 @@ use crate::domain::profile::Profile;
 use crate::domain::text;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::canary::Canaries;
+use crate::pipeline::earlier::Marks;
 use crate::pipeline::job;
 use crate::pipeline::job::StepError;
 use crate::pipeline::watch::Attention;
@@ -51,6 +52,7 @@ pub struct Kit {
     /// By which we call others.
     pub ae_title: AeTitle,
     pub attention: Attention,
+    pub marks: Marks,
 }
 
 /// One revision of one study, and its files.

@@ -253,6 +253,9 @@ pub enum Event {
         outcome: String,
         urgency: Urgency,
         findings: Vec<String>,
+        /// Of whom, as a mark that only this node can make.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        patient: Option<String>,
         at: Timestamp,
     },
     JobEnqueued {

@@ -99,6 +99,10 @@ pub fn study_forgotten(
             txn.remove(key);
         }
     }
+    if let Some(patient) = txn.get::<String>(&key::patient_of(study))? {
+        txn.remove(key::patient_study(&patient, study));
+        txn.remove(key::patient_of(study));
+    }
     for key in
         [key::study(study), key::by_change(row.order), key::count(study), key::removed(study)]
     {

@@ -96,7 +96,7 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
                 }
             })
         }
-        Event::Assessed { study_uid, revision, outcome, urgency, findings, at } => {
+        Event::Assessed { study_uid, revision, outcome, urgency, findings, patient, at } => {
             change_revision(txn, study_uid, *revision, *at, |row| {
                 row.outcome = Some(outcome.clone());
                 row.urgency = Some(*urgency);
@@ -110,6 +110,12 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
                     study.findings.clone_from(findings);
                 }
             })?;
+            if let Some(patient) = patient
+                && txn.has(&key::study(study_uid))?
+            {
+                txn.put(key::patient_study(patient, study_uid), study_uid.clone());
+                txn.put(key::patient_of(study_uid), patient.clone());
+            }
             let detail = format!("{outcome}, {}", urgency.as_str());
             history(txn, study_uid, order, *at, Some(*revision), "assessed", detail)
         }
@@ -758,6 +764,7 @@ mod tests {
             outcome: "read".into(),
             urgency: Urgency::Critical,
             findings: vec!["pneumonia".into()],
+            patient: None,
             at: at(61),
         };
         let enqueue = |kind| Event::JobEnqueued { job: job(1, 1, kind, 0, 5) };

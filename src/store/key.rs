@@ -135,6 +135,20 @@ pub fn count(study: &StudyUid) -> Vec<u8> {
     of(b'x', &[study.as_str().as_bytes()])
 }
 
+/// The studies of a patient that were assessed.
+pub fn patient_studies(patient: &str) -> Vec<u8> {
+    all(of(b'b', &[patient.as_bytes()]))
+}
+
+pub fn patient_study(patient: &str, study: &StudyUid) -> Vec<u8> {
+    of(b'b', &[patient.as_bytes(), study.as_str().as_bytes()])
+}
+
+/// Whose it is.
+pub fn patient_of(study: &StudyUid) -> Vec<u8> {
+    of(b'g', &[study.as_str().as_bytes()])
+}
+
 /// What went of a study.
 pub fn removed(study: &StudyUid) -> Vec<u8> {
     of(b'y', &[study.as_str().as_bytes()])

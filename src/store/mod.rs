@@ -298,6 +298,11 @@ impl Store {
         self.read(|view| view.scan(&key::deliveries(study)))
     }
 
+    /// Studies of one patient that were assessed, by the mark of their event.
+    pub fn studies_of_patient(&self, patient: &str) -> Result<Vec<StudyUid>, StoreError> {
+        self.read(|view| view.scan(&key::patient_studies(patient)))
+    }
+
     pub fn alerts(&self, study: &StudyUid) -> Result<Vec<AlertRow>, StoreError> {
         self.read(|view| view.scan(&key::alerts(study)))
     }

@@ -211,6 +211,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
             outcome: "read".into(),
             urgency: Urgency::ALL[rng.random_range(0..4)],
             findings: words(),
+            patient: rng.random::<bool>().then(|| "p".to_owned()),
             at,
         },
         11 | 12 => Event::JobEnqueued { job },

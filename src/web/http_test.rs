@@ -245,6 +245,7 @@ async fn read(store: &Store, n: u32, assessment: &Assessment) {
             at,
         },
         Event::Assessed {
+            patient: None,
             study_uid: study_uid.clone(),
             revision,
             outcome: match &assessment.outcome {

@@ -505,7 +505,7 @@ async fn no_identifier_leaves() {
         "ROOM-3-XR".into(),
         study.study_uid.to_string(),
         "1.2.826".into(),
-        "XR CHEST".into(),
+        "XR CHEST Kowalski".into(),
     ];
     values.extend(study.instances.iter().map(|i| i.sop_instance_uid.to_string()));
     for value in values {
