@@ -5,6 +5,7 @@ mod check_config;
 mod conformance;
 mod cost;
 mod demo;
+mod feedback;
 mod get;
 mod hash_password;
 mod keys;
@@ -47,6 +48,7 @@ enum Command {
     CheckConfig(check_config::Args),
     Send(send::Args),
     Study(study::Args),
+    Feedback(feedback::Args),
     Get(get::Args),
     Queue(queue::Args),
     Cost(cost::Args),
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => check_config::run(args),
         Command::Send(args) => send::run(args),
         Command::Study(args) => study::run(args),
+        Command::Feedback(args) => feedback::run(args),
         Command::Get(args) => get::run(args),
         Command::Queue(args) => queue::run(args),
         Command::Cost(args) => cost::run(args),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use crate::cli;
 use crate::cli::node;
 use crate::cli::node::Folder;
+use crate::domain::agreement::Origin;
 use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
 use crate::domain::finding::Presence;
@@ -143,15 +144,12 @@ fn print(view: &StudyView) {
         for warning in &reading.warnings {
             println!("Warning      {}", cli::plain(warning));
         }
-        let mut table = cli::table(["Finding", "Presence", "Probability", "Urgency", "Code"]);
+        let mut table = cli::table(["Id", "Finding", "Presence", "Probability", "Urgency", "Code"]);
         for finding in &reading.findings {
             table.add_row([
+                finding.id.clone(),
                 cli::plain(&finding.concept.meaning),
-                match finding.presence {
-                    Presence::Present => "present".to_owned(),
-                    Presence::Absent => "absent".to_owned(),
-                    Presence::Undetermined => "undetermined".to_owned(),
-                },
+                presence(finding.presence).to_owned(),
                 finding.probability.map(|p| format!("{p:.2}")).unwrap_or_default(),
                 finding.urgency.as_str().to_owned(),
                 format!("{} {}", finding.concept.scheme, finding.concept.value),
@@ -189,6 +187,25 @@ fn print(view: &StudyView) {
         }
     }
     section("Alerts", &table);
+    let mut table = cli::table(["When", "Finding", "Ours", "Doctor", "How", "By", "Comment"]);
+    for row in &view.comparisons {
+        let comment = match &row.comparison.origin {
+            Origin::Feedback { comment, .. } => comment.as_str(),
+            Origin::Final { .. } => "",
+        };
+        for finding in row.comparison.findings.iter().filter(|f| f.truth.is_some()) {
+            table.add_row([
+                cli::time(row.at),
+                finding.key.clone(),
+                finding.ours.map_or("not asked", presence).to_owned(),
+                if finding.truth == Some(true) { "present" } else { "absent" }.to_owned(),
+                format!("{:?}", finding.how).to_lowercase(),
+                cli::plain(&row.comparison.by),
+                cli::plain(comment),
+            ]);
+        }
+    }
+    section("What doctors say", &table);
     let mut table = cli::table(["When", "Revision", "What", "Detail"]);
     for row in &view.history {
         let revision = row.revision.map(|revision| revision.to_string()).unwrap_or_default();
@@ -196,6 +213,14 @@ fn print(view: &StudyView) {
     }
     section("History", &table);
     println!("\n{}", view.notice);
+}
+
+fn presence(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Present => "present",
+        Presence::Absent => "absent",
+        Presence::Undetermined => "undetermined",
+    }
 }
 
 fn section(name: &str, table: &comfy_table::Table) {

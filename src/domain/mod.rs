@@ -1,6 +1,7 @@
 //! The words: parsed once, then trusted. No I/O, no async.
 
 pub mod ae_title;
+pub mod agreement;
 pub mod aligned;
 pub mod assessment;
 pub mod call;

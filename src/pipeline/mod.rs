@@ -6,6 +6,7 @@ mod calling;
 pub mod canary;
 pub mod closing;
 pub mod commitment;
+pub mod comparing;
 pub mod earlier;
 pub mod health;
 pub mod job;

@@ -830,6 +830,7 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
         | Event::ModelAsked { .. }
         | Event::CanaryMoved { .. }
         | Event::InstancesMissing { .. }
+        | Event::ReadingCompared { .. }
         | Event::Accessed { .. } => add(txn, event.clone()),
     }
 }

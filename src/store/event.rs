@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::domain::agreement::Comparison;
 use crate::domain::call::Call;
 use crate::domain::canary::Phase;
 use crate::domain::uid::SeriesUid;
@@ -407,6 +408,13 @@ pub enum Event {
     /// The files of what went are gone.
     FilesRemoved {
         study_uid: StudyUid,
+        at: Timestamp,
+    },
+    /// A doctor's word on a reading: on one finding, or by a final report.
+    ReadingCompared {
+        study_uid: StudyUid,
+        revision: u32,
+        comparison: Comparison,
         at: Timestamp,
     },
     /// A person or program looked at patient data.

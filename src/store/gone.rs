@@ -93,6 +93,7 @@ pub fn study_forgotten(
         key::deliveries(study),
         key::alerts(study),
         key::jobs_of(study),
+        key::comparisons(study),
     ];
     for prefix in of_study {
         for key in txn.keys(&prefix)? {

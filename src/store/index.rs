@@ -2,6 +2,9 @@
 
 use jiff::Timestamp;
 
+use crate::domain::agreement::Comparison;
+use crate::domain::agreement::Origin;
+use crate::domain::finding::Presence;
 use crate::domain::uid::StudyUid;
 use crate::store::error::StoreError;
 use crate::store::event::Event;
@@ -16,6 +19,7 @@ use crate::store::rows::AlertRow;
 use crate::store::rows::AlertSending;
 use crate::store::rows::ArtefactRow;
 use crate::store::rows::CanaryRow;
+use crate::store::rows::ComparisonRow;
 use crate::store::rows::CountRow;
 use crate::store::rows::DeferredRow;
 use crate::store::rows::DeliveryRow;
@@ -230,12 +234,49 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
         Event::ModelAsked { tier, modality, source, call, day, at, .. } => {
             usage::asked(txn, call, &usage::For { tier, modality, source }, *day, *at)
         }
+        Event::ReadingCompared { study_uid, revision, comparison, at } => {
+            if !txn.has(&key::study(study_uid))? {
+                return Ok(());
+            }
+            let row = ComparisonRow {
+                study_uid: study_uid.clone(),
+                revision: *revision,
+                comparison: comparison.clone(),
+                at: *at,
+            };
+            txn.put_new(key::comparison(study_uid, order), row);
+            let (what, detail) = said(comparison);
+            history(txn, study_uid, order, *at, Some(*revision), what, detail)
+        }
         Event::Accessed { study_uid, what, by, at } => match study_uid {
             Some(study) => {
                 history(txn, study, order, *at, None, "access", format!("{what} by {by}"))
             }
             None => Ok(()),
         },
+    }
+}
+
+/// A comparison as the history shows it.
+fn said(comparison: &Comparison) -> (&'static str, String) {
+    let by = &comparison.by;
+    match &comparison.origin {
+        Origin::Feedback { verdict, .. } => {
+            let keys: Vec<&str> = comparison.findings.iter().map(|f| f.key.as_str()).collect();
+            ("feedback", format!("{}: {}, by {by}", keys.join(", "), verdict.as_str()))
+        }
+        Origin::Final { kind, id } => {
+            let known = comparison.findings.iter().filter(|f| f.truth.is_some());
+            let (mut all, mut differ) = (0, 0);
+            for finding in known {
+                all += 1;
+                let called = finding.ours == Some(Presence::Present);
+                differ += u32::from(finding.ours.is_some() && finding.truth != Some(called));
+            }
+            let detail =
+                format!("{} {id} by {by}: {differ} of {all} findings differ", kind.as_str());
+            ("final report", detail)
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::domain::uid::TransactionUid;
 
 pub const MARK: &[u8] = b"!mark";
 pub const STUDIES_BY_CHANGE: &[u8] = b"c";
+pub const COMPARISONS: &[u8] = b"f";
 pub const INSTANCES: &[u8] = b"i";
 pub const OPEN_JOBS: &[u8] = b"o";
 pub const OPEN_REVISIONS: &[u8] = b"p";
@@ -133,6 +134,15 @@ pub fn step_of(study: &StudyUid, step: &SopInstanceUid) -> Vec<u8> {
 /// An archive's count of a study's instances.
 pub fn count(study: &StudyUid) -> Vec<u8> {
     of(b'x', &[study.as_str().as_bytes()])
+}
+
+/// What doctors said of the readings of a study.
+pub fn comparisons(study: &StudyUid) -> Vec<u8> {
+    all(of(b'f', &[study.as_str().as_bytes()]))
+}
+
+pub fn comparison(study: &StudyUid, order: u64) -> Vec<u8> {
+    of(b'f', &[study.as_str().as_bytes(), &order.to_be_bytes()])
 }
 
 /// The studies of a patient that were assessed.

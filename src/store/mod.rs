@@ -83,6 +83,7 @@ pub use crate::store::rows::ArtefactRow;
 pub use crate::store::rows::CanaryRow;
 pub use crate::store::rows::ClaimedJob;
 pub use crate::store::rows::CommitmentRow;
+pub use crate::store::rows::ComparisonRow;
 pub use crate::store::rows::CountRow;
 pub use crate::store::rows::DeliveryRow;
 pub use crate::store::rows::DeliveryState;
@@ -296,6 +297,16 @@ impl Store {
 
     pub fn deliveries(&self, study: &StudyUid) -> Result<Vec<DeliveryRow>, StoreError> {
         self.read(|view| view.scan(&key::deliveries(study)))
+    }
+
+    /// What doctors said of the readings of a study, in the order in which it came.
+    pub fn comparisons(&self, study: &StudyUid) -> Result<Vec<ComparisonRow>, StoreError> {
+        self.read(|view| view.scan(&key::comparisons(study)))
+    }
+
+    /// Of all studies; of each in the order in which it came.
+    pub fn all_comparisons(&self) -> Result<Vec<ComparisonRow>, StoreError> {
+        self.read(|view| view.scan(key::COMPARISONS))
     }
 
     /// Studies of one patient that were assessed, by the mark of their event.

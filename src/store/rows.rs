@@ -5,6 +5,7 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::domain::agreement::Comparison;
 use crate::domain::call::Tokens;
 use crate::domain::canary::Phase;
 use crate::domain::uid::SopClassUid;
@@ -226,6 +227,16 @@ impl InstanceRow {
 pub struct DeferredRow {
     pub order: u64,
     pub receipt: Receipt,
+}
+
+/// A reading beside what a doctor says of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ComparisonRow {
+    pub study_uid: StudyUid,
+    pub revision: u32,
+    #[serde(flatten)]
+    pub comparison: Comparison,
+    pub at: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,10 +7,17 @@ use jiff::Timestamp;
 use rand::Rng as _;
 use rand::SeedableRng as _;
 
+use crate::domain::agreement::Compared;
+use crate::domain::agreement::Comparison;
+use crate::domain::agreement::How;
+use crate::domain::agreement::Origin;
+use crate::domain::agreement::ReadBy;
+use crate::domain::agreement::Verdict;
 use crate::domain::call;
 use crate::domain::call::Call;
 use crate::domain::call::Tokens;
 use crate::domain::clock::Clock;
+use crate::domain::finding::Presence;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -179,7 +186,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
     let id = job.id.clone();
     let reason = "for a test".to_owned();
     let words = || vec!["pneumonia".to_owned()];
-    match rng.random_range(0..34) {
+    match rng.random_range(0..35) {
         0..=3 => {
             let instance = rng.random_range(0..30);
             Event::InstanceStored { receipt: receipt(n, instance, "a") }
@@ -301,6 +308,26 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
             let day = jiff::civil::date(2026, 1, rng.random_range(1..4));
             Event::ModelAsked { study_uid, revision, tier, modality, source, call, day, at }
         }
+        33 => Event::ReadingCompared {
+            study_uid,
+            revision,
+            comparison: Comparison {
+                origin: Origin::Feedback {
+                    finding: "F1".into(),
+                    verdict: Verdict::Disagree,
+                    comment: "".into(),
+                },
+                by: "x".into(),
+                read_by: ReadBy { model: "m".into(), prompt: "p/1".into(), scanner: "s".into() },
+                findings: vec![Compared {
+                    key: "nodule".into(),
+                    ours: Some(Presence::Present),
+                    truth: Some(false),
+                    how: How::Doctor,
+                }],
+            },
+            at,
+        },
         _ => {
             Event::Accessed { study_uid: Some(study_uid), what: "page".into(), by: "x".into(), at }
         }

@@ -15,6 +15,7 @@ use axum::extract::Request;
 use axum::extract::State;
 use axum::extract::multipart::Field;
 use axum::extract::multipart::MultipartError;
+use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse as _;
@@ -24,9 +25,13 @@ use serde_json::json;
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
+use crate::domain::agreement::Comparison;
 use crate::domain::picture::PictureFormat;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
+use crate::pipeline::comparing;
+use crate::pipeline::comparing::CompareError;
+use crate::pipeline::comparing::Opinion;
 use crate::web::Web;
 use crate::web::access::Viewer;
 use crate::web::inspect;
@@ -353,6 +358,42 @@ fn kind_of(head: &[u8]) -> Option<Kind> {
         head if head.starts_with(b"\x89PNG\r\n\x1a\n") => Some(Kind::Picture(PictureFormat::Png)),
         head if head.starts_with(b"\xff\xd8\xff") => Some(Kind::Picture(PictureFormat::Jpeg)),
         _ => None,
+    }
+}
+
+/// A doctor's word on a finding of a study's reading.
+pub async fn feedback(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    extract::Path(uid): extract::Path<String>,
+    opinion: Result<Json<Opinion>, JsonRejection>,
+) -> Result<Json<Comparison>, Failure> {
+    let uid = StudyUid::parse(&uid).map_err(|error| Failure::bad_request(error.to_string()))?;
+    let Ok(Json(mut opinion)) = opinion else {
+        return Err(Failure::bad_request(
+            "Send JSON with finding (F1, …) and verdict (agree or disagree), or missed (a key); comment, by and revision as you like.",
+        ));
+    };
+    opinion.by = signed(&opinion.by, &viewer);
+    let (store, at) = (&web.node.store, web.node.clock.now());
+    Ok(Json(comparing::feedback(store, &uid, &opinion, at).await?))
+}
+
+/// Who says something: as they say, and where it came from.
+fn signed(by: &str, viewer: &Viewer) -> String {
+    match by.trim() {
+        "" => viewer.0.clone(),
+        by => format!("{by} ({})", viewer.0),
+    }
+}
+
+impl From<CompareError> for Failure {
+    fn from(error: CompareError) -> Failure {
+        match error {
+            CompareError::NoReading => Failure::not_found("There is no reading of this study."),
+            CompareError::Wrong(why) => Failure::new(StatusCode::UNPROCESSABLE_ENTITY, why),
+            CompareError::Store(error) => error.into(),
+        }
     }
 }
 

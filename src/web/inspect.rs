@@ -16,6 +16,7 @@ use crate::domain::study::Excluded;
 use crate::domain::uid::StudyUid;
 use crate::store::AlertRow;
 use crate::store::ArtefactRow;
+use crate::store::ComparisonRow;
 use crate::store::DeliveryRow;
 use crate::store::HistoryRow;
 use crate::store::JobCounts;
@@ -45,6 +46,9 @@ pub struct StudyView {
     pub artefacts: Vec<Artefact>,
     pub deliveries: Vec<DeliveryRow>,
     pub alerts: Vec<AlertRow>,
+    /// What doctors said of its readings, the oldest first.
+    #[serde(default)]
+    pub comparisons: Vec<ComparisonRow>,
     /// Jobs of the study that wait, run or are dead.
     pub jobs: Vec<JobRow>,
     pub notice: String,
@@ -111,6 +115,7 @@ pub fn study(store: &Store, uid: &StudyUid) -> Result<Option<StudyView>, StoreEr
         artefacts,
         deliveries: store.deliveries(uid)?,
         alerts: store.alerts(uid)?,
+        comparisons: store.comparisons(uid)?,
         jobs,
         revisions,
         study,

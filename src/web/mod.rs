@@ -147,6 +147,8 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/readyz", get(status::ready))
         .route("/metrics", get(status::metrics))
         .route("/api/v1/analyses/{id}", get(api::analysis))
+        .route("/api/v1/studies/{uid}/feedback", post(api::feedback))
+        .route("/local/v1/study/{uid}/feedback", post(api::feedback))
         .route("/local/v1/studies", get(local::studies))
         .route("/local/v1/study/{uid}", get(local::study))
         .route("/local/v1/study/{uid}/complete", post(local::complete))

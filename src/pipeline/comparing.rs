@@ -1,0 +1,211 @@
+//! Our readings beside what doctors say of them: feedback on one finding, and final reports.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::analysis::codes;
+use crate::domain::agreement;
+use crate::domain::agreement::Compared;
+use crate::domain::agreement::Comparison;
+use crate::domain::agreement::How;
+use crate::domain::agreement::Origin;
+use crate::domain::agreement::ReadBy;
+use crate::domain::agreement::Verdict;
+use crate::domain::assessment::Assessment;
+use crate::domain::finding::Presence;
+use crate::domain::identity::Identity;
+use crate::domain::text;
+use crate::domain::uid::StudyUid;
+use crate::pipeline::record;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::event::Event;
+
+const COMMENT_CHARS_MAX: usize = 500;
+const NAME_CHARS_MAX: usize = 100;
+
+/// A doctor's word on one finding of a reading, or on one that it lacks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Opinion {
+    /// Else of the newest reading.
+    pub revision: Option<u32>,
+    /// `F1`, …: one of the reading.
+    pub finding: String,
+    /// For [`Opinion::finding`]: `agree` or `disagree`.
+    pub verdict: Option<Verdict>,
+    /// Key of a finding that is there and that the reading does not have.
+    pub missed: String,
+    pub comment: String,
+    pub by: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    #[error("there is no reading of this study")]
+    NoReading,
+    #[error("{0}")]
+    Wrong(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Notes an opinion.
+///
+/// # Errors
+/// [`CompareError::Wrong`] says what does not fit the reading.
+pub async fn feedback(
+    store: &Store,
+    study_uid: &StudyUid,
+    opinion: &Opinion,
+    at: Timestamp,
+) -> Result<Comparison, CompareError> {
+    let assessment = assessment(store, study_uid, opinion.revision)?;
+    let comparison = judge(&assessment, opinion)?;
+    let event = Event::ReadingCompared {
+        study_uid: study_uid.clone(),
+        revision: assessment.revision,
+        comparison: comparison.clone(),
+        at,
+    };
+    store.commit(vec![event]).await?;
+    metrics::counter!("prelim_feedback_total", "verdict" => verdict(&comparison)).increment(1);
+    Ok(comparison)
+}
+
+fn verdict(comparison: &Comparison) -> &'static str {
+    match &comparison.origin {
+        Origin::Feedback { verdict, .. } => verdict.as_str(),
+        Origin::Final { .. } => "final",
+    }
+}
+
+fn assessment(
+    store: &Store,
+    study_uid: &StudyUid,
+    revision: Option<u32>,
+) -> Result<Assessment, CompareError> {
+    let newest = store.study(study_uid)?.and_then(|row| row.assessed_revision);
+    let revision = revision.or(newest).ok_or(CompareError::NoReading)?;
+    let bytes = store.read_result(study_uid, revision, record::ASSESSMENT)?;
+    let bytes = bytes.ok_or(CompareError::NoReading)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|_| CompareError::Wrong("the assessment of this revision cannot be read".into()))
+}
+
+/// An opinion beside the reading that it is about.
+fn judge(assessment: &Assessment, opinion: &Opinion) -> Result<Comparison, CompareError> {
+    let wrong = |why: String| Err(CompareError::Wrong(why));
+    let (compared, verdict) = match (opinion.finding.as_str(), opinion.missed.as_str()) {
+        ("", "") => {
+            return wrong("name a finding of the reading (F1, …) or one that was missed".into());
+        }
+        (id, "") => {
+            let Some(finding) = assessment.findings.iter().find(|finding| finding.id == id) else {
+                let known: Vec<&str> = assessment.findings.iter().map(|f| f.id.as_str()).collect();
+                let known = match known.as_slice() {
+                    [] => "it has none".to_owned(),
+                    known => format!("it has {}", known.join(", ")),
+                };
+                return wrong(format!("the reading has no such finding; {known}"));
+            };
+            let agrees = match opinion.verdict {
+                Some(Verdict::Agree) => true,
+                Some(Verdict::Disagree) => false,
+                Some(Verdict::Missed) | None => {
+                    return wrong("verdict: use agree or disagree".into());
+                }
+            };
+            let truth = match finding.presence {
+                Presence::Present => Some(agrees),
+                Presence::Absent => Some(!agrees),
+                // What was left open is neither right nor wrong.
+                Presence::Undetermined => None,
+            };
+            let ours = Some(finding.presence);
+            let compared = Compared { key: finding.key.clone(), ours, truth, how: How::Doctor };
+            (compared, if agrees { Verdict::Agree } else { Verdict::Disagree })
+        }
+        ("", key) => {
+            if codes::find(key).is_none() {
+                return wrong("missed: no key of the table of findings, e.g. pneumothorax".into());
+            }
+            let ours = agreement::ours(assessment, key);
+            if ours == Some(Presence::Present) {
+                return wrong("missed: the reading has it as present".into());
+            }
+            let key = key.to_owned();
+            (Compared { key, ours, truth: Some(true), how: How::Doctor }, Verdict::Missed)
+        }
+        (_, _) => return wrong("either a finding or one that was missed".into()),
+    };
+    // The ledger holds no identities.
+    let comment = text::clean(&opinion.comment, COMMENT_CHARS_MAX);
+    let comment = Identity::of(&assessment.study).mask(&comment).0;
+    Ok(Comparison {
+        origin: Origin::Feedback { finding: opinion.finding.clone(), verdict, comment },
+        by: text::clean(&opinion.by, NAME_CHARS_MAX),
+        read_by: ReadBy::of(assessment),
+        findings: vec![compared],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::sample;
+
+    fn opinion(finding: &str, verdict: Option<Verdict>, missed: &str) -> Opinion {
+        let (finding, missed) = (finding.to_owned(), missed.to_owned());
+        Opinion { finding, verdict, missed, ..Opinion::default() }
+    }
+
+    /// A word on a finding says whether it is there.
+    #[test]
+    fn an_opinion_gives_the_truth_of_its_finding() {
+        let (agree, disagree) = (Some(Verdict::Agree), Some(Verdict::Disagree));
+        for (presence, verdict, truth) in [
+            (Presence::Present, agree, Some(true)),
+            (Presence::Present, disagree, Some(false)),
+            (Presence::Absent, agree, Some(false)),
+            (Presence::Absent, disagree, Some(true)),
+            (Presence::Undetermined, agree, None),
+            (Presence::Undetermined, disagree, None),
+        ] {
+            let mut assessment = sample::positive_chest();
+            assessment.findings[0].presence = presence;
+            let id = assessment.findings[0].id.clone();
+            let comparison = judge(&assessment, &opinion(&id, verdict, "")).unwrap();
+            let compared = &comparison.findings[0];
+            assert_eq!((compared.ours, compared.truth), (Some(presence), truth), "{verdict:?}");
+        }
+        let missed = judge(&sample::positive_chest(), &opinion("", None, "aaa")).unwrap();
+        assert_eq!((missed.findings[0].ours, missed.findings[0].truth), (None, Some(true)));
+    }
+
+    #[test]
+    fn what_does_not_fit_the_reading_is_refused_and_a_comment_names_nobody() {
+        let assessment = sample::positive_chest();
+        let finding = &assessment.findings[0];
+        for wrong in [
+            opinion("", None, ""),
+            opinion("F99", Some(Verdict::Agree), ""),
+            opinion(&finding.id, None, ""),
+            opinion(&finding.id, Some(Verdict::Missed), ""),
+            opinion(&finding.id, Some(Verdict::Agree), "aaa"),
+            opinion("", None, "unicorn"),
+            opinion("", None, &finding.key),
+        ] {
+            let refused = judge(&assessment, &wrong);
+            assert!(matches!(refused, Err(CompareError::Wrong(_))), "{wrong:?}");
+        }
+        let comment = format!("Hong Gildong MRN-0042 has none\u{202e} {}", "x".repeat(600));
+        let given = Opinion { comment, ..opinion(&finding.id, Some(Verdict::Disagree), "") };
+        let Origin::Feedback { comment, .. } = judge(&assessment, &given).unwrap().origin else {
+            unreachable!("feedback");
+        };
+        assert!(!comment.contains("Hong") && !comment.contains("0042"), "{comment}");
+        assert!(comment.chars().count() <= COMMENT_CHARS_MAX + 20);
+    }
+}
