@@ -449,6 +449,11 @@ impl Judge<'_> {
     }
 }
 
+/// The same of any text, e.g. a report.
+pub fn reads_as_english(text: &str) -> bool {
+    wording::is_english(text)
+}
+
 /// Whether what the model wrote can be read by the checks, and by those who read the report.
 pub fn is_in_english(answer: &impl Written) -> bool {
     wording::is_english(&answer.text())

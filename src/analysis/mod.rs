@@ -9,6 +9,7 @@ pub mod canary;
 pub mod codes;
 mod config;
 pub mod cost;
+pub mod final_report;
 pub mod gate;
 pub mod judge;
 pub mod nodule;

@@ -6,6 +6,7 @@ mod conformance;
 mod cost;
 mod demo;
 mod feedback;
+mod final_report;
 mod get;
 mod hash_password;
 mod keys;
@@ -49,6 +50,7 @@ enum Command {
     Send(send::Args),
     Study(study::Args),
     Feedback(feedback::Args),
+    Final(final_report::Args),
     Get(get::Args),
     Queue(queue::Args),
     Cost(cost::Args),
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Send(args) => send::run(args),
         Command::Study(args) => study::run(args),
         Command::Feedback(args) => feedback::run(args),
+        Command::Final(args) => final_report::run(args),
         Command::Get(args) => get::run(args),
         Command::Queue(args) => queue::run(args),
         Command::Cost(args) => cost::run(args),

@@ -125,6 +125,21 @@ impl Node {
         }
     }
 
+    pub async fn post_text<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        text: String,
+    ) -> anyhow::Result<Option<T>> {
+        let url = format!("http://{}/local/v1/{path}", self.file.address);
+        let url = reqwest::Url::parse_with_params(&url, query)?;
+        let request = self.client.post(url).bearer_auth(&self.file.token).body(text);
+        match answer(request.send().await?).await? {
+            Some(answer) => Ok(Some(answer.json().await?)),
+            None => Ok(None),
+        }
+    }
+
     pub async fn post(&self, path: &str, body: &impl serde::Serialize) -> anyhow::Result<bool> {
         let sent = self.request(reqwest::Method::POST, path).json(body).send().await?;
         Ok(answer(sent).await?.is_some())

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod code;
 pub mod context;
 pub mod digest;
+pub mod final_report;
 pub mod finding;
 pub mod identity;
 pub mod message;

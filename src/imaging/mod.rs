@@ -3,6 +3,7 @@
 pub mod dataset;
 pub mod decode;
 pub mod density;
+pub mod document;
 pub mod frames;
 pub mod inspect;
 pub mod json;

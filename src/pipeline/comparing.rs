@@ -4,24 +4,32 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::analysis;
 use crate::analysis::codes;
+use crate::analysis::final_report::Message;
 use crate::domain::agreement;
 use crate::domain::agreement::Compared;
 use crate::domain::agreement::Comparison;
 use crate::domain::agreement::How;
 use crate::domain::agreement::Origin;
 use crate::domain::agreement::ReadBy;
+use crate::domain::agreement::ReportKind;
 use crate::domain::agreement::Verdict;
 use crate::domain::assessment::Assessment;
+use crate::domain::final_report::FinalReport;
 use crate::domain::finding::Presence;
 use crate::domain::identity::Identity;
 use crate::domain::text;
 use crate::domain::uid::StudyUid;
+use crate::pipeline::job::StepError;
 use crate::pipeline::record;
+use crate::pipeline::way::Way;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::event::Event;
 
+/// Of a report.
+const TEXT_CHARS_MAX: usize = 50_000;
 const COMMENT_CHARS_MAX: usize = 500;
 const NAME_CHARS_MAX: usize = 100;
 
@@ -63,15 +71,130 @@ pub async fn feedback(
 ) -> Result<Comparison, CompareError> {
     let assessment = assessment(store, study_uid, opinion.revision)?;
     let comparison = judge(&assessment, opinion)?;
-    let event = Event::ReadingCompared {
-        study_uid: study_uid.clone(),
+    store.commit(vec![event(&assessment, &comparison, at)]).await?;
+    Ok(comparison)
+}
+
+/// Compares the newest reading with a final report in words, or with an HL7 ORU message.
+///
+/// # Errors
+/// [`CompareError::Wrong`]: it is no final report, of another patient, or nothing in it can be
+/// compared.
+pub async fn final_text(
+    store: &Store,
+    study_uid: &StudyUid,
+    text: &str,
+    by: &str,
+    at: Timestamp,
+) -> Result<Comparison, CompareError> {
+    let assessment = assessment(store, study_uid, None)?;
+    let (kind, id, report) = match Message::parse(text) {
+        Some(Message { report, control_id, patient_ids }) => {
+            let patient = assessment.study.patient.id.trim();
+            if !patient.is_empty() && !patient_ids.iter().any(|id| id.trim() == patient) {
+                let why = "the message names another patient than the images (PID-3)";
+                return Err(CompareError::Wrong(why.into()));
+            }
+            (ReportKind::Hl7, text::clean(&control_id, 64), report)
+        }
+        None => {
+            let digest = blake3::hash(text.as_bytes()).to_hex()[..16].to_owned();
+            let text = text.chars().take(TEXT_CHARS_MAX).collect();
+            (ReportKind::Text, digest, FinalReport { text, ..FinalReport::default() })
+        }
+    };
+    let Some(comparison) = compared(&assessment, &report, kind, &id, by)? else {
+        let why = "nothing in it can be compared: it has no code of a finding that was looked for, and no text in English";
+        return Err(CompareError::Wrong(why.into()));
+    };
+    store.commit(vec![event(&assessment, &comparison, at)]).await?;
+    Ok(comparison)
+}
+
+/// `None` when there is nothing to compare.
+fn compared(
+    assessment: &Assessment,
+    report: &FinalReport,
+    kind: ReportKind,
+    id: &str,
+    by: &str,
+) -> Result<Option<Comparison>, CompareError> {
+    if let Some(why) = &report.not_final {
+        return Err(CompareError::Wrong(format!("this is no final report: {why}")));
+    }
+    let findings = analysis::final_report::compare(assessment, report);
+    Ok((!findings.is_empty()).then(|| Comparison {
+        origin: Origin::Final { kind, id: id.to_owned() },
+        by: text::clean(by, NAME_CHARS_MAX),
+        read_by: ReadBy::of(assessment),
+        findings,
+    }))
+}
+
+fn event(assessment: &Assessment, comparison: &Comparison, at: Timestamp) -> Event {
+    metrics::counter!("prelim_comparisons_total", "by" => verdict(comparison)).increment(1);
+    Event::ReadingCompared {
+        study_uid: assessment.study.study_uid.clone(),
         revision: assessment.revision,
         comparison: comparison.clone(),
         at,
-    };
-    store.commit(vec![event]).await?;
-    metrics::counter!("prelim_feedback_total", "verdict" => verdict(&comparison)).increment(1);
-    Ok(comparison)
+    }
+}
+
+/// Structured reports that can hold a doctor's reading (PS3.4 B.5): Basic Text, Enhanced,
+/// Comprehensive, Comprehensive 3D, Extensible.
+const REPORTS: [&str; 5] = [
+    "1.2.840.10008.5.1.4.1.1.88.11",
+    "1.2.840.10008.5.1.4.1.1.88.22",
+    "1.2.840.10008.5.1.4.1.1.88.33",
+    "1.2.840.10008.5.1.4.1.1.88.34",
+    "1.2.840.10008.5.1.4.1.1.88.35",
+];
+
+/// Compares a reading with the final structured reports that came with the study and were not
+/// compared with it yet. One that cannot be read keeps nothing from going on.
+pub async fn with_reports(way: &Way<'_>, assessment: &Assessment) -> Result<Vec<Event>, StepError> {
+    let store = &way.kit.store;
+    let instances = store.instances(way.study_uid).map_err(StepError::passing)?;
+    let mut reports = instances
+        .into_iter()
+        .map(|row| row.receipt)
+        .filter(|receipt| receipt.unreadable.is_none())
+        .filter(|receipt| REPORTS.contains(&receipt.sop_class_uid.as_str()))
+        .peekable();
+    if reports.peek().is_none() {
+        return Ok(Vec::new());
+    }
+    let known = store.comparisons(way.study_uid).map_err(StepError::passing)?;
+    let ours = ["sr", "sr-comprehensive"].map(|kind| assessment.artefact_uid(kind));
+    let mut events = Vec::new();
+    for receipt in reports {
+        let id = receipt.sop_instance_uid.as_str();
+        let is_known = known.iter().any(|row| {
+            row.revision == assessment.revision
+                && matches!(&row.comparison.origin, Origin::Final { id: other, .. } if other == id)
+        });
+        if is_known || ours.iter().any(|uid| uid == id) {
+            continue;
+        }
+        let read = way.kit.pool.document(store.data(), &receipt.object).await;
+        let by = format!("SR from {}", receipt.from.calling_ae);
+        let compared = match &read {
+            Ok(report) => compared(assessment, report, ReportKind::Sr, id, &by),
+            Err(error) => {
+                tracing::warn!(%error, "a structured report cannot be read");
+                continue;
+            }
+        };
+        match compared {
+            Ok(Some(comparison)) => {
+                events.push(event(assessment, &comparison, way.kit.clock.now()));
+            }
+            Ok(None) => tracing::info!("a structured report has nothing to compare"),
+            Err(error) => tracing::info!(%error, "a structured report is not compared"),
+        }
+    }
+    Ok(events)
 }
 
 fn verdict(comparison: &Comparison) -> &'static str {

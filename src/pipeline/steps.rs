@@ -25,9 +25,12 @@ use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::picture::PixelRule;
 use crate::domain::study::Excluded;
+use crate::domain::study::Instance;
 use crate::domain::study::Study;
+use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::commitment;
+use crate::pipeline::comparing;
 use crate::pipeline::job;
 use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
@@ -103,6 +106,15 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         examination: examination.to_owned(),
         at: way.kit.clock.now(),
     };
+    if let Some(read) = reading_that_stands(way, &whole)? {
+        way.save(record::STUDY, &whole)?;
+        let reason =
+            format!("nothing to read came; the reading of revision {} stands", read.revision);
+        let mut events = vec![described(&read.examination)];
+        events.extend(comparing::with_reports(way, &read).await?);
+        events.push(way.state(StudyState::Held, reason));
+        return Ok(events);
+    }
     let (profile, route, mut notes) =
         match analysis::plan::plan(&whole, &way.kit.profiles, &way.kit.analysis) {
             Plan::Read { profile, route, notes } => (*profile, route, notes),
@@ -152,6 +164,32 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         way.state(StudyState::Analysing, reason),
         way.next(JobKind::Picture),
     ])
+}
+
+/// The reading that was composed of all the images, when only reports and the like came since: a
+/// final report, or our own that an archive sends on. Reading the study again would say the same.
+fn reading_that_stands(way: &Way<'_>, whole: &Study) -> Result<Option<Assessment>, StepError> {
+    let store = &way.kit.store;
+    let row = store.study(way.study_uid).map_err(StepError::passing)?;
+    let Some(read) = row.and_then(|row| row.assessed_revision) else { return Ok(None) };
+    if read >= way.revision {
+        return Ok(None);
+    }
+    let instances = store.instances(way.study_uid).map_err(StepError::passing)?;
+    let since = instances.into_iter().filter(|row| row.revision > read);
+    let is_no_image = |sop: &SopInstanceUid| {
+        let same = |i: &&Instance| i.sop_instance_uid == *sop;
+        whole.instances.iter().find(same).is_some_and(|i| !i.has_pixels)
+    };
+    if !since.into_iter().all(|row| is_no_image(&row.receipt.sop_instance_uid)) {
+        return Ok(None);
+    }
+    let artefacts = store.artefacts(way.study_uid, read).map_err(StepError::passing)?;
+    if !artefacts.iter().any(|row| row.file == Artefact::Sr.file()) {
+        return Ok(None);
+    }
+    let of = Way { kit: way.kit, study_uid: way.study_uid, revision: read };
+    of.load_if_there(record::ASSESSMENT)
 }
 
 /// Begins the reason of an instance that the receiver marked.
@@ -266,6 +304,7 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     {
         events.extend(telling::needs_review(way, &review));
     }
+    events.extend(comparing::with_reports(way, &assessment).await?);
     events.push(way.next(JobKind::Compose));
     if let Some(alert) = alert::decide(&assessment, alert_at, &way.kit.alert) {
         events.extend(telling::raise(way, &alert)?);
@@ -334,13 +373,15 @@ fn assess(
 async fn compose(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let assessment: Assessment = way.load(record::ASSESSMENT)?;
     let plan: PlanRecord = way.load(record::PLAN)?;
-    let previous: Option<Assessment> = match way.revision {
-        0 | 1 => None,
-        n => {
-            let before = Way { kit: way.kit, study_uid: way.study_uid, revision: n - 1 };
-            before.load_if_there(record::ASSESSMENT)?
+    // Not every revision was read: of some only reports came.
+    let mut previous: Option<Assessment> = None;
+    for revision in (1..way.revision).rev() {
+        let before = Way { kit: way.kit, study_uid: way.study_uid, revision };
+        previous = before.load_if_there(record::ASSESSMENT)?;
+        if previous.is_some() {
+            break;
         }
-    };
+    }
     let mut pictures = Vec::new();
     let shown = assessment.key_picture;
     for reference in assessment.pictures.iter().filter(|p| Some(p.number) == shown) {

@@ -8,9 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Extension;
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract;
 use axum::extract::FromRequest as _;
 use axum::extract::Multipart;
+use axum::extract::Query;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::extract::multipart::Field;
@@ -20,6 +22,7 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse as _;
 use axum::response::Response;
+use serde::Deserialize;
 use serde::Serialize;
 use serde_json::json;
 use tempfile::NamedTempFile;
@@ -377,6 +380,29 @@ pub async fn feedback(
     opinion.by = signed(&opinion.by, &viewer);
     let (store, at) = (&web.node.store, web.node.clock.now());
     Ok(Json(comparing::feedback(store, &uid, &opinion, at).await?))
+}
+
+#[derive(Deserialize)]
+pub struct Signature {
+    #[serde(default)]
+    by: String,
+}
+
+/// The final report of a study, as text or as an HL7 ORU message.
+pub async fn final_report(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    extract::Path(uid): extract::Path<String>,
+    Query(signature): Query<Signature>,
+    body: Bytes,
+) -> Result<Json<Comparison>, Failure> {
+    let uid = StudyUid::parse(&uid).map_err(|error| Failure::bad_request(error.to_string()))?;
+    let Ok(text) = std::str::from_utf8(&body) else {
+        return Err(Failure::bad_request("The report is not UTF-8."));
+    };
+    let by = signed(&signature.by, &viewer);
+    let (store, at) = (&web.node.store, web.node.clock.now());
+    Ok(Json(comparing::final_text(store, &uid, text, &by, at).await?))
 }
 
 /// Who says something: as they say, and where it came from.

@@ -149,6 +149,8 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/api/v1/analyses/{id}", get(api::analysis))
         .route("/api/v1/studies/{uid}/feedback", post(api::feedback))
         .route("/local/v1/study/{uid}/feedback", post(api::feedback))
+        .route("/api/v1/studies/{uid}/final", post(api::final_report))
+        .route("/local/v1/study/{uid}/final", post(api::final_report))
         .route("/local/v1/studies", get(local::studies))
         .route("/local/v1/study/{uid}", get(local::study))
         .route("/local/v1/study/{uid}/complete", post(local::complete))

@@ -128,6 +128,10 @@ fn perform(task: Task) -> Answer {
             Ok(reading) => Answer::LocalRead { reading },
             Err(reason) => Answer::Refused { reason },
         },
+        Task::Document { data, object } => match imaging::document::read(&data.join(object)) {
+            Ok(report) => Answer::Document { report },
+            Err(error) => Answer::Refused { reason: error.to_string() },
+        },
         Task::Render { assessment, language, references, pictures, communications, site } => {
             let pictures: Vec<(PictureRef, Vec<u8>)> =
                 references.into_iter().zip(pictures).collect();

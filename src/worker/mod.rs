@@ -14,6 +14,7 @@ use crate::analysis::provider::local::LocalReading;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
+use crate::domain::final_report::FinalReport;
 use crate::domain::finding::Density;
 use crate::domain::finding::Region;
 use crate::domain::picture::Picture;
@@ -83,6 +84,8 @@ pub enum Task {
         communications: Vec<Communication>,
         site: Box<crate::report::Config>,
     },
+    /// Read a structured report.
+    Document { data: PathBuf, object: String },
     /// Headers as DICOM JSON, for the index or (with the address of bulk data) whole.
     Headers { data: PathBuf, objects: Vec<Object>, wanted: HeaderPart },
     /// Frames or bulk data of one instance.
@@ -150,6 +153,9 @@ pub enum Answer {
     },
     LocalRead {
         reading: LocalReading,
+    },
+    Document {
+        report: FinalReport,
     },
     /// HTML, text and PDF.
     Rendered {

@@ -20,6 +20,7 @@ use crate::analysis::provider::local::LocalReading;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
+use crate::domain::final_report::FinalReport;
 use crate::domain::finding::Density;
 use crate::domain::finding::Region;
 use crate::domain::picture::Picture;
@@ -295,6 +296,18 @@ impl Pool {
         let instance = Box::new(instance.clone());
         match self.run(Task::LocalRead { data: data.to_owned(), instance }).await? {
             Answer::LocalRead { reading } => Ok(reading),
+            _ => Err(ANOTHER),
+        }
+    }
+
+    /// Reads a structured report.
+    ///
+    /// # Errors
+    /// [`WorkerError::Refused`] when it cannot be parsed, and the others.
+    pub async fn document(&self, data: &Path, object: &str) -> Result<FinalReport, WorkerError> {
+        let object = object.to_owned();
+        match self.run(Task::Document { data: data.to_owned(), object }).await? {
+            Answer::Document { report } => Ok(report),
             _ => Err(ANOTHER),
         }
     }

@@ -50,6 +50,7 @@ impl Message for Task {
             | Task::Measure { .. }
             | Task::Densities { .. }
             | Task::LocalRead { .. }
+            | Task::Document { .. }
             | Task::Headers { .. }
             | Task::Values { .. }
             | Task::Show { .. }
@@ -79,6 +80,7 @@ impl Message for Task {
             | Task::Measure { .. }
             | Task::Densities { .. }
             | Task::LocalRead { .. }
+            | Task::Document { .. }
             | Task::Headers { .. }
             | Task::Values { .. }
             | Task::Show { .. }
@@ -101,6 +103,7 @@ impl Message for Answer {
             | Answer::Measured { .. }
             | Answer::Densities { .. }
             | Answer::LocalRead { .. }
+            | Answer::Document { .. }
             | Answer::Refused { .. } => Vec::new(),
         }
     }
@@ -138,6 +141,7 @@ impl Message for Answer {
             | Answer::Measured { .. }
             | Answer::Densities { .. }
             | Answer::LocalRead { .. }
+            | Answer::Document { .. }
             | Answer::Refused { .. } => blobs.is_empty(),
         }
     }
