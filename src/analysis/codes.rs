@@ -35,7 +35,6 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
 });
 
 /// All rows, in the order of the table.
-#[cfg(test)]
 pub fn rows() -> &'static [Row] {
     &ROWS
 }

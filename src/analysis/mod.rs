@@ -3,6 +3,7 @@
 //! `plan` chooses, `prompt` asks, `provider` carries, `answer` reads, `strategy` weighs several,
 //! `judge` decides, `record` writes it down. Only `provider` has side effects.
 
+pub mod agreement;
 pub mod answer;
 pub mod calibration;
 pub mod canary;

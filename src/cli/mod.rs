@@ -1,5 +1,6 @@
 //! One file for each command.
 
+mod agreement;
 mod canary;
 mod check_config;
 mod conformance;
@@ -49,6 +50,7 @@ enum Command {
     CheckConfig(check_config::Args),
     Send(send::Args),
     Study(study::Args),
+    Agreement(agreement::Args),
     Feedback(feedback::Args),
     Final(final_report::Args),
     Get(get::Args),
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => check_config::run(args),
         Command::Send(args) => send::run(args),
         Command::Study(args) => study::run(args),
+        Command::Agreement(args) => agreement::run(args),
         Command::Feedback(args) => feedback::run(args),
         Command::Final(args) => final_report::run(args),
         Command::Get(args) => get::run(args),

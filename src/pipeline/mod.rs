@@ -14,6 +14,7 @@ mod reading;
 pub mod record;
 pub mod runner;
 pub mod services;
+pub mod statistics;
 pub mod steps;
 pub mod telling;
 pub mod watch;

@@ -12,6 +12,7 @@ use crate::pipeline::asking;
 use crate::pipeline::closing;
 use crate::pipeline::health;
 use crate::pipeline::job;
+use crate::pipeline::statistics;
 use crate::pipeline::steps;
 use crate::pipeline::watch;
 use crate::pipeline::way::Kit;
@@ -35,6 +36,7 @@ pub fn start(kit: Arc<Kit>, stop: CancellationToken, tasks: &TaskTracker) {
     tasks.spawn(asking::run_until_stopped(Arc::clone(&kit), stop.clone()));
     tasks.spawn(watch::run_until_stopped(Arc::clone(&kit), stop.clone()));
     tasks.spawn(health::run_until_stopped(Arc::clone(&kit), stop.clone()));
+    tasks.spawn(statistics::watch_until_stopped(Arc::clone(&kit), stop.clone()));
     let lanes = [
         (kit.pipeline.alerts_at_once, job::ALERTS),
         (kit.pipeline.deliveries_at_once, job::DELIVERIES),

@@ -4,6 +4,7 @@
 //! A step may run twice (a kill between its work and its commit): it writes the same files
 //! again under the same names, and what it enqueues has the same ids.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -23,6 +24,7 @@ use crate::deliver::backoff::Schedule;
 use crate::deliver::pacs::Artefact;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
+use crate::domain::finding::Presence;
 use crate::domain::picture::PixelRule;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
@@ -41,6 +43,7 @@ use crate::pipeline::record::Answered;
 use crate::pipeline::record::PicturesRecord;
 use crate::pipeline::record::PlanRecord;
 use crate::pipeline::record::Request;
+use crate::pipeline::record::Run;
 use crate::pipeline::telling;
 use crate::pipeline::way::Kit;
 use crate::pipeline::way::Way;
@@ -295,6 +298,7 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
             urgency: assessment.urgency,
             findings: assessment.present().map(|finding| finding.concept.meaning.clone()).collect(),
             patient: way.kit.marks.of(&assessment.study.patient),
+            models_differ: models_differ(way),
             at,
         },
         way.state(state, reason),
@@ -323,6 +327,22 @@ async fn measure_nodules(way: &Way<'_>, assessment: &mut Assessment) {
     let measured = way.kit.pool.densities(way.kit.store.data(), regions).await;
     let densities = measured.unwrap_or_else(|error| vec![Err(error.to_string()); count]);
     analysis::nodule::advise(assessment, &densities);
+}
+
+/// Whether the models that read the study differ in what is there.
+fn models_differ(way: &Way<'_>) -> Option<bool> {
+    // A log that cannot be read is no reason to stop here.
+    let runs: Option<Vec<Run>> = way.load_if_there(record::RUNS).unwrap_or_default();
+    let runs = runs.unwrap_or_default();
+    let found: Vec<BTreeSet<&str>> = runs
+        .iter()
+        .filter_map(|run| run.reading.as_ref())
+        .map(|reading| {
+            let all = reading.answer.findings.iter();
+            all.filter(|f| f.presence == Presence::Present).map(|f| f.key.as_str()).collect()
+        })
+        .collect();
+    (found.len() > 1).then(|| found.windows(2).any(|pair| pair[0] != pair[1]))
 }
 
 /// The one record of the reading, for each way the answer can be.

@@ -257,6 +257,9 @@ pub enum Event {
         /// Of whom, as a mark that only this node can make.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         patient: Option<String>,
+        /// Whether the models that read it differ in what is there; only one did: `None`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        models_differ: Option<bool>,
         at: Timestamp,
     },
     JobEnqueued {

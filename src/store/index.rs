@@ -100,7 +100,16 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
                 }
             })
         }
-        Event::Assessed { study_uid, revision, outcome, urgency, findings, patient, at } => {
+        Event::Assessed {
+            study_uid,
+            revision,
+            outcome,
+            urgency,
+            findings,
+            patient,
+            models_differ,
+            at,
+        } => {
             change_revision(txn, study_uid, *revision, *at, |row| {
                 row.outcome = Some(outcome.clone());
                 row.urgency = Some(*urgency);
@@ -112,6 +121,7 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
                     study.outcome = Some(outcome.clone());
                     study.urgency = Some(*urgency);
                     study.findings.clone_from(findings);
+                    study.models_differ = *models_differ;
                 }
             })?;
             if let Some(patient) = patient
@@ -469,6 +479,7 @@ fn open_revision(
                 outcome: None,
                 urgency: None,
                 findings: Vec::new(),
+                models_differ: None,
                 assessed_revision: None,
                 instances: 0,
                 conflicts: 0,
@@ -806,6 +817,7 @@ mod tests {
             urgency: Urgency::Critical,
             findings: vec!["pneumonia".into()],
             patient: None,
+            models_differ: None,
             at: at(61),
         };
         let enqueue = |kind| Event::JobEnqueued { job: job(1, 1, kind, 0, 5) };

@@ -35,6 +35,9 @@ pub struct StudyRow {
     pub outcome: Option<String>,
     pub urgency: Option<Urgency>,
     pub findings: Vec<String>,
+    /// Whether the models that read it differ in what is there; only one did: `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models_differ: Option<bool>,
     /// The revision that `outcome` is of.
     pub assessed_revision: Option<u32>,
     pub instances: u32,

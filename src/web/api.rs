@@ -28,6 +28,7 @@ use serde_json::json;
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
+use crate::analysis::agreement::By;
 use crate::domain::agreement::Comparison;
 use crate::domain::picture::PictureFormat;
 use crate::domain::uid::SopInstanceUid;
@@ -35,6 +36,8 @@ use crate::domain::uid::StudyUid;
 use crate::pipeline::comparing;
 use crate::pipeline::comparing::CompareError;
 use crate::pipeline::comparing::Opinion;
+use crate::pipeline::statistics;
+use crate::pipeline::statistics::Statistics;
 use crate::web::Web;
 use crate::web::access::Viewer;
 use crate::web::inspect;
@@ -380,6 +383,28 @@ pub async fn feedback(
     opinion.by = signed(&opinion.by, &viewer);
     let (store, at) = (&web.node.store, web.node.clock.now());
     Ok(Json(comparing::feedback(store, &uid, &opinion, at).await?))
+}
+
+#[derive(Deserialize)]
+pub struct Wanted {
+    /// Words of [`By`], with commas between them.
+    #[serde(default)]
+    by: String,
+    days: Option<u32>,
+}
+
+/// Agreement with doctors, and drift.
+pub async fn agreement(
+    State(web): State<Web>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Statistics>, Failure> {
+    let words = if wanted.by.is_empty() { "finding" } else { &wanted.by };
+    let Some(by) = words.split(',').map(By::parse).collect::<Option<Vec<By>>>() else {
+        let allowed = By::WORDS.join(", ");
+        return Err(Failure::bad_request(format!("by: use {allowed}, with commas between them.")));
+    };
+    let (days, now) = (wanted.days.unwrap_or(365), web.node.clock.now());
+    web.read(move |web| Ok(Json(statistics::statistics(&web.node.store, &by, days, now)?))).await
 }
 
 #[derive(Deserialize)]

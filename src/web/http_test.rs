@@ -246,6 +246,7 @@ async fn read(store: &Store, n: u32, assessment: &Assessment) {
         },
         Event::Assessed {
             patient: None,
+            models_differ: None,
             study_uid: study_uid.clone(),
             revision,
             outcome: match &assessment.outcome {

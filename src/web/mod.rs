@@ -151,6 +151,8 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/local/v1/study/{uid}/feedback", post(api::feedback))
         .route("/api/v1/studies/{uid}/final", post(api::final_report))
         .route("/local/v1/study/{uid}/final", post(api::final_report))
+        .route("/api/v1/agreement", get(api::agreement))
+        .route("/local/v1/agreement", get(api::agreement))
         .route("/local/v1/studies", get(local::studies))
         .route("/local/v1/study/{uid}", get(local::study))
         .route("/local/v1/study/{uid}/complete", post(local::complete))

@@ -20,15 +20,15 @@ use crate::way::POSITIVE;
 use crate::way::Peers;
 use crate::way::files;
 
-struct Gateway {
+pub struct Gateway {
     _process: Background,
     folder: PathBuf,
-    set: Vec<String>,
+    pub set: Vec<String>,
 }
 
 impl Gateway {
     /// The one that is asked first, `main`.
-    fn start(folder: &Path, mode: &str) -> Gateway {
+    pub fn start(folder: &Path, mode: &str) -> Gateway {
         let mut gateway = Gateway::named(folder, "main", mode);
         gateway.set.push("analysis.provider=\"main\"".to_owned());
         gateway
@@ -54,7 +54,7 @@ impl Gateway {
     }
 
     /// Head and body of each request, as bytes.
-    fn requests(&self) -> Vec<Vec<u8>> {
+    pub fn requests(&self) -> Vec<Vec<u8>> {
         let all = files(&self.folder).into_iter();
         let kept = all.filter(|file| file.extension().is_some_and(|end| end == "json"));
         kept.map(|file| std::fs::read(file).unwrap()).collect()

@@ -1,6 +1,7 @@
 //! Whole-program tests: the built `prelim` against real peers.
 
 mod access;
+mod agreement;
 mod crash;
 mod dicomweb;
 mod disk;
