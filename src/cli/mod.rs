@@ -3,6 +3,7 @@
 mod agreement;
 mod canary;
 mod check_config;
+mod compare;
 mod conformance;
 mod cost;
 mod demo;
@@ -56,6 +57,7 @@ enum Command {
     Get(get::Args),
     Queue(queue::Args),
     Cost(cost::Args),
+    Compare(compare::Args),
     Keys(keys::Args),
     Canary(canary::Args),
     Sources(sources::Args),
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Get(args) => get::run(args),
         Command::Queue(args) => queue::run(args),
         Command::Cost(args) => cost::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Canary(args) => canary::run(args),
         Command::Sources(args) => sources::run(args),

@@ -8,6 +8,7 @@ pub mod closing;
 pub mod commitment;
 pub mod comparing;
 pub mod earlier;
+pub mod compare;
 pub mod health;
 pub mod job;
 mod reading;

@@ -31,6 +31,11 @@ pub const RUNS: &str = "runs.json";
 pub fn shadow(gateway: &str) -> String {
     format!("shadow.{gateway}.json")
 }
+
+/// Whether a result file holds the runs of a shadow.
+pub fn is_shadow(file: &str) -> bool {
+    file.starts_with("shadow.") && file.ends_with(".json")
+}
 pub const ASSESSMENT: &str = "assessment.json";
 /// What an operator said with an upload.
 pub const REQUEST: &str = "request.json";

@@ -17,6 +17,7 @@ use axum::http::HeaderValue;
 use axum::http::header;
 use axum::response::IntoResponse as _;
 use axum::response::Response;
+use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Deserialize;
 use serde::Serialize;
@@ -28,6 +29,8 @@ use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::canary::CanaryView;
 use crate::pipeline::closing;
+use crate::pipeline::compare;
+use crate::pipeline::compare::Comparison;
 use crate::store::Pace;
 use crate::store::Progress;
 use crate::store::RetentionReport;
@@ -216,6 +219,19 @@ pub(in crate::web) async fn usage(
         Ok(Json(inspect::usage(&web.node.store, days.first, days.last, currency)?))
     })
     .await
+}
+
+#[derive(Deserialize)]
+pub struct Since {
+    since: Timestamp,
+}
+
+/// The models that read the studies that changed since then.
+pub(in crate::web) async fn comparison(
+    State(web): State<Web>,
+    Query(Since { since }): Query<Since>,
+) -> Result<Json<Comparison>, Failure> {
+    web.read(move |web| Ok(Json(compare::compare(&compare::gather(&web.node.store, since)?)))).await
 }
 
 pub(in crate::web) async fn gateways(State(web): State<Web>) -> Json<Vec<GatewayView>> {

@@ -161,6 +161,7 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/local/v1/sources", get(local::sources))
         .route("/local/v1/usage", get(local::usage))
         .route("/local/v1/gateways", get(local::gateways))
+        .route("/local/v1/comparison", get(local::comparison))
         .route("/local/v1/canaries", get(local::canaries).post(local::move_canary))
         .route("/local/v1/queue/retry", post(local::retry))
         .layer(DefaultBodyLimit::max(64 << 10))

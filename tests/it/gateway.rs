@@ -517,6 +517,15 @@ fn a_shadow_sees_the_study_without_effect() {
     assert_eq!(shadow["state"], "delivered", "{shadow:#}");
     let runs = read.json("shadow.new.json");
     assert_eq!(runs[0]["then"], "only one of the two sees Pneumothorax", "{runs:#}");
+    let said = run(Command::new(PRELIM).args(["compare", "--json", "--data"]).arg(read.data()));
+    let compared: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    let row = &compared["rows"][1];
+    assert_eq!(
+        (&row["gateway"], &row["asked"], &row["compared"]),
+        (&"strong".into(), &1.into(), &1.into())
+    );
+    let agrees = row["agreement"].as_f64().unwrap();
+    assert!(agrees < 1.0, "{compared:#}");
     assert_eq!(read.asked(), [1, 1]);
 }
 
