@@ -73,11 +73,38 @@ pub fn decode(
     match codec_of(transfer_syntax) {
         Some(Codec::Jpeg) => jpeg::decode(bytes, shape),
         Some(Codec::JpegLs) => jpeg_ls(bytes, shape),
-        Some(Codec::Jpeg2000) => jpeg_2000(bytes, shape),
+        Some(Codec::Jpeg2000) => jpeg_2000(bytes, shape, 0),
         Some(Codec::Rle) => rle(bytes, shape).map(|values| (values, Decoded::AsStored)),
         Some(Codec::Deflate) => deflate(bytes, shape).map(|values| (values, Decoded::AsStored)),
         None => Err(ImagingError::undecodable(format!("transfer syntax {transfer_syntax}"))),
     }
+}
+
+/// Whether [`decode_halved`] may do something.
+pub fn halves(transfer_syntax: &str) -> bool {
+    codec_of(transfer_syntax) == Some(Codec::Jpeg2000)
+}
+
+/// Decodes one frame halved as often as it keeps an edge of `edge_px`, from the wavelet levels of a
+/// JPEG 2000 stream: a quarter of the work for each halving. Columns and rows are halved with it.
+/// `None` where it is to be decoded in full.
+pub fn decode_halved(
+    bytes: &[u8],
+    shape: &Shape,
+    edge_px: usize,
+) -> Option<(Values, Decoded, Shape)> {
+    let stream = &bytes[codestream_start(bytes)?..];
+    let longest = shape.columns.max(shape.rows);
+    let levels = wavelet_levels(stream)?;
+    let halvings = (1..=levels).take_while(|n| longest >> n >= edge_px.max(1)).last()?;
+    // Both start at the origin, else sizes are rounded another way.
+    if stream.get(16..24)? != [0; 8] || stream.get(32..40)? != [0; 8] {
+        return None;
+    }
+    let less = |edge: usize| edge.div_ceil(1 << halvings);
+    let smaller = Shape { columns: less(shape.columns), rows: less(shape.rows), ..shape.clone() };
+    let (values, decoded) = jpeg_2000(bytes, shape, halvings).ok()?;
+    Some((values, decoded, smaller))
 }
 
 /// Checks a code stream's own numbers against the header.
@@ -158,7 +185,12 @@ fn jpeg_ls_interleave(bytes: &[u8]) -> Option<u8> {
     scan.content.get(1 + 2 * components + 1).copied()
 }
 
-fn jpeg_2000(bytes: &[u8], shape: &Shape) -> Result<(Values, Decoded), ImagingError> {
+/// - `halvings`: wavelet levels that are left out; the values are then as many times smaller.
+fn jpeg_2000(
+    bytes: &[u8],
+    shape: &Shape,
+    halvings: u32,
+) -> Result<(Values, Decoded), ImagingError> {
     let start = codestream_start(bytes)
         .ok_or_else(|| ImagingError::undecodable("JPEG 2000: no code stream found"))?;
     let header = SizeMarker::read(&bytes[start..])
@@ -178,14 +210,15 @@ fn jpeg_2000(bytes: &[u8], shape: &Shape) -> Result<(Values, Decoded), ImagingEr
     if !is_whole(&bytes[start..]) {
         return Err(ImagingError::undecodable("JPEG 2000: the code stream is cut short"));
     }
-    let options = jpeg2k::DecodeParameters::new().ignore_pclr_cmap_cdef();
+    let options = jpeg2k::DecodeParameters::new().ignore_pclr_cmap_cdef().reduce(halvings);
     let image = jpeg2k::Image::from_bytes_with(&bytes[start..], options)
         .map_err(|_| ImagingError::undecodable("JPEG 2000: the codec refused it"))?;
     let components = image.components();
-    let pixels = shape.pixels();
-    let fits = |c: &jpeg2k::ImageComponent| {
-        (c.width() as usize, c.height() as usize) == (shape.columns, shape.rows)
-    };
+    let less = |edge: usize| edge.div_ceil(1 << halvings);
+    let (columns, rows) = (less(shape.columns), less(shape.rows));
+    let pixels = columns * rows;
+    let fits =
+        |c: &jpeg2k::ImageComponent| (c.width() as usize, c.height() as usize) == (columns, rows);
     if components.len() != shape.samples || !components.iter().all(fits) {
         return Err(ImagingError::undecodable("JPEG 2000 gave another size"));
     }
@@ -283,6 +316,20 @@ fn header_uses_transform(stream: &[u8]) -> bool {
     cod.and_then(|cod| cod.content.get(4).copied()) == Some(1)
 }
 
+/// Wavelet levels that every component of every tile has: of the main header's COD, where nothing
+/// later states another number.
+fn wavelet_levels(stream: &[u8]) -> Option<u32> {
+    let mut levels = None;
+    for segment in jpeg::Segments::after_start(stream).take_while(|s| s.marker != 0x90) {
+        match segment.marker {
+            0x52 => levels = segment.content.get(5).map(|levels| u32::from(*levels)),
+            0x53 => return None,
+            _ => {}
+        }
+    }
+    levels.filter(|levels| *levels <= 32)
+}
+
 /// Whether all tile-parts are there: each SOT says how long its tile-part is (T.800 A.4.2).
 /// OpenJPEG decodes what it has of a cut stream and says nothing.
 fn is_whole(stream: &[u8]) -> bool {
@@ -336,18 +383,25 @@ fn rle(bytes: &[u8], shape: &Shape) -> Result<Values, ImagingError> {
     if count != shape.samples * size || count > 15 {
         return Err(broken("another number of segments than the header needs"));
     }
-    let mut containers = vec![0u64; pixels * shape.samples];
-    for segment in 0..count {
-        let start = word(segment + 1).ok_or_else(|| broken("no header"))?;
-        let end = match segment + 1 < count {
-            true => word(segment + 2).ok_or_else(|| broken("no header"))?,
+    let segment = |number: usize| -> Result<Vec<u8>, ImagingError> {
+        let start = word(number + 1).ok_or_else(|| broken("no header"))?;
+        let end = match number + 1 < count {
+            true => word(number + 2).ok_or_else(|| broken("no header"))?,
             false => bytes.len(),
         };
         let packed = bytes.get(start..end).ok_or_else(|| broken("a segment beyond the end"))?;
-        let plane = unpack(packed, pixels).ok_or_else(|| broken("a segment is cut short"))?;
-        let (sample, byte) = (segment / size, segment % size);
+        unpack(packed, pixels).ok_or_else(|| broken("a segment is cut short"))
+    };
+    if (shape.samples, size) == (1, 2) {
+        let (high, low) = (segment(0)?, segment(1)?);
+        let words = high.iter().zip(&low).map(|(high, low)| u16::from_be_bytes([*high, *low]));
+        return Ok(native::narrow(words, shape));
+    }
+    let mut containers = vec![0u64; pixels * shape.samples];
+    for number in 0..count {
+        let (sample, byte) = (number / size, number % size);
         let shift = 8 * (size - 1 - byte);
-        for (at, value) in plane.into_iter().enumerate() {
+        for (at, value) in segment(number)?.into_iter().enumerate() {
             containers[at * shape.samples + sample] |= u64::from(value) << shift;
         }
     }
@@ -355,7 +409,7 @@ fn rle(bytes: &[u8], shape: &Shape) -> Result<Values, ImagingError> {
     let containers = containers.into_iter();
     Ok(match (plain, size) {
         (true, _) => Values::U8(containers.map(|value| value as u8).collect()),
-        (false, 1 | 2) => native::narrow(containers, shape),
+        (false, 1 | 2) => native::narrow(containers.map(|value| value as u16), shape),
         (false, _) => native::wide(containers, shape),
     })
 }
@@ -377,7 +431,7 @@ fn unpack(packed: &[u8], length: usize) -> Option<Vec<u8>> {
             129..=255 => {
                 let value = *packed.get(at)?;
                 at += 1;
-                out.extend(std::iter::repeat_n(value, 257 - usize::from(control)));
+                out.resize(out.len() + 257 - usize::from(control), value);
             }
         }
     }

@@ -12,12 +12,15 @@ use crate::domain::picture::PicturePlan;
 use crate::domain::picture::PixelRule;
 use crate::domain::picture::Window;
 use crate::domain::study::Study;
+use crate::imaging::decode::Frame;
 use crate::imaging::decode::Image;
 use crate::imaging::decode::Values;
 use crate::imaging::inspect::inspect;
 use crate::imaging::measure::measure;
 use crate::imaging::picture::pictures;
+use crate::imaging::picture::resize;
 use crate::imaging::survey;
+use crate::imaging::window;
 
 #[derive(Deserialize)]
 struct Reference {
@@ -244,6 +247,39 @@ fn a_bleeding_in_a_real_head_is_pointed_at() {
     }
     println!("a spot on {clean} of 28 slices as they are, on {bled} with a bleeding");
     assert!(clean <= 4 && bled >= 16, "{clean} {bled}");
+}
+
+/// A radiograph in JPEG 2000 (1955 x 1841) shown at 480 px: decoded at a quarter of its edges, it is
+/// the picture that the whole frame gives, and its place on the instance is still the whole frame's.
+#[test]
+fn a_halved_frame_is_the_same_picture() {
+    let Some(root) = shared_data() else {
+        println!("no sample data beside the repository: nothing checked");
+        return;
+    };
+    let path = root.join("cr-chest/RG1_j2k-lossless.dcm");
+    let mut image = Image::open(&path).unwrap();
+    let shown = |image: &Image, frame: &Frame| {
+        let raster = window::render(image, frame, 0, None);
+        resize(&raster, 452, 480).unwrap()
+    };
+    let whole = image.frame(0).unwrap();
+    let halved = image.frame_for(0, 480).unwrap();
+    assert_eq!((halved.columns, halved.rows), (whole.columns.div_ceil(4), whole.rows.div_ceil(4)));
+    let (whole, halved) = (shown(&image, &whole), shown(&image, &halved));
+    let off: u64 = whole.iter().zip(&halved).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+    let mean = off as f64 / whole.len() as f64;
+    println!("{mean:.2} grey levels apart on average");
+    assert!(mean < 1.5, "{mean}");
+    // As large as it is, it is decoded in full; so is what is not JPEG 2000.
+    let full = image.frame_for(0, 2048).unwrap();
+    assert_eq!((full.columns, full.rows), (image.shape.columns, image.shape.rows));
+    let study = study_in(&root, "cr-chest/RG1_j2k-lossless.dcm");
+    let plan = PicturePlan { edge_max_px: 480, ..PicturePlan::default() };
+    let made = pictures(&root, &study, &plan, PixelRule::Keep).0;
+    let reference = &made[0].reference;
+    let source = (reference.source_columns as usize, reference.source_rows as usize);
+    assert_eq!(source, (image.shape.columns, image.shape.rows));
 }
 
 /// How long pictures take, from the file to the encoded JPEG; kept in the temporary folder.

@@ -163,7 +163,7 @@ fn to_values(bytes: Vec<u8>, shape: &Shape, big: bool) -> Result<Values, Imaging
         let plain = !shape.signed && shape.bits_stored == 8;
         return Ok(match plain {
             true => Values::U8(bytes),
-            false => narrow(bytes.iter().map(|byte| u64::from(*byte)), shape),
+            false => narrow(bytes.iter().map(|byte| u16::from(*byte)), shape),
         });
     }
     let word = |chunk: &[u8]| -> u64 {
@@ -174,24 +174,31 @@ fn to_values(bytes: Vec<u8>, shape: &Shape, big: bool) -> Result<Values, Imaging
         2 => {
             let words = bytes.chunks_exact(2);
             match big {
-                true => narrow(words.map(|b| u64::from(u16::from_be_bytes([b[0], b[1]]))), shape),
-                false => narrow(words.map(|b| u64::from(u16::from_le_bytes([b[0], b[1]]))), shape),
+                true => narrow(words.map(|b| u16::from_be_bytes([b[0], b[1]])), shape),
+                false => narrow(words.map(|b| u16::from_le_bytes([b[0], b[1]])), shape),
             }
         }
         _ => wide(bytes.chunks_exact(size).map(word), shape),
     })
 }
 
-/// Stored bits of containers of at most 16 bits.
-pub fn narrow(words: impl Iterator<Item = u64>, shape: &Shape) -> Values {
-    Values::I32(stored(words, shape).map(|value| value as i32).collect())
+/// Stored bits of containers of at most 16 bits: the way of most pixels, so loops without a branch.
+pub fn narrow(words: impl Iterator<Item = u16>, shape: &Shape) -> Values {
+    let down = shape.high_bit + 1 - shape.bits_stored;
+    let unused = 32 - shape.bits_stored;
+    // Checked shifts would be a branch for each pixel.
+    let high = words.map(move |word| u32::from(word).wrapping_shr(down).wrapping_shl(unused));
+    Values::I32(match shape.signed {
+        true => high.map(|high| (high as i32).wrapping_shr(unused)).collect(),
+        false => high.map(|high| high.wrapping_shr(unused) as i32).collect(),
+    })
 }
 
 /// Stored bits of containers of 32 or 64 bits; as integers when they fit.
 pub fn wide(words: impl Iterator<Item = u64>, shape: &Shape) -> Values {
     let fits = shape.bits_stored < 32 || (shape.bits_stored == 32 && shape.signed);
     match fits {
-        true => narrow(words, shape),
+        true => Values::I32(stored(words, shape).map(|value| value as i32).collect()),
         false if shape.signed => {
             Values::F64(stored(words, shape).map(|value| value as f64).collect())
         }

@@ -7,8 +7,10 @@ use fast_image_resize::ResizeOptions;
 use fast_image_resize::Resizer;
 use image::ExtendedColorType;
 use image::ImageEncoder as _;
-use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
+use jpeg_encoder::ColorType;
+use jpeg_encoder::Encoder;
+use jpeg_encoder::SamplingFactor;
 use sha2::Digest as _;
 use sha2::Sha256;
 
@@ -106,7 +108,11 @@ fn of_frame(
     room: usize,
     already: u32,
 ) -> Result<Vec<Picture>, ImagingError> {
-    let decoded = image.frame(frame)?;
+    // What is masked is masked pixel by pixel.
+    let decoded = match rule {
+        PixelRule::Keep => image.frame_for(frame, plan.edge_max_px.min(EDGE_MAX_PX))?,
+        PixelRule::OnlyUltrasoundRegions => image.frame(frame)?,
+    };
     let windows = windows_for(instance, image, plan);
     let mut made = Vec::new();
     for window in windows.into_iter().take(room) {
@@ -130,8 +136,8 @@ fn of_frame(
                 window: window.map_or("default".into(), |window| window.name.clone()),
                 width_px: encoded.width,
                 height_px: encoded.height,
-                source_columns: raster.width as u32,
-                source_rows: raster.height as u32,
+                source_columns: image.shape.columns as u32,
+                source_rows: image.shape.rows as u32,
                 file: format!("picture-{number:02}.{extension}"),
                 digest: text::hex(&Sha256::digest(&encoded.bytes)),
                 tiles: Vec::new(),
@@ -264,14 +270,23 @@ pub fn compress(
     format: PictureFormat,
     quality: u8,
 ) -> Result<Vec<u8>, ImagingError> {
-    let kind = if samples == 3 { ExtendedColorType::Rgb8 } else { ExtendedColorType::L8 };
+    let failed = |e: &dyn std::fmt::Display| ImagingError::Picture(format!("encoding: {e}"));
     let mut out = Vec::new();
-    let written = match format {
-        PictureFormat::Jpeg => JpegEncoder::new_with_quality(&mut out, quality)
-            .write_image(pixels, width, height, kind),
-        PictureFormat::Png => PngEncoder::new(&mut out).write_image(pixels, width, height, kind),
-    };
-    written.map_err(|e| ImagingError::Picture(format!("encoding: {e}")))?;
+    match format {
+        PictureFormat::Jpeg => {
+            let short = |edge: u32| u16::try_from(edge).map_err(|e| failed(&e));
+            let kind = if samples == 3 { ColorType::Rgb } else { ColorType::Luma };
+            let mut encoder = Encoder::new(&mut out, quality);
+            encoder.set_sampling_factor(SamplingFactor::F_1_1);
+            let written = encoder.encode(pixels, short(width)?, short(height)?, kind);
+            written.map_err(|e| failed(&e))?;
+        }
+        PictureFormat::Png => {
+            let kind = if samples == 3 { ExtendedColorType::Rgb8 } else { ExtendedColorType::L8 };
+            let written = PngEncoder::new(&mut out).write_image(pixels, width, height, kind);
+            written.map_err(|e| failed(&e))?;
+        }
+    }
     Ok(out)
 }
 
