@@ -85,12 +85,15 @@ const SYNONYMS: &[(&str, &[&str])] = &[
 
 /// Which of the findings of `assessment` the report has, and how that is known. Those outside the
 /// table are not compared.
-pub fn compare(assessment: &Assessment, report: &FinalReport) -> Vec<Compared> {
+///
+/// - `asked`: keys of findings that the model was asked about, answered or not.
+pub fn compare(assessment: &Assessment, asked: &[String], report: &FinalReport) -> Vec<Compared> {
     let text = without_asides(&report.text);
     let readable = judge::reads_as_english(&text) && words::tokens(&text).len() >= 3;
     let mut compared: Vec<Compared> = Vec::new();
-    for finding in &assessment.findings {
-        let Some(row) = codes::find(&finding.key) else { continue };
+    let answered = assessment.findings.iter().map(|finding| &finding.key);
+    for key in answered.chain(asked) {
+        let Some(row) = codes::find(key) else { continue };
         if compared.iter().any(|known| known.key == row.key) {
             continue;
         }
@@ -109,7 +112,7 @@ pub fn compare(assessment: &Assessment, report: &FinalReport) -> Vec<Compared> {
                 None => (Some(false), How::Silence),
             },
         };
-        let ours = agreement::ours(assessment, &row.key);
+        let ours = agreement::ours(assessment, asked, &row.key);
         compared.push(Compared { key: row.key.clone(), ours, truth, how });
     }
     compared
@@ -443,7 +446,10 @@ mod tests {
             ..FinalReport::default()
         };
         let found: Vec<(String, Option<bool>, How)> =
-            compare(&assessment, &report).into_iter().map(|c| (c.key, c.truth, c.how)).collect();
+            compare(&assessment, &["mass".into(), "aaa".into()], &report)
+                .into_iter()
+                .map(|c| (c.key, c.truth, c.how))
+                .collect();
         assert_eq!(
             found,
             [
@@ -451,6 +457,7 @@ mod tests {
                 ("pleural_effusion".to_owned(), Some(true), How::Text),
                 ("nodule".to_owned(), None, How::Text),
                 ("mass".to_owned(), Some(false), How::Silence),
+                ("aaa".to_owned(), Some(false), How::Silence),
             ]
         );
         // Another language is not guessed at: the codes alone.
@@ -458,6 +465,6 @@ mod tests {
             text: "좌측 기흉이 관찰됩니다. 흉수는 없습니다.".into(),
             ..report
         };
-        assert_eq!(compare(&assessment, &foreign).len(), 1);
+        assert_eq!(compare(&assessment, &[], &foreign).len(), 1);
     }
 }

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use crate::cli;
 use crate::cli::node;
 use crate::cli::node::Folder;
+use crate::domain::agreement::Compared;
+use crate::domain::agreement::How;
 use crate::domain::agreement::Origin;
 use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
@@ -193,7 +195,7 @@ fn print(view: &StudyView) {
             Origin::Feedback { comment, .. } => comment.as_str(),
             Origin::Final { .. } => "",
         };
-        for finding in row.comparison.findings.iter().filter(|f| f.truth.is_some()) {
+        for finding in row.comparison.findings.iter().filter(is_telling) {
             table.add_row([
                 cli::time(row.at),
                 finding.key.clone(),
@@ -213,6 +215,12 @@ fn print(view: &StudyView) {
     }
     section("History", &table);
     println!("\n{}", view.notice);
+}
+
+/// Not what a report is silent on and the reading does not have either.
+fn is_telling(compared: &&Compared) -> bool {
+    let called = compared.ours == Some(Presence::Present);
+    compared.truth.is_some() && (compared.how > How::Silence || called)
 }
 
 fn presence(presence: Presence) -> &'static str {

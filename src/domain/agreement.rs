@@ -128,13 +128,14 @@ impl ReadBy {
     }
 }
 
-/// What the reading says of `key`: present where it is at one place at least. `None`: it was not
-/// asked.
-pub fn ours(assessment: &Assessment, key: &str) -> Option<Presence> {
+/// What the reading says of `key`: present where it is at one place at least, open where it was
+/// asked and did not answer. `None`: it was not asked.
+pub fn ours(assessment: &Assessment, asked: &[String], key: &str) -> Option<Presence> {
     let said = || assessment.findings.iter().filter(|f| f.key == key).map(|f| f.presence);
     [Presence::Present, Presence::Undetermined, Presence::Absent]
         .into_iter()
         .find(|presence| said().any(|said| said == *presence))
+        .or_else(|| asked.iter().any(|one| one == key).then_some(Presence::Undetermined))
 }
 
 #[cfg(test)]
@@ -150,7 +151,8 @@ mod tests {
         assert!(by.model.contains(&assessment.algorithm.version), "{by:?}");
         assert!(by.scanner.len() > 3, "{by:?}");
         let key = &assessment.findings[0].key;
-        assert_eq!(ours(&assessment, key), Some(Presence::Present));
-        assert_eq!(ours(&assessment, "unicorn"), None);
+        assert_eq!(ours(&assessment, &[], key), Some(Presence::Present));
+        assert_eq!(ours(&assessment, &[], "aaa"), None);
+        assert_eq!(ours(&assessment, &["aaa".into()], "aaa"), Some(Presence::Undetermined));
     }
 }

@@ -23,6 +23,7 @@ use crate::domain::text;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::job::StepError;
 use crate::pipeline::record;
+use crate::pipeline::record::PlanRecord;
 use crate::pipeline::way::Way;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -70,7 +71,7 @@ pub async fn feedback(
     at: Timestamp,
 ) -> Result<Comparison, CompareError> {
     let assessment = assessment(store, study_uid, opinion.revision)?;
-    let comparison = judge(&assessment, opinion)?;
+    let comparison = judge(&assessment, &asked(store, &assessment)?, opinion)?;
     store.commit(vec![event(&assessment, &comparison, at)]).await?;
     Ok(comparison)
 }
@@ -103,7 +104,8 @@ pub async fn final_text(
             (ReportKind::Text, digest, FinalReport { text, ..FinalReport::default() })
         }
     };
-    let Some(comparison) = compared(&assessment, &report, kind, &id, by)? else {
+    let asked = asked(store, &assessment)?;
+    let Some(comparison) = compared(&assessment, &asked, &report, kind, &id, by)? else {
         let why = "nothing in it can be compared: it has no code of a finding that was looked for, and no text in English";
         return Err(CompareError::Wrong(why.into()));
     };
@@ -114,6 +116,7 @@ pub async fn final_text(
 /// `None` when there is nothing to compare.
 fn compared(
     assessment: &Assessment,
+    asked: &[String],
     report: &FinalReport,
     kind: ReportKind,
     id: &str,
@@ -122,7 +125,7 @@ fn compared(
     if let Some(why) = &report.not_final {
         return Err(CompareError::Wrong(format!("this is no final report: {why}")));
     }
-    let findings = analysis::final_report::compare(assessment, report);
+    let findings = analysis::final_report::compare(assessment, asked, report);
     Ok((!findings.is_empty()).then(|| Comparison {
         origin: Origin::Final { kind, id: id.to_owned() },
         by: text::clean(by, NAME_CHARS_MAX),
@@ -167,6 +170,7 @@ pub async fn with_reports(way: &Way<'_>, assessment: &Assessment) -> Result<Vec<
     }
     let known = store.comparisons(way.study_uid).map_err(StepError::passing)?;
     let ours = ["sr", "sr-comprehensive"].map(|kind| assessment.artefact_uid(kind));
+    let asked = asked(store, assessment).map_err(StepError::passing)?;
     let mut events = Vec::new();
     for receipt in reports {
         let id = receipt.sop_instance_uid.as_str();
@@ -178,9 +182,9 @@ pub async fn with_reports(way: &Way<'_>, assessment: &Assessment) -> Result<Vec<
             continue;
         }
         let read = way.kit.pool.document(store.data(), &receipt.object).await;
-        let by = format!("SR from {}", receipt.from.calling_ae);
+        let by = &receipt.from.calling_ae;
         let compared = match &read {
-            Ok(report) => compared(assessment, report, ReportKind::Sr, id, &by),
+            Ok(report) => compared(assessment, &asked, report, ReportKind::Sr, id, by),
             Err(error) => {
                 tracing::warn!(%error, "a structured report cannot be read");
                 continue;
@@ -217,8 +221,25 @@ fn assessment(
         .map_err(|_| CompareError::Wrong("the assessment of this revision cannot be read".into()))
 }
 
+/// Keys of what a model was asked about beside what it answered. The local model is asked nothing
+/// by the profile.
+fn asked(store: &Store, assessment: &Assessment) -> Result<Vec<String>, StoreError> {
+    let is_local = assessment.algorithm.provider == "local";
+    let study_uid = &assessment.study.study_uid;
+    let plan = match is_local {
+        true => None,
+        false => store.read_result(study_uid, assessment.revision, record::PLAN)?,
+    };
+    let plan = plan.and_then(|bytes| serde_json::from_slice::<PlanRecord>(&bytes).ok());
+    Ok(plan.map(|plan| plan.profile.findings).unwrap_or_default())
+}
+
 /// An opinion beside the reading that it is about.
-fn judge(assessment: &Assessment, opinion: &Opinion) -> Result<Comparison, CompareError> {
+fn judge(
+    assessment: &Assessment,
+    asked: &[String],
+    opinion: &Opinion,
+) -> Result<Comparison, CompareError> {
     let wrong = |why: String| Err(CompareError::Wrong(why));
     let (compared, verdict) = match (opinion.finding.as_str(), opinion.missed.as_str()) {
         ("", "") => {
@@ -254,7 +275,7 @@ fn judge(assessment: &Assessment, opinion: &Opinion) -> Result<Comparison, Compa
             if codes::find(key).is_none() {
                 return wrong("missed: no key of the table of findings, e.g. pneumothorax".into());
             }
-            let ours = agreement::ours(assessment, key);
+            let ours = agreement::ours(assessment, asked, key);
             if ours == Some(Presence::Present) {
                 return wrong("missed: the reading has it as present".into());
             }
@@ -299,12 +320,18 @@ mod tests {
             let mut assessment = sample::positive_chest();
             assessment.findings[0].presence = presence;
             let id = assessment.findings[0].id.clone();
-            let comparison = judge(&assessment, &opinion(&id, verdict, "")).unwrap();
+            let comparison = judge(&assessment, &[], &opinion(&id, verdict, "")).unwrap();
             let compared = &comparison.findings[0];
             assert_eq!((compared.ours, compared.truth), (Some(presence), truth), "{verdict:?}");
         }
-        let missed = judge(&sample::positive_chest(), &opinion("", None, "aaa")).unwrap();
-        assert_eq!((missed.findings[0].ours, missed.findings[0].truth), (None, Some(true)));
+        // Missed is what was asked; of the rest the reading says nothing.
+        for (asked, ours) in
+            [(vec![], None), (vec!["aaa".to_owned()], Some(Presence::Undetermined))]
+        {
+            let opinion = opinion("", None, "aaa");
+            let missed = judge(&sample::positive_chest(), &asked, &opinion).unwrap();
+            assert_eq!((missed.findings[0].ours, missed.findings[0].truth), (ours, Some(true)));
+        }
     }
 
     #[test]
@@ -320,12 +347,13 @@ mod tests {
             opinion("", None, "unicorn"),
             opinion("", None, &finding.key),
         ] {
-            let refused = judge(&assessment, &wrong);
+            let refused = judge(&assessment, &[], &wrong);
             assert!(matches!(refused, Err(CompareError::Wrong(_))), "{wrong:?}");
         }
         let comment = format!("Hong Gildong MRN-0042 has none\u{202e} {}", "x".repeat(600));
         let given = Opinion { comment, ..opinion(&finding.id, Some(Verdict::Disagree), "") };
-        let Origin::Feedback { comment, .. } = judge(&assessment, &given).unwrap().origin else {
+        let Origin::Feedback { comment, .. } = judge(&assessment, &[], &given).unwrap().origin
+        else {
             unreachable!("feedback");
         };
         assert!(!comment.contains("Hong") && !comment.contains("0042"), "{comment}");
