@@ -32,6 +32,8 @@ pub struct Config {
     /// How it is read where a profile says `default`: `single` (one model) or one of `strategies`.
     pub strategy: String,
     pub strategies: BTreeMap<String, Strategy>,
+    /// Regions in which a gateway outside the building may be. Empty: any.
+    pub regions_allowed: Vec<String>,
     /// Folder with profiles of the site; a file of the same name replaces ours. Empty: none.
     pub profiles: PathBuf,
     pub gateways: BTreeMap<String, Gateway>,
@@ -98,8 +100,10 @@ pub struct Gateway {
     /// Seconds for one call; 0: as the profile says.
     pub timeout_s: u64,
     pub connect_timeout_s: u64,
-    /// True when the pictures stay inside: burned-in text is then no reason to hold a study.
+    /// True when the pictures stay inside: burned-in text is then not masked.
     pub inside_the_building: bool,
+    /// Where it is, for `regions_allowed` and for the record of what left.
+    pub region: String,
     /// Modalities that this model may be asked about, e.g. `["CR", "DX"]`. Empty: all.
     pub modalities_allowed: Vec<String>,
     /// Allows `http://` to addresses that are not private. Only for tests and closed networks.
@@ -155,6 +159,7 @@ impl Default for Config {
             fallback: Vec::new(),
             strategy: "single".into(),
             strategies: BTreeMap::new(),
+            regions_allowed: Vec::new(),
             profiles: PathBuf::new(),
             gateways: BTreeMap::new(),
             health_interval_s: 300,
@@ -184,6 +189,7 @@ impl Default for Gateway {
             timeout_s: 0,
             connect_timeout_s: 10,
             inside_the_building: false,
+            region: String::new(),
             modalities_allowed: Vec::new(),
             allow_plain: false,
             proxy: String::new(),
@@ -256,6 +262,12 @@ impl Config {
                 ));
             }
             gateway.check(&format!("{at}.gateways.{name}"), problems);
+            if !self.may_be_where_it_is(gateway) {
+                problems.push(format!(
+                    "{at}.gateways.{name}.region = {:?}: {at}.regions_allowed has {:?}; it would never be asked",
+                    gateway.region, self.regions_allowed
+                ));
+            }
         }
         match crate::analysis::profile::load(self.site_profiles()) {
             Ok(profiles) => {
@@ -417,6 +429,15 @@ impl Config {
 
     pub fn price_of(&self, gateway: &str) -> Option<&Price> {
         self.gateways.get(gateway).and_then(|gateway| self.prices.get(&gateway.model))
+    }
+
+    /// Whether what leaves may go to where this gateway is. Inside the building nothing leaves.
+    pub fn may_be_where_it_is(&self, gateway: &Gateway) -> bool {
+        let allowed = &self.regions_allowed;
+        let region = gateway.region.trim();
+        gateway.inside_the_building
+            || allowed.is_empty()
+            || allowed.iter().any(|one| one.trim().eq_ignore_ascii_case(region))
     }
 
     /// The site's folder of profiles, if there is one.

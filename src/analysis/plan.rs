@@ -470,18 +470,21 @@ fn route(profile: &Profile, study: &Study, config: &Config) -> Route {
     let turn = config.turn(name, &study.study_uid);
     let may_see = |other: &&String| {
         let other = config.gateways.get(*other);
-        other.is_some_and(|other| modalities.iter().all(|modality| other.may_see(modality)))
+        other.is_some_and(|other| {
+            config.may_be_where_it_is(other) && modalities.iter().all(|one| other.may_see(one))
+        })
     };
     let Some(name) = turn.iter().find(may_see) else {
-        let reason = match turn.iter().any(|one| config.gateways.contains_key(one)) {
+        let modality = modalities.iter().filter_map(|m| crate::domain::context::modality(m)).next();
+        let modality = modality.unwrap_or("unknown");
+        let known = || turn.iter().filter_map(|one| config.gateways.get(one));
+        let reason = match known().any(|one| config.may_be_where_it_is(one)) {
             true => format!(
-                "the gateway \"{name}\" is not allowed for modality {} by the configuration",
-                modalities
-                    .iter()
-                    .filter_map(|m| crate::domain::context::modality(m))
-                    .next()
-                    .unwrap_or("unknown")
+                "the gateway \"{name}\" is not allowed for modality {modality} by the configuration"
             ),
+            false if known().next().is_some() => {
+                format!("the gateway \"{name}\" is not in a region that the configuration allows")
+            }
             false => format!("the gateway \"{name}\" is not configured"),
         };
         return Route::Nobody { reason };

@@ -348,6 +348,44 @@ fn a_gateway_is_asked_only_about_what_it_may_see() {
 }
 
 #[test]
+fn a_gateway_is_asked_only_where_it_may_be() {
+    let profiles = profile::load(None).unwrap();
+    let gateway = |region: &str, inside_the_building| Gateway {
+        region: region.into(),
+        inside_the_building,
+        ..Gateway::default()
+    };
+    let fallback = ["eu", "us", "nowhere", "house"].map(String::from).to_vec();
+    let mut config = Config { fallback, ..Config::default() };
+    config.gateways.insert("eu".into(), gateway(" EU ", false));
+    config.gateways.insert("us".into(), gateway("us", false));
+    config.gateways.insert("nowhere".into(), gateway("", false));
+    config.gateways.insert("house".into(), gateway("", true));
+    let others = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect());
+    for (allowed, provider, then) in [
+        (vec![], "us", others(&["eu", "nowhere", "house"])),
+        (vec!["eu"], "us", None),
+        (vec!["eu"], "nowhere", None),
+        (vec!["eu"], "eu", others(&["house"])),
+        (vec!["eu", "us"], "us", others(&["eu", "house"])),
+        (vec!["eu"], "house", others(&[])),
+    ] {
+        config.regions_allowed = allowed.iter().map(|&one: &&str| one.to_owned()).collect();
+        config.provider = provider.into();
+        let found = plan(&study(("CR", OWN, "CHEST", "PA", "", "", "")), &profiles, &config);
+        let found: Option<Vec<String>> = match found {
+            Plan::Read { route: Route::Gateway { then, .. }, .. } => Some(then),
+            Plan::Read { route: Route::Nobody { reason }, .. } => {
+                assert!(reason.contains("region"), "{reason}");
+                None
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, then, "{provider} where {allowed:?} is allowed");
+    }
+}
+
+#[test]
 fn those_that_stand_in_may_see_it_and_are_not_further_out() {
     let profiles = profile::load(None).unwrap();
     let gateway = |inside, modalities: &[&str]| Gateway {

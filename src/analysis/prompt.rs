@@ -87,7 +87,8 @@ box give that number, and x and y as fractions of the whole sheet, not of the pi
 {{/if}}\
 {{#each pictures}}- picture {{number}}{{#if sheet}} (sheet {{sheet}}, row {{row}}, column {{column}}){{/if}}: series {{series}}{{#if slice}}, image {{slice}} of {{slices}}{{/if}}\
 {{#if frame}}, frame {{frame}}{{/if}}{{#if position}}, position {{position}} mm{{/if}}{{#if view}}, view {{view}}{{/if}}\
-{{#if side}}, side {{side}}{{/if}}, window {{window}}, {{width}} x {{height}} pixels
+{{#if side}}, side {{side}}{{/if}}, window {{window}}, {{width}} x {{height}} pixels\
+{{#if masked}}, text masked (black boxes){{/if}}
 {{/each}}";
 
 const FINDINGS: &str = "\
@@ -226,7 +227,7 @@ pub fn try_template(profile: &Profile) -> Result<(), PromptError> {
     };
     let example = json!({"number": 1, "series": "A", "slice": 1, "slices": 1, "frame": null,
         "position": null, "view": "PA", "side": null, "window": "default", "width": 1, "height": 1,
-        "sheet": 1, "row": 1, "column": 1});
+        "sheet": 1, "row": 1, "column": 1, "masked": false});
     fill(&profile.prompt, &data(profile, &context, (vec![example], 1))).map(|_| ())
 }
 
@@ -322,6 +323,7 @@ fn picture<'a>(picture: &'a PictureRef, study: &Study, seen: &mut Vec<&'a str>) 
         "sheet": null,
         "row": null,
         "column": null,
+        "masked": picture.masked.is_some_and(|boxes| boxes > 0),
     })
 }
 
@@ -464,6 +466,19 @@ mod tests {
         let rest: String =
             text.lines().filter(|l| !l.contains("SYSTEM")).map(|l| format!("{l}\n")).collect();
         assert_eq!(without.user, rest);
+    }
+
+    #[test]
+    fn a_masked_picture_says_so() {
+        let study = testing::study("CR", "CHEST", "PA", "");
+        let mut pictures = testing::pictures(&study);
+        (pictures[0].masked, pictures[1].masked) = (Some(2), Some(0));
+        let context = ClinicalContext::of(&study, None);
+        let text =
+            render(&testing::profile("chest_xray"), &context, &study, &pictures).unwrap().user;
+        let masked =
+            text.lines().filter(|line| line.ends_with("pixels, text masked (black boxes)"));
+        assert_eq!(masked.count(), 1, "where nothing was found, nothing is said: {text}");
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub fn pictures(study: &Study) -> Vec<PictureRef> {
             file: format!("picture-{number:02}.jpg"),
             digest: format!("{number:064x}"),
             tiles: Vec::new(),
+            masked: None,
         })
         .collect()
 }

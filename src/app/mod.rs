@@ -122,6 +122,7 @@ impl App {
             pipeline: settings.pipeline.clone(),
             assemble: settings.assemble.clone(),
             analysis: settings.analysis.clone(),
+            deid: settings.deid.clone(),
             report: settings.report.clone(),
             deliver: settings.deliver.clone(),
             alert: settings.alert.clone(),

@@ -60,6 +60,8 @@ settings! {
     pipeline: crate::pipeline::Config,
     /// Who reads.
     analysis: crate::analysis::Config,
+    /// What may leave the building.
+    deid: crate::deid::Config,
     /// What reports look like.
     report: crate::report::Config,
     /// Where results go.

@@ -1,9 +1,13 @@
-//! What may leave the building: an allow-list of context, and pixels only where no text is burned in.
+//! What may leave the building: an allow-list of context, and pixels in which text is masked.
 
+mod config;
 mod pixels;
+pub mod text;
 
-pub use pixels::Destination;
-pub use pixels::pixels;
+pub use config::Config;
+pub use config::Policy;
+pub use pixels::Leaving;
+pub use pixels::leaving;
 
 use crate::domain::context::ClinicalContext;
 use crate::domain::context::Earlier;

@@ -2,88 +2,111 @@
 //! missing where text is, so kinds of images decide (`US1_UNCR` of the WG04 samples shows a
 //! hospital and numbers and has no such attribute).
 
+use crate::deid::Config;
+use crate::deid::Policy;
+use crate::deid::text;
+use crate::domain::picture::Masks;
 use crate::domain::picture::PixelRule;
+use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
 
-/// Where pictures go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Destination {
-    /// They stay inside: the local model, the report, a gateway that is `inside_the_building`.
-    Inside,
-    Outside,
-}
-
-/// Why pictures may not go out, for people.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct Held {
-    pub reason: String,
+/// What of a study's pixels may be shown to a gateway outside the building.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Leaving {
+    pub masks: Masks,
+    /// Not shown, and why. The rest of the study is.
+    pub left_out: Vec<Excluded>,
+    /// Why nothing of it is shown.
+    pub held: Option<String>,
+    /// Images that may show text and are shown as they are.
+    pub as_they_are: u32,
 }
 
 /// Modalities whose own objects carry no burned-in text, unless something says so.
-const CLEAN: [&str; 7] = ["CR", "DX", "CT", "MR", "MG", "PT", "IO"];
+const PLAIN: [&str; 7] = ["CR", "DX", "CT", "MR", "MG", "PT", "IO"];
+const ULTRASOUND: [&str; 2] = ["US", "IVUS"];
+const PHOTOGRAPHS: [&str; 6] = ["XC", "ES", "OP", "OPT", "GM", "SM"];
 
-/// Which pixels of these instances may be shown to a model at `to`.
-///
-/// # Errors
-/// [`Held`] when one of them may show text that cannot be cut away.
-pub fn pixels<'a>(
-    instances: impl IntoIterator<Item = &'a Instance>,
-    to: Destination,
-) -> Result<PixelRule, Held> {
-    if to == Destination::Inside {
-        return Ok(PixelRule::Keep);
-    }
-    let (mut clean, mut cut) = (false, false);
+/// Decides on each instance by its kind.
+pub fn leaving<'a>(instances: impl IntoIterator<Item = &'a Instance>, config: &Config) -> Leaving {
+    let mut leaving = Leaving::default();
+    leaving.masks.text_percent_max = config.text_percent_max;
+    leaving.masks.edge_max_px = text::EDGE_MAX;
     for instance in instances.into_iter().filter(|instance| instance.has_pixels) {
-        match risk(instance) {
-            None => clean = true,
-            Some(_) if instance.modality.trim() == "US" && has_regions(instance) => cut = true,
-            Some(why) => {
-                return Err(Held {
-                    reason: format!("pictures may show a name and are not sent out: {why}"),
-                });
+        let (policy, why) = policy(instance, config);
+        let sop_instance_uid = instance.sop_instance_uid.clone();
+        match (policy, why) {
+            (Policy::Send, None) => {}
+            (Policy::Send, Some(_)) => leaving.as_they_are += 1,
+            (Policy::Mask, _) => {
+                let is_ultrasound = ULTRASOUND.contains(&modality(instance).as_str());
+                let rule = match is_ultrasound && has_regions(instance) {
+                    true => PixelRule::MaskTextAndOutsideRegions,
+                    false => PixelRule::MaskText,
+                };
+                leaving.masks.rules.insert(sop_instance_uid, rule);
+            }
+            (Policy::LeaveOut, why) => {
+                let why = why.unwrap_or_else(|| "the configuration says so".into());
+                let reason = format!("not sent out, it may show a name: {why}");
+                leaving.left_out.push(Excluded { sop_instance_uid, reason });
+            }
+            (Policy::Hold, why) => {
+                let why = why.unwrap_or_else(|| "the configuration says so".into());
+                let reason = format!("pictures may show a name and are not sent out: {why}");
+                leaving.held.get_or_insert(reason);
             }
         }
     }
-    match (clean, cut) {
-        (true, true) => Err(Held {
-            reason: "ultrasound and other images in one study cannot be cut by one rule".into(),
-        }),
-        (false, true) => Ok(PixelRule::OnlyUltrasoundRegions),
-        (_, false) => Ok(PixelRule::Keep),
+    match leaving.held {
+        Some(why) => Leaving { held: Some(why), ..Leaving::default() },
+        None => leaving,
     }
 }
 
-/// Why an instance may carry burned-in text.
-fn risk(instance: &Instance) -> Option<String> {
-    let modality = instance.modality.trim().to_uppercase();
+/// The strictest policy of the kinds that an instance is of, and why it may carry text.
+fn policy(instance: &Instance, config: &Config) -> (Policy, Option<String>) {
+    let by_kind = &config.burned_in_text;
+    let modality = modality(instance);
+    // The header's own word is not repeated: it may be anything.
+    let known = || match crate::domain::context::modality(&modality) {
+        Some(known) => format!("modality {known}"),
+        None => "an unknown modality".into(),
+    };
+    let own = match modality.as_str() {
+        modality if PLAIN.contains(&modality) => (by_kind.plain, None),
+        modality if ULTRASOUND.contains(&modality) => (by_kind.ultrasound, Some(known())),
+        modality if PHOTOGRAPHS.contains(&modality) => (by_kind.photograph, Some(known())),
+        _ => (by_kind.other, Some(known())),
+    };
+    let stated =
+        instance.burned_in_annotation.trim().eq_ignore_ascii_case("YES").then(|| {
+            (by_kind.stated, Some("the header says so (Burned In Annotation)".to_owned()))
+        });
+    let captured = captured(instance).map(|why| (by_kind.capture, Some(why.to_owned())));
+    let all = [Some(own), captured, stated].into_iter().flatten();
+    // The last of equals: what the header says itself is the better reason.
+    all.max_by_key(|(policy, _)| *policy).unwrap_or((Policy::Hold, None))
+}
+
+fn modality(instance: &Instance) -> String {
+    instance.modality.trim().to_uppercase()
+}
+
+/// Why an instance is no original image of its modality.
+fn captured(instance: &Instance) -> Option<&'static str> {
     let class = instance.sop_class_uid.as_str();
-    let says = |why: &str| Some(why.to_owned());
-    if instance.burned_in_annotation.trim().eq_ignore_ascii_case("YES") {
-        return says("the header says so (Burned In Annotation)");
-    }
+    let is_screen = |value: &String| {
+        let value = value.to_uppercase();
+        value.contains("SCREEN") || value.contains("DOSE")
+    };
     if !instance.conversion_type.trim().is_empty() {
-        return says("a scanned or converted picture (Conversion Type)");
+        return Some("a scanned or converted picture (Conversion Type)");
     }
     if class == SECONDARY_CAPTURE || class.starts_with("1.2.840.10008.5.1.4.1.1.7.") {
-        return says("Secondary Capture");
+        return Some("Secondary Capture");
     }
-    let screen = instance.image_type.iter().any(|value| {
-        let value = value.trim().to_uppercase();
-        value.contains("SCREEN") || value.contains("DOSE")
-    });
-    if screen {
-        return says("a saved screen");
-    }
-    match CLEAN.contains(&modality.as_str()) {
-        true => None,
-        // The header's own word is not repeated: it may be anything.
-        false => Some(match crate::domain::context::modality(&modality) {
-            Some(known) => format!("modality {known}"),
-            None => "an unknown modality".into(),
-        }),
-    }
+    instance.image_type.iter().any(is_screen).then_some("a saved screen")
 }
 
 const SECONDARY_CAPTURE: &str = "1.2.840.10008.5.1.4.1.1.7";
@@ -96,6 +119,8 @@ fn has_regions(instance: &Instance) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deid::config::BurnedInText;
+    use crate::domain::uid::SopInstanceUid;
 
     fn instance(
         modality: &str,
@@ -119,55 +144,95 @@ mod tests {
         .unwrap()
     }
 
+    const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+    const SC: &str = SECONDARY_CAPTURE;
+    const MASK: Option<PixelRule> = Some(PixelRule::MaskText);
+    const REGIONS: Option<PixelRule> = Some(PixelRule::MaskTextAndOutsideRegions);
+
     #[test]
-    fn what_may_show_a_name_is_not_sent_out() {
-        const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
-        const SC: &str = SECONDARY_CAPTURE;
+    fn what_may_show_a_name_is_masked() {
         let region = [[0, 10, 100, 90]];
         // modality, SOP class, Conversion Type, Burned In Annotation, regions; the rule, if any
         type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [[u32; 4]], Option<PixelRule>);
-        let rows: [Row; 19] = [
-            ("CT", CT, "", "", &[], Some(PixelRule::Keep)),
-            ("CR", CT, "", "NO", &[], Some(PixelRule::Keep)),
-            ("MG", CT, "", "", &[], Some(PixelRule::Keep)),
-            ("US", CT, "", "", &region, Some(PixelRule::OnlyUltrasoundRegions)),
-            ("US", CT, "", "YES", &region, Some(PixelRule::OnlyUltrasoundRegions)),
-            ("US", CT, "", "", &[], None),
-            ("US", CT, "", "NO", &[], None),
-            ("US", CT, "", "", &[[5, 5, 5, 9]], None),
-            ("CT", CT, "", "YES", &[], None),
-            ("CT", SC, "", "", &[], None),
-            ("CR", CT, "DF", "NO", &[], None),
-            ("OT", CT, "", "NO", &[], None),
-            ("SC", SC, "", "NO", &[], None),
-            ("XC", CT, "", "", &[], None),
-            ("ES", CT, "", "", &[], None),
-            ("OP", CT, "", "", &[], None),
-            ("RF", CT, "", "", &[], None),
-            ("XA", CT, "", "", &[], None),
-            ("", CT, "", "", &[], None),
+        let rows: [Row; 20] = [
+            ("CT", CT, "", "", &[], None),
+            ("CR", CT, "", "NO", &[], None),
+            ("MG", CT, "", "", &[], None),
+            ("US", CT, "", "", &region, REGIONS),
+            ("US", CT, "", "YES", &region, REGIONS),
+            ("US", SC, "", "", &region, REGIONS),
+            ("US", CT, "", "", &[], MASK),
+            ("US", CT, "", "NO", &[], MASK),
+            ("US", CT, "", "", &[[5, 5, 5, 9]], MASK),
+            ("CT", CT, "", "YES", &region, MASK),
+            ("CT", SC, "", "", &[], MASK),
+            ("CR", CT, "DF", "NO", &[], MASK),
+            ("OT", CT, "", "NO", &[], MASK),
+            ("SC", SC, "", "NO", &[], MASK),
+            ("XC", CT, "", "", &[], MASK),
+            ("ES", CT, "", "", &[], MASK),
+            ("OP", CT, "", "", &[], MASK),
+            ("RF", CT, "", "", &[], MASK),
+            ("XA", CT, "", "", &[], MASK),
+            ("", CT, "", "", &[], MASK),
         ];
         for (modality, class, conversion, burned, regions, expected) in rows {
             let one = instance(modality, class, conversion, burned, regions);
-            let found = pixels([&one], Destination::Outside);
-            assert_eq!(
-                found.clone().ok(),
-                expected,
-                "{modality} {class} {conversion} {burned}: {found:?}"
-            );
-            assert_eq!(pixels([&one], Destination::Inside), Ok(PixelRule::Keep));
+            let found = leaving([&one], &Config::default());
+            let rule = found.masks.rules.get(&one.sop_instance_uid).copied();
+            assert_eq!(rule, expected, "{modality} {class} {conversion} {burned}: {found:?}");
+            assert_eq!((found.held, found.left_out.len(), found.as_they_are), (None, 0, 0));
         }
     }
 
+    /// Each kind has its own policy, and the strictest of those that fit counts.
     #[test]
-    fn one_risky_instance_holds_the_study() {
-        let clean = instance("CT", "1.2.840.10008.5.1.4.1.1.2", "", "", &[]);
-        let screen = instance("CT", SECONDARY_CAPTURE, "", "", &[]);
-        let cine = instance("US", "1.2.840.10008.5.1.4.1.1.3.1", "", "", &[[0, 0, 5, 5]]);
-        assert!(pixels([&clean, &screen], Destination::Outside).is_err());
-        assert!(pixels([&clean, &cine], Destination::Outside).is_err());
+    fn a_site_says_what_is_done_with_each_kind() {
+        use Policy::*;
+        let (plain, ultrasound, capture) = (Send, Mask, LeaveOut);
+        let (photograph, other, stated) = (Send, LeaveOut, Hold);
+        let config = Config {
+            burned_in_text: BurnedInText { plain, ultrasound, capture, photograph, other, stated },
+            ..Config::default()
+        };
+        for (modality, class, burned, expected) in [
+            ("CT", CT, "", Send),
+            ("CT", CT, "YES", Hold),
+            ("CT", SC, "", LeaveOut),
+            ("CT", SC, "YES", Hold),
+            ("US", CT, "", Mask),
+            ("US", SC, "", LeaveOut),
+            ("XC", CT, "", Send),
+            ("XC", SC, "", LeaveOut),
+            ("NM", CT, "", LeaveOut),
+        ] {
+            let one = instance(modality, class, "", burned, &[]);
+            let found = policy(&one, &config).0;
+            assert_eq!(found, expected, "{modality} {class} {burned}");
+        }
+        let photo = leaving([&instance("XC", CT, "", "", &[])], &config);
+        assert_eq!((photo.as_they_are, photo.masks.rules.len()), (1, 0), "sent, and said so");
+    }
+
+    #[test]
+    fn one_risky_instance_leaves_the_others_as_they_are() {
+        let clean = instance("CT", CT, "", "", &[]);
+        let mut screen = instance("CT", SC, "", "", &[]);
+        screen.sop_instance_uid = SopInstanceUid::parse("1.2.4").unwrap();
+        let mut config = Config::default();
+        let masked = leaving([&clean, &screen], &config);
+        assert_eq!(masked.masks.rules.len(), 1);
+        assert_eq!(masked.masks.rules.get(&screen.sop_instance_uid), MASK.as_ref());
+        config.burned_in_text.capture = Policy::LeaveOut;
+        let left = leaving([&clean, &screen], &config);
+        assert_eq!((left.left_out.len(), left.held), (1, None));
+        assert_eq!(left.left_out[0].sop_instance_uid, screen.sop_instance_uid);
+        config.burned_in_text.capture = Policy::Hold;
+        let held = leaving([&clean, &screen], &config).held.unwrap();
+        assert!(held.ends_with("Secondary Capture"), "{held}");
+        config.burned_in_text.other = Policy::Hold;
         let name = instance("DOE^JANE", "1.2.3", "", "", &[]);
-        let reason = pixels([&name], Destination::Outside).unwrap_err().reason;
+        let reason = leaving([&name], &config).held.unwrap();
         assert!(!reason.contains("DOE"), "{reason}");
     }
 }

@@ -1,5 +1,7 @@
 //! Pictures: what of a study is shown to a model, and where each came from.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -82,14 +84,24 @@ impl Default for PicturePlan {
     }
 }
 
-/// Which pixels may leave the building.
+/// What is made black in pictures before they are shown.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Masks {
+    /// An instance that is not here is shown as it is.
+    pub rules: BTreeMap<SopInstanceUid, PixelRule>,
+    /// Share of a picture, in percent, that text may take; with more there is no picture.
+    pub text_percent_max: u32,
+    /// Longest edge of a picture in which text is masked: what is finer, no detector has seen.
+    pub edge_max_px: u32,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PixelRule {
-    /// As they are: the picture stays here, or its kind carries no burned-in text.
-    Keep,
-    /// Only what lies inside the ultrasound regions of the header; the rest is black.
-    OnlyUltrasoundRegions,
+    /// The text that a detector finds.
+    MaskText,
+    /// All that lies outside the ultrasound regions of the header, and the text inside.
+    MaskTextAndOutsideRegions,
 }
 
 /// Where a picture came from. Everything that an answer about "picture 7" needs to become a
@@ -112,6 +124,9 @@ pub struct PictureRef {
     pub file: String,
     /// SHA-256 of the encoded picture, hexadecimal.
     pub digest: String,
+    /// Boxes of burned-in text that were made black. None: nobody looked for text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked: Option<u32>,
     /// The pictures on a sheet. A sheet is made for sending only and kept nowhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tiles: Vec<Tile>,

@@ -373,6 +373,7 @@ pub fn picture(number: u32, instance: &Instance) -> PictureRef {
         file: format!("picture-{number:02}.png"),
         digest: "00".repeat(32),
         tiles: Vec::new(),
+        masked: None,
     }
 }
 

@@ -37,6 +37,8 @@ pub enum ImagingError {
     NoPixels,
     #[error("cannot make a picture: {0}")]
     Picture(String),
+    #[error("is not shown outside: {0}")]
+    NotShown(String),
 }
 
 impl ImagingError {

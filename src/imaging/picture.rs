@@ -15,6 +15,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::domain::picture::ImageRef;
+use crate::domain::picture::Masks;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PictureFormat;
 use crate::domain::picture::PicturePlan;
@@ -47,13 +48,21 @@ pub struct GreyFrame {
     pub pixels: Vec<u8>,
 }
 
+/// Makes the text of a frame black; the number of its boxes, or why it may not be shown.
+pub type MaskText<'a> = &'a dyn Fn(&mut Raster) -> Result<u32, String>;
+
+type MaskFrame<'a> = &'a dyn Fn(&mut Raster) -> Result<u32, ImagingError>;
+
 /// Makes the pictures that `plan` asks for. An instance that cannot be decoded is listed with
 /// its reason; the others are made.
+///
+/// - `mask_text`: for the instances of `masks`.
 pub fn pictures(
     data: &Path,
     study: &Study,
     plan: &PicturePlan,
-    pixels: PixelRule,
+    masks: &Masks,
+    mask_text: MaskText<'_>,
 ) -> (Vec<Picture>, Vec<Excluded>) {
     let mut broken = Vec::new();
     let (chosen, mut excluded) = select::choose(study, plan, &mut |seen: &select::Chosen<'_>| {
@@ -73,7 +82,18 @@ pub fn pictures(
         let Some((_, opened)) = &mut open else { continue };
         let room = (plan.pictures_max as usize).saturating_sub(made.len());
         let result = match opened {
-            Ok(image) => of_frame(image, instance, frame, plan, pixels, room, made.len() as u32),
+            Ok(image) => {
+                let rule = masks.rules.get(&instance.sop_instance_uid);
+                let edge_max_px = match rule {
+                    Some(_) => plan.edge_max_px.min(masks.edge_max_px),
+                    None => plan.edge_max_px,
+                };
+                let plan = &PicturePlan { edge_max_px, ..plan.clone() };
+                let mask =
+                    rule.map(|rule| |raster: &mut Raster| mask(*rule, instance, raster, mask_text));
+                let mask = mask.as_ref().map(|mask| mask as MaskFrame<'_>);
+                of_frame(image, instance, frame, plan, mask, room, made.len() as u32)
+            }
             Err(error) => Err(ImagingError::Undecodable(reason(error))),
         };
         match result {
@@ -104,20 +124,20 @@ fn of_frame(
     instance: &Instance,
     frame: u32,
     plan: &PicturePlan,
-    rule: PixelRule,
+    mask: Option<MaskFrame<'_>>,
     room: usize,
     already: u32,
 ) -> Result<Vec<Picture>, ImagingError> {
     // What is masked is masked pixel by pixel.
-    let decoded = match rule {
-        PixelRule::Keep => image.frame_for(frame, plan.edge_max_px.min(EDGE_MAX_PX))?,
-        PixelRule::OnlyUltrasoundRegions => image.frame(frame)?,
+    let decoded = match mask {
+        Some(_) => image.frame(frame)?,
+        None => image.frame_for(frame, plan.edge_max_px.min(EDGE_MAX_PX))?,
     };
     let windows = windows_for(instance, image, plan);
     let mut made = Vec::new();
     for window in windows.into_iter().take(room) {
         let mut raster = window::render(image, &decoded, frame, window);
-        apply(rule, instance, &mut raster)?;
+        let masked = mask.map(|mask| mask(&mut raster)).transpose()?;
         let number = already + made.len() as u32 + 1;
         let encoded = encode(&raster, aspect(image, instance), plan)?;
         let extension = match plan.format {
@@ -141,6 +161,7 @@ fn of_frame(
                 file: format!("picture-{number:02}.{extension}"),
                 digest: text::hex(&Sha256::digest(&encoded.bytes)),
                 tiles: Vec::new(),
+                masked,
             },
             media_type: media_type(plan.format),
             bytes: encoded.bytes,
@@ -170,27 +191,34 @@ fn windows_for<'p>(
     }
 }
 
-/// Blackens what may not leave.
-fn apply(rule: PixelRule, instance: &Instance, raster: &mut Raster) -> Result<(), ImagingError> {
+/// Makes black what may not be shown; how many boxes of text it was.
+fn mask(
+    rule: PixelRule,
+    instance: &Instance,
+    raster: &mut Raster,
+    mask_text: MaskText<'_>,
+) -> Result<u32, ImagingError> {
     match rule {
-        PixelRule::Keep => Ok(()),
-        PixelRule::OnlyUltrasoundRegions if instance.ultrasound_regions.is_empty() => {
-            Err(ImagingError::Picture("no ultrasound region in the header to keep".into()))
+        PixelRule::MaskText => {}
+        PixelRule::MaskTextAndOutsideRegions if instance.ultrasound_regions.is_empty() => {
+            return Err(ImagingError::Picture("no ultrasound region in the header to keep".into()));
         }
-        PixelRule::OnlyUltrasoundRegions => {
-            let Raster { width, samples, pixels, .. } = raster;
-            for (row, line) in pixels.chunks_exact_mut(*width * *samples).enumerate() {
-                for (column, pixel) in line.chunks_exact_mut(*samples).enumerate() {
-                    let inside = instance.ultrasound_regions.iter().any(|[x0, y0, x1, y1]| {
-                        (*x0 as usize..=*x1 as usize).contains(&column)
-                            && (*y0 as usize..=*y1 as usize).contains(&row)
-                    });
-                    if !inside {
-                        pixel.fill(0);
-                    }
-                }
+        PixelRule::MaskTextAndOutsideRegions => only_regions(instance, raster),
+    }
+    mask_text(raster).map_err(ImagingError::NotShown)
+}
+
+fn only_regions(instance: &Instance, raster: &mut Raster) {
+    let Raster { width, samples, pixels, .. } = raster;
+    for (row, line) in pixels.chunks_exact_mut(*width * *samples).enumerate() {
+        for (column, pixel) in line.chunks_exact_mut(*samples).enumerate() {
+            let inside = instance.ultrasound_regions.iter().any(|[x0, y0, x1, y1]| {
+                (*x0 as usize..=*x1 as usize).contains(&column)
+                    && (*y0 as usize..=*y1 as usize).contains(&row)
+            });
+            if !inside {
+                pixel.fill(0);
             }
-            Ok(())
         }
     }
 }

@@ -33,6 +33,7 @@ use crate::domain::study::Study;
 use crate::pipeline::canary;
 use crate::pipeline::earlier;
 use crate::pipeline::job::StepError;
+use crate::pipeline::leaving::OnRecord;
 use crate::pipeline::record;
 use crate::pipeline::record::PicturesRecord;
 use crate::pipeline::record::PlanRecord;
@@ -108,7 +109,7 @@ impl<'a> Caller<'a> {
     /// Why no gateway may be asked.
     pub fn why_nobody(&self) -> Option<String> {
         let none = || "none of the images could be shown to a model".to_owned();
-        self.plan.pixels_held.clone().or_else(|| self.made.pictures.is_empty().then(none))
+        self.made.held.clone().or_else(|| self.made.pictures.is_empty().then(none))
     }
 
     pub fn keep_runs(&mut self, file: &str) -> Result<(), StepError> {
@@ -277,7 +278,8 @@ impl<'a> Caller<'a> {
                 let timeout = Duration::from_secs(profile.timeout_s);
                 let question = Question { prompt: &prompt, pictures: &pictures, schema, timeout };
                 let now = kit.clock.now();
-                analysis::ask(provider.as_ref(), &kit.answers, question, now, &mut calls).await
+                let provider = OnRecord::new(self.way, &self.made, provider.as_ref());
+                analysis::ask(&provider, &kit.answers, question, now, &mut calls).await
             }
             None => Err(AnalyzeError::Misconfigured {
                 provider: gateway.to_owned(),

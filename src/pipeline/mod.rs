@@ -11,6 +11,7 @@ pub mod comparing;
 pub mod earlier;
 pub mod health;
 pub mod job;
+mod leaving;
 mod reading;
 pub mod record;
 pub mod runner;

@@ -14,7 +14,6 @@ use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
 use crate::domain::call::Call;
 use crate::domain::picture::PictureRef;
-use crate::domain::picture::PixelRule;
 use crate::domain::profile::Profile;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
@@ -55,9 +54,6 @@ pub struct PlanRecord {
     pub route: Route,
     /// What a reader should know about the choice.
     pub notes: Vec<String>,
-    pub pixels: PixelRule,
-    /// Why its pictures may not leave for that gateway.
-    pub pixels_held: Option<String>,
     /// Instances that are not for reading: localizers, reports, dose screens.
     pub not_read: Vec<Excluded>,
     pub started_at: Timestamp,
@@ -73,6 +69,15 @@ pub struct PicturesRecord {
     pub excluded: Vec<Excluded>,
     pub measurements: Vec<StudyMeasurement>,
     pub quality: Vec<QualityFlag>,
+    /// What a reader should know about them, as sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// Whether they were made to be shown outside the building.
+    #[serde(default)]
+    pub for_outside: bool,
+    /// Why they may not be shown there after all.
+    #[serde(default)]
+    pub held: Option<String>,
 }
 
 /// Who read the study, after whom.

@@ -12,12 +12,9 @@ use jiff::Timestamp;
 use crate::alert;
 use crate::analysis;
 use crate::analysis::plan::Plan;
-use crate::analysis::plan::Route;
 use crate::analysis::provider::local;
 use crate::analysis::record::Basis;
 use crate::analysis::record::LocalResult;
-use crate::deid;
-use crate::deid::Destination;
 use crate::deliver;
 use crate::deliver::DeliverError;
 use crate::deliver::backoff::Schedule;
@@ -25,7 +22,7 @@ use crate::deliver::pacs::Artefact;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::finding::Presence;
-use crate::domain::picture::PixelRule;
+use crate::domain::picture::PictureRef;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
@@ -36,6 +33,7 @@ use crate::pipeline::comparing;
 use crate::pipeline::job;
 use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
+use crate::pipeline::leaving;
 use crate::pipeline::reading;
 use crate::pipeline::record;
 use crate::pipeline::record::AnswerRecord;
@@ -145,22 +143,8 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     });
     notes.extend(review.clone());
     way.save(record::STUDY, &study)?;
-    let outside = match &route {
-        Route::Gateway { name, .. } => {
-            way.kit.analysis.gateways.get(name).is_some_and(|gateway| !gateway.inside_the_building)
-        }
-        Route::Local | Route::Nobody { .. } => false,
-    };
-    let to = if outside { Destination::Outside } else { Destination::Inside };
-    let (pixels, pixels_held) = match deid::pixels(&study.instances, to) {
-        Ok(rule) => (rule, None),
-        Err(held) => (PixelRule::Keep, Some(held.reason)),
-    };
     let title = profile.title.clone();
-    way.save(
-        record::PLAN,
-        &PlanRecord { profile, route, notes, pixels, pixels_held, not_read, started_at, review },
-    )?;
+    way.save(record::PLAN, &PlanRecord { profile, route, notes, not_read, started_at, review })?;
     let reason = format!("read as {title}");
     Ok(vec![
         described(&title),
@@ -244,8 +228,17 @@ pub async fn make_pictures(
     budget: &crate::domain::picture::PicturePlan,
 ) -> Result<(PicturesRecord, Vec<Event>), StepError> {
     let (pool, data) = (&way.kit.pool, way.kit.store.data());
-    let made = pool.pictures(data, study, budget, plan.pixels).await;
+    let leaving = leaving::of_study(way.kit, study, &plan.route);
+    let for_outside = leaving.as_ref().is_some_and(|leaving| leaving.held.is_none());
+    let leaving = leaving.unwrap_or_default();
+    let mut shown = study.clone();
+    let is_left_out = |instance: &Instance| {
+        leaving.left_out.iter().any(|one| one.sop_instance_uid == instance.sop_instance_uid)
+    };
+    shown.instances.retain(|instance| !is_left_out(instance));
+    let made = pool.pictures(data, &shown, budget, &leaving.masks).await;
     let (pictures, mut excluded) = made.map_err(unworked)?;
+    excluded.extend(leaving.left_out.iter().cloned());
     let mut events = Vec::new();
     for picture in &pictures {
         events.push(way.keep(&picture.reference.file, picture.media_type, &picture.bytes)?);
@@ -259,8 +252,11 @@ pub async fn make_pictures(
             excluded.push(one);
         }
     }
-    let pictures = pictures.into_iter().map(|picture| picture.reference).collect();
-    let made = PicturesRecord { pictures, excluded, measurements, quality };
+    let pictures: Vec<PictureRef> = pictures.into_iter().map(|picture| picture.reference).collect();
+    let notes = leaving::notes(&pictures, leaving.as_they_are);
+    let held = leaving.held;
+    let made =
+        PicturesRecord { pictures, excluded, measurements, quality, notes, for_outside, held };
     way.save(record::PICTURES, &made)?;
     Ok((made, events))
 }
@@ -272,6 +268,7 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let mut plan: PlanRecord = way.load(record::PLAN)?;
     let made: PicturesRecord = way.load(record::PICTURES)?;
     let Answered { answer, notes, review } = way.load(record::ANSWER)?;
+    plan.notes.extend(made.notes.iter().cloned());
     plan.notes.extend(notes);
     plan.notes.extend(review.iter().map(|why| format!("A person must look: {why}.")));
     plan.review = plan.review.or(review);

@@ -45,6 +45,7 @@ pub struct Kit {
     pub pipeline: crate::pipeline::Config,
     pub assemble: crate::assemble::Config,
     pub analysis: analysis::Config,
+    pub deid: crate::deid::Config,
     pub report: crate::report::Config,
     pub deliver: deliver::Config,
     pub alert: alert::Config,

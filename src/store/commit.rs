@@ -826,6 +826,7 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
         | Event::CommitmentReported { .. }
         | Event::StepCreated { .. }
         | Event::StepChanged { .. }
+        | Event::SentOut { .. }
         | Event::InstancesCounted { .. }
         | Event::ModelAsked { .. }
         | Event::CanaryMoved { .. }

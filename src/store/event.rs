@@ -377,6 +377,24 @@ pub enum Event {
         instances: Option<Vec<SopInstanceUid>>,
         at: Timestamp,
     },
+    /// A request is about to go to a gateway. No content: digests, SHA-256, hexadecimal.
+    SentOut {
+        study_uid: StudyUid,
+        revision: u32,
+        gateway: String,
+        host: String,
+        /// Where the gateway is, as the configuration says; may be empty.
+        region: String,
+        /// True when the gateway is inside the building.
+        inside: bool,
+        /// Of each encoded picture, in order; after a sheet, of the pictures on it.
+        pictures: Vec<String>,
+        /// Of the prompt's texts.
+        prompt: String,
+        /// Size of pictures and texts, before they are encoded for the way.
+        bytes: u64,
+        at: Timestamp,
+    },
     /// An archive says how many instances it holds of the study.
     InstancesCounted {
         study_uid: StudyUid,

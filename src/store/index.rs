@@ -209,6 +209,9 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
             let detail = format!("{channel}: {detail}");
             history(txn, study_uid, order, *at, Some(*revision), "alert sent", detail)
         }
+        Event::SentOut { study_uid, revision, at, .. } => {
+            history(txn, study_uid, order, *at, Some(*revision), "sent out", sent_out(event))
+        }
         Event::CommitmentRequested { .. } => services::commitment_requested(txn, event, order),
         Event::CommitmentReported { .. } => services::commitment_reported(txn, event, order),
         Event::StepCreated { .. } => services::step_created(txn, event, order),
@@ -288,6 +291,26 @@ fn said(comparison: &Comparison) -> (&'static str, String) {
             ("final report", detail)
         }
     }
+}
+
+/// One line: what of a study went where, by the beginnings of its digests.
+fn sent_out(event: &Event) -> String {
+    let Event::SentOut { gateway, host, region, inside, pictures, prompt, bytes, .. } = event
+    else {
+        return String::new();
+    };
+    let begin = |digest: &String| digest.chars().take(12).collect::<String>();
+    let place = match (*inside, region.as_str()) {
+        (true, _) => "inside the building".to_owned(),
+        (false, "") => "outside, no region stated".to_owned(),
+        (false, region) => format!("outside, region {region}"),
+    };
+    let shown: Vec<String> = pictures.iter().map(begin).collect();
+    format!(
+        "pictures and a prompt, {bytes} bytes, to {gateway} at {host} ({place}); SHA-256 of the prompt {}, of the pictures {}",
+        begin(prompt),
+        shown.join(" ")
+    )
 }
 
 pub(in crate::store) fn history(

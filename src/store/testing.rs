@@ -186,7 +186,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
     let id = job.id.clone();
     let reason = "for a test".to_owned();
     let words = || vec!["pneumonia".to_owned()];
-    match rng.random_range(0..35) {
+    match rng.random_range(0..36) {
         0..=3 => {
             let instance = rng.random_range(0..30);
             Event::InstanceStored { receipt: receipt(n, instance, "a") }
@@ -327,6 +327,18 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
                     how: How::Doctor,
                 }],
             },
+            at,
+        },
+        34 => Event::SentOut {
+            study_uid,
+            revision,
+            gateway: "main".into(),
+            host: "gateway.example".into(),
+            region: "eu".into(),
+            inside: false,
+            pictures: words(),
+            prompt: "ab".repeat(32),
+            bytes: 9,
             at,
         },
         _ => {

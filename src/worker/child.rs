@@ -4,11 +4,14 @@ use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
+use std::time::Instant;
 
 use dicom_core::Tag;
 
 use crate::analysis::provider::local;
 use crate::analysis::provider::local::LocalReading;
+use crate::deid;
 use crate::domain::picture::PictureRef;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
@@ -16,6 +19,7 @@ use crate::imaging;
 use crate::imaging::ImagingError;
 use crate::imaging::frames::Piece;
 use crate::imaging::frames::PixelFacts;
+use crate::imaging::window::Raster;
 use crate::report;
 use crate::report::ReportError;
 use crate::report::ReportInput;
@@ -97,8 +101,14 @@ fn perform(task: Task) -> Answer {
             }
             Answer::Inspected { parsed, unreadable }
         }
-        Task::Picture { data, study, plan, pixels } => {
-            let (made, excluded) = imaging::picture::pictures(&data, &study, &plan, pixels);
+        Task::Picture { data, study, plan, masks, text_s_max } => {
+            let (started, limit) = (Instant::now(), Duration::from_secs(text_s_max));
+            let mask_text = |raster: &mut Raster| match started.elapsed() > limit {
+                true => Err(format!("text was looked for in other pictures for {text_s_max} s")),
+                false => mask_text(raster, masks.text_percent_max),
+            };
+            let (made, excluded) =
+                imaging::picture::pictures(&data, &study, &plan, &masks, &mask_text);
             let (references, bytes) = made.into_iter().map(|p| (p.reference, p.bytes)).unzip();
             Answer::Pictures { references, bytes, format: plan.format, excluded }
         }
@@ -169,6 +179,12 @@ fn perform(task: Task) -> Answer {
         #[cfg(test)]
         Task::Misbehave { how } => tests::misbehave(&how),
     }
+}
+
+fn mask_text(raster: &mut Raster, percent_max: u32) -> Result<u32, String> {
+    let Raster { width, height, samples, ref mut pixels } = *raster;
+    let mut seen = deid::text::Pixels { width, height, samples, values: pixels };
+    deid::text::mask(&mut seen, percent_max).map_err(|error| error.to_string())
 }
 
 fn made(file: Result<Vec<u8>, ImagingError>) -> Answer {

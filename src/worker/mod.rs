@@ -17,11 +17,11 @@ use crate::domain::assessment::StudyMeasurement;
 use crate::domain::final_report::FinalReport;
 use crate::domain::finding::Density;
 use crate::domain::finding::Region;
+use crate::domain::picture::Masks;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PictureFormat;
 use crate::domain::picture::PicturePlan;
 use crate::domain::picture::PictureRef;
-use crate::domain::picture::PixelRule;
 use crate::domain::study::Excluded;
 use crate::domain::study::Inspected;
 use crate::domain::study::Instance;
@@ -59,7 +59,7 @@ pub enum Task {
     /// Parse headers.
     Inspect { data: PathBuf, objects: Vec<Object> },
     /// Make pictures.
-    Picture { data: PathBuf, study: Box<Study>, plan: PicturePlan, pixels: PixelRule },
+    Picture { data: PathBuf, study: Box<Study>, plan: PicturePlan, masks: Masks, text_s_max: u64 },
     /// Put pictures together on at most as many sheets.
     Sheets {
         references: Vec<PictureRef>,

@@ -23,11 +23,11 @@ use crate::domain::assessment::StudyMeasurement;
 use crate::domain::final_report::FinalReport;
 use crate::domain::finding::Density;
 use crate::domain::finding::Region;
+use crate::domain::picture::Masks;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PictureFormat;
 use crate::domain::picture::PicturePlan;
 use crate::domain::picture::PictureRef;
-use crate::domain::picture::PixelRule;
 use crate::domain::study::Excluded;
 use crate::domain::study::Inspected;
 use crate::domain::study::Instance;
@@ -212,10 +212,13 @@ impl Pool {
         data: &Path,
         study: &Study,
         plan: &PicturePlan,
-        pixels: PixelRule,
+        masks: &Masks,
     ) -> Result<(Vec<Picture>, Vec<Excluded>), WorkerError> {
         let study = Box::new(study.clone());
-        let task = Task::Picture { data: data.to_owned(), study, plan: plan.clone(), pixels };
+        let (plan, masks) = (plan.clone(), masks.clone());
+        // What is left of the task's time is for the rest of its pictures.
+        let text_s_max = self.shared.config.task_time_max_s / 2;
+        let task = Task::Picture { data: data.to_owned(), study, plan, masks, text_s_max };
         match self.run(task).await? {
             Answer::Pictures { references, bytes, format, excluded } => {
                 Ok((joined(references, bytes, format), excluded))
@@ -677,7 +680,7 @@ mod tests {
             let study = Study::gather(uid.clone(), vec![one], Vec::new());
             let plan = PicturePlan::default();
             let (made, excluded) =
-                pool.pictures(folder.path(), &study, &plan, PixelRule::Keep).await.unwrap();
+                pool.pictures(folder.path(), &study, &plan, &Masks::default()).await.unwrap();
             assert_eq!((made.len(), excluded.len()), if good { (1, 0) } else { (0, 1) });
         }
         let grown = resident_bytes().saturating_sub(before);
@@ -740,7 +743,7 @@ mod tests {
         for one in parsed {
             let study = Study::gather(one.study_uid.clone(), vec![one], Vec::new());
             let plan = PicturePlan { pictures_max: 2, ..PicturePlan::default() };
-            match pool.pictures(folder.path(), &study, &plan, PixelRule::Keep).await {
+            match pool.pictures(folder.path(), &study, &plan, &Masks::default()).await {
                 Ok((pictures, _)) if pictures.is_empty() => refused += 1,
                 Ok(_) => made += 1,
                 Err(WorkerError::Refused(_)) => refused += 1,

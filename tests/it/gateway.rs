@@ -34,7 +34,7 @@ impl Gateway {
         gateway
     }
 
-    fn named(folder: &Path, name: &str, mode: &str) -> Gateway {
+    pub fn named(folder: &Path, name: &str, mode: &str) -> Gateway {
         let folder = folder.join(format!("gateway-{name}"));
         std::fs::create_dir_all(&folder).unwrap();
         let port = free_port();

@@ -9,6 +9,7 @@ mod faults;
 mod gateway;
 mod kill;
 mod layers;
+mod leaving;
 mod load;
 mod net;
 mod node;

@@ -311,6 +311,14 @@ impl Provider for Kept {
         ended
     }
 
+    fn admits(&self) -> Result<(), AnalyzeError> {
+        let admitted = self.state().breaker.admit(Instant::now());
+        match admitted {
+            Ok(_) => self.provider.admits(),
+            Err(wait) => Err(self.not_now(self.state().refused, wait)),
+        }
+    }
+
     async fn ask(&self, question: &Question<'_>) -> Asked {
         let _place = self.calls.acquire().await;
         let wait = match self.admit() {

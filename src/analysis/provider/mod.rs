@@ -36,6 +36,14 @@ pub trait Provider: Send + Sync {
     /// Who is to be named as the reader when `model` answered.
     fn algorithm(&self, model: &str) -> Algorithm;
 
+    /// Whether it can be asked now.
+    ///
+    /// # Errors
+    /// Why it would say no before anything is sent.
+    fn admits(&self) -> Result<(), AnalyzeError> {
+        Ok(())
+    }
+
     async fn ask(&self, question: &Question<'_>) -> Asked;
 
     /// Whether it answers at all; costs nothing.
