@@ -14,6 +14,9 @@ use rten_tensor::prelude::*;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::analysis::provider::resample;
+use crate::analysis::provider::resample::Resampling;
+use crate::analysis::provider::resample::resample;
 use crate::domain::assessment::Algorithm;
 use crate::domain::uid;
 
@@ -156,54 +159,8 @@ fn model() -> Result<&'static Model, LocalError> {
 /// The tensor `picture`: area average to [`SIDE`] x [`SIDE`] (the aspect ratio is not kept), then
 /// mean 0 and standard deviation near 1.
 fn prepare(grey: &[u8], columns: usize, rows: usize) -> Vec<f32> {
-    let across = area_average_rows(grey, columns, rows);
-    let small = area_average_columns(&across, rows);
-    let n = small.len() as f64;
-    let mean = small.iter().sum::<f64>() / n;
-    let variance = small.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
-    small.iter().map(|v| ((v - mean) / (variance.sqrt() + EPSILON)) as f32).collect()
-}
-
-/// For each output cell along an axis of `source` pixels: first source pixel and the weights.
-fn box_weights(source: usize) -> Vec<(usize, Vec<f64>)> {
-    let scale = source as f64 / SIDE as f64;
-    (0..SIDE)
-        .map(|i| {
-            let (start, end) = (i as f64 * scale, (i + 1) as f64 * scale);
-            let (first, last) = (start as usize, (end.ceil() as usize).min(source));
-            let mut weights: Vec<f64> = (first..last)
-                .map(|j| (end.min((j + 1) as f64) - start.max(j as f64)).max(0.0))
-                .collect();
-            let sum: f64 = weights.iter().sum();
-            weights.iter_mut().for_each(|w| *w /= sum);
-            (first, weights)
-        })
-        .collect()
-}
-
-/// `rows` x [`SIDE`].
-fn area_average_rows(grey: &[u8], columns: usize, rows: usize) -> Vec<f64> {
-    let weights = box_weights(columns);
-    let mut out = Vec::with_capacity(rows * SIDE);
-    for row in grey.chunks_exact(columns) {
-        for (first, weights) in &weights {
-            let values = row[*first..].iter().zip(weights);
-            out.push(values.map(|(v, w)| f64::from(*v) * w).sum());
-        }
-    }
-    out
-}
-
-/// [`SIDE`] x [`SIDE`].
-fn area_average_columns(across: &[f64], rows: usize) -> Vec<f64> {
-    let mut out = Vec::with_capacity(SIDE * SIDE);
-    for (first, weights) in box_weights(rows) {
-        for column in 0..SIDE {
-            let values = weights.iter().enumerate();
-            out.push(values.map(|(j, w)| across[(first + j) * SIDE + column] * w).sum());
-        }
-    }
-    out
+    let small = resample(grey, (columns, rows), (SIDE, SIDE), Resampling::Area);
+    resample::standardised(&small, EPSILON).map(|value| value as f32).collect()
 }
 
 #[cfg(test)]
@@ -303,16 +260,5 @@ mod tests {
         assert!(read(&[7; 100], 10, 10).unwrap().implausible().is_some());
         assert!(matches!(read(&[1, 2, 3], 2, 2), Err(LocalError::Picture { .. })));
         assert!(matches!(read(&[], 0, 0), Err(LocalError::Picture { .. })));
-    }
-
-    #[test]
-    fn the_area_average_weighs_border_pixels_by_their_share() {
-        let weights = box_weights(48);
-        assert_eq!(weights.len(), SIDE);
-        assert_eq!(weights[0].0, 0);
-        assert!((weights[0].1[0] - 1.0 / 1.5).abs() < 1e-12, "{:?}", weights[0]);
-        assert!((weights[0].1[1] - 0.5 / 1.5).abs() < 1e-12);
-        // One source pixel is spread over several cells when the picture is smaller.
-        assert_eq!(box_weights(1)[31], (0, vec![1.0]));
     }
 }

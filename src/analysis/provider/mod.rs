@@ -6,6 +6,7 @@ pub mod keeper;
 pub mod keys;
 pub mod local;
 pub mod openai;
+mod resample;
 
 use std::time::Duration;
 
