@@ -55,6 +55,9 @@ pub struct AnsweredFinding {
     /// What other models said of it. Ours, never the model's: the schema does not know it.
     #[serde(default, skip_serializing_if = "Support::is_none")]
     pub support: Support,
+    /// The probability from which its model calls it present, by its manifest. Ours, as `support`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

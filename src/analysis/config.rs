@@ -15,8 +15,10 @@ use crate::analysis::cost::Price;
 use crate::analysis::pool::Pool;
 use crate::analysis::provider::address;
 use crate::analysis::provider::cache;
+use crate::analysis::provider::command;
 use crate::analysis::provider::keys::Key;
 use crate::analysis::provider::keys::Rotation;
+use crate::analysis::provider::onnx::manifest::Manifest;
 use crate::analysis::strategy::Strategy;
 use crate::domain::call::Call;
 use crate::domain::secret::Secret;
@@ -79,10 +81,20 @@ impl Default for Context {
     }
 }
 
-/// One OpenAI-compatible endpoint.
+/// Who reads: an OpenAI-compatible endpoint, or a model or program of the site on this machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gateway {
+    pub kind: Kind,
+    /// Of an ONNX model: graph and `manifest.json`.
+    pub folder: PathBuf,
+    /// Whole path of a program that reads.
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+    /// Address space of the program, and each file that it writes.
+    pub memory_mb_max: u64,
+    /// Its answer.
+    pub output_bytes_max: u64,
     /// Base URL, e.g. `https://gateway.example/v1`; `/chat/completions` is added.
     pub url: String,
     pub model: String,
@@ -117,6 +129,42 @@ pub struct Gateway {
     pub limits: Limits,
     /// What its probabilities mean, by key of the finding.
     pub calibration: Calibration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    #[default]
+    Openai,
+    Onnx,
+    Command,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Kind::Openai => "openai",
+            Kind::Onnx => "onnx",
+            Kind::Command => "command",
+        }
+    }
+
+    /// Whether a reader of this kind has such a key.
+    fn has(self, key: &str) -> bool {
+        /// Of readers on this machine; a gateway has all the others.
+        const HERE: [&str; 5] =
+            ["folder", "program", "arguments", "memory_mb_max", "output_bytes_max"];
+        const ALL: [&str; 5] = ["kind", "timeout_s", "modalities_allowed", "limits", "calibration"];
+        match self {
+            Kind::Openai => !HERE.contains(&key),
+            Kind::Onnx => ALL.contains(&key) || key == "folder",
+            Kind::Command => {
+                ALL.contains(&key)
+                    || ["model", "manufacturer", "pictures_max"].contains(&key)
+                    || (HERE.contains(&key) && key != "folder")
+            }
+        }
+    }
 }
 
 /// How much one gateway is asked.
@@ -177,6 +225,12 @@ impl Default for Config {
 impl Default for Gateway {
     fn default() -> Gateway {
         Gateway {
+            kind: Kind::default(),
+            folder: PathBuf::new(),
+            program: PathBuf::new(),
+            arguments: Vec::new(),
+            memory_mb_max: 4096,
+            output_bytes_max: 1_000_000,
             url: String::new(),
             model: String::new(),
             manufacturer: String::new(),
@@ -324,6 +378,18 @@ impl Config {
         }
         let reader = if read.is_empty() { &self.provider } else { read };
         for (key, gateway) in others {
+            let why = match key {
+                "verify" => "cannot weigh what another says",
+                "third" => {
+                    "answers on its own findings only, and the third's answer is to stand for all"
+                }
+                _ => "",
+            };
+            if !why.is_empty() && self.stands_for(gateway).any(|one| one.kind == Kind::Onnx) {
+                problems.push(format!(
+                    "{at}.{key} = {gateway:?}: a model of kind \"onnx\" {why}; use a gateway or a program"
+                ));
+            }
             if gateway == reader {
                 problems.push(format!(
                     "{at}.{key} = {gateway:?}: it reads already; another model has to look"
@@ -347,8 +413,8 @@ impl Config {
                 problems.push(format!("{at}.members is empty: name gateways with their weights"));
             }
             let mut known = pool.members.keys().filter_map(|member| self.gateways.get(member));
-            let first = known.next().map(|one| one.inside_the_building);
-            if known.any(|other| Some(other.inside_the_building) != first) {
+            let first = known.next().map(Gateway::is_inside);
+            if known.any(|other| Some(other.is_inside()) != first) {
                 problems
                     .push(format!("{at}.members: some are inside the building and some are not"));
             }
@@ -382,6 +448,12 @@ impl Config {
     /// Whether it is a gateway, or a pool of them.
     pub fn is_asked(&self, name: &str) -> bool {
         self.gateways.contains_key(name) || self.pools.contains_key(name)
+    }
+
+    /// The gateways that a name stands for.
+    fn stands_for<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Gateway> {
+        let pool = self.pools.get(name).into_iter().flat_map(|pool| pool.members.keys());
+        pool.map(String::as_str).chain([name]).filter_map(|one| self.gateways.get(one))
     }
 
     /// The gateways that a name stands for, in the order in which they are asked about this study.
@@ -435,7 +507,7 @@ impl Config {
     pub fn may_be_where_it_is(&self, gateway: &Gateway) -> bool {
         let allowed = &self.regions_allowed;
         let region = gateway.region.trim();
-        gateway.inside_the_building
+        gateway.is_inside()
             || allowed.is_empty()
             || allowed.iter().any(|one| one.trim().eq_ignore_ascii_case(region))
     }
@@ -454,6 +526,84 @@ fn unknown<T>(name: &str, built_in: &str, others: &BTreeMap<String, T>) -> Optio
 
 impl Gateway {
     fn check(&self, at: &str, problems: &mut Vec<String>) {
+        self.check_kind(at, problems);
+        match self.kind {
+            Kind::Openai => self.check_endpoint(at, problems),
+            Kind::Onnx => {
+                if let Err(lines) = Manifest::open(&self.folder) {
+                    problems.extend(lines.iter().map(|line| format!("{at}.folder: {line}")));
+                }
+            }
+            Kind::Command => self.check_program(at, problems),
+        }
+        if self.timeout_s > 3600 {
+            problems.push(format!(
+                "{at}.timeout_s = {}: use 0 (as the profile says) to 3600",
+                self.timeout_s
+            ));
+        }
+        let Limits { calls_at_once, calls_per_minute, failures_max, rest_s } = self.limits;
+        for (key, found, (from, to), usual) in [
+            ("calls_at_once", calls_at_once as u64, (1, 1000), 4),
+            ("calls_per_minute", u64::from(calls_per_minute), (0, 60_000), 0),
+            ("failures_max", u64::from(failures_max), (1, 1000), 5),
+            ("rest_s", rest_s, (1, 600), 30),
+        ] {
+            if !(from..=to).contains(&found) {
+                problems.push(format!(
+                    "{at}.limits.{key} = {found}: use {from} to {to} (default {usual})"
+                ));
+            }
+        }
+        calibration::check(&self.calibration, &format!("{at}.calibration"), problems);
+    }
+
+    /// Keys that say something to another kind of reader only.
+    fn check_kind(&self, at: &str, problems: &mut Vec<String>) {
+        let fields = |gateway: &Gateway| match serde_json::to_value(gateway) {
+            Ok(serde_json::Value::Object(fields)) => fields,
+            Ok(_) | Err(_) => serde_json::Map::new(),
+        };
+        let (found, usual) = (fields(self), fields(&Gateway::default()));
+        let kind = self.kind;
+        let known = || usual.keys().map(String::as_str).filter(|key| kind.has(key));
+        for (key, value) in &found {
+            if usual.get(key) != Some(value) && !kind.has(key) {
+                let why = match key.as_str() {
+                    "inside_the_building" => "it is always inside the building",
+                    "model" | "manufacturer" => "the manifest names it",
+                    _ => "it means nothing here",
+                };
+                problems.push(format!(
+                    "{at}.{key}: leave it out for kind = \"{}\", {why}; its keys are {}",
+                    kind.as_str(),
+                    known().collect::<Vec<_>>().join(", ")
+                ));
+            }
+        }
+    }
+
+    fn check_program(&self, at: &str, problems: &mut Vec<String>) {
+        if let Err(why) = command::can_be_run(&self.program) {
+            problems.push(format!("{at}.program: {why}"));
+        }
+        if self.model.trim().is_empty() {
+            problems.push(format!(
+                "{at}.model is empty: name the program's model as reports are to name it"
+            ));
+        }
+        for (key, found, (from, to), usual) in [
+            ("memory_mb_max", self.memory_mb_max, (256, 1_000_000), 4096),
+            ("output_bytes_max", self.output_bytes_max, (1000, 1 << 24), 1_000_000),
+        ] {
+            if !(from..=to).contains(&found) {
+                problems
+                    .push(format!("{at}.{key} = {found}: use {from} to {to} (default {usual})"));
+            }
+        }
+    }
+
+    fn check_endpoint(&self, at: &str, problems: &mut Vec<String>) {
         if let Err(why) = self.endpoint() {
             problems.push(format!("{at}.url: {why}"));
         }
@@ -481,12 +631,6 @@ impl Gateway {
                 self.max_tokens
             ));
         }
-        if self.timeout_s > 3600 {
-            problems.push(format!(
-                "{at}.timeout_s = {}: use 0 (as the profile says) to 3600",
-                self.timeout_s
-            ));
-        }
         if !(1..=120).contains(&self.connect_timeout_s) {
             problems.push(format!(
                 "{at}.connect_timeout_s = {}: use 1 to 120 (default 10)",
@@ -499,20 +643,6 @@ impl Gateway {
                 self.request_bytes_max
             ));
         }
-        let Limits { calls_at_once, calls_per_minute, failures_max, rest_s } = self.limits;
-        for (key, found, (from, to), usual) in [
-            ("calls_at_once", calls_at_once as u64, (1, 1000), 4),
-            ("calls_per_minute", u64::from(calls_per_minute), (0, 60_000), 0),
-            ("failures_max", u64::from(failures_max), (1, 1000), 5),
-            ("rest_s", rest_s, (1, 600), 30),
-        ] {
-            if !(from..=to).contains(&found) {
-                problems.push(format!(
-                    "{at}.limits.{key} = {found}: use {from} to {to} (default {usual})"
-                ));
-            }
-        }
-        calibration::check(&self.calibration, &format!("{at}.calibration"), problems);
         if !self.proxy.is_empty() && reqwest::Proxy::all(&self.proxy).is_err() {
             problems.push(format!("{at}.proxy: not a URL"));
         }
@@ -538,6 +668,22 @@ impl Gateway {
         }
     }
 
+    /// Whether what it is shown stays inside the building.
+    pub fn is_inside(&self) -> bool {
+        self.inside_the_building || self.kind != Kind::Openai
+    }
+
+    /// Where it is asked.
+    ///
+    /// # Errors
+    /// As [`Self::endpoint`].
+    pub fn host(&self) -> Result<String, String> {
+        match self.kind {
+            Kind::Openai => Ok(self.endpoint()?.host_str().unwrap_or_default().to_owned()),
+            Kind::Onnx | Kind::Command => Ok("this machine".to_owned()),
+        }
+    }
+
     /// Where it says which models it has.
     ///
     /// # Errors
@@ -560,14 +706,14 @@ impl Gateway {
     pub fn may_be_told(&self, free_text: Leaves) -> bool {
         match free_text {
             Leaves::Never => false,
-            Leaves::Inside => self.inside_the_building,
+            Leaves::Inside => self.is_inside(),
             Leaves::Always => true,
         }
     }
 
     /// What goes to `other` stays inside, what goes here leaves.
     pub fn is_further_out_than(&self, other: &Gateway) -> bool {
-        other.inside_the_building && !self.inside_the_building
+        other.is_inside() && !self.is_inside()
     }
 
     /// The URL that is called.

@@ -85,6 +85,8 @@ pub fn tokens_taken(question: &Question<'_>, said: Result<&str, &AnalyzeError>) 
             | AnalyzeError::Refused { .. }
             | AnalyzeError::TooLarge { .. }
             | AnalyzeError::Unreadable { .. }
+            | AnalyzeError::Failed { .. }
+            | AnalyzeError::NotCovered { .. }
             | AnalyzeError::Misconfigured { .. },
         ) => Tokens::default(),
     }

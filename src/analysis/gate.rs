@@ -74,7 +74,7 @@ fn is_chest(instance: &Instance, study: &Study) -> bool {
 
 /// By View Position, or the descriptions where this is empty; a description that says lateral
 /// outweighs a View Position that says frontal (seen: a preset left at AP).
-fn is_frontal(instance: &Instance, study: &Study) -> bool {
+pub fn is_frontal(instance: &Instance, study: &Study) -> bool {
     let text = plan::all_text(instance, study);
     let view = instance.view_position.trim();
     let says_frontal =

@@ -233,12 +233,11 @@ impl Judge<'_> {
 
     /// The model's word, unless its own probability speaks against it.
     fn presence(&mut self, answered: &AnsweredFinding, name: &str) -> Presence {
-        let threshold = self.profile.threshold(&answered.key);
-        // A threshold that a site has set for this finding is meant, also when it is low.
-        let too_likely = match self.profile.thresholds.contains_key(&answered.key) {
-            true => threshold,
-            false => threshold.max(0.5),
-        };
+        // A threshold that a site has set for this finding, or its model was measured at, is meant,
+        // also when it is low.
+        let meant = self.profile.thresholds.get(&answered.key).copied().or(answered.threshold);
+        let threshold = meant.unwrap_or(self.profile.probability_min);
+        let too_likely = meant.unwrap_or(threshold.max(0.5));
         match answered.presence {
             Presence::Present if answered.probability < threshold => Presence::Undetermined,
             Presence::Absent if answered.probability >= too_likely => {

@@ -8,7 +8,7 @@ pub mod answer;
 pub mod calibration;
 pub mod canary;
 pub mod codes;
-mod config;
+pub mod config;
 pub mod cost;
 pub mod final_report;
 pub mod gate;
@@ -46,6 +46,7 @@ use crate::analysis::provider::Question;
 use crate::analysis::provider::RawAnswer;
 use crate::analysis::provider::cache;
 use crate::analysis::provider::cache::Cache;
+use crate::analysis::provider::onnx::manifest::Manifest;
 use crate::domain::assessment::Algorithm;
 use crate::domain::call;
 use crate::domain::call::Call;
@@ -110,6 +111,10 @@ pub enum AnalyzeError {
     BadAnswer { provider: String, why: BadAnswer },
     #[error("{provider} answered twice without a usable reading: {}", problems.join("; "))]
     Unreadable { provider: String, problems: Vec<String> },
+    #[error("{provider} gave no usable result: {why}")]
+    Failed { provider: String, why: String },
+    #[error("{provider} does not read this study: {why}")]
+    NotCovered { provider: String, why: String },
     #[error("{provider} cannot be used as configured: {why}")]
     Misconfigured { provider: String, why: String },
 }
@@ -151,6 +156,8 @@ impl AnalyzeError {
             | AnalyzeError::TooLarge { .. }
             | AnalyzeError::BadAnswer { .. }
             | AnalyzeError::Unreadable { .. }
+            | AnalyzeError::Failed { .. }
+            | AnalyzeError::NotCovered { .. }
             | AnalyzeError::Misconfigured { .. } => false,
         }
     }
@@ -161,6 +168,7 @@ impl AnalyzeError {
         match self {
             AnalyzeError::BadAnswer { .. }
             | AnalyzeError::Unreadable { .. }
+            | AnalyzeError::Failed { .. }
             | AnalyzeError::TooLarge { .. } => true,
             AnalyzeError::TimedOut { .. }
             | AnalyzeError::Unreachable { .. }
@@ -168,6 +176,7 @@ impl AnalyzeError {
             | AnalyzeError::Resting { .. }
             | AnalyzeError::Untrusted { .. }
             | AnalyzeError::Refused { .. }
+            | AnalyzeError::NotCovered { .. }
             | AnalyzeError::Misconfigured { .. } => false,
         }
     }
@@ -184,6 +193,8 @@ impl AnalyzeError {
             AnalyzeError::TooLarge { .. } => "too_large",
             AnalyzeError::BadAnswer { .. } => "bad_answer",
             AnalyzeError::Unreadable { .. } => "unreadable",
+            AnalyzeError::Failed { .. } => "failed",
+            AnalyzeError::NotCovered { .. } => "not_covered",
             AnalyzeError::Misconfigured { .. } => "misconfigured",
         }
     }
@@ -200,6 +211,8 @@ impl AnalyzeError {
             | AnalyzeError::TooLarge { .. }
             | AnalyzeError::BadAnswer { .. }
             | AnalyzeError::Unreadable { .. }
+            | AnalyzeError::Failed { .. }
+            | AnalyzeError::NotCovered { .. }
             | AnalyzeError::Misconfigured { .. } => None,
         }
     }
@@ -234,6 +247,7 @@ pub fn smaller(plan: &PicturePlan) -> Option<PicturePlan> {
 /// Asks `provider`; asks once more, with the problems named, when the answer cannot be used. What
 /// was answered before is not asked again.
 ///
+/// - `cache`: of answers that were paid for; none where asking again costs nothing.
 /// - `calls`: takes down each call, also of those that failed.
 ///
 /// # Errors
@@ -241,13 +255,14 @@ pub fn smaller(plan: &PicturePlan) -> Option<PicturePlan> {
 /// normal. Everything else as the provider says.
 pub async fn ask<T: DeserializeOwned + Written>(
     provider: &dyn Provider,
-    cache: &Cache,
+    cache: Option<&Cache>,
     question: Question<'_>,
     now: Timestamp,
     calls: &mut Vec<Call>,
 ) -> Result<Said<T>, AnalyzeError> {
     let key = cache::key(provider, &question);
-    if let Some(raw) = cache.get(&key, now).await
+    if let Some(cache) = cache
+        && let Some(raw) = cache.get(&key, now).await
         && let Ok(answer) = answer::parse(&raw.text, question.schema)
     {
         calls.push(from_cache(provider, &question, &raw));
@@ -264,7 +279,9 @@ pub async fn ask<T: DeserializeOwned + Written>(
         let problems = match asked.said {
             Ok(raw) => match answer::parse(&raw.text, question.schema) {
                 Ok(answer) if judge::is_in_english(&answer) => {
-                    cache.put(&key, &raw, now).await;
+                    if let Some(cache) = cache {
+                        cache.put(&key, &raw, now).await;
+                    }
                     return Ok(said(provider, &question, &raw, answer, calls, repaired));
                 }
                 Ok(answer) => {
@@ -302,10 +319,20 @@ impl Reading {
         self
     }
 
+    /// With the probabilities from which a model with a manifest calls its findings present.
+    pub fn with_thresholds(mut self, manifest: &Manifest) -> Reading {
+        for finding in &mut self.answer.findings {
+            finding.threshold = manifest.label(&finding.key).map(|label| label.threshold);
+        }
+        self
+    }
+
     /// With what its probabilities mean, in the place of what they say.
     pub fn calibrated(mut self, calibration: &Calibration) -> Reading {
         for finding in &mut self.answer.findings {
-            finding.probability = calibrated(calibration, &finding.key, finding.probability);
+            let meant = |said| calibrated(calibration, &finding.key, said);
+            (finding.probability, finding.threshold) =
+                (meant(finding.probability), finding.threshold.map(meant));
         }
         if !calibration.is_empty() {
             let keys: Vec<&str> = calibration.keys().map(String::as_str).collect();
@@ -340,8 +367,11 @@ fn said<T>(
     use sha2::Digest as _;
     let (prompt, digest) = (question.prompt, sha2::Sha256::digest(raw.text.as_bytes()));
     let mut algorithm = provider.algorithm(&raw.model);
-    algorithm.parameters.push(format!("prompt={} sha256:{}", prompt.version, prompt.digest));
-    algorithm.parameters.push(format!("repaired={repaired}"));
+    // A model with a manifest sees pictures alone.
+    if provider.manifest().is_none() {
+        algorithm.parameters.push(format!("prompt={} sha256:{}", prompt.version, prompt.digest));
+        algorithm.parameters.push(format!("repaired={repaired}"));
+    }
     let tokens = |of: fn(&Tokens) -> u64| calls.iter().map(|call| of(&call.tokens)).sum();
     Said {
         answer,

@@ -89,13 +89,13 @@ async fn run(
     let (schema, timeout) = (answer::schema(&profile), Duration::from_secs(9));
     let question = Question { prompt: &prompt, pictures: &pictures, schema: &schema, timeout };
     let (now, mut calls) = (Timestamp::UNIX_EPOCH, Vec::new());
-    let result = ask(&provider, &cache, question, now, &mut calls).await;
+    let result = ask(&provider, Some(&cache), question, now, &mut calls).await;
     assert_eq!(calls.len(), provider.asked.lock().unwrap().len(), "each call is taken down");
     if let Ok(reading) = &result
         && judge::is_in_english(&reading.answer)
     {
         let mut calls = Vec::new();
-        let again: Reading = ask(&provider, &cache, question, now, &mut calls).await.unwrap();
+        let again: Reading = ask(&provider, Some(&cache), question, now, &mut calls).await.unwrap();
         assert!(again.log.cached && calls[0].is_cached(), "what was answered is not asked again");
         assert_eq!(again.answer, reading.answer);
     }

@@ -17,8 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::analysis;
+use crate::analysis::AnalyzeError;
+use crate::analysis::config::Kind;
+use crate::analysis::provider::Provider;
 use crate::analysis::provider::cache::Cache;
+use crate::analysis::provider::command::Program;
 use crate::analysis::provider::keeper::Kept;
+use crate::analysis::provider::onnx::Onnx;
 use crate::analysis::provider::openai::OpenAi;
 use crate::config::Settings;
 use crate::dicom::access;
@@ -88,7 +93,6 @@ impl App {
         let token = settings.http.token()?;
         let profiles = analysis::profile::load(settings.analysis.site_profiles())
             .context("the profiles cannot be used")?;
-        let providers = gateways(settings, &store)?;
         let answers = Cache::open(&data.join("answers"), &settings.analysis.cache)
             .context("the folder of answers that are kept cannot be used")?;
 
@@ -110,6 +114,7 @@ impl App {
         let (stop_taking, stop) = (CancellationToken::new(), CancellationToken::new());
         let (receiving, tasks) = (TaskTracker::new(), TaskTracker::new());
         let pool = Pool::start(&settings.worker, program.to_owned(), tasks.clone());
+        let providers = gateways(settings, &store, &pool, program)?;
         let kit = Arc::new(Kit {
             store: store.clone(),
             pool,
@@ -302,7 +307,15 @@ async fn listen_if(address: &str, key: &str) -> anyhow::Result<Option<TcpListene
 }
 
 /// The gateways of the configuration, with what their keys were used for this month.
-fn gateways(settings: &Settings, store: &Store) -> anyhow::Result<BTreeMap<String, Arc<Kept>>> {
+///
+/// - `pool`: where models of the site run.
+/// - `program`: this program, which sets the limits of programs of the site.
+fn gateways(
+    settings: &Settings,
+    store: &Store,
+    pool: &Pool,
+    program: &Path,
+) -> anyhow::Result<BTreeMap<String, Arc<Kept>>> {
     let today = SystemClock.now().to_zoned(jiff::tz::TimeZone::UTC).date();
     // An index that is being made anew knows later; quotas are then counted from now.
     let rows = store.usage(today.first_of_month(), today).unwrap_or_default();
@@ -312,9 +325,18 @@ fn gateways(settings: &Settings, store: &Store) -> anyhow::Result<BTreeMap<Strin
             let of_it = rows.iter().filter(|row| row.gateway == *name && row.key == key);
             of_it.map(|row| row.calls - row.cached).sum()
         };
-        let provider = OpenAi::new(name, gateway, used)
-            .with_context(|| format!("the gateway {name} cannot be used"))?;
-        let kept = Kept::new(Arc::new(provider), &gateway.limits);
+        let provider: Result<Arc<dyn Provider>, AnalyzeError> = match gateway.kind {
+            Kind::Openai => OpenAi::new(name, gateway, used).map(|one| Arc::new(one) as _),
+            Kind::Onnx => {
+                Onnx::new(name, gateway, Arc::new(pool.clone())).map(|one| Arc::new(one) as _)
+            }
+            Kind::Command => {
+                let folder = store.data().join("readers").join(name);
+                Program::new(name, gateway, program, &folder).map(|one| Arc::new(one) as _)
+            }
+        };
+        let provider = provider.with_context(|| format!("the gateway {name} cannot be used"))?;
+        let kept = Kept::new(provider, &gateway.limits);
         gateways.insert(name.clone(), Arc::new(kept));
     }
     Ok(gateways)

@@ -57,6 +57,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 key.expires.map(|day| day.to_string()).unwrap_or_default(),
             ]);
         }
+        // What reads on this machine has no key.
+        if gateway.keys.is_empty() {
+            table.add_row(lead.map(|text| cli::plain(&text)));
+        }
     }
     println!("{table}");
     Ok(code)

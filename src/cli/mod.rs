@@ -4,6 +4,7 @@ mod agreement;
 mod canary;
 mod check_config;
 mod compare;
+mod confine;
 mod conformance;
 mod cost;
 mod demo;
@@ -71,6 +72,9 @@ enum Command {
     /// Started by the node itself: parses what came from outside
     #[command(hide = true)]
     Worker(worker::Args),
+    /// Started by the node itself: a program of the site, within limits
+    #[command(hide = true)]
+    Confine(confine::Args),
 }
 
 pub fn main() -> ExitCode {
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Retention(args) => retention::run(args),
         Command::HashPassword(args) => hash_password::run(args),
         Command::Worker(args) => worker::run(args),
+        Command::Confine(args) => confine::run(args),
     };
     run.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -74,13 +74,6 @@ pub struct Profile {
     pub prompt: String,
 }
 
-impl Profile {
-    /// From this probability on a finding counts as present.
-    pub fn threshold(&self, key: &str) -> f64 {
-        self.thresholds.get(key).copied().unwrap_or(self.probability_min)
-    }
-}
-
 /// A rule over coded findings: all that it names must hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,10 +14,12 @@ use crate::analysis::Said;
 use crate::analysis::answer;
 use crate::analysis::answer::Answer;
 use crate::analysis::answer::Written;
+use crate::analysis::config::Kind;
 use crate::analysis::cost;
 use crate::analysis::prompt;
 use crate::analysis::prompt::Prompt;
 use crate::analysis::prompt::PromptError;
+use crate::analysis::provider::Provider as _;
 use crate::analysis::provider::Question;
 use crate::analysis::strategy::Tier;
 use crate::analysis::strategy::verify;
@@ -74,6 +76,13 @@ struct Part<T> {
     sent: Vec<PictureRef>,
     said: Result<Said<T>, AnalyzeError>,
     calls: Vec<Call>,
+}
+
+impl<T> Part<T> {
+    /// Nothing was sent.
+    fn not(gateway: &str, error: AnalyzeError) -> Part<T> {
+        Part { gateway: gateway.to_owned(), sent: Vec::new(), said: Err(error), calls: Vec::new() }
+    }
 }
 
 impl<'a> Caller<'a> {
@@ -189,10 +198,14 @@ impl<'a> Caller<'a> {
     }
 
     fn took(&mut self, tier: Tier, part: Part<Answer>) -> Result<Reading, AnalyzeError> {
-        let gateway = self.way.kit.analysis.gateways.get(&part.gateway);
+        let kit = self.way.kit;
+        let provider = kit.providers.get(&part.gateway);
         let said = part.said.clone().map(|reading| {
-            let reading = reading.on_pictures(&part.sent);
-            match gateway {
+            let mut reading = reading.on_pictures(&part.sent);
+            if let Some(manifest) = provider.and_then(|one| one.manifest()) {
+                reading = reading.with_thresholds(manifest);
+            }
+            match kit.analysis.gateways.get(&part.gateway) {
                 Some(gateway) => reading.calibrated(&gateway.calibration),
                 None => reading,
             }
@@ -209,18 +222,24 @@ impl<'a> Caller<'a> {
         verdicts: Option<Said<Verdicts>>,
     ) {
         let failed = part.said.as_ref().err();
-        if let Some(error) = failed {
-            tracing::warn!(gateway = part.gateway, %error, "no answer");
+        let is_outside = matches!(failed, Some(AnalyzeError::NotCovered { .. }));
+        match failed {
+            Some(error) if is_outside => {
+                tracing::debug!(gateway = part.gateway, %error, "not asked");
+            }
+            Some(error) => tracing::warn!(gateway = part.gateway, %error, "no answer"),
+            None => {}
         }
         self.runs.push(Run {
             tier,
             gateway: part.gateway.clone(),
             at: self.way.kit.clock.now(),
-            pictures: self.made.pictures.iter().map(Shown::of).collect(),
+            pictures: shown(&part.sent).map(Shown::of).collect(),
             calls: part.calls.clone(),
             reading,
             verdicts,
             failed: failed.map(ToString::to_string),
+            is_outside,
             then: String::new(),
         });
     }
@@ -267,27 +286,39 @@ impl<'a> Caller<'a> {
         wording: &Wording<'_>,
     ) -> Result<Part<T>, StepError> {
         let (kit, profile) = (self.way.kit, &self.plan.profile);
-        let sheets_max = kit.analysis.gateways.get(gateway).map_or(0, |one| one.pictures_max);
-        let pictures = kit.pool.sheets(self.pictures()?, sheets_max).await;
+        let (Some(provider), Some(config)) =
+            (kit.providers.get(gateway), kit.analysis.gateways.get(gateway))
+        else {
+            let why = "it is not in the configuration any more".to_owned();
+            let provider = gateway.to_owned();
+            return Ok(Part::not(gateway, AnalyzeError::Misconfigured { provider, why }));
+        };
+        let pictures = self.pictures()?;
+        let covered = match provider.manifest() {
+            Some(manifest) => manifest.covered(self.study, pictures),
+            None => Ok(pictures),
+        };
+        let pictures = match covered {
+            Ok(pictures) => pictures,
+            Err(why) => {
+                let provider = gateway.to_owned();
+                return Ok(Part::not(gateway, AnalyzeError::NotCovered { provider, why }));
+            }
+        };
+        let pictures = kit.pool.sheets(pictures, config.pictures_max).await;
         let pictures = pictures.map_err(steps::unworked)?;
         let sent: Vec<PictureRef> = pictures.iter().map(|p| p.reference.clone()).collect();
         let prompt = wording(self, &self.told(gateway), &sent).map_err(StepError::lasting)?;
         let mut calls = Vec::new();
-        let said = match kit.providers.get(gateway) {
-            Some(provider) => {
-                let timeout = Duration::from_secs(profile.timeout_s);
-                let question = Question { prompt: &prompt, pictures: &pictures, schema, timeout };
-                let now = kit.clock.now();
-                let provider = OnRecord::new(self.way, &self.made, provider.as_ref());
-                analysis::ask(&provider, &kit.answers, question, now, &mut calls).await
-            }
-            None => Err(AnalyzeError::Misconfigured {
-                provider: gateway.to_owned(),
-                why: "it is not in the configuration any more".to_owned(),
-            }),
-        };
+        let timeout = Duration::from_secs(profile.timeout_s);
+        let question = Question { prompt: &prompt, pictures: &pictures, schema, timeout };
+        let (now, on_record) =
+            (kit.clock.now(), OnRecord::new(self.way, &self.made, provider.as_ref()));
+        // What is on this machine costs nothing, and may have changed without another name.
+        let cache = (config.kind == Kind::Openai).then_some(&kit.answers);
+        let said = analysis::ask(&on_record, cache, question, now, &mut calls).await;
         for call in &mut calls {
-            call.cost_micro = kit.analysis.cost_micro(call);
+            call.cost_micro = call.cost_micro.or_else(|| kit.analysis.cost_micro(call));
         }
         self.count(tier, &calls).await;
         Ok(Part { gateway: gateway.to_owned(), sent, said, calls })
@@ -369,6 +400,14 @@ fn wording(
     sent: &[PictureRef],
 ) -> Result<Prompt, PromptError> {
     prompt::render(&caller.plan.profile, context, caller.study, sent)
+}
+
+/// The pictures of a request, also those on sheets.
+fn shown(sent: &[PictureRef]) -> impl Iterator<Item = &PictureRef> {
+    sent.iter().flat_map(|picture| {
+        let tiles = picture.tiles.iter().map(|tile| &tile.picture);
+        tiles.chain(picture.tiles.is_empty().then_some(picture))
+    })
 }
 
 fn is_answer(run: &Run, tier: Tier, gateway: &str) -> bool {

@@ -102,7 +102,8 @@ fn file<T: serde::de::DeserializeOwned>(
 pub fn compare(studies: &[Asked]) -> Comparison {
     let mut gathered: BTreeMap<String, Gathered> = BTreeMap::new();
     for study in studies {
-        let readings = || study.runs.iter().filter(|run| run.tier != Tier::Verify);
+        let readings =
+            || study.runs.iter().filter(|run| run.tier != Tier::Verify && !run.is_outside);
         for run in readings() {
             let one = gathered.entry(run.gateway.clone()).or_default();
             one.take(run, &study.findings);

@@ -11,6 +11,7 @@ use crate::analysis::provider::Asked;
 use crate::analysis::provider::Provider;
 use crate::analysis::provider::Question;
 use crate::analysis::provider::keys::KeyView;
+use crate::analysis::provider::onnx::manifest::Manifest;
 use crate::deid;
 use crate::deid::Leaving;
 use crate::domain::assessment::Algorithm;
@@ -28,7 +29,7 @@ pub fn of_study(kit: &Kit, study: &Study, route: &Route) -> Option<Leaving> {
     // Those that stand in for the first are not further out than it.
     let outside = match route {
         Route::Gateway { name, .. } => {
-            kit.analysis.gateways.get(name).is_none_or(|gateway| !gateway.inside_the_building)
+            kit.analysis.gateways.get(name).is_none_or(|gateway| !gateway.is_inside())
         }
         Route::Local | Route::Nobody { .. } => false,
     };
@@ -80,13 +81,13 @@ impl<'a> OnRecord<'a> {
         };
         let gateway = self.way.kit.analysis.gateways.get(name);
         let gateway = gateway.ok_or_else(|| wrong("it is not in the configuration any more"))?;
-        if !gateway.inside_the_building && !self.for_outside {
+        if !gateway.is_inside() && !self.for_outside {
             return Err(wrong("the pictures were made to stay inside the building"));
         }
         if !self.way.kit.analysis.may_be_where_it_is(gateway) {
             return Err(wrong("it is not in a region that the configuration allows"));
         }
-        let host = gateway.endpoint().map_err(|why| wrong(&why))?;
+        let host = gateway.host().map_err(|why| wrong(&why))?;
         let texts = [prompt.system.as_bytes(), prompt.user.as_bytes()];
         let mut digest = Sha256::new();
         texts.iter().for_each(|text| digest.update(text));
@@ -96,9 +97,9 @@ impl<'a> OnRecord<'a> {
             study_uid: self.way.study_uid.clone(),
             revision: self.way.revision,
             gateway: name.to_owned(),
-            host: host.host_str().unwrap_or_default().to_owned(),
+            host,
             region: gateway.region.clone(),
-            inside: gateway.inside_the_building,
+            inside: gateway.is_inside(),
             pictures: digests(pictures),
             prompt: text::hex(&digest.finalize()),
             bytes: bytes as u64,
@@ -140,6 +141,10 @@ impl Provider for OnRecord<'_> {
 
     fn key_views(&self) -> Vec<KeyView> {
         self.provider.key_views()
+    }
+
+    fn manifest(&self) -> Option<&Manifest> {
+        self.provider.manifest()
     }
 
     async fn ask(&self, question: &Question<'_>) -> Asked {

@@ -6,6 +6,7 @@ use crate::analysis::AnalyzeError;
 use crate::analysis::Reading;
 use crate::analysis::gate;
 use crate::analysis::plan::Route;
+use crate::analysis::provider::Provider as _;
 use crate::analysis::strategy;
 use crate::analysis::strategy::Settled;
 use crate::analysis::strategy::Strategy;
@@ -93,6 +94,7 @@ pub async fn shadow(way: &Way<'_>, gateway: &str, is_last: bool) -> Result<Vec<E
             let wait = error.retry_after();
             return Err(StepError { verdict: Failure::Passing { wait }, cause: error.to_string() });
         }
+        (Err(AnalyzeError::NotCovered { .. }), _) => "not_compared",
         (Err(_), _) => "failed",
     };
     metrics::counter!("prelim_shadow_readings_total", "gateway" => gateway.to_owned(), "differs" => differs)
@@ -187,6 +189,10 @@ async fn cheaper(
     };
     if may {
         let read = in_turn(asking, &instead, &[], is_last).await?;
+        if let AnswerRecord::NotCovered { reason } = &read.answer {
+            let reason = format!("{why}, and {reason}");
+            return Ok(alone(AnswerRecord::NeedsReview { reason }));
+        }
         let mut notes = vec![format!("Read by {instead} alone, because {why}.")];
         notes.extend(read.notes);
         return Ok(Answered { notes, ..read });
@@ -258,6 +264,9 @@ async fn in_turn(
                 let answer = ask_local(asking.way, asking.study).await?;
                 Ok(Answered { notes: sentences(&failed), ..alone(answer) })
             }
+            Err(_) if failed.iter().all(|e| matches!(e, AnalyzeError::NotCovered { .. })) => {
+                Ok(alone(AnswerRecord::NotCovered { reason: causes(&failed) }))
+            }
             // A job for a person, tried again by hand when the gateway can be used.
             Err(_) => Err(StepError::lasting(causes(&failed))),
         },
@@ -287,7 +296,13 @@ async fn side_by_side(
         return in_turn(asking, name, then, is_last).await;
     }
     let answers: Vec<_> = readings.iter().map(|reading| &reading.answer).collect();
-    let (answer, review) = consensus::consensus(&answers);
+    let providers = &asking.way.kit.providers;
+    let knows = |reader: usize, key: &str| {
+        let provider = providers.get(&readings[reader].log.provider);
+        let manifest = provider.and_then(|provider| provider.manifest());
+        manifest.is_none_or(|manifest| manifest.label(key).is_some())
+    };
+    let (answer, review) = consensus::consensus(&answers, knows);
     asking.say(review.as_deref().unwrap_or("most of them agree"));
     let count = readings.len();
     let reading = match count {
@@ -400,6 +415,8 @@ mod tests {
         let refused = AnalyzeError::Refused { provider: provider(), status: 401 };
         let refusal = AnalyzeError::BadAnswer { provider: provider(), why: BadAnswer::Refusal };
         let large = AnalyzeError::TooLarge { provider: provider() };
+        let outside = AnalyzeError::NotCovered { provider: provider(), why: String::new() };
+        let crashed = AnalyzeError::Failed { provider: provider(), why: String::new() };
         let again = |wait| After::Again { wait };
         for (failed, is_last, after) in [
             (vec![&gone], false, again(None)),
@@ -412,6 +429,9 @@ mod tests {
             (vec![&refusal, &gone], false, again(None)),
             (vec![&refusal, &gone], true, After::Person),
             (vec![&large], false, After::Person),
+            (vec![&outside], false, After::Local),
+            (vec![&outside, &busy], false, again(Some(wait))),
+            (vec![&outside, &crashed], false, After::Person),
         ] {
             let told = format!("{failed:?} {is_last}");
             let failed: Vec<AnalyzeError> = failed.into_iter().cloned().collect();

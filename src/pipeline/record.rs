@@ -111,6 +111,9 @@ pub struct Run {
     pub verdicts: Option<Said<Verdicts>>,
     /// Why there is no answer.
     pub failed: Option<String>,
+    /// Not asked: the study is not among those that its model is made for.
+    #[serde(default)]
+    pub is_outside: bool,
     /// Why it ended here or went on.
     pub then: String,
 }

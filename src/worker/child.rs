@@ -11,6 +11,7 @@ use dicom_core::Tag;
 
 use crate::analysis::provider::local;
 use crate::analysis::provider::local::LocalReading;
+use crate::analysis::provider::onnx::infer;
 use crate::deid;
 use crate::domain::picture::PictureRef;
 use crate::domain::study::Excluded;
@@ -138,6 +139,12 @@ fn perform(task: Task) -> Answer {
             Ok(reading) => Answer::LocalRead { reading },
             Err(reason) => Answer::Refused { reason },
         },
+        Task::Scores { folder, manifest, pictures } => {
+            match infer::scores(&folder, &manifest, &pictures) {
+                Ok(scores) => Answer::Scores { scores },
+                Err(reason) => Answer::Refused { reason },
+            }
+        }
         Task::Document { data, object } => match imaging::document::read(&data.join(object)) {
             Ok(report) => Answer::Document { report },
             Err(error) => Answer::Refused { reason: error.to_string() },

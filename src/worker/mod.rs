@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::analysis::provider::local::LocalReading;
+use crate::analysis::provider::onnx::manifest::Manifest;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
@@ -36,6 +37,7 @@ use crate::report::Communication;
 use crate::report::Language;
 
 mod child;
+pub mod confine;
 mod limits;
 mod pool;
 mod protocol;
@@ -74,6 +76,13 @@ pub enum Task {
     Densities { data: PathBuf, regions: Vec<(Instance, Region)> },
     /// Show one frontal chest X-ray of a child to the local model.
     LocalRead { data: PathBuf, instance: Box<Instance> },
+    /// Show encoded pictures to a model of the site.
+    Scores {
+        folder: PathBuf,
+        manifest: Box<Manifest>,
+        #[serde(skip)]
+        pictures: Vec<Vec<u8>>,
+    },
     /// Write the report for people.
     Render {
         assessment: Box<Assessment>,
@@ -153,6 +162,10 @@ pub enum Answer {
     },
     LocalRead {
         reading: LocalReading,
+    },
+    /// Of each label, for each picture.
+    Scores {
+        scores: Vec<Vec<f64>>,
     },
     Document {
         report: FinalReport,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::io::AsyncBufReadExt as _;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Child;
@@ -17,6 +18,9 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::analysis::provider::local::LocalReading;
+use crate::analysis::provider::onnx::NotRun;
+use crate::analysis::provider::onnx::Runs;
+use crate::analysis::provider::onnx::manifest::Manifest;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
@@ -457,6 +461,27 @@ impl Pool {
     }
 }
 
+#[async_trait]
+impl Runs for Pool {
+    async fn scores(
+        &self,
+        folder: &Path,
+        manifest: &Manifest,
+        pictures: Vec<Vec<u8>>,
+    ) -> Result<Vec<Vec<f64>>, NotRun> {
+        let (folder, manifest, count) =
+            (folder.to_owned(), Box::new(manifest.clone()), pictures.len());
+        match self.run(Task::Scores { folder, manifest, pictures }).await {
+            Ok(Answer::Scores { scores }) if scores.len() == count => Ok(scores),
+            Ok(_) => Err(NotRun::Failed(ANOTHER.to_string())),
+            Err(WorkerError::TimedOut(s)) => Err(NotRun::TimedOut(Duration::from_secs(s))),
+            Err(error) if error.is_poison() => Err(NotRun::Failed(error.to_string())),
+            Err(WorkerError::Refused(why)) => Err(NotRun::Failed(why)),
+            Err(error) => Err(NotRun::NotNow(error.to_string())),
+        }
+    }
+}
+
 const ANOTHER: WorkerError = WorkerError::Protocol("an answer to another task");
 
 impl Worker {
@@ -624,6 +649,32 @@ mod tests {
         let error = misbehave(&pool, "for ever").await.unwrap_err();
         assert!(matches!(error, WorkerError::TimedOut(1)), "{error}");
         assert_eq!(misbehave(&pool, "alive").await.unwrap(), "alive");
+    }
+
+    /// A model of the site costs its task and nothing else.
+    #[tokio::test]
+    async fn a_model_that_eats_memory_or_time_is_stopped_and_the_next_one_runs() {
+        use crate::analysis::provider::onnx::testing::fixture;
+        let config = Config { processes: 1, task_time_max_s: 2, ..Config::default() };
+        let pool = pool(config);
+        let picture = std::fs::read(fixture("grey.png")).unwrap();
+        let run = async |name: &str| {
+            let folder = fixture(name);
+            let manifest = Manifest::open(&folder).unwrap();
+            pool.scores(&folder, &manifest, vec![picture.clone()]).await
+        };
+        assert_eq!(run("rgb-squash").await.unwrap()[0].len(), 3);
+        let found = run("broken-memory").await;
+        assert!(matches!(found, Err(NotRun::Failed(_))), "{found:?}");
+        println!("{found:?}");
+        let found = run("broken-slow").await;
+        assert!(matches!(found, Err(NotRun::TimedOut(_))), "{found:?}");
+        let found = run("broken-nan").await;
+        assert!(
+            matches!(&found, Err(NotRun::Failed(why)) if why.contains("no number")),
+            "{found:?}"
+        );
+        assert_eq!(run("rgb-squash").await.unwrap()[0].len(), 3);
     }
 
     #[tokio::test]

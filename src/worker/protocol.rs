@@ -42,9 +42,9 @@ impl Message for Task {
     fn take_blobs(&mut self) -> Vec<Vec<u8>> {
         match self {
             Task::Wrap { picture, .. } => vec![std::mem::take(picture)],
-            Task::Render { pictures, .. } | Task::Sheets { pictures, .. } => {
-                std::mem::take(pictures)
-            }
+            Task::Render { pictures, .. }
+            | Task::Sheets { pictures, .. }
+            | Task::Scores { pictures, .. } => std::mem::take(pictures),
             Task::Inspect { .. }
             | Task::Picture { .. }
             | Task::Measure { .. }
@@ -75,6 +75,10 @@ impl Message for Task {
                 *pictures = blobs;
                 fits
             }
+            Task::Scores { pictures, .. } => {
+                *pictures = blobs;
+                true
+            }
             Task::Inspect { .. }
             | Task::Picture { .. }
             | Task::Measure { .. }
@@ -103,6 +107,7 @@ impl Message for Answer {
             | Answer::Measured { .. }
             | Answer::Densities { .. }
             | Answer::LocalRead { .. }
+            | Answer::Scores { .. }
             | Answer::Document { .. }
             | Answer::Refused { .. } => Vec::new(),
         }
@@ -141,6 +146,7 @@ impl Message for Answer {
             | Answer::Measured { .. }
             | Answer::Densities { .. }
             | Answer::LocalRead { .. }
+            | Answer::Scores { .. }
             | Answer::Document { .. }
             | Answer::Refused { .. } => blobs.is_empty(),
         }

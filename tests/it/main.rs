@@ -15,6 +15,7 @@ mod net;
 mod node;
 mod peer;
 mod power_cut;
+mod readers;
 mod rest;
 mod services;
 mod tls;

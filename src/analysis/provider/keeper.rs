@@ -19,6 +19,7 @@ use crate::analysis::provider::GatewayView;
 use crate::analysis::provider::Provider;
 use crate::analysis::provider::Question;
 use crate::analysis::provider::keys::KeyView;
+use crate::analysis::provider::onnx::manifest::Manifest;
 use crate::domain::assessment::Algorithm;
 use crate::domain::call;
 
@@ -51,6 +52,8 @@ impl Verdict {
                 AnalyzeError::BadAnswer { .. }
                 | AnalyzeError::Unreadable { .. }
                 | AnalyzeError::TooLarge { .. }
+                | AnalyzeError::Failed { .. }
+                | AnalyzeError::NotCovered { .. }
                 | AnalyzeError::Misconfigured { .. }
                 | AnalyzeError::Resting { .. },
             ) => Verdict::Up,
@@ -294,6 +297,10 @@ impl Provider for Kept {
 
     fn key_views(&self) -> Vec<KeyView> {
         self.provider.key_views()
+    }
+
+    fn manifest(&self) -> Option<&Manifest> {
+        self.provider.manifest()
     }
 
     /// One that rests is left alone until its rest is over; then this look is the trial.

@@ -2,12 +2,18 @@
 
 pub mod address;
 pub mod cache;
+pub mod command;
 pub mod keeper;
 pub mod keys;
 pub mod local;
+pub mod onnx;
 pub mod openai;
 mod resample;
 
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,14 +21,19 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
+use sha2::Digest as _;
+use sha2::Sha256;
 
 use crate::analysis::AnalyzeError;
 use crate::analysis::prompt::Prompt;
 use crate::analysis::provider::keys::KeyView;
+use crate::analysis::provider::onnx::manifest::Manifest;
 use crate::domain::assessment::Algorithm;
+use crate::domain::call;
 use crate::domain::call::Call;
 use crate::domain::call::Tokens;
 use crate::domain::picture::Picture;
+use crate::domain::text;
 
 /// A model that looks at de-identified pictures and says what it sees. One call is one attempt:
 /// retries, budgets and fallbacks are the caller's.
@@ -51,6 +62,12 @@ pub trait Provider: Send + Sync {
     async fn check(&self) -> Result<(), AnalyzeError>;
 
     fn key_views(&self) -> Vec<KeyView>;
+
+    /// What is known of a model that has one: for whom it is made, from which score it calls
+    /// something present.
+    fn manifest(&self) -> Option<&Manifest> {
+        None
+    }
 }
 
 /// A gateway as an operator sees it.
@@ -98,4 +115,51 @@ pub struct RawAnswer {
     /// Model as reported, cleaned.
     pub model: String,
     pub tokens: Tokens,
+}
+
+/// One call to a reader on this machine, which costs nothing.
+fn call_here(
+    provider: &dyn Provider,
+    question: &Question<'_>,
+    latency: Duration,
+    said: &Result<RawAnswer, AnalyzeError>,
+) -> Call {
+    Call {
+        gateway: provider.name().to_owned(),
+        key: String::new(),
+        model: provider.model().to_owned(),
+        tokens: Tokens::default(),
+        is_estimate: false,
+        pictures: u32::try_from(question.pictures.len()).unwrap_or(u32::MAX),
+        latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
+        outcome: said.as_ref().map_or_else(AnalyzeError::label, |_| call::ANSWERED).to_owned(),
+        cost_micro: Some(0),
+    }
+}
+
+/// SHA-256, hexadecimal.
+fn file_digest(path: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut file = io::BufReader::with_capacity(1 << 20, std::fs::File::open(path)?);
+    loop {
+        let bytes = io::BufRead::fill_buf(&mut file)?;
+        let read = bytes.len();
+        if read == 0 {
+            return Ok(text::hex(&hash.finalize()));
+        }
+        hash.update(bytes);
+        io::BufRead::consume(&mut file, read);
+    }
+}
+
+/// What is there, when not just anybody may put something else in its place.
+///
+/// # Errors
+/// In words, with the path.
+pub fn unchangeable(path: &Path) -> Result<Metadata, String> {
+    let found = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    match found.permissions().mode() & 0o002 == 0 {
+        true => Ok(found),
+        false => Err(format!("{}: anybody may change it; chmod o-w", path.display())),
+    }
 }

@@ -540,7 +540,7 @@ async fn a_gateway_written_by_others_answers() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path(), &cache::Config::default()).unwrap();
     let found: Result<crate::analysis::Reading, _> =
-        crate::analysis::ask(&provider, &cache, question, now(), &mut Vec::new()).await;
+        crate::analysis::ask(&provider, Some(&cache), question, now(), &mut Vec::new()).await;
     let references = testing::pictures(&study);
     let judged = found.as_ref().map(|reading| {
         crate::analysis::judge::judge(

@@ -21,13 +21,20 @@ use crate::domain::urgency::Urgency;
 
 /// One answer of several, and why a person has to look at it.
 ///
-/// - Present: more than half of the readers see it. Undetermined: some of them do.
+/// - Present: more than half of the readers who know it see it. Undetermined: some of them do.
 /// - `answers`: at least one.
-pub fn consensus(answers: &[&Answer]) -> (Answer, Option<String>) {
-    let readers = answers.len();
+/// - `knows`: whether the reader of this answer has a word for the key at all: who has none says
+///   nothing by his silence.
+pub fn consensus(
+    answers: &[&Answer],
+    knows: impl Fn(usize, &str) -> bool,
+) -> (Answer, Option<String>) {
     let mut findings: Vec<AnsweredFinding> = Vec::new();
     let mut review = Vec::new();
     for group in groups(answers) {
+        let key = &group.said[0].1.key;
+        let knowing = (0..answers.len()).filter(|reader| knows(*reader, key)).count();
+        let readers = knowing.max(group.said.len());
         let (finding, present) = merged(&group, readers);
         let is_split = present > 0 && 2 * present <= readers;
         if is_split && strategy::urgency(&finding) >= Urgency::Urgent {
@@ -184,7 +191,11 @@ fn merged(group: &Group<'_>, readers: usize) -> (AnsweredFinding, usize) {
     };
     let probability = mean(group.said.iter().map(|(_, f)| f.probability));
     let urgency = group.said.iter().map(|(_, f)| f.urgency).max().unwrap_or_default();
-    (AnsweredFinding { presence, probability, urgency, support, ..speaker.clone() }, present)
+    // The mean of several is measured by no one's own threshold.
+    let threshold = speaker.threshold.filter(|_| group.said.len() == 1);
+    let merged =
+        AnsweredFinding { presence, probability, urgency, support, threshold, ..speaker.clone() };
+    (merged, present)
 }
 
 fn rank(usable: Usable) -> u8 {
@@ -257,7 +268,7 @@ mod tests {
         ];
         for (answers, expected, is_for_review) in rows {
             let answers: Vec<Answer> = answers.iter().map(|findings| answer(findings)).collect();
-            let (answer, review) = consensus(&answers.iter().collect::<Vec<_>>());
+            let (answer, review) = consensus(&answers.iter().collect::<Vec<_>>(), |_, _| true);
             let found: Vec<Row> = answer
                 .findings
                 .iter()
@@ -272,16 +283,33 @@ mod tests {
         }
     }
 
+    /// A model of a few findings beside one of all: its silence on the rest is no vote.
+    #[test]
+    fn who_has_no_word_for_a_finding_does_not_vote_on_it() {
+        let (air, nodule) = (seen("pneumothorax", "left", 0.1), seen("nodule", "none", 0.1));
+        let (whole, narrow) = (answer(&[air, nodule]), answer(&[not("nodule")]));
+        let knows = |reader: usize, key: &str| reader == 0 || key == "nodule";
+        let (answer, review) = consensus(&[&whole, &narrow], knows);
+        let of = |key: &str| {
+            let finding = answer.findings.iter().find(|finding| finding.key == key).unwrap();
+            (finding.presence, finding.support.present, finding.support.readers)
+        };
+        assert_eq!(of("pneumothorax"), (Presence::Present, 1, 1));
+        assert_eq!(of("nodule"), (Presence::Undetermined, 1, 2));
+        assert_eq!(review, None, "a nodule is not urgent");
+    }
+
     #[test]
     fn the_words_are_those_of_a_reader_who_saw_just_what_counts() {
         let (sees, none) = (answer(&[seen("nodule", "none", 0.1)]), answer(&[not("nodule")]));
-        let (of_two, _) = consensus(&[&sees, &sees, &none]);
+        let (of_two, _) = consensus(&[&sees, &sees, &none], |_, _| true);
         assert_eq!(of_two.impression, "Words.");
         assert!((of_two.findings[0].probability - (0.9 + 0.9 + 0.05) / 3.0).abs() < 1e-9);
         let more = answer(&[seen("nodule", "none", 0.1), seen("mass", "none", 0.5)]);
-        let (mixed, _) = consensus(&[&more, &sees, &answer(&[seen("mass", "none", 0.5)])]);
+        let (mixed, _) =
+            consensus(&[&more, &sees, &answer(&[seen("mass", "none", 0.5)])], |_, _| true);
         assert_eq!(mixed.impression, "Words.");
-        let (split, _) = consensus(&[&sees, &answer(&[seen("mass", "none", 0.5)])]);
+        let (split, _) = consensus(&[&sees, &answer(&[seen("mass", "none", 0.5)])], |_, _| true);
         assert_eq!(split.impression, "", "nobody saw just this");
     }
 }
