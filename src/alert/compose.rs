@@ -11,7 +11,6 @@ use crate::alert::Kind;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::finding::Finding;
-use crate::domain::finding::Laterality;
 use crate::domain::finding::Severity;
 use crate::domain::message::InlinePicture;
 use crate::domain::message::Message;
@@ -131,25 +130,13 @@ const CONTENT_ID: &str = "key-picture";
 
 fn headline(alert: &Alert, told: &[&Finding]) -> String {
     let urgency = alert.urgency.as_str();
-    let names: Vec<String> = told.iter().map(|finding| lower_first(&title(finding))).collect();
+    let names: Vec<String> = told.iter().map(|finding| lower_first(&finding.title())).collect();
     match (alert.kind, names.is_empty()) {
         (Kind::Finding, false) => format!("{urgency}: {}", names.join("; ")),
         (Kind::Finding, true) => format!("{urgency}: raised by rule"),
         (Kind::Review, false) => format!("needs review ({urgency}): {}", names.join("; ")),
         (Kind::Review, true) => "needs review: the software could not read this study".to_owned(),
     }
-}
-
-/// "Pneumothorax, left": the side is never left out and never shortened.
-pub fn title(finding: &Finding) -> String {
-    let side = match finding.laterality {
-        None => "",
-        Some(Laterality::Left) => ", left",
-        Some(Laterality::Right) => ", right",
-        Some(Laterality::Bilateral) => ", both sides",
-        Some(Laterality::Unilateral) => ", one side",
-    };
-    format!("{}{side}", finding.concept.meaning)
 }
 
 fn finding(number: usize, of: &Finding, study: &Study, clean: &Cleaner) -> FindingWords {
@@ -163,7 +150,7 @@ fn finding(number: usize, of: &Finding, study: &Study, clean: &Cleaner) -> Findi
     }
     FindingWords {
         number,
-        name: clean.line(&title(of)),
+        name: clean.line(&of.title()),
         urgency: of.urgency.as_str(),
         certainty: match of.probability.filter(|p| p.is_finite()) {
             Some(p) => format!("{} according to the model", text::percent(p)),
@@ -207,7 +194,7 @@ fn review(a: &Assessment) -> Option<&str> {
 
 fn others(a: &Assessment, alert: &Alert) -> String {
     let rest = a.present().filter(|finding| !alert.findings.contains(&finding.id));
-    rest.map(title).collect::<Vec<_>>().join("; ")
+    rest.map(|finding| finding.title()).collect::<Vec<_>>().join("; ")
 }
 
 fn model(a: &Assessment) -> String {

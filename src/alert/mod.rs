@@ -199,7 +199,7 @@ pub fn decide(a: &Assessment, alert_at: Urgency, config: &Config) -> Option<Aler
         key: digest(a, kind, &findings, None),
         kind,
         urgency,
-        titles: findings.iter().map(|finding| compose::title(finding)).collect(),
+        titles: findings.iter().map(|finding| finding.title()).collect(),
         findings: findings.iter().map(|finding| finding.id.clone()).collect(),
         recipients: recipients.map(|(name, _)| name.clone()).collect(),
         found_at: a.finished_at,

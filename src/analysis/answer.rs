@@ -93,6 +93,13 @@ impl Written for Answer {
     }
 }
 
+/// An object of a schema that is not ours: it may be in any language.
+impl Written for Value {
+    fn text(&self) -> String {
+        String::new()
+    }
+}
+
 impl AnsweredFinding {
     /// Its row in the table of findings, if it has one.
     pub fn row(&self) -> Option<&'static Row> {
@@ -216,6 +223,43 @@ pub fn schema(profile: &Profile) -> Value {
     ]);
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema
+}
+
+/// The schema that a profile brings.
+///
+/// # Errors
+/// What is wrong with it, in words for who wrote it.
+pub fn free_schema(profile: &Profile) -> Result<Value, String> {
+    let schema: Value =
+        serde_json::from_str(&profile.schema).map_err(|e| format!("no JSON: {e}"))?;
+    if schema["type"] != "object" {
+        return Err("an answer is one JSON object: begin with \"type\": \"object\"".into());
+    }
+    match jsonschema::draft202012::new(&schema) {
+        Ok(_) => Ok(schema),
+        Err(error) => Err(format!("no JSON Schema (draft 2020-12): {error}")),
+    }
+}
+
+/// Whether each object of a schema names all its keys and takes no others: gateways hold a model
+/// to such a schema alone.
+pub fn is_closed(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => {
+            let closed = match map.get("properties").and_then(Value::as_object) {
+                None => map.get("type").is_none_or(|kind| kind != "object"),
+                Some(properties) => {
+                    let required = map.get("required").and_then(Value::as_array);
+                    let named = |key| required.is_some_and(|all| all.iter().any(|one| one == key));
+                    map.get("additionalProperties") == Some(&Value::Bool(false))
+                        && properties.keys().all(named)
+                }
+            };
+            closed && map.values().all(is_closed)
+        }
+        Value::Array(items) => items.iter().all(is_closed),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
 }
 
 /// The schema without bounds, as gateways with a strict mode take it; ours are checked here.

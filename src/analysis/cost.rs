@@ -10,9 +10,13 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::analysis::AnalyzeError;
+use crate::analysis::config::Config;
+use crate::analysis::plan::Route;
 use crate::analysis::provider::Question;
+use crate::analysis::strategy::Strategy;
 use crate::domain::call::Call;
 use crate::domain::call::Tokens;
+use crate::domain::profile::Profile;
 
 /// Pixels that one token of a picture stands for, where a gateway does not count. Published rules
 /// differ (85 + 170 a tile of 512 px; width x height / 750): this is the second.
@@ -21,6 +25,8 @@ const PIXELS_PER_TOKEN: u64 = 750;
 const BYTES_PER_TOKEN: u64 = 4;
 /// Of a usual answer, for what is estimated beforehand.
 pub const ANSWER_TOKENS: u64 = 1500;
+/// Of rules, schema, context and list of pictures beside a profile's own words, about.
+const TEXT_BYTES: usize = 10_000;
 /// Share of a budget at which the log warns.
 pub const WARN_AT: f64 = 0.8;
 
@@ -90,6 +96,48 @@ pub fn tokens_taken(question: &Question<'_>, said: Result<&str, &AnalyzeError>) 
             | AnalyzeError::Misconfigured { .. },
         ) => Tokens::default(),
     }
+}
+
+/// What reading a study takes, before its pictures are made: all stations of its route, each asked
+/// once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Who is asked.
+    pub gateways: Vec<String>,
+    /// Of each.
+    pub pictures: u64,
+    /// Of all.
+    pub tokens: u64,
+    /// Millionths of the currency, as far as there are prices.
+    pub cost_micro: u64,
+    /// Gateways without a price.
+    pub unpriced: Vec<String>,
+}
+
+/// - `images`: of the study that the profile shows, frames of multi-frame images included.
+pub fn at_most(profile: &Profile, route: &Route, images: u64, config: &Config) -> Estimate {
+    let Route::Gateway { name, strategy, .. } = route else { return Estimate::default() };
+    let Strategy { screen, panel, third, verify, shadow, .. } = strategy.as_ref();
+    let stations = [screen, name, third, verify].into_iter().chain(panel).chain(shadow);
+    let gateways: Vec<String> = stations.filter(|one| !one.is_empty()).cloned().collect();
+    let plan = &profile.pictures;
+    let windows = plan.windows.len().max(1) as u64;
+    let pictures = (images * windows).min(u64::from(plan.pictures_max));
+    let edge = u64::from(plan.edge_max_px);
+    let text = profile.prompt.len() + TEXT_BYTES;
+    let prompt = (text as u64).div_ceil(BYTES_PER_TOKEN)
+        + pictures * (edge * edge).div_ceil(PIXELS_PER_TOKEN);
+    let tokens = Tokens { prompt, completion: ANSWER_TOKENS };
+    let shown = u32::try_from(pictures).unwrap_or(u32::MAX);
+    let mut estimate = Estimate { pictures, ..Estimate::default() };
+    for gateway in &gateways {
+        estimate.tokens += prompt + ANSWER_TOKENS;
+        match config.price_of(gateway) {
+            Some(price) => estimate.cost_micro += price.of(tokens, shown),
+            None => estimate.unpriced.push(gateway.clone()),
+        }
+    }
+    Estimate { gateways, ..estimate }
 }
 
 /// `[analysis.budgets.NAME]`: what may be spent, on what, and who reads when it is gone.

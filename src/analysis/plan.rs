@@ -9,6 +9,7 @@ use crate::analysis::config::Gateway;
 use crate::analysis::strategy::Strategy;
 use crate::analysis::words;
 use crate::domain::profile::Profile;
+use crate::domain::profile::ProfileMatch;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
@@ -185,8 +186,23 @@ const BREAST: [&str; 12] = [
 ];
 const CROSS_SECTION: [&str; 8] = ["ct", "mr", "mri", "us", "ultrasound", "pet", "angio", "echo"];
 
+/// Decides on a study that was sent for one profile by its name, whatever else would take it.
+pub fn plan_as(study: &Study, name: &str, profiles: &[Profile], config: &Config) -> Plan {
+    let Some(named) = profiles.iter().find(|profile| profile.name == name) else {
+        let reason = "the profile that it was sent for is not in the configuration any more";
+        return Plan::Review { reason: reason.into() };
+    };
+    let matches = ProfileMatch::default();
+    plan_by(study, &[&Profile { matches, ..named.clone() }], config)
+}
+
 /// Decides on a study.
 pub fn plan(study: &Study, profiles: &[Profile], config: &Config) -> Plan {
+    let readers: Vec<&Profile> = profiles.iter().filter(|profile| !profile.is_free()).collect();
+    plan_by(study, &readers, config)
+}
+
+fn plan_by(study: &Study, profiles: &[&Profile], config: &Config) -> Plan {
     if let Some(reason) = held(study) {
         return Plan::Hold { reason };
     }
@@ -350,12 +366,12 @@ enum Evidence {
     BodyPart,
 }
 
-fn choose(study: &Study, profiles: &[Profile]) -> Option<(Profile, Vec<String>)> {
+fn choose(study: &Study, profiles: &[&Profile]) -> Option<(Profile, Vec<String>)> {
     let images = kinds(study.instances.iter().filter(|i| why_not_read(i).is_none()));
     let total: usize = images.iter().map(|(_, count)| count).sum();
     let mut fitting: Vec<(Evidence, usize, &Profile)> = profiles
         .iter()
-        .filter_map(|profile| {
+        .filter_map(|&profile| {
             let taken: Vec<(Evidence, usize)> = images
                 .iter()
                 .filter_map(|(image, count)| Some((evidence(profile, image, study)?, *count)))
@@ -450,13 +466,20 @@ fn route(profile: &Profile, study: &Study, config: &Config) -> Route {
         "default" => &config.strategy,
         other => other,
     };
-    let mut strategy = config.strategies.get(strategy).cloned().unwrap_or_default();
+    let mut strategy = match profile.is_free() {
+        true => Strategy::default(),
+        false => config.strategies.get(strategy).cloned().unwrap_or_default(),
+    };
     let reader = std::mem::take(&mut strategy.read);
     let name = match (profile.provider.as_str(), reader.as_str()) {
         ("default", "") => config.provider.as_str(),
         ("default", reader) => reader,
         (other, _) => other,
     };
+    if name == "local" && profile.is_free() {
+        let reason = "no gateway is configured that could answer by the profile's schema";
+        return Route::Nobody { reason: reason.into() };
+    }
     if name == "local" {
         return Route::Local;
     }

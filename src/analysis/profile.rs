@@ -5,9 +5,11 @@ use std::path::Path;
 
 use rust_embed::RustEmbed;
 
+use crate::analysis::answer;
 use crate::analysis::codes;
 use crate::analysis::prompt;
 use crate::domain::profile::Profile;
+use crate::domain::profile::ProfileMatch;
 
 #[derive(RustEmbed)]
 #[folder = "config/profiles/"]
@@ -20,7 +22,7 @@ pub struct ProfileError {
     pub problems: Vec<String>,
 }
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "name",
     "version",
     "title",
@@ -31,6 +33,7 @@ const KEYS: [&str; 17] = [
     "provider",
     "strategy",
     "findings",
+    "schema",
     "pictures",
     "timeout_s",
     "alert_at",
@@ -131,50 +134,14 @@ fn check(stem: &str, profile: &Profile, problems: &mut Vec<String>) {
     );
     wrong(p.version == 0, "version = 0: use 1 and count up with each change of the prompt".into());
     wrong(p.title.trim().is_empty(), "title is empty: it is shown to people".into());
-    let code = p.procedure_code.as_bytes();
-    let loinc = code.len() >= 3
-        && code[code.len() - 2] == b'-'
-        && code.iter().all(|b| b.is_ascii_digit() || *b == b'-');
-    wrong(!loinc, format!("procedure_code = {:?}: a LOINC code such as 30745-4", p.procedure_code));
-    wrong(
-        p.procedure_meaning.is_empty() || p.procedure_meaning.len() > 64,
-        "procedure_meaning: 1 to 64 characters, the code's name".into(),
-    );
-    wrong(
-        p.findings.is_empty() || p.findings.len() > 40,
-        format!("findings: 1 to 40 keys, found {}", p.findings.len()),
-    );
-    for key in &p.findings {
-        wrong(
-            codes::find(key).is_none(),
-            format!("findings: {key:?} is no key of the table of finding codes"),
-        );
-        wrong(
-            p.findings.iter().filter(|other| *other == key).count() > 1,
-            format!("findings: {key:?} stands twice"),
-        );
+    match p.is_free() {
+        true => check_free(p, &mut wrong),
+        false => check_reading(p, &mut wrong),
     }
     wrong(
         !(1..=3600).contains(&p.timeout_s),
         format!("timeout_s = {}: use 1 to 3600 (default 120)", p.timeout_s),
     );
-    wrong(
-        !(0.0..=1.0).contains(&p.probability_min),
-        format!("probability_min = {}: use 0 to 1 (default 0.5)", p.probability_min),
-    );
-    let unasked = |key: &String| !p.findings.contains(key);
-    for (key, threshold) in &p.thresholds {
-        wrong(unasked(key), format!("thresholds: {key:?} is not among the findings"));
-        wrong(
-            !(0.0..=1.0).contains(threshold),
-            format!("thresholds.{key} = {threshold}: use 0 to 1"),
-        );
-    }
-    for rule in &p.raises {
-        for key in [&rule.finding].into_iter().chain(&rule.with) {
-            wrong(unasked(key), format!("raises: {key:?} is not among the findings"));
-        }
-    }
     let pictures = &p.pictures;
     wrong(
         !(1..=64).contains(&pictures.pictures_max),
@@ -210,6 +177,73 @@ fn check(stem: &str, profile: &Profile, problems: &mut Vec<String>) {
     }
     if let Err(error) = prompt::try_template(profile) {
         wrong(true, format!("prompt: {error}"));
+    }
+}
+
+/// Of a profile whose answers are objects of its own schema.
+fn check_free(p: &Profile, wrong: &mut impl FnMut(bool, String)) {
+    let clinical = [
+        ("matches", p.matches != ProfileMatch::default()),
+        ("findings", !p.findings.is_empty()),
+        ("thresholds", !p.thresholds.is_empty()),
+        ("raises", !p.raises.is_empty()),
+        ("procedure_code", !p.procedure_code.is_empty()),
+    ];
+    for (key, _) in clinical.into_iter().filter(|(_, is_set)| *is_set) {
+        let why = "a profile with a schema takes what is uploaded for it and makes no report";
+        wrong(true, format!("{key}: leave it out; {why}"));
+    }
+    let own = ["default", "single"].contains(&p.strategy.as_str()) && p.provider != "local";
+    wrong(
+        !own,
+        "strategy, provider: one gateway answers by a schema; use strategy = \"single\"".into(),
+    );
+    if let Err(why) = answer::free_schema(p) {
+        wrong(true, format!("schema: {why}"));
+    }
+}
+
+/// Of a profile whose answers are readings.
+fn check_reading(p: &Profile, wrong: &mut impl FnMut(bool, String)) {
+    let code = p.procedure_code.as_bytes();
+    let loinc = code.len() >= 3
+        && code[code.len() - 2] == b'-'
+        && code.iter().all(|b| b.is_ascii_digit() || *b == b'-');
+    wrong(!loinc, format!("procedure_code = {:?}: a LOINC code such as 30745-4", p.procedure_code));
+    wrong(
+        p.procedure_meaning.is_empty() || p.procedure_meaning.len() > 64,
+        "procedure_meaning: 1 to 64 characters, the code's name".into(),
+    );
+    wrong(
+        p.findings.is_empty() || p.findings.len() > 40,
+        format!("findings: 1 to 40 keys, found {}", p.findings.len()),
+    );
+    for key in &p.findings {
+        wrong(
+            codes::find(key).is_none(),
+            format!("findings: {key:?} is no key of the table of finding codes"),
+        );
+        wrong(
+            p.findings.iter().filter(|other| *other == key).count() > 1,
+            format!("findings: {key:?} stands twice"),
+        );
+    }
+    wrong(
+        !(0.0..=1.0).contains(&p.probability_min),
+        format!("probability_min = {}: use 0 to 1 (default 0.5)", p.probability_min),
+    );
+    let unasked = |key: &String| !p.findings.contains(key);
+    for (key, threshold) in &p.thresholds {
+        wrong(unasked(key), format!("thresholds: {key:?} is not among the findings"));
+        wrong(
+            !(0.0..=1.0).contains(threshold),
+            format!("thresholds.{key} = {threshold}: use 0 to 1"),
+        );
+    }
+    for rule in &p.raises {
+        for key in [&rule.finding].into_iter().chain(&rule.with) {
+            wrong(unasked(key), format!("raises: {key:?} is not among the findings"));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sha2::Digest as _;
+use tempfile::NamedTempFile;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncSeekExt as _;
 
@@ -31,6 +32,7 @@ use crate::pipeline::record;
 use crate::pipeline::record::Request;
 use crate::pipeline::way::Kit;
 use crate::receive::Receiver;
+use crate::store::InstanceRow;
 use crate::web::Accepted;
 use crate::web::Intake;
 use crate::web::IntakeError;
@@ -49,6 +51,27 @@ pub struct Uploads {
 #[async_trait]
 impl Intake for Uploads {
     async fn dicom(&self, file: &Path, upload: &Upload) -> Result<Accepted, IntakeError> {
+        self.check(upload)?;
+        let row = self.receive(file).await?;
+        self.accepted(row, upload).await
+    }
+
+    async fn picture(
+        &self,
+        file: &Path,
+        format: PictureFormat,
+        upload: &Upload,
+    ) -> Result<Accepted, IntakeError> {
+        self.check(upload)?;
+        let _ = format; // the worker looks at the bytes, not at what was said of them
+        let part10 = self.wrapped(file, file.parent().unwrap_or(Path::new(".")), upload).await?;
+        self.dicom(part10.path(), upload).await
+    }
+}
+
+impl Uploads {
+    /// Takes one file the way of everything that is received.
+    pub async fn receive(&self, file: &Path) -> Result<InstanceRow, IntakeError> {
         let path = file.to_owned();
         let head = tokio::task::spawn_blocking(move || Head::read(&path))
             .await
@@ -78,24 +101,28 @@ impl Intake for Uploads {
             sink.write(Bytes::from(std::mem::take(&mut chunk))).await.map_err(refused)?;
         }
         sink.finish().await.map_err(refused)?;
-        self.accepted(&uid, upload).await
+        let row = self.kit.store.instance(&uid).map_err(failed)?;
+        row.ok_or_else(|| {
+            IntakeError::Conflict(
+                "the same SOP Instance UID with other bytes is here already".into(),
+            )
+        })
     }
 
-    async fn picture(
+    /// A bare picture as a file of one instance, in `folder`.
+    pub async fn wrapped(
         &self,
         file: &Path,
-        format: PictureFormat,
+        folder: &Path,
         upload: &Upload,
-    ) -> Result<Accepted, IntakeError> {
-        let _ = format; // the worker looks at the bytes, not at what was said of them
+    ) -> Result<NamedTempFile, IntakeError> {
         let bytes = tokio::fs::read(file).await.map_err(failed)?;
         let fields = fields(upload, &bytes, &self.kit.equipment.time_zone, self.kit.clock.now());
         let wrapped = self.kit.pool.wrap(bytes, fields).await;
         let object = wrapped.map_err(|error| IntakeError::Unusable(error.to_string()))?;
-        let part10 = tempfile::NamedTempFile::new_in(file.parent().unwrap_or(Path::new(".")))
-            .map_err(failed)?;
+        let part10 = NamedTempFile::new_in(folder).map_err(failed)?;
         tokio::fs::write(part10.path(), object).await.map_err(failed)?;
-        self.dicom(part10.path(), upload).await
+        Ok(part10)
     }
 }
 
@@ -104,7 +131,8 @@ impl Intake for Uploads {
 fn fields(upload: &Upload, bytes: &[u8], zone: &TimeZone, now: Timestamp) -> WrapFields {
     let digest = text::hex(&sha2::Sha256::digest(bytes));
     let said = [&upload.modality, &upload.body_part, &upload.view, &upload.age, &upload.sex];
-    let said = said.map(String::as_str).join("\n");
+    let said = said.into_iter().chain((!upload.profile.is_empty()).then_some(&upload.profile));
+    let said = said.map(String::as_str).collect::<Vec<_>>().join("\n");
     let local = now.to_zoned(zone.clone());
     WrapFields {
         study_uid: StudyUid::derived(&["upload", "study", &digest, &said]),
@@ -129,19 +157,23 @@ fn fields(upload: &Upload, bytes: &[u8], zone: &TimeZone, now: Timestamp) -> Wra
 }
 
 impl Uploads {
+    /// Whether what it asks for is there.
+    fn check(&self, upload: &Upload) -> Result<(), IntakeError> {
+        let names = self.kit.profiles.iter().map(|profile| profile.name.as_str());
+        let names: Vec<&str> = names.collect();
+        match upload.profile.is_empty() || names.contains(&upload.profile.as_str()) {
+            true => Ok(()),
+            false => Err(IntakeError::Unusable(format!(
+                "There is no profile {:?}; there are {}.",
+                upload.profile,
+                names.join(", ")
+            ))),
+        }
+    }
+
     /// Keeps what was said with the upload and closes the study: it is whole.
-    async fn accepted(
-        &self,
-        uid: &SopInstanceUid,
-        upload: &Upload,
-    ) -> Result<Accepted, IntakeError> {
+    async fn accepted(&self, row: InstanceRow, upload: &Upload) -> Result<Accepted, IntakeError> {
         let store = &self.kit.store;
-        let row = store.instance(uid).map_err(failed)?;
-        let row = row.ok_or_else(|| {
-            IntakeError::Conflict(
-                "the same SOP Instance UID with other bytes is here already".into(),
-            )
-        })?;
         let (study_uid, revision) = (row.receipt.study_uid, row.revision);
         let request = Request {
             clinical_notes: upload.clinical_notes.clone(),
@@ -151,15 +183,25 @@ impl Uploads {
                 Priority::Stat => "stat",
             }
             .to_owned(),
+            profile: upload.profile.clone(),
         };
+        let open = store.open_revisions().map_err(failed)?;
+        let is_open =
+            open.iter().any(|open| open.study_uid == study_uid && open.revision == revision);
+        let before = store.read_result(&study_uid, revision, record::REQUEST).map_err(failed)?;
+        let before: Request =
+            before.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        if !is_open && before.profile != request.profile {
+            let why = "it is here already and is read by another profile; see prelim replay";
+            return Err(IntakeError::Conflict(why.into()));
+        }
         let bytes = serde_json::to_vec_pretty(&request).map_err(failed)?;
         store.write_result(&study_uid, revision, record::REQUEST, &bytes).map_err(failed)?;
-        let open = store.open_revisions().map_err(failed)?;
-        if open.iter().any(|open| open.study_uid == study_uid && open.revision == revision) {
+        if is_open {
             let (reason, at) = (format!("uploaded by {}", upload.by), self.kit.clock.now());
             closing::close_by_word(store, &study_uid, reason, at).await.map_err(failed)?;
         }
-        Ok(Accepted { study_uid, sop_instance_uid: uid.clone(), revision })
+        Ok(Accepted { study_uid, sop_instance_uid: row.receipt.sop_instance_uid, revision })
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod handles;
 mod intake;
+pub mod workbench;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -91,11 +92,6 @@ impl App {
             tracing::warn!("{line}");
         }
         let token = settings.http.token()?;
-        let profiles = analysis::profile::load(settings.analysis.site_profiles())
-            .context("the profiles cannot be used")?;
-        let answers = Cache::open(&data.join("answers"), &settings.analysis.cache)
-            .context("the folder of answers that are kept cannot be used")?;
-
         let tls = match settings.dicom.tls.is_on() {
             true => {
                 let server = tls::Server::new(&settings.dicom.tls);
@@ -113,29 +109,8 @@ impl App {
 
         let (stop_taking, stop) = (CancellationToken::new(), CancellationToken::new());
         let (receiving, tasks) = (TaskTracker::new(), TaskTracker::new());
-        let pool = Pool::start(&settings.worker, program.to_owned(), tasks.clone());
-        let providers = gateways(settings, &store, &pool, program)?;
-        let kit = Arc::new(Kit {
-            store: store.clone(),
-            pool,
-            clock: clock.clone(),
-            profiles,
-            providers,
-            canaries: Canaries::default(),
-            answers,
-            equipment: equipment(settings),
-            pipeline: settings.pipeline.clone(),
-            assemble: settings.assemble.clone(),
-            analysis: settings.analysis.clone(),
-            deid: settings.deid.clone(),
-            report: settings.report.clone(),
-            deliver: settings.deliver.clone(),
-            alert: settings.alert.clone(),
-            commitment: settings.commitment.clone(),
-            ae_title: settings.dicom.ae_title.clone(),
-            attention: Attention::default(),
-            marks: Marks::open(data).context("the key of patients' marks cannot be made")?,
-        });
+        let kit = kit(settings, &store, &data.join("answers"), program, &tasks)?;
+        let kit = Arc::new(kit);
         runner::start(Arc::clone(&kit), stop.clone(), &tasks);
 
         let services = Arc::new(Services::new(Arc::clone(&kit)));
@@ -268,6 +243,45 @@ impl App {
         NodeFile::remove(self.kit.store.data());
         tracing::info!("stopped");
     }
+}
+
+/// Everything the steps work with, and the workers that they share.
+///
+/// - `answers`: folder of the answers that are kept.
+fn kit(
+    settings: &Settings,
+    store: &Store,
+    answers: &Path,
+    program: &Path,
+    tasks: &TaskTracker,
+) -> anyhow::Result<Kit> {
+    let profiles = analysis::profile::load(settings.analysis.site_profiles())
+        .context("the profiles cannot be used")?;
+    let answers = Cache::open(answers, &settings.analysis.cache)
+        .context("the folder of answers that are kept cannot be used")?;
+    let pool = Pool::start(&settings.worker, program.to_owned(), tasks.clone());
+    let marks = Marks::open(store.data()).context("the key of patients' marks cannot be made")?;
+    Ok(Kit {
+        providers: gateways(settings, store, &pool, program)?,
+        pool,
+        store: store.clone(),
+        clock: Arc::new(SystemClock),
+        profiles,
+        canaries: Canaries::default(),
+        answers,
+        equipment: equipment(settings),
+        pipeline: settings.pipeline.clone(),
+        assemble: settings.assemble.clone(),
+        analysis: settings.analysis.clone(),
+        deid: settings.deid.clone(),
+        report: settings.report.clone(),
+        deliver: settings.deliver.clone(),
+        alert: settings.alert.clone(),
+        commitment: settings.commitment.clone(),
+        ae_title: settings.dicom.ae_title.clone(),
+        attention: Attention::default(),
+        marks,
+    })
 }
 
 async fn listen(address: &str, key: &str) -> anyhow::Result<TcpListener> {

@@ -1,6 +1,8 @@
 //! One file for each command.
 
 mod agreement;
+mod analyze;
+mod batch;
 mod canary;
 mod check_config;
 mod compare;
@@ -17,6 +19,7 @@ mod node;
 mod peers;
 mod queue;
 mod rebuild;
+mod replay;
 mod retention;
 mod send;
 mod serve;
@@ -24,6 +27,7 @@ mod sources;
 mod study;
 mod tls_check;
 mod verify;
+mod workbench;
 mod worker;
 
 use std::path::Path;
@@ -51,6 +55,9 @@ enum Command {
     Demo(demo::Args),
     CheckConfig(check_config::Args),
     Send(send::Args),
+    Analyze(analyze::Args),
+    Batch(batch::Args),
+    Replay(replay::Args),
     Study(study::Args),
     Agreement(agreement::Args),
     Feedback(feedback::Args),
@@ -84,6 +91,9 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::CheckConfig(args) => check_config::run(args),
         Command::Send(args) => send::run(args),
+        Command::Analyze(args) => analyze::run(args),
+        Command::Batch(args) => batch::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Study(args) => study::run(args),
         Command::Agreement(args) => agreement::run(args),
         Command::Feedback(args) => feedback::run(args),

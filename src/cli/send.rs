@@ -84,8 +84,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         });
     }
-    let (files, passed_over) =
-        find(&args.files).map_err(|error| super::CouldNotStart(format!("{error:#}")))?;
+    let (files, passed_over) = find(&args.files, &is_instance)
+        .map_err(|error| super::CouldNotStart(format!("{error:#}")))?;
     let bar = progress(files.len(), args.json);
     let mut outcomes = Vec::with_capacity(files.len());
     let error = super::block_on(async {
@@ -119,24 +119,28 @@ fn progress(files: usize, json: bool) -> ProgressBar {
 /// Deepest folder that is looked into.
 const DEPTH_MAX: usize = 64;
 
-/// The files to send, and how many in folders are none. A file that was named is always sent, or
-/// tried: it is the user's word.
-fn find(named: &[PathBuf]) -> anyhow::Result<(Vec<PathBuf>, usize)> {
+/// The files that are wanted, and how many in folders are not. A file that was named is always
+/// taken, or tried: it is the user's word.
+pub(super) fn find(
+    named: &[PathBuf],
+    is_wanted: &dyn Fn(&Path) -> bool,
+) -> anyhow::Result<(Vec<PathBuf>, usize)> {
     let (mut files, mut passed_over) = (Vec::new(), 0);
     for path in named {
         let kind = std::fs::metadata(path).with_context(|| path.display().to_string())?;
         match kind.is_dir() {
-            true => walk(path, DEPTH_MAX, &mut files, &mut passed_over)?,
+            true => walk(path, DEPTH_MAX, is_wanted, &mut files, &mut passed_over)?,
             false => files.push(path.clone()),
         }
     }
-    anyhow::ensure!(!files.is_empty(), "there is no DICOM file to send");
+    anyhow::ensure!(!files.is_empty(), "there is no DICOM file");
     Ok((files, passed_over))
 }
 
 fn walk(
     folder: &Path,
     depth_left: usize,
+    is_wanted: &dyn Fn(&Path) -> bool,
     files: &mut Vec<PathBuf>,
     passed_over: &mut usize,
 ) -> anyhow::Result<()> {
@@ -146,17 +150,24 @@ fn walk(
     paths.sort();
     for path in paths {
         match path.is_dir() {
-            true if depth_left > 0 => walk(&path, depth_left - 1, files, passed_over)?,
-            true => *passed_over += 1,
-            false => match Head::read(&path) {
-                // A directory file is no instance and has no storage class.
-                Ok(head) if head.sop_class_uid == MEDIA_DIRECTORY => *passed_over += 1,
-                Err(HeadError::NotPart10) => *passed_over += 1,
-                Ok(_) | Err(_) => files.push(path),
-            },
+            true if depth_left > 0 => {
+                walk(&path, depth_left - 1, is_wanted, files, passed_over)?;
+            }
+            false if is_wanted(&path) => files.push(path),
+            true | false => *passed_over += 1,
         }
     }
     Ok(())
+}
+
+/// Whether it is a DICOM file, broken or not, and no directory of files, which is no instance and
+/// has no storage class.
+pub(super) fn is_instance(path: &Path) -> bool {
+    match Head::read(path) {
+        Ok(head) => head.sop_class_uid != MEDIA_DIRECTORY,
+        Err(HeadError::NotPart10) => false,
+        Err(_) => true,
+    }
 }
 
 const MEDIA_DIRECTORY: &str = dicom_dictionary_std::uids::MEDIA_STORAGE_DIRECTORY_STORAGE;
@@ -287,10 +298,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("a")).unwrap();
         std::fs::write(folder.path().join("a/readme.txt"), "no").unwrap();
-        let error = find(&[folder.path().to_owned()]).unwrap_err();
+        let error = find(&[folder.path().to_owned()], &is_instance).unwrap_err();
         assert!(error.to_string().contains("no DICOM file"));
-        let (files, _) = find(&[folder.path().join("a/readme.txt")]).unwrap();
+        let (files, _) = find(&[folder.path().join("a/readme.txt")], &is_instance).unwrap();
         assert_eq!(files.len(), 1, "a file that is named is tried");
-        assert!(find(&["/nowhere".into()]).is_err());
+        assert!(find(&["/nowhere".into()], &is_instance).is_err());
     }
 }

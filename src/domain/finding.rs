@@ -125,3 +125,17 @@ pub struct Finding {
     #[serde(default, skip_serializing_if = "Support::is_none")]
     pub support: Support,
 }
+
+impl Finding {
+    /// "Pneumothorax, left": the side is never left out and never shortened.
+    pub fn title(&self) -> String {
+        let side = match self.laterality {
+            None => "",
+            Some(Laterality::Left) => ", left",
+            Some(Laterality::Right) => ", right",
+            Some(Laterality::Bilateral) => ", both sides",
+            Some(Laterality::Unilateral) => ", one side",
+        };
+        format!("{}{side}", self.concept.meaning)
+    }
+}

@@ -38,7 +38,9 @@ pub struct Profile {
     /// For people, e.g. "Chest X-ray".
     pub title: String,
     /// LOINC code and meaning of the procedure reported (PS3.16 CID 100).
+    #[serde(default)]
     pub procedure_code: String,
+    #[serde(default)]
     pub procedure_meaning: String,
     #[serde(default)]
     pub matches: ProfileMatch,
@@ -52,7 +54,12 @@ pub struct Profile {
     #[serde(default = "default_provider")]
     pub strategy: String,
     /// Keys of `finding-codes.csv` that the model is asked about.
+    #[serde(default)]
     pub findings: Vec<String>,
+    /// JSON Schema (draft 2020-12) of an answer that is no reading, as text. A profile that has one
+    /// takes only what is uploaded for it, and no report is made. Empty: an answer is a reading.
+    #[serde(default)]
+    pub schema: String,
     #[serde(default)]
     pub pictures: PicturePlan,
     /// Seconds for one call.
@@ -72,6 +79,13 @@ pub struct Profile {
     pub raises: Vec<Raise>,
     /// Handlebars template of the prompt.
     pub prompt: String,
+}
+
+impl Profile {
+    /// Whether its answers are objects of its own schema, not readings.
+    pub fn is_free(&self) -> bool {
+        !self.schema.is_empty()
+    }
 }
 
 /// A rule over coded findings: all that it names must hold.

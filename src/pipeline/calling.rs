@@ -185,9 +185,30 @@ impl<'a> Caller<'a> {
             prompt::render_verify(&plan.profile, context, study, sent, &claims)
         };
         let part = self.part::<Verdicts>((Tier::Verify, gateway), &schema, &to_refute).await?;
-        let said = part.said.clone();
-        self.take_down(Tier::Verify, &part, None, said.clone().ok());
-        Ok(said.map(|said| said.answer))
+        self.take_down(Tier::Verify, &part, |run, said| run.verdicts = Some(said));
+        Ok(part.said.map(|said| said.answer))
+    }
+
+    /// What one gateway says by the schema of the profile.
+    pub async fn object(&mut self, gateway: &str) -> Answered<Said<Value>> {
+        if let Some(run) = self.before(Tier::Read, gateway)
+            && let Some(said) = &run.object
+        {
+            return Ok(Ok(said.clone()));
+        }
+        let schema = self.schema()?;
+        let part = self.part::<Value>((Tier::Read, gateway), &schema, &wording).await?;
+        self.take_down(Tier::Read, &part, |run, said| run.object = Some(said));
+        Ok(part.said)
+    }
+
+    /// What an answer looks like.
+    fn schema(&self) -> Result<Value, StepError> {
+        let profile = &self.plan.profile;
+        match profile.is_free() {
+            true => answer::free_schema(profile).map_err(StepError::lasting),
+            false => Ok(answer::schema(profile)),
+        }
     }
 
     /// The run of a try before, put last: `say` speaks of the last.
@@ -197,10 +218,10 @@ impl<'a> Caller<'a> {
         self.runs.last()
     }
 
-    fn took(&mut self, tier: Tier, part: Part<Answer>) -> Result<Reading, AnalyzeError> {
+    fn took(&mut self, tier: Tier, mut part: Part<Answer>) -> Result<Reading, AnalyzeError> {
         let kit = self.way.kit;
         let provider = kit.providers.get(&part.gateway);
-        let said = part.said.clone().map(|reading| {
+        part.said = part.said.map(|reading| {
             let mut reading = reading.on_pictures(&part.sent);
             if let Some(manifest) = provider.and_then(|one| one.manifest()) {
                 reading = reading.with_thresholds(manifest);
@@ -210,16 +231,15 @@ impl<'a> Caller<'a> {
                 None => reading,
             }
         });
-        self.take_down(tier, &part, said.clone().ok(), None);
-        said
+        self.take_down(tier, &part, |run, said| run.reading = Some(said));
+        part.said
     }
 
-    fn take_down<T>(
+    fn take_down<T: Clone>(
         &mut self,
         tier: Tier,
         part: &Part<T>,
-        reading: Option<Reading>,
-        verdicts: Option<Said<Verdicts>>,
+        put: impl FnOnce(&mut Run, Said<T>),
     ) {
         let failed = part.said.as_ref().err();
         let is_outside = matches!(failed, Some(AnalyzeError::NotCovered { .. }));
@@ -230,18 +250,23 @@ impl<'a> Caller<'a> {
             Some(error) => tracing::warn!(gateway = part.gateway, %error, "no answer"),
             None => {}
         }
-        self.runs.push(Run {
+        let mut run = Run {
             tier,
             gateway: part.gateway.clone(),
             at: self.way.kit.clock.now(),
             pictures: shown(&part.sent).map(Shown::of).collect(),
             calls: part.calls.clone(),
-            reading,
-            verdicts,
+            reading: None,
+            verdicts: None,
+            object: None,
             failed: failed.map(ToString::to_string),
             is_outside,
             then: String::new(),
-        });
+        };
+        if let Ok(said) = &part.said {
+            put(&mut run, said.clone());
+        }
+        self.runs.push(run);
     }
 
     /// Asks one gateway, with pictures made smaller until it takes them.
@@ -358,7 +383,7 @@ impl<'a> Caller<'a> {
     /// What one reading by this gateway will cost, in millionths of the currency.
     pub fn estimate_micro(&self, gateway: &str) -> Result<u64, StepError> {
         let Some(price) = self.way.kit.analysis.price_of(gateway) else { return Ok(0) };
-        let schema = answer::schema(&self.plan.profile);
+        let schema = self.schema()?;
         let prompt =
             wording(self, &self.context, &self.made.pictures).map_err(StepError::lasting)?;
         let pictures = self.pictures()?;

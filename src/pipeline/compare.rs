@@ -10,10 +10,10 @@ use serde::Serialize;
 use crate::analysis::answer::Answer;
 use crate::analysis::strategy::Tier;
 use crate::domain::finding::Presence;
-use crate::domain::uid::StudyUid;
 use crate::pipeline::record;
 use crate::pipeline::record::PlanRecord;
 use crate::pipeline::record::Run;
+use crate::pipeline::replay::file;
 use crate::store::Store;
 use crate::store::StoreError;
 
@@ -81,21 +81,11 @@ pub fn gather(store: &Store, since: Timestamp) -> Result<Vec<Asked>, StoreError>
         for shadow in artefacts.iter().filter(|one| record::is_shadow(&one.file)) {
             runs.extend(file::<Vec<Run>>(store, uid, revision, &shadow.file).unwrap_or_default());
         }
-        if !runs.is_empty() {
+        if !runs.is_empty() && !plan.profile.is_free() {
             all.push(Asked { findings: plan.profile.findings, runs });
         }
     }
     Ok(all)
-}
-
-fn file<T: serde::de::DeserializeOwned>(
-    store: &Store,
-    uid: &StudyUid,
-    revision: u32,
-    name: &str,
-) -> Option<T> {
-    let bytes = store.read_result(uid, revision, name).ok().flatten()?;
-    serde_json::from_slice(&bytes).ok()
 }
 
 /// What stands in the runs, by gateway. A verifier reads nothing and is not among them.

@@ -14,6 +14,7 @@ pub mod job;
 mod leaving;
 mod reading;
 pub mod record;
+pub mod replay;
 pub mod runner;
 pub mod services;
 pub mod statistics;

@@ -58,7 +58,8 @@ pub async fn analyse(way: &Way<'_>, is_last: bool) -> Result<Vec<Event>, StepErr
             asking.keep_runs(record::RUNS)?;
             events.append(&mut asking.events);
             let shadows = strategy.shadow.iter().chain(&turn.mirrors);
-            let shadows = shadows.filter(|_| asking.why_nobody().is_none());
+            let is_compared = asking.why_nobody().is_none() && !plan.profile.is_free();
+            let shadows = shadows.filter(|_| is_compared);
             events.extend(
                 shadows.map(|gateway| way.next(JobKind::Shadow { gateway: gateway.clone() })),
             );
@@ -109,6 +110,23 @@ fn alone(answer: AnswerRecord) -> Answered {
 
 fn gateway(reading: Reading) -> Answered {
     alone(AnswerRecord::Gateway { reading: Box::new(reading) })
+}
+
+/// What one gateway says, as the profile wants it.
+async fn answer(
+    asking: &mut Caller<'_>,
+    name: &str,
+) -> Result<Result<AnswerRecord, AnalyzeError>, StepError> {
+    Ok(match asking.plan.profile.is_free() {
+        true => {
+            let said = asking.object(name).await?;
+            said.map(|said| AnswerRecord::Object { said: Box::new(said) })
+        }
+        false => {
+            let reading = asking.reading(Tier::Read, name).await?;
+            reading.map(|reading| AnswerRecord::Gateway { reading: Box::new(reading) })
+        }
+    })
 }
 
 async fn ask_local(way: &Way<'_>, study: &Study) -> Result<AnswerRecord, StepError> {
@@ -197,6 +215,9 @@ async fn cheaper(
         notes.extend(read.notes);
         return Ok(Answered { notes, ..read });
     }
+    if asking.plan.profile.is_free() {
+        return Ok(alone(AnswerRecord::NeedsReview { reason: why }));
+    }
     match ask_local(asking.way, asking.study).await? {
         AnswerRecord::NotCovered { .. } => {
             let reason = format!("{why}, and no local model covers this study");
@@ -247,10 +268,8 @@ async fn in_turn(
 ) -> Result<Answered, StepError> {
     let mut failed = Vec::new();
     for name in [name].into_iter().chain(then.iter().map(String::as_str)) {
-        match asking.reading(Tier::Read, name).await? {
-            Ok(reading) => {
-                return Ok(Answered { notes: sentences(&failed), ..gateway(reading) });
-            }
+        match answer(asking, name).await? {
+            Ok(answer) => return Ok(Answered { notes: sentences(&failed), ..alone(answer) }),
             Err(error) => failed.push(error),
         }
     }
@@ -260,7 +279,7 @@ async fn in_turn(
         }
         After::Person => Ok(alone(AnswerRecord::NeedsReview { reason: causes(&failed) })),
         After::Local => match gate::gate(asking.study) {
-            Ok(_) => {
+            Ok(_) if !asking.plan.profile.is_free() => {
                 let answer = ask_local(asking.way, asking.study).await?;
                 Ok(Answered { notes: sentences(&failed), ..alone(answer) })
             }
@@ -268,7 +287,7 @@ async fn in_turn(
                 Ok(alone(AnswerRecord::NotCovered { reason: causes(&failed) }))
             }
             // A job for a person, tried again by hand when the gateway can be used.
-            Err(_) => Err(StepError::lasting(causes(&failed))),
+            Ok(_) | Err(_) => Err(StepError::lasting(causes(&failed))),
         },
     }
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::analysis::Reading;
 use crate::analysis::Said;
@@ -36,6 +37,8 @@ pub fn is_shadow(file: &str) -> bool {
     file.starts_with("shadow.") && file.ends_with(".json")
 }
 pub const ASSESSMENT: &str = "assessment.json";
+/// In the place of an assessment: what a model answered by the schema of the profile.
+pub const OBJECT: &str = "object.json";
 /// What an operator said with an upload.
 pub const REQUEST: &str = "request.json";
 
@@ -45,6 +48,8 @@ pub const REQUEST: &str = "request.json";
 pub struct Request {
     pub clinical_notes: String,
     pub priority: String,
+    /// Name of the profile that it was sent for. Empty: as the headers say.
+    pub profile: String,
 }
 
 /// How the study is read.
@@ -109,6 +114,9 @@ pub struct Run {
     /// Of a verifier, in place of a reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdicts: Option<Said<Verdicts>>,
+    /// Of a profile with a schema of its own, in place of a reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<Said<Value>>,
     /// Why there is no answer.
     pub failed: Option<String>,
     /// Not asked: the study is not among those that its model is made for.
@@ -120,7 +128,7 @@ pub struct Run {
 
 impl Run {
     pub fn is_answered(&self) -> bool {
-        self.reading.is_some() || self.verdicts.is_some()
+        self.reading.is_some() || self.verdicts.is_some() || self.object.is_some()
     }
 }
 
@@ -152,8 +160,21 @@ impl Shown {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum AnswerRecord {
-    Gateway { reading: Box<Reading> },
-    Local { instance: Box<Instance>, reading: LocalReading },
-    NotCovered { reason: String },
-    NeedsReview { reason: String },
+    Gateway {
+        reading: Box<Reading>,
+    },
+    /// By the schema of the profile.
+    Object {
+        said: Box<Said<Value>>,
+    },
+    Local {
+        instance: Box<Instance>,
+        reading: LocalReading,
+    },
+    NotCovered {
+        reason: String,
+    },
+    NeedsReview {
+        reason: String,
+    },
 }

@@ -23,6 +23,7 @@ use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::finding::Presence;
 use crate::domain::picture::PictureRef;
+use crate::domain::profile::Profile;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
@@ -116,20 +117,25 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         events.push(way.state(StudyState::Held, reason));
         return Ok(events);
     }
-    let (profile, route, mut notes) =
-        match analysis::plan::plan(&whole, &way.kit.profiles, &way.kit.analysis) {
-            Plan::Read { profile, route, notes } => (*profile, route, notes),
-            Plan::Hold { reason } => {
-                way.save(record::STUDY, &whole)?;
-                return Ok(vec![described("Not for reading"), way.state(StudyState::Held, reason)]);
-            }
-            Plan::Review { reason } => {
-                way.save(record::STUDY, &whole)?;
-                let mut events = vec![described("Unreadable")];
-                events.extend(telling::needs_review(way, &reason));
-                return Ok(events);
-            }
-        };
+    let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
+    let (profiles, config) = (&way.kit.profiles, &way.kit.analysis);
+    let planned = match request.profile.as_str() {
+        "" => analysis::plan::plan(&whole, profiles, config),
+        name => analysis::plan::plan_as(&whole, name, profiles, config),
+    };
+    let (profile, route, mut notes) = match planned {
+        Plan::Read { profile, route, notes } => (*profile, route, notes),
+        Plan::Hold { reason } => {
+            way.save(record::STUDY, &whole)?;
+            return Ok(vec![described("Not for reading"), way.state(StudyState::Held, reason)]);
+        }
+        Plan::Review { reason } => {
+            way.save(record::STUDY, &whole)?;
+            let mut events = vec![described("Unreadable")];
+            events.extend(telling::needs_review(way, &reason));
+            return Ok(events);
+        }
+    };
     let row = way.kit.store.study(way.study_uid).map_err(StepError::passing)?;
     if let Some(missing) = row.and_then(|row| row.shortfall) {
         notes.push(format!("The study is not complete: {}.", missing.what));
@@ -268,6 +274,9 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let mut plan: PlanRecord = way.load(record::PLAN)?;
     let made: PicturesRecord = way.load(record::PICTURES)?;
     let Answered { answer, notes, review } = way.load(record::ANSWER)?;
+    if plan.profile.is_free() {
+        return keep_object(way, &plan.profile, answer);
+    }
     plan.notes.extend(made.notes.iter().cloned());
     plan.notes.extend(notes);
     plan.notes.extend(review.iter().map(|why| format!("A person must look: {why}.")));
@@ -311,6 +320,29 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         events.extend(telling::raise(way, &alert)?);
     }
     Ok(events)
+}
+
+/// What a model answered by the schema of the profile: kept as it is, and that is all. Nothing of it
+/// is a reading, so no report is made and nobody is alerted of findings.
+fn keep_object(
+    way: &Way<'_>,
+    profile: &Profile,
+    answer: AnswerRecord,
+) -> Result<Vec<Event>, StepError> {
+    match answer {
+        AnswerRecord::Object { said } => {
+            let bytes = serde_json::to_vec_pretty(&said.answer).map_err(StepError::lasting)?;
+            let kept = way.keep(record::OBJECT, "application/json", &bytes)?;
+            let reason = format!("answered by the schema of {}", profile.title);
+            Ok(vec![kept, way.state(StudyState::Delivered, reason)])
+        }
+        AnswerRecord::NeedsReview { reason } | AnswerRecord::NotCovered { reason } => {
+            Ok(telling::needs_review(way, &reason))
+        }
+        AnswerRecord::Gateway { .. } | AnswerRecord::Local { .. } => {
+            Err(StepError::lasting("the answer is a reading and not by the profile's schema"))
+        }
+    }
 }
 
 /// Density of nodules and what the guideline says to it. Only an addition: what a worker cannot
@@ -368,6 +400,9 @@ fn assess(
     };
     match answer {
         AnswerRecord::Gateway { reading } => analysis::record::read(basis, &reading),
+        AnswerRecord::Object { .. } => {
+            analysis::record::needs_review(basis, "the answer is no reading", None)
+        }
         AnswerRecord::NotCovered { reason } => analysis::record::not_covered(basis, &reason),
         AnswerRecord::NeedsReview { reason } => {
             analysis::record::needs_review(basis, &reason, None)

@@ -72,6 +72,22 @@ pub enum StudyState {
 }
 
 impl StudyState {
+    /// Whether nothing more happens in it by itself.
+    pub fn is_at_rest(self) -> bool {
+        match self {
+            StudyState::Receiving
+            | StudyState::Ready
+            | StudyState::Analysing
+            | StudyState::Judged
+            | StudyState::Composed => false,
+            StudyState::Delivered
+            | StudyState::Held
+            | StudyState::NeedsReview
+            | StudyState::Failed
+            | StudyState::Superseded => true,
+        }
+    }
+
     /// Lowercase English word, as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {

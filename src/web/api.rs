@@ -24,6 +24,7 @@ use axum::response::IntoResponse as _;
 use axum::response::Response;
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::json;
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
@@ -71,6 +72,8 @@ pub struct Upload {
     pub sex: String,
     pub clinical_notes: String,
     pub priority: Priority,
+    /// Name of the profile by which it is read. Empty: as the headers say.
+    pub profile: String,
     /// Who sent it, as the ledger names it.
     pub by: String,
 }
@@ -122,7 +125,7 @@ const TEXT_BYTES_MAX: usize = 16 << 10;
 const FIELDS_MAX: usize = 32;
 /// Between two pieces of an upload.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-const FIELDS: &str = "file, modality, body_part, view, age, sex, clinical_notes, priority";
+const FIELDS: &str = "file, modality, body_part, view, age, sex, clinical_notes, priority, profile";
 
 /// Answers 202 as soon as the file is kept; the analysis follows.
 pub async fn analyze(
@@ -206,16 +209,16 @@ async fn take(web: &Web, mut multipart: Multipart, viewer: Viewer) -> Result<Acc
             file = Some(to_disk(web, &mut field).await?);
         } else {
             let value = text(web, &mut field).await?;
-            set(&mut upload, &name, &value)?;
+            upload.say(&name, &value).map_err(Failure::bad_request)?;
         }
     }
     let Some(file) = file else {
         return Err(Failure::bad_request("There is no field 'file' with a file in it."));
     };
     let intake = &web.node.intake;
-    match kind(file.path()) {
-        Some(Kind::Dicom) => Ok(intake.dicom(file.path(), &upload).await?),
-        Some(Kind::Picture(format)) => {
+    match file_kind(file.path()) {
+        Some(FileKind::Dicom) => Ok(intake.dicom(file.path(), &upload).await?),
+        Some(FileKind::Picture(format)) => {
             if upload.modality.is_empty() {
                 let detail = "A bare picture needs its modality, e.g. modality=CR.";
                 return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
@@ -278,57 +281,69 @@ async fn text(web: &Web, field: &mut Field<'_>) -> Result<String, Failure> {
     }
 }
 
-/// Puts one field into DICOM's form. An unknown one is a mistake that would go unseen.
-fn set(upload: &mut Upload, name: &str, value: &str) -> Result<(), Failure> {
-    let value = value.trim();
-    let wrong = |allowed: &str| Failure::bad_request(format!("{name}: use {allowed}."));
-    match name {
-        "modality" | "body_part" | "view" => {
-            let code = value.to_ascii_uppercase();
-            let allowed =
-                |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_' || b == b' ';
-            if code.len() > 16 || !code.bytes().all(allowed) {
-                return Err(wrong("at most 16 letters, digits, spaces or underscores"));
+impl Upload {
+    /// Puts one field into DICOM's form. An unknown one is a mistake that would go unseen.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for the sender.
+    pub fn say(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let value = value.trim();
+        let wrong = |allowed: &str| format!("{name}: use {allowed}.");
+        match name {
+            "modality" | "body_part" | "view" => {
+                let code = value.to_ascii_uppercase();
+                let allowed =
+                    |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_' || b == b' ';
+                if code.len() > 16 || !code.bytes().all(allowed) {
+                    return Err(wrong("at most 16 letters, digits, spaces or underscores"));
+                }
+                match name {
+                    "modality" => self.modality = code,
+                    "body_part" => self.body_part = code,
+                    _ => self.view = code,
+                }
             }
-            match name {
-                "modality" => upload.modality = code,
-                "body_part" => upload.body_part = code,
-                _ => upload.view = code,
+            "age" => {
+                self.age = age(value).ok_or_else(|| {
+                    wrong("years (4), or a number of three digits with D, W, M or Y (018M)")
+                })?;
+            }
+            "sex" => {
+                self.sex = match value.to_ascii_lowercase().as_str() {
+                    "" => "",
+                    "m" | "male" => "M",
+                    "f" | "female" => "F",
+                    "o" | "other" => "O",
+                    _ => return Err(wrong("M, F or O")),
+                }
+                .into();
+            }
+            "clinical_notes" => {
+                let keep = |c: &char| !c.is_control() || *c == '\n';
+                self.clinical_notes = value.chars().filter(keep).take(10_240).collect();
+            }
+            "priority" => {
+                self.priority = match value {
+                    "" | "routine" => Priority::Routine,
+                    "urgent" => Priority::Urgent,
+                    "stat" => Priority::Stat,
+                    _ => return Err(wrong("routine, urgent or stat")),
+                };
+            }
+            "profile" => {
+                let is_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+                if value.len() > 64 || !value.bytes().all(is_name) {
+                    return Err(wrong("the name of a profile, at most 64 of a to z, 0 to 9 and _"));
+                }
+                self.profile = value.to_owned();
+            }
+            _ => {
+                let shown: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+                return Err(format!("Unknown field '{shown}'; known: {FIELDS}."));
             }
         }
-        "age" => {
-            upload.age = age(value).ok_or_else(|| {
-                wrong("years (4), or a number of three digits with D, W, M or Y (018M)")
-            })?;
-        }
-        "sex" => {
-            upload.sex = match value.to_ascii_lowercase().as_str() {
-                "" => "",
-                "m" | "male" => "M",
-                "f" | "female" => "F",
-                "o" | "other" => "O",
-                _ => return Err(wrong("M, F or O")),
-            }
-            .into();
-        }
-        "clinical_notes" => {
-            let keep = |c: &char| !c.is_control() || *c == '\n';
-            upload.clinical_notes = value.chars().filter(keep).take(10_240).collect();
-        }
-        "priority" => {
-            upload.priority = match value {
-                "" | "routine" => Priority::Routine,
-                "urgent" => Priority::Urgent,
-                "stat" => Priority::Stat,
-                _ => return Err(wrong("routine, urgent or stat")),
-            };
-        }
-        _ => {
-            let shown: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
-            return Err(Failure::bad_request(format!("Unknown field '{shown}'; known: {FIELDS}.")));
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// VR AS (PS3.5 6.2).
@@ -346,23 +361,25 @@ fn age(text: &str) -> Option<String> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Kind {
+pub enum FileKind {
     Dicom,
     Picture(PictureFormat),
 }
 
 /// By its first bytes; what it is called and what its sender says count nothing.
-fn kind(file: &Path) -> Option<Kind> {
+pub fn file_kind(file: &Path) -> Option<FileKind> {
     let mut head = Vec::new();
     std::fs::File::open(file).ok()?.take(132).read_to_end(&mut head).ok()?;
     kind_of(&head)
 }
 
-fn kind_of(head: &[u8]) -> Option<Kind> {
+fn kind_of(head: &[u8]) -> Option<FileKind> {
     match head {
-        head if head.get(128..132) == Some(b"DICM") => Some(Kind::Dicom),
-        head if head.starts_with(b"\x89PNG\r\n\x1a\n") => Some(Kind::Picture(PictureFormat::Png)),
-        head if head.starts_with(b"\xff\xd8\xff") => Some(Kind::Picture(PictureFormat::Jpeg)),
+        head if head.get(128..132) == Some(b"DICM") => Some(FileKind::Dicom),
+        head if head.starts_with(b"\x89PNG\r\n\x1a\n") => {
+            Some(FileKind::Picture(PictureFormat::Png))
+        }
+        head if head.starts_with(b"\xff\xd8\xff") => Some(FileKind::Picture(PictureFormat::Jpeg)),
         _ => None,
     }
 }
@@ -470,11 +487,13 @@ pub async fn analysis(
             let reading = inspect::assessment_of(store, &of, revision)?
                 .map(|assessment| inspect::reading(assessment, study.revision));
             let artefacts = store.artefacts(&of, revision)?;
-            Ok(Some((row, reading, artefacts)))
+            let object = store.read_result(&of, revision, inspect::OBJECT)?;
+            Ok(Some((row, reading, artefacts, object)))
         })
         .await?;
-    let Some((row, reading, artefacts)) = found else { return Err(unknown()) };
+    let Some((row, reading, artefacts, object)) = found else { return Err(unknown()) };
     web.audit.look(Some(&uid), &format!("analysis of revision {revision}"), &viewer).await;
+    let object: Option<Value> = object.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let artefacts: Vec<_> = artefacts
         .into_iter()
         .map(|artefact| {
@@ -496,6 +515,7 @@ pub async fn analysis(
         "urgency": row.urgency,
         "findings": reading.as_ref().map(|reading| &reading.findings),
         "reading": reading,
+        "object": object,
         "artefacts": artefacts,
         "url": format!("/studies/{uid}"),
         "notice": inspect::NOTICE,
@@ -518,7 +538,7 @@ mod tests {
             ("clinical_notes", "cough\u{1b}[31m\nfever"),
             ("priority", "stat"),
         ] {
-            set(&mut upload, name, value).unwrap();
+            upload.say(name, value).unwrap();
         }
         assert_eq!((upload.modality.as_str(), upload.body_part.as_str()), ("CR", "CHEST"));
         assert_eq!((upload.age.as_str(), upload.sex.as_str()), ("004Y", "F"));
@@ -527,8 +547,8 @@ mod tests {
         for (name, value) in
             [("modality", "C/R"), ("age", "old"), ("age", "1234"), ("sex", "x"), ("prio", "stat")]
         {
-            let failure = set(&mut upload, name, value).unwrap_err();
-            assert_eq!(failure.status, StatusCode::BAD_REQUEST, "{name}={value}");
+            let why = upload.say(name, value).unwrap_err();
+            assert!(why.contains(name), "{name}={value}: {why}");
         }
     }
 
@@ -546,9 +566,9 @@ mod tests {
     fn a_file_is_what_its_first_bytes_say() {
         let mut dicom = vec![0; 128];
         dicom.extend_from_slice(b"DICM");
-        assert_eq!(kind_of(&dicom), Some(Kind::Dicom));
-        assert_eq!(kind_of(b"\x89PNG\r\n\x1a\n"), Some(Kind::Picture(PictureFormat::Png)));
-        assert_eq!(kind_of(b"\xff\xd8\xff\xe0"), Some(Kind::Picture(PictureFormat::Jpeg)));
+        assert_eq!(kind_of(&dicom), Some(FileKind::Dicom));
+        assert_eq!(kind_of(b"\x89PNG\r\n\x1a\n"), Some(FileKind::Picture(PictureFormat::Png)));
+        assert_eq!(kind_of(b"\xff\xd8\xff\xe0"), Some(FileKind::Picture(PictureFormat::Jpeg)));
         assert_eq!(kind_of(b"<html>"), None);
         assert_eq!(kind_of(b""), None);
     }

@@ -31,6 +31,8 @@ use crate::pipeline::canary::CanaryView;
 use crate::pipeline::closing;
 use crate::pipeline::compare;
 use crate::pipeline::compare::Comparison;
+use crate::pipeline::replay;
+use crate::pipeline::replay::Kept;
 use crate::store::Pace;
 use crate::store::Progress;
 use crate::store::RetentionReport;
@@ -132,6 +134,22 @@ pub(in crate::web) async fn study(
     };
     web.audit.look(Some(&uid), "study", &viewer).await;
     Ok(Json(view))
+}
+
+/// Files and reading of a study, to read it again elsewhere on this machine.
+pub(in crate::web) async fn kept(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    extract::Path(uid): extract::Path<String>,
+) -> Result<Json<Kept>, Failure> {
+    let uid = StudyUid::parse(&uid).map_err(|error| Failure::bad_request(error.to_string()))?;
+    let of = uid.clone();
+    let found = web.read(move |web| Ok(replay::kept(&web.node.store, &of)?)).await?;
+    let Some(kept) = found else {
+        return Err(Failure::not_found("The node has no such study, or not its images any more."));
+    };
+    web.audit.look(Some(&uid), "study to be read again", &viewer).await;
+    Ok(Json(kept))
 }
 
 /// Who says that a study is complete, and why.

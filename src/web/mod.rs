@@ -36,10 +36,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use crate::web::api::Accepted;
+pub use crate::web::api::FileKind;
 pub use crate::web::api::Intake;
 pub use crate::web::api::IntakeError;
 pub use crate::web::api::Priority;
 pub use crate::web::api::Upload;
+pub use crate::web::api::file_kind;
 pub use crate::web::config::Config;
 pub use crate::web::server::serve;
 
@@ -156,6 +158,7 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/local/v1/studies", get(local::studies))
         .route("/local/v1/study/{uid}", get(local::study))
         .route("/local/v1/study/{uid}/complete", post(local::complete))
+        .route("/local/v1/study/{uid}/kept", get(local::kept))
         .route("/local/v1/object/{sop}", get(local::object))
         .route("/local/v1/queue", get(local::queue))
         .route("/local/v1/sources", get(local::sources))

@@ -21,3 +21,4 @@ mod services;
 mod tls;
 mod volatile;
 mod way;
+mod workbench;

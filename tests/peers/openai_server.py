@@ -11,6 +11,8 @@ Keeps every request body in FOLDER as <n>.json. MODE says how it answers:
              where it is largest
   key-b      a reading for the key of the file b, 401 for every other
   refute, uphold  as a verifier, this verdict on each claim
+  wound      an object of a schema that is not ours; the first time one that does not follow it
+  slow       as read, after a second
 """
 
 import base64
@@ -21,6 +23,7 @@ import json
 import pathlib
 import re
 import sys
+import time
 
 READING = {
     "findings": [
@@ -109,6 +112,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             claim = {"number": 1, "why": "A skin fold.", "probability": 0.1, "verdict": verdict}
             self.answer(json.dumps({"verdicts": [claim]}))
             return
+        if mode == "wound":
+            area = "large" if Handler.count == 1 else 4.5
+            self.answer(json.dumps({"category": "ulcer", "colours": ["red"], "area_cm2": area, "note": "vết thương"}))
+            return
+        if mode == "slow":
+            time.sleep(1)
         keys = schema["properties"]["findings"]["items"]["properties"]["key"]["enum"]
         absent = {"presence": "absent", "probability": 0.01, "laterality": "none", "severity": "none", "description": "",
                   "pictures": [], "boxes": [], "recommendation": "", "urgency": "routine"}

@@ -114,7 +114,7 @@ impl OpenAi {
         let format = match self.gateway.response_format {
             ResponseFormat::JsonSchema => Some(json!({
                 "type": "json_schema",
-                "json_schema": {"name": "reading", "strict": true, "schema": wire},
+                "json_schema": {"name": "reading", "strict": answer::is_closed(&wire), "schema": wire},
             })),
             ResponseFormat::JsonObject => Some(json!({"type": "json_object"})),
             ResponseFormat::None => None,

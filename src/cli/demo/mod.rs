@@ -100,7 +100,7 @@ async fn show(args: &Args, data: &Path) -> anyhow::Result<ExitCode> {
         rows.len(),
         started.elapsed().as_secs_f64()
     );
-    let complete = rows.iter().all(|row| is_at_rest(row.state));
+    let complete = rows.iter().all(|row| row.state.is_at_rest());
     if !args.once {
         println!("Serving http://{}/ until Ctrl-C.", app.http);
         tokio::signal::ctrl_c().await?;
@@ -209,22 +209,6 @@ fn bar(steps: usize, what: &'static str) -> ProgressBar {
     ProgressBar::new(steps as u64).with_style(style).with_message(what)
 }
 
-/// States in which nothing more happens by itself.
-fn is_at_rest(state: StudyState) -> bool {
-    match state {
-        StudyState::Receiving
-        | StudyState::Ready
-        | StudyState::Analysing
-        | StudyState::Judged
-        | StudyState::Composed => false,
-        StudyState::Delivered
-        | StudyState::Held
-        | StudyState::NeedsReview
-        | StudyState::Failed
-        | StudyState::Superseded => true,
-    }
-}
-
 async fn wait_until_read(app: &App) -> anyhow::Result<Vec<StudyRow>> {
     let store = &app.kit.store;
     let mut rows = store.studies(1000)?;
@@ -232,7 +216,7 @@ async fn wait_until_read(app: &App) -> anyhow::Result<Vec<StudyRow>> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         rows = store.studies(1000)?;
-        let at_rest = rows.iter().filter(|row| is_at_rest(row.state)).count();
+        let at_rest = rows.iter().filter(|row| row.state.is_at_rest()).count();
         bar.set_length(rows.len() as u64);
         bar.set_position(at_rest as u64);
         let counts = store.job_counts();
