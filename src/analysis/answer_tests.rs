@@ -158,3 +158,25 @@ fn the_schema_keeps_the_order_of_its_properties() {
     let order = ["findings", "key", "presence", "probability", "impression", "confidence"];
     assert!(order.is_sorted_by_key(|name| at(name)), "{schema}");
 }
+
+#[test]
+fn a_gateway_is_held_to_closed_schemas_alone() {
+    let closed = |schema: &str| is_closed(&serde_json::from_str(schema).unwrap());
+    assert!(is_closed(&wire_schema(&schema(&testing::profile("chest_xray")))));
+    for (text, is) in [
+        (
+            r#"{"type": "object", "properties": {"a": {}}, "required": ["a"], "additionalProperties": false}"#,
+            true,
+        ),
+        (
+            r#"{"type": "object", "properties": {"a": {}}, "required": [], "additionalProperties": false}"#,
+            false,
+        ),
+        (r#"{"type": "object", "properties": {"a": {}}, "required": ["a"]}"#, false),
+        (r#"{"type": "object"}"#, false),
+        (r#"{"type": "array", "items": {"type": "string"}}"#, true),
+        (r#"{"type": "array", "items": {"type": "object"}}"#, false),
+    ] {
+        assert_eq!(closed(text), is, "{text}");
+    }
+}

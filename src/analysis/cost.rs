@@ -303,4 +303,34 @@ mod tests {
         assert_eq!(over("CT", 500_001), Some("ct"));
         assert_eq!(over("CR", 9_000_000), None, "not about it");
     }
+
+    #[test]
+    fn an_estimate_counts_each_station_and_no_more_pictures_than_are_shown() {
+        let mut config = Config::default();
+        let gateway = |model: &str| crate::analysis::config::Gateway {
+            model: model.into(),
+            ..Default::default()
+        };
+        config.gateways.insert("strong".into(), gateway("s"));
+        config.gateways.insert("cheap".into(), gateway("c"));
+        config.prices.insert("s".into(), Price { picture: 0.5, ..Price::default() });
+        let route = |screen: &str| Route::Gateway {
+            name: "strong".into(),
+            then: vec!["other".into()],
+            strategy: Box::new(Strategy { screen: screen.into(), ..Strategy::default() }),
+        };
+        let mut profile = crate::analysis::testing::profile("chest_xray");
+        profile.pictures.pictures_max = 4;
+        for (screen, images, gateways, pictures, micro, unpriced) in [
+            ("", 1, 1, 1, 500_000, 0),
+            ("", 9, 1, 4, 2_000_000, 0),
+            ("cheap", 2, 2, 2, 1_000_000, 1),
+        ] {
+            let found = at_most(&profile, &route(screen), images, &config);
+            let counts = (found.gateways.len(), found.pictures, found.cost_micro);
+            assert_eq!(counts, (gateways, pictures, micro), "{found:?}");
+            assert_eq!(found.unpriced.len(), unpriced, "{found:?}");
+        }
+        assert_eq!(at_most(&profile, &Route::Local, 9, &config), Estimate::default());
+    }
 }

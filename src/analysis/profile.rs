@@ -308,4 +308,37 @@ mod tests {
             assert!(problems.contains(part), "{part} in\n{problems}");
         }
     }
+
+    #[test]
+    fn a_profile_with_a_schema_is_told_what_it_cannot_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = r#"name = "wound"
+version = 1
+title = "Wound"
+schema = '{"type": "object"}'
+prompt = "{{> context}}{{> pictures}}"
+"#;
+        let load = |text: &str| {
+            std::fs::write(folder.path().join("wound.toml"), text).unwrap();
+            load(Some(folder.path())).map_err(|error| error.problems.join("\n"))
+        };
+        assert!(load(good).unwrap().iter().any(|profile| profile.is_free()));
+        for (change, part) in [
+            ("findings = [\"mass\"]", "findings: leave it out"),
+            ("matches = { modalities = [\"XC\"] }", "matches: leave it out"),
+            ("provider = \"local\"", "one gateway answers by a schema"),
+            ("strategy = \"tiered\"", "one gateway answers by a schema"),
+        ] {
+            let problems = load(&format!("{change}\n{good}")).unwrap_err();
+            assert!(problems.contains(part), "{change}: {problems}");
+        }
+        for (schema, part) in [
+            ("{", "no JSON"),
+            (r#"{"type": "array"}"#, "one JSON object"),
+            (r#"{"type": "object", "required": 3}"#, "no JSON Schema"),
+        ] {
+            let problems = load(&good.replace(r#"{"type": "object"}"#, schema)).unwrap_err();
+            assert!(problems.contains(part), "{schema}: {problems}");
+        }
+    }
 }
