@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::analysis::AnalyzeError;
 use crate::analysis::config::Config;
+use crate::analysis::config::Kind;
 use crate::analysis::plan::Route;
 use crate::analysis::provider::Question;
 use crate::analysis::strategy::Strategy;
@@ -102,7 +103,7 @@ pub fn tokens_taken(question: &Question<'_>, said: Result<&str, &AnalyzeError>) 
 /// once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Estimate {
-    /// Who is asked.
+    /// Who is asked over a network.
     pub gateways: Vec<String>,
     /// Of each.
     pub pictures: u64,
@@ -119,7 +120,11 @@ pub fn at_most(profile: &Profile, route: &Route, images: u64, config: &Config) -
     let Route::Gateway { name, strategy, .. } = route else { return Estimate::default() };
     let Strategy { screen, panel, third, verify, shadow, .. } = strategy.as_ref();
     let stations = [screen, name, third, verify].into_iter().chain(panel).chain(shadow);
-    let gateways: Vec<String> = stations.filter(|one| !one.is_empty()).cloned().collect();
+    // What reads on this machine takes nothing.
+    let is_called = |name: &&String| {
+        config.gateways.get(*name).is_some_and(|gateway| gateway.kind == Kind::Openai)
+    };
+    let gateways: Vec<String> = stations.filter(is_called).cloned().collect();
     let plan = &profile.pictures;
     let windows = plan.windows.len().max(1) as u64;
     let pictures = (images * windows).min(u64::from(plan.pictures_max));

@@ -277,6 +277,8 @@ impl<'a> Caller<'a> {
         wording: &Wording<'_>,
     ) -> Result<Part<T>, StepError> {
         let mut budget = self.plan.profile.pictures.clone();
+        let edges = self.made.pictures.iter().map(|one| one.width_px.max(one.height_px));
+        budget.edge_max_px = budget.edge_max_px.min(edges.max().unwrap_or(0));
         let mut calls = Vec::new();
         loop {
             let mut part = self.call(who, schema, wording).await?;

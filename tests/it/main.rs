@@ -7,6 +7,7 @@ mod dicomweb;
 mod disk;
 mod faults;
 mod gateway;
+mod gateway_faults;
 mod kill;
 mod layers;
 mod leaving;

@@ -538,11 +538,15 @@ fn is_tls(error: &reqwest::Error) -> bool {
     use std::error::Error as _;
     let mut next = error.source();
     while let Some(source) = next {
-        let inner = source.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if source.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if source.is::<rustls::Error>() {
             return true;
         }
-        next = source.source();
+        // The source of an I/O error is not what it holds but what that comes from.
+        let held = source.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match held {
+            Some(held) => Some(held as &(dyn std::error::Error + 'static)),
+            None => source.source(),
+        };
     }
     false
 }

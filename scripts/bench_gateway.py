@@ -1,0 +1,328 @@
+"""Readings by a scripted gateway with a known latency and known prices. Called by scripts/bench-analysis.
+
+overhead: what Prelim adds to the gateway's own time, from the closed study to its last result, one study at a time and
+          eight at a time.
+flight:   studies a minute with 8 and 64 calls on their way, beside what the latency alone would allow, and the memory
+          of the node with its workers.
+tiered:   100 labelled chest X-rays of children (25 with pneumonia) through a strong model alone, and through a
+          strategy that screens them with a cheap one. The strong model says the label; the cheap one says what the
+          local model had said of the picture (reference_outputs.csv), so the saving is of these prices and this mix.
+"""
+
+import argparse
+import asyncio
+import base64
+import csv
+import datetime
+import hashlib
+import io
+import json
+import pathlib
+import random
+import socket
+import statistics
+import subprocess
+import tarfile
+import tempfile
+import threading
+import time
+
+import numpy
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PRICES = {"cheap": (0.15, 0.6), "strong": (2.5, 10.0)}
+
+
+def thumbnail(picture):
+    return numpy.asarray(picture.convert("L").resize((24, 24)), dtype=numpy.float32)
+
+
+def reading(keys, found, confidence):
+    """Every key answered; `found` is present, the others are absent."""
+    absent = {"name": "", "presence": "absent", "probability": 0.02, "laterality": "none", "severity": "none", "site": "",
+              "description": "", "pictures": [], "boxes": [], "measurements": [], "differential": [], "recommendation": "",
+              "urgency": "routine"}
+    present = {"presence": "present", "probability": 0.9, "laterality": "right", "severity": "moderate",
+               "description": "Opacity with air bronchograms.", "pictures": [1], "urgency": "urgent"}
+    findings = [absent | {"key": key} | (present if key == found else {}) for key in keys if key != "other"]
+    return {"findings": findings, "impression": "Consolidation." if found else "Clear.", "recommendation": "",
+            "image_quality": {"usable": "good", "remarks": ""}, "urgency": "urgent" if found else "routine",
+            "confidence": confidence}
+
+
+class Gateway:
+    """/NAME/v1/chat/completions; one thread, no work but for the labelled pictures."""
+
+    def __init__(self, latency_s, known=()):
+        self.latency_s, self.calls, self.at_once, self.most = latency_s, {}, 0, 0
+        self.thumbnails = numpy.array([thumbnail(picture) for picture, *_ in known]) if known else None
+        self.known = known
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.loop = asyncio.new_event_loop()
+        started = threading.Event()
+        threading.Thread(target=self.run, args=(started,), daemon=True).start()
+        started.wait()
+
+    def run(self, started):
+        asyncio.set_event_loop(self.loop)
+        serving = asyncio.start_server(self.serve, "127.0.0.1", self.port, limit=1 << 26, backlog=1024)
+        self.loop.run_until_complete(serving)
+        started.set()
+        self.loop.run_forever()
+
+    async def serve(self, reader, writer):
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = [line.split(":")[1] for line in head.split("\r\n") if line.lower().startswith("content-length")]
+                body = await reader.readexactly(int(length[0]) if length else 0)
+                if head.startswith("GET"):
+                    writer.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}')
+                    continue
+                name = head.split("/")[1]
+                self.calls[name] = self.calls.get(name, 0) + 1
+                self.at_once += 1
+                self.most = max(self.most, self.at_once)
+                began = time.monotonic()
+                answer = self.answer(name, json.loads(body))
+                await asyncio.sleep(max(0, self.latency_s - (time.monotonic() - began)))
+                self.at_once -= 1
+                head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n"
+                writer.write(head.encode() + answer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    def answer(self, name, body):
+        schema = body["response_format"]["json_schema"]["schema"]
+        keys = schema["properties"]["findings"]["items"]["properties"]["key"]["enum"]
+        found, confidence = None, 0.95
+        if self.known:
+            parts = body["messages"][-1]["content"]
+            url = next(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
+            seen = thumbnail(Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))))
+            nearest = int(numpy.abs(self.thumbnails - seen).mean(axis=(1, 2)).argmin())
+            _, label, probability = self.known[nearest]
+            if name == "strong":
+                found = "pneumonia" if label else None
+            else:
+                found = "pneumonia" if probability >= 0.5 else None
+                confidence = max(probability, 1 - probability)
+        text = json.dumps(reading(keys, found, confidence))
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        usage = {"prompt_tokens": 2500, "completion_tokens": 1200, "total_tokens": 3700}
+        return json.dumps({"id": "1", "object": "chat.completion", "model": name, "choices": [choice], "usage": usage}).encode()
+
+
+def chest_xray(grey, path, number):
+    """The studies are of different patients; each picture differs in one pixel, so that no answer is kept for another."""
+    pixels = numpy.array(grey.convert("L"))
+    pixels[0, 0] = number % 251
+    ds = Dataset()
+    ds.SOPClassUID = ComputedRadiographyImageStorage
+    ds.SOPInstanceUID, ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid(), generate_uid()
+    ds.StudyDate, ds.StudyTime = "20260105", "081500"
+    ds.Modality, ds.StudyDescription, ds.BodyPartExamined, ds.ViewPosition = "CR", "Chest AP", "CHEST", "AP"
+    ds.PatientName, ds.PatientID, ds.PatientSex, ds.PatientAge = f"Bench^{number}", f"BENCH-{number}", "M", "004Y"
+    ds.InstanceNumber = 1
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows, ds.Columns = pixels.shape
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit, ds.PixelRepresentation = 7, 0
+    data = pixels.tobytes()
+    ds.add_new("PixelData", "OB", data + b"\0" * (len(data) % 2))
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.save_as(path, enforce_file_format=True)
+    return str(ds.StudyInstanceUID)
+
+
+class Node:
+    def __init__(self, prelim, data, settings):
+        self.prelim, self.data = prelim, data
+        settings = ["dicom.listen=\"127.0.0.1:0\"", "http.listen=\"127.0.0.1:0\"", "assemble.quiet_period_s=1",
+                    "telemetry.filter=\"error\"", "analysis.cache.size_max_mb=0"] + settings
+        sets = [part for one in settings for part in ("--set", one)]
+        self.process = subprocess.Popen([prelim, "serve", "--data", data, *sets])
+        while not (data / "node.json").is_file():
+            assert self.process.poll() is None, "the node did not start"
+            time.sleep(0.02)
+        self.dicom = json.loads((data / "node.json").read_text())["dicom"]
+
+    def send(self, files):
+        subprocess.run([self.prelim, "send", f"PRELIM@{self.dicom}", *files], check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+
+    def ask(self, *what):
+        said = subprocess.run([self.prelim, *what, "--data", self.data, "--json"], check=True, capture_output=True)
+        return json.loads(said.stdout)
+
+    def wait(self, uids):
+        """The studies once all are done, with the most memory that node and workers took meanwhile, in MB."""
+        most = 0
+        while True:
+            most = max(most, self.memory_mb())
+            queue = self.ask("queue")["counts"]
+            if queue["waiting"] + queue["running"] == 0:
+                views = {uid: self.ask("study", uid) for uid in uids}
+                if all(view["state"] == "delivered" for view in views.values()):
+                    return views, most
+            time.sleep(0.2)
+
+    def memory_mb(self):
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        everyone = {str(self.process.pid), *children}
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            everyone |= set((task / "children").read_text().split())
+        total = 0
+        for process in everyone:
+            try:
+                rows = pathlib.Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+                total += next(int(row.split()[1]) for row in rows if row.startswith("Pss:"))
+            except (FileNotFoundError, ProcessLookupError, StopIteration):
+                pass
+        return total // 1024
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def when(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def took(view):
+    """Seconds from the closed study to its last result."""
+    at = {row["what"]: when(row["at"]) for row in view["history"]}
+    begin = next(when(row["at"]) for row in view["history"] if row["what"] == "ready")
+    return (at["delivered"] - begin).total_seconds()
+
+
+def settings(gateway, names, at_once, strategy=()):
+    lines = [f"pipeline.steps_at_once={max(8, at_once + 4)}", "analysis.provider=\"strong\"", *strategy]
+    for name in names:
+        at = f"analysis.gateways.{name}"
+        price = PRICES[name]
+        lines += [f"{at}.url=\"http://127.0.0.1:{gateway.port}/{name}/v1\"", f"{at}.model=\"{name}\"",
+                  f"{at}.inside_the_building=true", f"{at}.limits.calls_at_once={at_once}",
+                  f"analysis.prices.{name}={{ input = {price[0]}, output = {price[1]} }}"]
+    return lines
+
+
+def percentile(values, share):
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def read_all(prelim, gateway, pictures, at_once, one_by_one=False, names=("strong",), strategy=()):
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        files = [folder / f"{n}.dcm" for n in range(len(pictures))]
+        uids = [chest_xray(picture, file, n) for n, (picture, file) in enumerate(zip(pictures, files))]
+        node = Node(prelim, folder / "data", settings(gateway, names, at_once, strategy))
+        try:
+            groups = [[n] for n in range(len(files))] if one_by_one else [range(len(files))]
+            views, most = {}, 0
+            for group in groups:
+                node.send([files[n] for n in group])
+                time.sleep(1.2)
+                some, memory = node.wait([uids[n] for n in group])
+                views, most = views | some, max(most, memory)
+            cost = node.ask("cost")
+        finally:
+            node.stop()
+    return [views[uid] for uid in uids], most, cost
+
+
+def overhead(args, picture):
+    print(f"\noverhead: gateway of {args.latency} s")
+    for studies, at_once, one_by_one in ((30, 8, True), (100, 8, False)):
+        gateway = Gateway(args.latency)
+        views, _, _ = read_all(args.prelim, gateway, [picture] * studies, at_once, one_by_one)
+        if one_by_one:
+            extra = [1000 * (took(view) - args.latency) for view in views]
+            print(f"  one at a time: {studies} studies, median {statistics.median(extra):.0f} ms, "
+                  f"p99 {percentile(extra, 0.99):.0f} ms from the closed study to its last result, without the gateway's time")
+        else:
+            begin = min(when(row["at"]) for view in views for row in view["history"] if row["what"] == "ready")
+            end = max(when(row["at"]) for view in views for row in view["history"] if row["what"] == "delivered")
+            seconds = (end - begin).total_seconds()
+            extra = 1000 * (seconds - studies / at_once * args.latency) / studies
+            print(f"  eight at a time: {studies} studies in {seconds:.1f} s, {extra:.0f} ms of ours for each")
+
+
+def flight(args, picture):
+    print(f"\nflight: gateway of {args.flight_latency} s")
+    for at_once, studies in ((8, 64), (64, 384)):
+        gateway = Gateway(args.flight_latency)
+        views, memory, _ = read_all(args.prelim, gateway, [picture] * studies, at_once)
+        begin = min(when(row["at"]) for view in views for row in view["history"] if row["what"] == "ready")
+        end = max(when(row["at"]) for view in views for row in view["history"] if row["what"] == "delivered")
+        rate = 60 * studies / (end - begin).total_seconds()
+        bound = 60 * at_once / args.flight_latency
+        print(f"  {at_once} calls at once: {rate:.0f} studies/min ({rate / bound:.2f} of what the latency allows, "
+              f"most at once {gateway.most}), node and workers {memory} MB")
+
+
+def labelled(tar, count, sick):
+    rows = csv.DictReader((ROOT / "models/chest-xray-pneumonia-paediatric/reference_outputs.csv").open())
+    known = {row["sha256"]: (int(row["label"]), float(row["pneumonia"])) for row in rows}
+    pictures = {0: [], 1: []}
+    with tarfile.open(tar) as archive:
+        for member in archive:
+            data = archive.extractfile(member).read() if member.isfile() else b""
+            row = known.get(hashlib.sha256(data).hexdigest())
+            if row:
+                pictures[row[0]].append((Image.open(io.BytesIO(data)).convert("L"), *row))
+    random.seed(1)
+    chosen = random.sample(pictures[1], sick) + random.sample(pictures[0], count - sick)
+    random.shuffle(chosen)
+    return chosen
+
+
+def tiered(args):
+    if not args.labelled.is_file():
+        print(f"\ntiered: {args.labelled} is not here: nothing measured")
+        return
+    known = labelled(args.labelled, 100, 25)
+    pictures = [picture for picture, *_ in known]
+    results = {}
+    screened = ["analysis.strategy=\"screened\"", "analysis.strategies.screened.screen=\"cheap\""]
+    for what, names, strategy in (("strong alone", ("strong",), ()), ("screened", ("strong", "cheap"), screened)):
+        gateway = Gateway(0.05, known)
+        views, _, cost = read_all(args.prelim, gateway, pictures, 8, False, names, strategy)
+        found = [sorted(view["findings"]) for view in views]
+        results[what] = (found, cost["total"]["cost_micro"], gateway.calls)
+    (alone, full, _), (both, less, calls) = results["strong alone"], results["screened"]
+    same = sum(a == b for a, b in zip(alone, both))
+    print(f"\ntiered: 100 labelled pictures, 25 with pneumonia; prices per million tokens {PRICES}")
+    print(f"  strong alone {full / 1e6:.3f}, screened {less / 1e6:.3f}: {100 * (1 - less / full):.0f} % saved; "
+          f"same findings in {same} of 100 studies; calls {calls}")
+    for (_, label, probability), a, b in zip(known, alone, both):
+        if a != b:
+            print(f"  differs: label {label}, the cheap model had {probability:.3f}: {a} against {b}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["overhead", "flight", "tiered", "all"])
+    parser.add_argument("--prelim", type=lambda text: str(pathlib.Path(text).resolve()), required=True)
+    parser.add_argument("--latency", type=float, default=0.5, help="of the gateway, seconds")
+    parser.add_argument("--flight-latency", type=float, default=4.0)
+    parser.add_argument("--labelled", type=pathlib.Path, default=ROOT / "../shared/data/cxr-pneumonia/test.tar")
+    args = parser.parse_args()
+    picture = Image.open(ROOT / "tests/fixtures/cxr/normal_IM-0016-0001.jpeg")
+    if args.part in ("overhead", "all"):
+        overhead(args, picture)
+    if args.part in ("flight", "all"):
+        flight(args, picture)
+    if args.part in ("tiered", "all"):
+        tiered(args)
+
+
+main()
