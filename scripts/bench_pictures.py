@@ -29,7 +29,8 @@ class Worker:
     """`prelim worker`, spoken to as the node does: src/worker/protocol.rs."""
 
     def __init__(self, prelim):
-        self.process = subprocess.Popen([prelim, "worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        kept = {"_RJEM_MALLOC_CONF": "oversize_threshold:0"}
+        self.process = subprocess.Popen([prelim, "worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=kept)
         hello, seen = b"\x00prelim-worker-1", b""
         while not seen.endswith(hello):
             seen += self.process.stdout.read(1)
@@ -62,7 +63,8 @@ class Worker:
 
     def picture(self, path, study):
         plan = {"slices_max": 1, "pictures_max": 1, "format": "jpeg", "edge_max_px": EDGE, "bytes_max": 5_000_000}
-        task = {"task": "picture", "data": str(path.parent), "study": study, "plan": plan, "pixels": "keep"}
+        task = {"task": "picture", "data": str(path.parent), "study": study, "plan": plan}
+        task |= {"masks": {"rules": {}, "text_percent_max": 30, "edge_max_px": 1280}, "text_s_max": 60}
         answer, blobs = self.ask(task)
         assert len(blobs) == 1, answer
         return blobs[0]

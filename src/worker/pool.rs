@@ -58,6 +58,9 @@ use crate::worker::protocol::ProtocolError;
 
 /// A child must greet within this time.
 const START_TIME_MAX: Duration = Duration::from_secs(20);
+/// All that stands in a child's environment: its allocator keeps large buffers for the next picture,
+/// where it would give each back to the kernel at once.
+const ALLOCATOR: (&str, &str) = ("_RJEM_MALLOC_CONF", "oversize_threshold:0");
 /// Objects inspected in one task.
 pub const BATCH: usize = 64;
 /// Lines of a child's standard error that go to the log, for each child.
@@ -489,6 +492,7 @@ impl Worker {
         let mut process = Command::new(&shared.program)
             .args(&shared.arguments)
             .env_clear()
+            .env(ALLOCATOR.0, ALLOCATOR.1)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -640,7 +644,7 @@ mod tests {
             assert_eq!(said, "Some(PermissionDenied)", "{how}");
         }
         assert_eq!(misbehave(&pool, "thread").await.unwrap(), "Some(5)");
-        assert_eq!(misbehave(&pool, "environment").await.unwrap(), "0");
+        assert_eq!(misbehave(&pool, "environment").await.unwrap(), ALLOCATOR.0);
     }
 
     #[tokio::test]
