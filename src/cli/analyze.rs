@@ -53,6 +53,8 @@ pub struct Args {
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct Ended {
     pub study_uid: StudyUid,
+    /// The first of its files.
+    pub first_file: PathBuf,
     /// Files that were read.
     pub files: usize,
     /// By what it was read.
@@ -75,6 +77,7 @@ impl Ended {
     pub fn new(study: &Planned, read: &anyhow::Result<Read>, seconds: f64) -> Ended {
         let mut outcome = Ended {
             study_uid: study.item.study_uid.clone(),
+            first_file: study.first_file.clone(),
             files: study.item.files.len(),
             profile: study.as_what.clone(),
             state: "failed".into(),

@@ -237,12 +237,12 @@ fn print(summary: &Summary, currency: &str, out: &Path) {
 
 /// RFC 4180. Written anew, then put in place.
 fn write_summary(path: &Path, lines: &[&Line]) -> anyhow::Result<()> {
-    let header =
-        "study_uid,outcome,urgency,findings,alert,profile,files,cost_micro,seconds,reason\r\n";
+    let header = "study_uid,first_file,outcome,urgency,findings,alert,profile,files,cost_micro,seconds,reason\r\n";
     let mut text = header.to_owned();
     for Line { outcome: one, .. } in lines {
         let fields = [
             one.study_uid.to_string(),
+            one.first_file.display().to_string(),
             one.outcome.clone(),
             one.urgency.map(|urgency| urgency.as_str().to_owned()).unwrap_or_default(),
             one.findings.join("; "),
@@ -278,7 +278,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(RECORD);
         let whole = |uid: &str| {
-            serde_json::json!({"found": 1, "study_uid": uid, "files": 1, "profile": "", "state": "delivered",
+            serde_json::json!({"found": 1, "study_uid": uid, "first_file": "a.dcm", "files": 1, "profile": "", "state": "delivered",
                 "outcome": "read", "reason": "", "urgency": null, "findings": [], "alert": false,
                 "cost_micro": 0, "seconds": 1.0})
         };

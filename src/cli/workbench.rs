@@ -138,6 +138,8 @@ impl ReadingArgs {
 /// A study, who would read it, and what that takes.
 pub struct Planned {
     pub item: Item,
+    /// The first of its files, as it was found.
+    pub first_file: PathBuf,
     pub bytes: u64,
     /// Title of the profile, or why nobody reads it.
     pub as_what: String,
@@ -204,7 +206,8 @@ impl Way {
         let mut studies: BTreeMap<StudyUid, Headers> = BTreeMap::new();
         for some in files.chunks(LOOKED_AT_ONCE) {
             let mut objects = Vec::new();
-            let mut paths: BTreeMap<SopInstanceUid, PathBuf> = BTreeMap::new();
+            // Where each instance is, and the file that it was made of.
+            let mut paths: BTreeMap<SopInstanceUid, (PathBuf, &PathBuf)> = BTreeMap::new();
             for file in some {
                 let path = match (&said, is_picture(file)) {
                     (Some(said), true) => match bench.wrapped(file, &folder, said).await {
@@ -230,7 +233,7 @@ impl Way {
                         left_out.push((file.clone(), why.to_owned()));
                     }
                     Ok(object) => {
-                        paths.insert(object.sop_instance_uid.clone(), path);
+                        paths.insert(object.sop_instance_uid.clone(), (path, file));
                         objects.push(object);
                     }
                     Err(why) => left_out.push((file.clone(), why)),
@@ -238,12 +241,13 @@ impl Way {
             }
             let (parsed, unreadable) = bench.kit.pool.inspect(Path::new("/"), objects).await?;
             for one in parsed {
-                let Some(path) = paths.remove(&one.instance.sop_instance_uid) else { continue };
-                studies.entry(one.study_uid.clone()).or_default().push(path, one);
+                let sop_instance_uid = &one.instance.sop_instance_uid;
+                let Some((path, file)) = paths.remove(sop_instance_uid) else { continue };
+                studies.entry(one.study_uid.clone()).or_default().push(path, file, one);
             }
             for one in unreadable {
-                let path = paths.remove(&one.sop_instance_uid).unwrap_or_default();
-                left_out.push((path, one.reason));
+                let file = paths.remove(&one.sop_instance_uid).map(|(_, file)| file.clone());
+                left_out.push((file.unwrap_or_default(), one.reason));
             }
             bar.inc(some.len() as u64);
         }
@@ -365,13 +369,17 @@ fn object(path: &Path) -> Result<Object, String> {
 /// Files of one study with their headers.
 #[derive(Default)]
 struct Headers {
+    first: PathBuf,
     files: Vec<PathBuf>,
     parsed: Vec<Inspected>,
 }
 
 impl Headers {
-    fn push(&mut self, file: PathBuf, parsed: Inspected) {
-        self.files.push(file);
+    fn push(&mut self, path: PathBuf, file: &Path, parsed: Inspected) {
+        if self.files.is_empty() {
+            self.first = file.to_owned();
+        }
+        self.files.push(path);
         self.parsed.push(parsed);
     }
 
@@ -381,7 +389,8 @@ impl Headers {
         let (as_what, estimate) = priced(&study, kit, profile);
         let bytes = self.files.iter().filter_map(|file| file.metadata().ok());
         let bytes = bytes.map(|meta| meta.len()).sum();
-        Planned { item: Item { study_uid, files: self.files, request }, bytes, as_what, estimate }
+        let item = Item { study_uid, files: self.files, request };
+        Planned { item, first_file: self.first, bytes, as_what, estimate }
     }
 }
 
@@ -415,6 +424,7 @@ pub fn tell_left_out(found: &Found) {
         eprintln!("not read: {} files more", found.left_out.len() - SHOWN);
     }
     if found.passed_over > 0 {
-        eprintln!("{} files in folders are no DICOM files and were passed over", found.passed_over);
+        let passed_over = found.passed_over;
+        eprintln!("passed over in folders, because they are no DICOM files: {passed_over}");
     }
 }

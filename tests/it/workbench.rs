@@ -68,6 +68,7 @@ fn files_are_read_without_a_node() {
     let bare = prelim(&[&["analyze", path(&bare), "--json"], &said_of[..]].concat(), &[]);
     let shown = json_of(&run(&mut { bare }));
     assert_eq!(shown[0]["findings"][0], "Pneumonia", "{shown:#}");
+    assert!(shown[0]["first_file"].as_str().unwrap().ends_with(POSITIVE), "{shown:#}");
     let unknown = prelim(&["analyze", path(&file), "--provider", "nobody"], &[]).output().unwrap();
     assert_eq!(unknown.status.code(), Some(2), "{}", said(&unknown));
 }
@@ -124,6 +125,7 @@ fn a_batch_goes_on_where_it_was_killed_and_says_before_what_it_costs() {
     assert!(String::from_utf8_lossy(&rest.stderr).contains("cut.dcm"), "{}", said(&rest));
     let table = std::fs::read_to_string(out.join("summary.csv")).unwrap();
     assert_eq!(table.lines().filter(|line| line.contains("\"Pneumothorax, left\"")).count(), 4);
+    assert!(table.contains("studies/below/3.dcm\""), "{table}");
     let again = batch(&["--json"]).output().unwrap();
     assert_eq!(json_of(&again)["done_before"], 4, "{}", said(&again));
 }
