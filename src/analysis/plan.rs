@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::analysis::Config;
 use crate::analysis::config::Gateway;
+use crate::analysis::profile;
 use crate::analysis::strategy::Strategy;
 use crate::analysis::words;
 use crate::domain::profile::Profile;
@@ -188,7 +189,7 @@ const CROSS_SECTION: [&str; 8] = ["ct", "mr", "mri", "us", "ultrasound", "pet", 
 
 /// Decides on a study that was sent for one profile by its name, whatever else would take it.
 pub fn plan_as(study: &Study, name: &str, profiles: &[Profile], config: &Config) -> Plan {
-    let Some(named) = profiles.iter().find(|profile| profile.name == name) else {
+    let Ok(named) = profile::find(profiles, name) else {
         let reason = "the profile that it was sent for is not in the configuration any more";
         return Plan::Review { reason: reason.into() };
     };

@@ -75,6 +75,17 @@ pub fn load(site: Option<&Path>) -> Result<Vec<Profile>, ProfileError> {
     }
 }
 
+/// The profile of this name.
+///
+/// # Errors
+/// Which there are, in words.
+pub fn find<'p>(profiles: &'p [Profile], name: &str) -> Result<&'p Profile, String> {
+    profiles.iter().find(|profile| profile.name == name).ok_or_else(|| {
+        let names: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
+        format!("there is no profile {name:?}; there are {}", names.join(", "))
+    })
+}
+
 fn stem(name: &str) -> String {
     name.trim_end_matches(".toml").to_owned()
 }

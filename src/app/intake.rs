@@ -14,6 +14,7 @@ use tempfile::NamedTempFile;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncSeekExt as _;
 
+use crate::analysis::profile;
 use crate::dicom::status::Status;
 use crate::dicom::storage_scp::Refusal;
 use crate::dicom::storage_scp::StorageHandler as _;
@@ -159,15 +160,11 @@ fn fields(upload: &Upload, bytes: &[u8], zone: &TimeZone, now: Timestamp) -> Wra
 impl Uploads {
     /// Whether what it asks for is there.
     fn check(&self, upload: &Upload) -> Result<(), IntakeError> {
-        let names = self.kit.profiles.iter().map(|profile| profile.name.as_str());
-        let names: Vec<&str> = names.collect();
-        match upload.profile.is_empty() || names.contains(&upload.profile.as_str()) {
-            true => Ok(()),
-            false => Err(IntakeError::Unusable(format!(
-                "There is no profile {:?}; there are {}.",
-                upload.profile,
-                names.join(", ")
-            ))),
+        match upload.profile.as_str() {
+            "" => Ok(()),
+            name => {
+                profile::find(&self.kit.profiles, name).map(|_| ()).map_err(IntakeError::Unusable)
+            }
         }
     }
 

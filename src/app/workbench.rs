@@ -24,6 +24,7 @@ use crate::pipeline::closing;
 use crate::pipeline::record;
 use crate::pipeline::record::Request;
 use crate::pipeline::record::Run;
+use crate::pipeline::replay;
 use crate::pipeline::runner;
 use crate::pipeline::way::Kit;
 use crate::pipeline::way::Way;
@@ -180,16 +181,12 @@ impl Workbench {
                 results.push((artefact.file, path));
             }
         }
-        let mut runs: Vec<Run> = way.load_if_there(record::RUNS).map_err(load)?.unwrap_or_default();
-        for (file, _) in results.iter().filter(|(file, _)| record::is_shadow(file)) {
-            runs.extend(way.load_if_there::<Vec<Run>>(file).map_err(load)?.unwrap_or_default());
-        }
         Ok(Read {
             assessment: way.load_if_there(record::ASSESSMENT).map_err(load)?,
             is_alert: !store.alerts(uid)?.is_empty(),
             study,
             refused,
-            runs,
+            runs: replay::runs(store, uid, revision)?,
             results,
         })
     }

@@ -17,6 +17,7 @@ use crate::domain::assessment::Outcome;
 use crate::domain::finding::Finding;
 use crate::domain::uid::StudyUid;
 use crate::domain::urgency::Urgency;
+use crate::pipeline::record;
 use crate::pipeline::replay::Reading;
 
 /// Reads the studies in some files now, and prints their reports
@@ -93,7 +94,7 @@ impl Ended {
             Err(error) => outcome.reason = format!("{error:#}"),
             Ok(read) => {
                 let reading = Reading::new(read.assessment.as_ref(), &read.runs, read.is_alert);
-                let has_object = read.results.iter().any(|(file, _)| file == OBJECT);
+                let has_object = read.results.iter().any(|(file, _)| file == record::OBJECT);
                 outcome.state = read.study.state.as_str().to_owned();
                 outcome.outcome = match (has_object, reading.outcome.as_str()) {
                     (true, _) => "answered".to_owned(),
@@ -104,15 +105,13 @@ impl Ended {
                 };
                 outcome.files -= read.refused.len().min(outcome.files);
                 outcome.reason = match read.assessment.as_ref().map(|one| &one.outcome) {
+                    _ if outcome.outcome == "needs_review" => read.study.reason.clone(),
                     Some(Outcome::Read) => String::new(),
                     Some(Outcome::NotCovered { reason } | Outcome::NeedsReview { reason }) => {
                         reason.clone()
                     }
                     None => read.study.reason.clone(),
                 };
-                if outcome.outcome == "needs_review" {
-                    outcome.reason.clone_from(&read.study.reason);
-                }
                 outcome.urgency = reading.urgency;
                 outcome.findings = reading.findings.into_iter().collect();
                 outcome.alert = read.is_alert;
@@ -127,8 +126,6 @@ impl Ended {
         matches!(self.outcome.as_str(), "read" | "not_covered" | "answered" | "held")
     }
 }
-
-const OBJECT: &str = crate::pipeline::record::OBJECT;
 
 #[derive(Debug, Serialize)]
 struct Shown {
@@ -161,7 +158,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 keep(out, read)?;
             }
             let (report, object) = match &read {
-                Ok(read) => (text(read, "report.txt"), text(read, OBJECT)),
+                Ok(read) => (text(read, "report.txt"), text(read, record::OBJECT)),
                 Err(_) => (None, None),
             };
             let assessment = read.ok().and_then(|read| read.assessment);

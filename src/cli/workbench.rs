@@ -18,6 +18,7 @@ use crate::analysis::cost;
 use crate::analysis::cost::Estimate;
 use crate::analysis::plan;
 use crate::analysis::plan::Plan;
+use crate::analysis::profile;
 use crate::app::workbench::Item;
 use crate::app::workbench::Read;
 use crate::app::workbench::Workbench;
@@ -171,12 +172,8 @@ impl Way {
     pub async fn workbench(&self, answers: Option<&Path>) -> anyhow::Result<Workbench> {
         let started = Workbench::start(&self.settings, answers, self.provider.as_deref()).await;
         let bench = started.map_err(|error| CouldNotStart(format!("{error:#}")))?;
-        let mut known = bench.kit.profiles.iter().map(|profile| profile.name.as_str());
-        if !self.profile.is_empty() && !known.any(|name| name == self.profile) {
-            let known = bench.kit.profiles.iter().map(|profile| profile.name.as_str());
-            let known: Vec<&str> = known.collect();
-            let why = format!("no profile {:?}; there are {}", self.profile, known.join(", "));
-            return Err(CouldNotStart(why).into());
+        if !self.profile.is_empty() {
+            profile::find(&bench.kit.profiles, &self.profile).map_err(CouldNotStart)?;
         }
         Ok(bench)
     }

@@ -64,6 +64,17 @@ pub enum Outcome {
     NeedsReview { reason: String },
 }
 
+impl Outcome {
+    /// Lowercase English word, as in JSON.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Outcome::Read => "read",
+            Outcome::NotCovered { .. } => "not_covered",
+            Outcome::NeedsReview { .. } => "needs_review",
+        }
+    }
+}
+
 /// What one analysis of one study revision found, and on what it rests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Assessment {

@@ -13,7 +13,7 @@ use crate::domain::finding::Presence;
 use crate::pipeline::record;
 use crate::pipeline::record::PlanRecord;
 use crate::pipeline::record::Run;
-use crate::pipeline::replay::file;
+use crate::pipeline::replay;
 use crate::store::Store;
 use crate::store::StoreError;
 
@@ -75,12 +75,10 @@ pub fn gather(store: &Store, since: Timestamp) -> Result<Vec<Asked>, StoreError>
     let mut all = Vec::new();
     for row in recent.into_iter().take(STUDIES_MAX) {
         let (uid, revision) = (&row.study_uid, row.revision);
-        let Some(plan) = file::<PlanRecord>(store, uid, revision, record::PLAN) else { continue };
-        let mut runs: Vec<Run> = file(store, uid, revision, record::RUNS).unwrap_or_default();
-        let artefacts = store.artefacts(uid, revision)?;
-        for shadow in artefacts.iter().filter(|one| record::is_shadow(&one.file)) {
-            runs.extend(file::<Vec<Run>>(store, uid, revision, &shadow.file).unwrap_or_default());
-        }
+        let Some(plan) = replay::file::<PlanRecord>(store, uid, revision, record::PLAN) else {
+            continue;
+        };
+        let runs = replay::runs(store, uid, revision)?;
         if !runs.is_empty() && !plan.profile.is_free() {
             all.push(Asked { findings: plan.profile.findings, runs });
         }

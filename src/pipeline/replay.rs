@@ -54,12 +54,7 @@ impl Reading {
             ..Reading::default()
         };
         if let Some(assessment) = assessment {
-            let outcome = match assessment.outcome {
-                Outcome::Read => "read",
-                Outcome::NotCovered { .. } => "not_covered",
-                Outcome::NeedsReview { .. } => "needs_review",
-            };
-            reading.outcome = outcome.to_owned();
+            reading.outcome = assessment.outcome.as_str().to_owned();
             reading.profile = assessment.profile.clone();
             reading.urgency =
                 matches!(assessment.outcome, Outcome::Read).then_some(assessment.urgency);
@@ -113,13 +108,7 @@ pub fn kept(store: &Store, uid: &StudyUid) -> Result<Option<Kept>, StoreError> {
     let instances = store.instances(uid)?.into_iter().filter(|one| one.revision <= revision);
     let files = instances.map(|one| store.data().join(&one.receipt.object)).collect();
     let assessment: Option<Assessment> = file(store, uid, revision, record::ASSESSMENT);
-    let mut runs: Vec<Run> = file(store, uid, revision, record::RUNS).unwrap_or_default();
-    for artefact in store.artefacts(uid, revision)? {
-        if record::is_shadow(&artefact.file) {
-            let more = file::<Vec<Run>>(store, uid, revision, &artefact.file);
-            runs.extend(more.unwrap_or_default());
-        }
-    }
+    let runs = runs(store, uid, revision)?;
     let is_alert = store.alerts(uid)?.iter().any(|alert| alert.revision == revision);
     Ok(Some(Kept {
         study_uid: uid.clone(),
@@ -129,6 +118,20 @@ pub fn kept(store: &Store, uid: &StudyUid) -> Result<Option<Kept>, StoreError> {
     }))
 }
 
+/// Everybody who was asked about a revision, shadows included.
+///
+/// # Errors
+/// The index cannot be read. A file that cannot be read is passed over.
+pub fn runs(store: &Store, uid: &StudyUid, revision: u32) -> Result<Vec<Run>, StoreError> {
+    let mut runs: Vec<Run> = file(store, uid, revision, record::RUNS).unwrap_or_default();
+    let artefacts = store.artefacts(uid, revision)?;
+    for shadow in artefacts.iter().filter(|one| record::is_shadow(&one.file)) {
+        runs.extend(file::<Vec<Run>>(store, uid, revision, &shadow.file).unwrap_or_default());
+    }
+    Ok(runs)
+}
+
+/// A result file, if it is there and can be read.
 pub fn file<T: serde::de::DeserializeOwned>(
     store: &Store,
     uid: &StudyUid,

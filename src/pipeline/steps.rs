@@ -288,19 +288,17 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let bytes = serde_json::to_vec_pretty(&assessment).map_err(StepError::lasting)?;
     let kept = way.keep(record::ASSESSMENT, "application/json", &bytes)?;
     let at = way.kit.clock.now();
-    let (outcome, state, reason) = match &assessment.outcome {
-        Outcome::Read => ("read", StudyState::Judged, "read".to_owned()),
-        Outcome::NotCovered { reason } => ("not_covered", StudyState::Judged, reason.clone()),
-        Outcome::NeedsReview { reason } => {
-            ("needs_review", StudyState::NeedsReview, reason.clone())
-        }
+    let (state, reason) = match &assessment.outcome {
+        Outcome::Read => (StudyState::Judged, "read".to_owned()),
+        Outcome::NotCovered { reason } => (StudyState::Judged, reason.clone()),
+        Outcome::NeedsReview { reason } => (StudyState::NeedsReview, reason.clone()),
     };
     let mut events = vec![
         kept,
         Event::Assessed {
             study_uid: way.study_uid.clone(),
             revision: way.revision,
-            outcome: outcome.to_owned(),
+            outcome: assessment.outcome.as_str().to_owned(),
             urgency: assessment.urgency,
             findings: assessment.present().map(|finding| finding.concept.meaning.clone()).collect(),
             patient: way.kit.marks.of(&assessment.study.patient),

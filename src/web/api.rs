@@ -37,6 +37,7 @@ use crate::domain::uid::StudyUid;
 use crate::pipeline::comparing;
 use crate::pipeline::comparing::CompareError;
 use crate::pipeline::comparing::Opinion;
+use crate::pipeline::record;
 use crate::pipeline::statistics;
 use crate::pipeline::statistics::Statistics;
 use crate::web::Web;
@@ -487,7 +488,7 @@ pub async fn analysis(
             let reading = inspect::assessment_of(store, &of, revision)?
                 .map(|assessment| inspect::reading(assessment, study.revision));
             let artefacts = store.artefacts(&of, revision)?;
-            let object = store.read_result(&of, revision, inspect::OBJECT)?;
+            let object = store.read_result(&of, revision, record::OBJECT)?;
             Ok(Some((row, reading, artefacts, object)))
         })
         .await?;

@@ -29,8 +29,6 @@ use crate::store::UsageRow;
 
 /// The file of a result folder from which everything else is made.
 pub const ASSESSMENT: &str = "assessment.json";
-/// What a model answered by the schema of a profile, where it is no reading.
-pub const OBJECT: &str = "object.json";
 /// Stands with every result that leaves this node.
 pub const NOTICE: &str =
     "Preliminary reading by software. Not a diagnosis: a doctor has to read the images.";

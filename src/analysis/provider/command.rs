@@ -34,7 +34,6 @@ use crate::analysis::provider::keys::KeyView;
 use crate::domain::assessment::Algorithm;
 use crate::domain::call::Tokens;
 use crate::domain::text;
-use crate::domain::uid;
 
 const REQUEST: &str = "request.json";
 const ANSWER: &str = "answer.json";
@@ -322,21 +321,9 @@ impl Provider for Program {
 
     /// - `model`: the digest of the program that answered.
     fn algorithm(&self, model: &str) -> Algorithm {
-        let name = text::clean(&self.gateway.model, 64);
         let version = text::clean(model, 64);
-        let manufacturer = match text::clean(&self.gateway.manufacturer, 64) {
-            given if given.is_empty() => format!("program {}", self.name),
-            given => given,
-        };
-        Algorithm {
-            device_uid: uid::derived(&["device", &name, &version, &manufacturer]),
-            parameters: Vec::new(),
-            provider: self.name.clone(),
-            measures_only: false,
-            name,
-            version,
-            manufacturer,
-        }
+        let who = ("program", self.name.as_str());
+        provider::algorithm_of(who, &self.gateway, version, Vec::new())
     }
 
     async fn ask(&self, question: &Question<'_>) -> Asked {

@@ -25,6 +25,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::analysis::AnalyzeError;
+use crate::analysis::config::Gateway;
 use crate::analysis::prompt::Prompt;
 use crate::analysis::provider::keys::KeyView;
 use crate::analysis::provider::onnx::manifest::Manifest;
@@ -34,6 +35,7 @@ use crate::domain::call::Call;
 use crate::domain::call::Tokens;
 use crate::domain::picture::Picture;
 use crate::domain::text;
+use crate::domain::uid;
 
 /// A model that looks at de-identified pictures and says what it sees. One call is one attempt:
 /// retries, budgets and fallbacks are the caller's.
@@ -81,6 +83,32 @@ pub struct GatewayView {
     pub checked_at: Option<Timestamp>,
     pub problem: Option<String>,
     pub keys: Vec<KeyView>,
+}
+
+/// The reader as General Equipment: what a gateway or a program of the settings says of itself.
+///
+/// - `kind`: what it is, where no manufacturer is named.
+fn algorithm_of(
+    (kind, name): (&str, &str),
+    gateway: &Gateway,
+    version: String,
+    parameters: Vec<String>,
+) -> Algorithm {
+    let provider = name.to_owned();
+    let name = text::clean(&gateway.model, 64);
+    let manufacturer = match text::clean(&gateway.manufacturer, 64) {
+        given if given.is_empty() => format!("{kind} {provider}"),
+        given => given,
+    };
+    Algorithm {
+        device_uid: uid::derived(&["device", &name, &version, &manufacturer]),
+        parameters,
+        provider,
+        measures_only: false,
+        name,
+        version,
+        manufacturer,
+    }
 }
 
 /// What a model is asked.

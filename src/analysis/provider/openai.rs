@@ -26,6 +26,7 @@ use crate::analysis::answer;
 use crate::analysis::config::Gateway;
 use crate::analysis::config::ResponseFormat;
 use crate::analysis::cost;
+use crate::analysis::provider;
 use crate::analysis::provider::Asked;
 use crate::analysis::provider::Provider;
 use crate::analysis::provider::Question;
@@ -41,7 +42,6 @@ use crate::domain::call::Call;
 use crate::domain::call::Tokens;
 use crate::domain::secret::Secret;
 use crate::domain::text;
-use crate::domain::uid;
 
 /// Body of a response. An answer has at most 1 MiB of text; escaping can double it twice.
 const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -267,24 +267,12 @@ impl Provider for OpenAi {
     }
 
     fn algorithm(&self, model: &str) -> Algorithm {
-        let name = text::clean(&self.gateway.model, 64);
         let version = match model {
             "" => "not reported".to_owned(),
             model => text::clean(model, 64),
         };
-        let manufacturer = match text::clean(&self.gateway.manufacturer, 64) {
-            given if given.is_empty() => format!("gateway {}", self.name),
-            given => given,
-        };
-        Algorithm {
-            device_uid: uid::derived(&["device", &name, &version, &manufacturer]),
-            parameters: vec!["temperature=0".into()],
-            provider: self.name.clone(),
-            measures_only: false,
-            name,
-            version,
-            manufacturer,
-        }
+        let who = ("gateway", self.name.as_str());
+        provider::algorithm_of(who, &self.gateway, version, vec!["temperature=0".into()])
     }
 
     /// Tries the keys until one is taken: at most each once.
