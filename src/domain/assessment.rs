@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::domain::code::Code;
 use crate::domain::finding::Finding;
 use crate::domain::finding::Presence;
 use crate::domain::picture::PictureRef;
@@ -112,21 +113,99 @@ pub struct Assessment {
 }
 
 impl Assessment {
+    /// How the reading ended, as coded observations: "no finding", "not looked for" and "failed" are
+    /// never the same (PS3.16 CID 6047, CID 6042).
+    pub fn summary(&self) -> Vec<(Code, Code)> {
+        let dcm = |value: &str, meaning: &str| Code::new(value, "DCM", meaning);
+        let processing = dcm("111017", "CAD Processing and Findings Summary");
+        let of_all = dcm("111065", "Summary of Analyses");
+        let found = self.present().next().is_some();
+        let open = self.findings.iter().any(|f| f.presence == Presence::Undetermined);
+        let partly = open || !self.study.unreadable.is_empty();
+        let ended = match (partly, found) {
+            (false, true) => dcm("111242", "All algorithms succeeded; with findings"),
+            (false, false) => dcm("111241", "All algorithms succeeded; without findings"),
+            (true, true) => dcm("111244", "Not all algorithms succeeded; with findings"),
+            (true, false) => dcm("111243", "Not all algorithms succeeded; without findings"),
+        };
+        match &self.outcome {
+            Outcome::Read => vec![(processing, ended)],
+            // All of CID 6047 says "with" or "without findings": neither is true of what nobody read.
+            Outcome::NotCovered { .. } => vec![(of_all, dcm("111225", "Not Attempted"))],
+            Outcome::NeedsReview { .. } => {
+                let ended = match found {
+                    true => dcm("111244", "Not all algorithms succeeded; with findings"),
+                    false => dcm("111245", "No algorithms succeeded; without findings"),
+                };
+                vec![(processing, ended), (of_all, dcm("111224", "Failed"))]
+            }
+        }
+    }
+
     pub fn present(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.presence == Presence::Present)
     }
 
-    /// SOP Instance UID of an artefact of this reading: study, revision, algorithm and kind
-    /// decide it, so that a second run writes the same object.
+    /// SOP Instance UID of an artefact of this reading. Study, revision, algorithm, content and
+    /// kind decide it: a second run writes the same object, and another answer never takes its name.
     pub fn artefact_uid(&self, kind: &str) -> String {
         let revision = self.revision.to_string();
         let study = self.study.study_uid.as_str();
-        crate::domain::uid::derived(&[
-            "artefact",
-            study,
-            &revision,
-            &self.algorithm.device_uid,
-            kind,
-        ])
+        let content = self.content_digest();
+        let algorithm = &self.algorithm.device_uid;
+        crate::domain::uid::derived(&["artefact", study, &revision, algorithm, &content, kind])
+    }
+
+    /// Of all that an object says or rests on, without the times: the same answer given again is
+    /// the same content.
+    fn content_digest(&self) -> String {
+        let study = &self.study;
+        let instances: Vec<_> = study.instances.iter().map(|one| &one.sop_instance_uid).collect();
+        let of_study = (
+            (&study.patient, &study.attributes, instances),
+            (&study.unreadable, &study.inconsistencies, &self.clinical_information),
+        );
+        let asked = (&self.profile, self.profile_version, &self.examination, &self.algorithm);
+        let shown = (&self.pictures, self.key_picture, &self.excluded, &self.looked_for);
+        let found = (&self.outcome, &self.findings, &self.measurements, &self.quality);
+        let said = (&self.impression, &self.recommendation, self.urgency, &self.warnings);
+        let mut hash = blake3::Hasher::new();
+        serde_json::to_writer(&mut hash, &(of_study, asked, shown, found, said))
+            .expect("plain data into a hash");
+        hash.finalize().to_hex().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::sample;
+
+    #[test]
+    fn an_artefact_has_one_name_for_one_content() {
+        let a = sample::positive_chest();
+        let uid = |a: &Assessment| a.artefact_uid("sr");
+        let later = jiff::Timestamp::from_second(1_900_000_000).unwrap();
+        let again = Assessment { started_at: later, finished_at: later, ..a.clone() };
+        assert_eq!(uid(&a), uid(&again), "the same answer, another day");
+        let kept: Assessment =
+            serde_json::from_slice(&serde_json::to_vec_pretty(&a).unwrap()).unwrap();
+        assert_eq!(uid(&a), uid(&kept));
+        let changes: [fn(&mut Assessment); 8] = [
+            |a| a.findings[0].probability = Some(0.94),
+            |a| a.findings[0].regions[0].x1 += 1.0,
+            |a| a.impression.push('.'),
+            |a| a.revision = 2,
+            |a| a.study.patient.id.push('7'),
+            |a| a.algorithm.parameters.push("prompt=2".into()),
+            |a| a.pictures[0].digest.push('0'),
+            |a| a.warnings.clear(),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut other = a.clone();
+            change(&mut other);
+            assert_ne!(uid(&a), uid(&other), "change {number}");
+        }
+        assert_ne!(uid(&a), a.artefact_uid("pdf"));
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::domain::code::Code;
 use crate::domain::picture::ImageRef;
+use crate::domain::text;
 use crate::domain::urgency::Urgency;
 
 /// Whether the finding is there (PS3.16 CID 240).
@@ -24,6 +25,40 @@ pub enum Laterality {
     Left,
     Bilateral,
     Unilateral,
+}
+
+impl Presence {
+    pub fn code(self) -> Code {
+        let (value, meaning) = match self {
+            Presence::Present => ("52101004", "Present"),
+            Presence::Absent => ("272519000", "Absent"),
+            Presence::Undetermined => ("373068000", "Undetermined"),
+        };
+        Code::new(value, "SCT", meaning)
+    }
+}
+
+impl Laterality {
+    pub fn code(self) -> Code {
+        let (value, meaning) = match self {
+            Laterality::Right => ("24028007", "Right"),
+            Laterality::Left => ("7771000", "Left"),
+            Laterality::Bilateral => ("51440002", "Bilateral"),
+            Laterality::Unilateral => ("66459002", "Unilateral"),
+        };
+        Code::new(value, "SCT", meaning)
+    }
+}
+
+impl Severity {
+    pub fn code(self) -> Code {
+        let (value, meaning) = match self {
+            Severity::Mild => ("255604002", "Mild"),
+            Severity::Moderate => ("6736007", "Moderate"),
+            Severity::Severe => ("24484000", "Severe"),
+        };
+        Code::new(value, "SCT", meaning)
+    }
 }
 
 /// PS3.16 CID 3716.
@@ -137,5 +172,12 @@ impl Finding {
             Some(Laterality::Unilateral) => ", one side",
         };
         format!("{}{side}", self.concept.meaning)
+    }
+
+    /// "F1 Pneumothorax, left, 93%": what stands at its region.
+    pub fn label(&self) -> String {
+        let sure = self.probability.filter(|p| (0.0..=1.0).contains(p)).map(text::percent);
+        let sure = sure.map(|percent| format!(", {percent}")).unwrap_or_default();
+        format!("{} {}{sure}", self.id, self.title())
     }
 }

@@ -82,6 +82,11 @@ impl Identity {
         let mut found: Vec<String> = Vec::new();
         add_name(&mut found, &patient.name);
         add_name(&mut found, &attributes.referring_physician_name);
+        if let Some(order) = study.order() {
+            add_name(&mut found, &order.ordering_physician);
+            let numbers = order.numbers.iter().chain(&order.patient_ids);
+            found.extend(numbers.filter(|number| number.chars().count() >= 3).cloned());
+        }
         add_date(&mut found, &patient.birth_date);
         add_date(&mut found, &attributes.study_date);
         for (value, chars_min) in [
@@ -268,6 +273,14 @@ mod tests {
         study.attributes.accession_number = "A77123".into();
         study.attributes.referring_physician_name = PersonName::parse("Weiss^Eva");
         study
+    }
+
+    #[test]
+    fn who_ordered_it_and_its_numbers_are_masked_too() {
+        let study = crate::domain::sample::ordered().study;
+        let (text, masked) = Identity::of(&study).mask("fever, call Park Jiwoo, ORDER-ACC");
+        assert!(masked && text.starts_with("fever, call ["), "{text}");
+        assert!(!text.contains("Jiwoo") && !text.contains("ORDER"), "{text}");
     }
 
     #[test]

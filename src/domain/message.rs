@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-/// What an e-mail says. Who composes it knows no server, who sends it knows no finding.
+/// What is sent to one person. Who composes it knows no server, who sends it knows no finding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     /// Addresses, one person or list each.
@@ -18,8 +18,12 @@ pub struct Message {
     pub id: String,
     /// The Date header: when it was composed, the same at each try.
     pub date: Timestamp,
+    /// The [`id`](Message::id) of the message that began the matter, when this one goes on with it.
+    pub thread: Option<String>,
     /// Asks mail programs to show it first.
     pub urgent: bool,
+    /// The same for programs, as JSON.
+    pub json: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]

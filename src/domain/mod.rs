@@ -2,6 +2,7 @@
 
 pub mod ae_title;
 pub mod agreement;
+pub mod alert;
 pub mod aligned;
 pub mod assessment;
 pub mod call;
@@ -12,8 +13,11 @@ pub mod context;
 pub mod digest;
 pub mod final_report;
 pub mod finding;
+pub mod hours;
 pub mod identity;
+pub mod key_image;
 pub mod message;
+pub mod order;
 pub mod picture;
 pub mod profile;
 #[cfg(test)]

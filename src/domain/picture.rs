@@ -19,6 +19,14 @@ pub struct ImageRef {
     pub frame: Option<u32>,
 }
 
+impl ImageRef {
+    /// Whether both name the same frame; one that is not given is frame 1.
+    pub fn is_same(&self, other: &ImageRef) -> bool {
+        self.sop_instance_uid == other.sop_instance_uid
+            && self.frame.unwrap_or(1) == other.frame.unwrap_or(1)
+    }
+}
+
 /// A named display window (PS3.3 C.11.2.1.2), in modality units (HU for CT).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

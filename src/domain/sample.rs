@@ -16,6 +16,8 @@ use crate::domain::finding::Presence;
 use crate::domain::finding::Region;
 use crate::domain::finding::Severity;
 use crate::domain::finding::Support;
+use crate::domain::order::Order;
+use crate::domain::order::Sought;
 use crate::domain::picture::ImageRef;
 use crate::domain::picture::PictureRef;
 use crate::domain::study::Excluded;
@@ -324,7 +326,30 @@ pub fn study(instances: Vec<Instance>) -> Study {
         instances,
         unreadable: vec![],
         inconsistencies: vec![],
+        order: Default::default(),
     }
+}
+
+/// The chest X-ray with the order that it was taken for.
+pub fn ordered() -> Assessment {
+    let mut a = positive_chest();
+    let order = Order {
+        placer_number: "PL|77".into(),
+        filler_number: "FI-77".into(),
+        accession_number: "ORDER-ACC".into(),
+        numbers: vec!["ORDER-ACC".into()],
+        requested_procedure_id: "RP-1".into(),
+        procedure: Some(Code::new("36643-5", "LN", "XR Chest 2 Views")),
+        procedure_description: "Chest 2 views".into(),
+        reason: "fever & cough^".into(),
+        location: "ER 2".into(),
+        patient_class: "E".into(),
+        ordering_physician: PersonName::parse("Park^Jiwoo"),
+        patient_ids: vec![a.study.patient.id.clone()],
+        ..Order::empty("test", a.started_at)
+    };
+    a.study.order = Sought::Found { order: Box::new(order) };
+    a
 }
 
 /// A finding that is present, without image, region or side.

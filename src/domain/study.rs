@@ -3,6 +3,9 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::domain::code::Code;
+use crate::domain::order::Order;
+use crate::domain::order::Sought;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -93,6 +96,8 @@ pub struct StudyAttributes {
     pub requested_procedure: String,
     /// Admitting Diagnoses Description (0008,1080).
     pub admitting_diagnoses: String,
+    /// Current Patient Location (0038,0300).
+    pub patient_location: String,
 }
 
 /// What one instance says of itself. Missing text is empty, missing numbers are `None`.
@@ -186,6 +191,8 @@ pub struct Study {
     pub unreadable: Vec<Excluded>,
     /// What the headers contradict each other in, as sentences without identifiers.
     pub inconsistencies: Vec<String>,
+    #[serde(default)]
+    pub order: Sought,
 }
 
 impl Study {
@@ -199,6 +206,7 @@ impl Study {
             instances: Vec::new(),
             unreadable,
             inconsistencies: Vec::new(),
+            order: Sought::default(),
         };
         let mut differing: std::collections::BTreeSet<&str> = Default::default();
         let mut merge = |name: &'static str, kept: &mut String, other: String| {
@@ -231,6 +239,7 @@ impl Study {
                 (&mut a.reason_for_request, attributes.reason_for_request),
                 (&mut a.requested_procedure, attributes.requested_procedure),
                 (&mut a.admitting_diagnoses, attributes.admitting_diagnoses),
+                (&mut a.patient_location, attributes.patient_location),
             ] {
                 if to.is_empty() {
                     *to = from;
@@ -262,6 +271,54 @@ impl Study {
             }
         }
         found
+    }
+
+    pub fn order(&self) -> Option<&Order> {
+        match &self.order {
+            Sought::Found { order } => Some(order),
+            Sought::Nowhere | Sought::NotFound | Sought::OtherPatient => None,
+        }
+    }
+
+    /// Where the patient is: as the order says, else the images. Empty when neither does.
+    pub fn patient_location(&self) -> &str {
+        match self.order().map(|order| order.location.trim()).filter(|place| !place.is_empty()) {
+            Some(place) => place,
+            None => self.attributes.patient_location.trim(),
+        }
+    }
+
+    /// Of the images, else of the order; the images' own attributes stay as they are.
+    pub fn accession_number(&self) -> &str {
+        match (self.attributes.accession_number.trim(), self.order()) {
+            ("", Some(order)) => &order.accession_number,
+            (own, _) => own,
+        }
+    }
+
+    /// Who asked for it: of the order, else Referring Physician's Name of the images.
+    pub fn requester(&self) -> &PersonName {
+        let ordering = self.order().map(|order| &order.ordering_physician);
+        ordering
+            .filter(|name| !name.is_empty())
+            .unwrap_or(&self.attributes.referring_physician_name)
+    }
+
+    /// The procedure that was looked at, where nobody named one (PS3.16 CID 100, which is
+    /// extensible: ultrasound and the rest are not in it).
+    pub fn unspecified_procedure(&self) -> Code {
+        let modalities = self.modalities();
+        let (value, meaning) = match modalities.first().map(String::as_str).unwrap_or_default() {
+            "CR" | "DX" | "RG" | "RF" | "XA" | "IO" | "PX" => {
+                ("43468-8", "XR unspecified body region")
+            }
+            "CT" => ("25045-6", "CT unspecified body region"),
+            "MR" => ("25056-3", "MRI unspecified body region"),
+            "NM" => ("49118-3", "NM unspecified body region"),
+            "PT" => ("44136-0", "PET unspecified body region"),
+            _ => return Code::new("363679005", "SCT", "Imaging procedure"),
+        };
+        Code::new(value, "LN", meaning)
     }
 
     /// Age in years at the study: from Patient's Age, else from birth and study dates.

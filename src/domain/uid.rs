@@ -131,7 +131,7 @@ macro_rules! derivable {
     )*};
 }
 
-derivable!(StudyUid, SeriesUid, SopInstanceUid);
+derivable!(StudyUid, SeriesUid, SopInstanceUid, TransactionUid);
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,137 @@
+//! Alerts as they are kept: of what, how far, and who answered.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::domain::finding::Laterality;
+use crate::domain::urgency::Urgency;
+
+/// Why someone must hear.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Something that cannot wait was marked.
+    #[default]
+    Finding,
+    /// The software could not read the study: it may hold anything.
+    Review,
+    /// A test of the whole loop, of no patient.
+    Drill,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Finding => "finding",
+            Kind::Review => "review",
+            Kind::Drill => "drill",
+        }
+    }
+}
+
+/// A finding as far as it decides whether people know of it already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    pub key: String,
+    pub laterality: Option<Laterality>,
+    pub urgency: Urgency,
+}
+
+impl Told {
+    /// Whether who heard of `self` has heard of `other`: the same at the same place, no more urgent.
+    pub fn covers(&self, other: &Told) -> bool {
+        self.key == other.key
+            && self.laterality == other.laterality
+            && self.urgency >= other.urgency
+    }
+}
+
+/// Where an alert stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Standing {
+    /// Nobody has answered yet.
+    #[default]
+    Open,
+    /// A person has taken it over.
+    Acknowledged(Answer),
+    /// It holds no more: a later revision of the study does not bear it out.
+    Withdrawn { why: String, at: Timestamp },
+    /// Everyone of its service was told and nobody answered: it stays on the pages until someone does.
+    Exhausted { at: Timestamp },
+}
+
+impl Standing {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Standing::Open => "open",
+            Standing::Acknowledged(_) => "acknowledged",
+            Standing::Withdrawn { .. } => "withdrawn",
+            Standing::Exhausted { .. } => "unanswered",
+        }
+    }
+
+    /// Whether a person still has to answer.
+    pub fn is_unanswered(&self) -> bool {
+        match self {
+            Standing::Open | Standing::Exhausted { .. } => true,
+            Standing::Acknowledged(_) | Standing::Withdrawn { .. } => false,
+        }
+    }
+}
+
+/// Who has taken an alert over, when, and by which way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    pub by: String,
+    /// `link`, `page`, `command line`.
+    pub how: String,
+    /// What was read back or noted; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    pub at: Timestamp,
+}
+
+/// What must have come about for a level of an alert to be left at rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unless {
+    /// One of its messages was taken by a server.
+    Delivered,
+    Acknowledged,
+    /// Nothing: who was told has handed it over.
+    Never,
+}
+
+impl Unless {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unless::Delivered => "delivered",
+            Unless::Acknowledged => "acknowledged",
+            Unless::Never => "never",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_heard_of_less_has_not_heard_of_more() {
+        let told = |key: &str, laterality, urgency| Told { key: key.into(), laterality, urgency };
+        let left = Some(Laterality::Left);
+        let known = told("pneumothorax", left, Urgency::Urgent);
+        assert!(known.covers(&told("pneumothorax", left, Urgency::Urgent)));
+        assert!(known.covers(&told("pneumothorax", left, Urgency::Significant)));
+        for other in [
+            told("pneumothorax", left, Urgency::Critical),
+            told("pneumothorax", Some(Laterality::Right), Urgency::Urgent),
+            told("pneumothorax", None, Urgency::Urgent),
+            told("mass", left, Urgency::Urgent),
+        ] {
+            assert!(!known.covers(&other), "{other:?}");
+        }
+    }
+}
