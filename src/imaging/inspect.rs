@@ -122,6 +122,7 @@ fn attributes(top: &Fields<'_>) -> StudyAttributes {
         },
         requested_procedure: ordered(tags::REQUESTED_PROCEDURE_DESCRIPTION),
         admitting_diagnoses: top.strings(tags::ADMITTING_DIAGNOSES_DESCRIPTION).join("; "),
+        patient_location: first(top, tags::CURRENT_PATIENT_LOCATION),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod document;
 pub mod frames;
 pub mod inspect;
 pub mod json;
+pub mod key_image;
 pub mod measure;
 pub mod montage;
 pub mod picture;
@@ -21,6 +22,7 @@ mod codec;
 #[cfg(test)]
 mod compare;
 mod encapsulated;
+mod glyphs;
 mod jpeg;
 mod jpeg12;
 mod native;

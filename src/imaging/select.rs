@@ -401,6 +401,7 @@ pub mod tests {
             instances,
             unreadable: Vec::new(),
             inconsistencies: Vec::new(),
+            order: Default::default(),
         }
     }
 

@@ -71,6 +71,12 @@ impl Table {
         Some(Table { first, top, entries })
     }
 
+    /// The value of the first entry, and all entries over the whole range of 16 bits.
+    pub fn in_16_bits(&self) -> (i32, Vec<u16>) {
+        let scaled = |entry: &u16| (f64::from(*entry) / self.top * 65_535.0).round() as u16;
+        (self.first as i32, self.entries.iter().map(scaled).collect())
+    }
+
     fn look_up(&self, value: f64) -> f64 {
         let last = (self.entries.len() - 1) as f64;
         self.entries[(value - self.first).clamp(0.0, last) as usize].into()
@@ -202,18 +208,29 @@ pub fn render(image: &Image, frame: &Frame, number: u32, window: Option<&Window>
 
 /// The same with any function from modality units to grey.
 pub fn render_by(image: &Image, frame: &Frame, number: u32, voi: Option<Voi>) -> Raster {
+    render_with(image, frame, number, voi).0
+}
+
+/// The same, and how the grey levels were made of the stored values; colour has none.
+pub fn render_with(
+    image: &Image,
+    frame: &Frame,
+    number: u32,
+    voi: Option<Voi>,
+) -> (Raster, Option<(Transform, Voi)>) {
     let (width, height) = (frame.columns, frame.rows);
     let raster = |samples, pixels| Raster { width, height, samples, pixels };
     match (frame.colour, image.palette()) {
-        (Colour::Rgb, _) => raster(3, rgb(&frame.values, image.shape.bits_stored)),
+        (Colour::Rgb, _) => (raster(3, rgb(&frame.values, image.shape.bits_stored)), None),
         (Colour::Palette, Some(palette)) => {
             let count = frame.values.len();
             let colours = (0..count).flat_map(|at| palette.colour(frame.values.get(at)));
-            raster(3, colours.collect())
+            (raster(3, colours.collect()), None)
         }
         (Colour::Monochrome1 | Colour::Monochrome2 | Colour::Palette, _) => {
             let transform = Transform::of(image, number);
-            raster(1, grey(frame, &transform, voi))
+            let (pixels, voi) = grey(frame, &transform, voi);
+            (raster(1, pixels), Some((transform, voi)))
         }
     }
 }
@@ -243,7 +260,7 @@ fn rgb(values: &Values, bits_stored: u32) -> Vec<u8> {
     }
 }
 
-fn grey(frame: &Frame, transform: &Transform, asked: Option<Voi>) -> Vec<u8> {
+fn grey(frame: &Frame, transform: &Transform, asked: Option<Voi>) -> (Vec<u8>, Voi) {
     let is_asked = asked.is_some();
     let own = asked.or_else(|| transform.own.clone());
     let inverted = frame.colour == Colour::Monochrome1;
@@ -252,10 +269,11 @@ fn grey(frame: &Frame, transform: &Transform, asked: Option<Voi>) -> Vec<u8> {
         let is_flat = pixels.iter().all(|pixel| *pixel == pixels[0]);
         // A window of the profile may well show nothing; the object's own may not.
         if is_asked || !is_flat {
-            return pixels;
+            return (pixels, voi);
         }
     }
-    map(&frame.values, transform, &by_percentiles(&frame.values, transform), inverted)
+    let voi = by_percentiles(&frame.values, transform);
+    (map(&frame.values, transform, &voi, inverted), voi)
 }
 
 /// The window from the values themselves, padding left out.
@@ -351,7 +369,7 @@ mod tests {
     fn a_profiles_window_is_in_hounsfield_units() {
         let window = Voi::Linear { center: -600.0, width: 1500.0 };
         let frame = frame(Colour::Monochrome2, vec![0, 424, 2000]);
-        assert_eq!(grey(&frame, &transform(None, None), Some(window)), [55, 128, 255]);
+        assert_eq!(grey(&frame, &transform(None, None), Some(window)).0, [55, 128, 255]);
     }
 
     #[test]
@@ -359,14 +377,14 @@ mod tests {
         let own = Some(Voi::LinearExact { center: -824.0, width: 400.0 });
         let frame = frame(Colour::Monochrome1, vec![0, 400, -2000]);
         let transform = transform(own, Some([-2000.0, -2000.0]));
-        assert_eq!(grey(&frame, &transform, None), [255, 0, 0]);
+        assert_eq!(grey(&frame, &transform, None).0, [255, 0, 0]);
     }
 
     #[test]
     fn a_window_that_shows_nothing_gives_way_to_percentiles() {
         let own = Some(Voi::Linear { center: 50_000.0, width: 10.0 });
         let values: Vec<i32> = (0..1000).collect();
-        let shown = grey(&frame(Colour::Monochrome2, values), &transform(own, None), None);
+        let (shown, _) = grey(&frame(Colour::Monochrome2, values), &transform(own, None), None);
         assert_eq!((shown[0], shown[999]), (0, 255));
         assert!((126..=129).contains(&shown[500]), "{}", shown[500]);
     }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::finding::Presence;
+use crate::domain::order::Sought;
 use crate::domain::urgency::Urgency;
 use crate::report::ReportInput;
 use crate::report::plain;
@@ -33,6 +34,8 @@ pub struct Content {
     pub lang: &'static str,
     pub w: Words,
     pub facility: String,
+    /// `data:` URI of the site's logo, or empty; only for HTML.
+    pub logo: String,
     pub revision: String,
     /// In the header of each page.
     pub header: Header,
@@ -214,6 +217,7 @@ impl Writer<'_> {
         Content {
             lang: self.language.tag(),
             facility: self.facility(),
+            logo: String::new(),
             revision: match self.a.revision {
                 0 | 1 => String::new(),
                 n => fill(self.w.revision, &[("n", &n.to_string())]),
@@ -222,10 +226,7 @@ impl Writer<'_> {
             identity: self.identity(),
             status: self.status(findings.len()),
             urgency: self.study_urgency(),
-            clinical: match plain::paragraph(&self.a.clinical_information) {
-                text if text.is_empty() => self.w.clinical_none.into(),
-                text => text,
-            },
+            clinical: self.clinical(),
             materials: self.materials(),
             left_out: self.left_out(),
             comparison: self.w.comparison_none,
@@ -250,6 +251,19 @@ impl Writer<'_> {
             looked_for,
             recommendations,
         }
+    }
+
+    fn clinical(&self) -> String {
+        let sought = match &self.a.study.order {
+            Sought::Nowhere | Sought::Found { .. } => "",
+            Sought::NotFound => self.w.order_none,
+            Sought::OtherPatient => self.w.order_other,
+        };
+        let told = match plain::paragraph(&self.a.clinical_information) {
+            text if text.is_empty() => self.w.clinical_none.to_owned(),
+            text => text,
+        };
+        [told.as_str(), sought].join(" ").trim_end().to_owned()
     }
 
     fn given(&self, value: String) -> String {
@@ -286,7 +300,7 @@ impl Writer<'_> {
                 &study.study_time,
                 self.language,
             )),
-            accession: self.given(plain::line(&study.accession_number)),
+            accession: self.given(plain::line(self.a.study.accession_number())),
         }
     }
 
@@ -317,7 +331,7 @@ impl Writer<'_> {
             self.field(w.age, age),
             self.field(w.accession, header.accession),
             self.field(w.sex, header.sex),
-            self.field(w.referring, plain::person(&study.referring_physician_name)),
+            self.field(w.referring, plain::person(self.a.study.requester())),
         ];
         let institution = plain::line(&study.institution_name);
         if !institution.is_empty() && institution != self.facility() {

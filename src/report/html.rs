@@ -8,6 +8,7 @@ use crate::report::ReportError;
 use crate::report::ReportInput;
 use crate::report::content::content;
 use crate::report::content::media_type;
+use crate::report::site;
 use crate::report::templates;
 
 /// A self-contained page: inline style, pictures as `data:` URIs with their regions as SVG,
@@ -23,7 +24,13 @@ pub fn html(input: &ReportInput<'_>) -> Result<String, ReportError> {
         let media_type = media_type(bytes).unwrap_or("application/octet-stream");
         picture.data = format!("data:{media_type};base64,{}", STANDARD.encode(bytes));
     }
-    templates::render(templates::HTML, input.site, Handlebars::new(), &content)
+    let uri = |bytes: Vec<u8>| {
+        let media_type = media_type(&bytes).unwrap_or("application/octet-stream");
+        format!("data:{media_type};base64,{}", STANDARD.encode(bytes))
+    };
+    content.logo = site::logo(input.site).map(uri).unwrap_or_default();
+    let state = content.w.preliminary;
+    templates::render(templates::HTML, input.site, Handlebars::new(), &content, state)
 }
 
 #[cfg(test)]

@@ -4,10 +4,13 @@
 //! and words; `content` also keeps the rules on what a preliminary report must and must not say.
 
 mod content;
+pub mod fhir;
 mod html;
 mod names;
+mod oru;
 mod pdf;
 mod plain;
+mod site;
 mod templates;
 mod text;
 mod words;
@@ -23,6 +26,7 @@ use crate::domain::assessment::Assessment;
 use crate::domain::picture::PictureRef;
 
 pub use html::html;
+pub use oru::oru;
 pub use pdf::pdf;
 pub use text::text;
 pub use words::Language;
@@ -46,7 +50,8 @@ pub struct Config {
     pub font_bold: PathBuf,
     /// Further fonts for characters that the first two lack, e.g. Arabic or Thai names.
     pub fonts_more: Vec<PathBuf>,
-    /// Folder with a site's own `report.html.hbs` or `report.txt.hbs`. Empty: the built-in ones.
+    /// Folder with a site's own `report.html.hbs` or `report.txt.hbs`, and its `logo.png` or
+    /// `logo.jpg` for HTML and PDF. Empty: the built-in ones, no logo.
     pub templates_dir: PathBuf,
 }
 
@@ -102,6 +107,7 @@ impl Config {
             problems
                 .push(format!("{at}.templates_dir = '{found}': there is no such folder; {why}"));
         }
+        site::check(self, at, problems);
     }
 
     /// The zone of the people who read; `None` when its name is no zone.

@@ -30,6 +30,7 @@ use crate::report::pdf::set::Look;
 use crate::report::pdf::set::Mark;
 use crate::report::pdf::set::Set;
 use crate::report::pdf::set::Setter;
+use crate::report::site;
 use crate::report::words::fill;
 
 const INK: Ink = [0x17, 0x20, 0x2b];
@@ -74,11 +75,17 @@ pub fn pdf(input: &ReportInput<'_>) -> Result<Vec<u8>, ReportError> {
             Some(PictureView { index: pictures.len() - 1, ..view })
         })
         .collect();
+    let logo = site::logo(input.site).and_then(|bytes| draw::picture(&bytes));
+    let logo = logo.map(|image| {
+        let (width, height) = image.size();
+        pictures.push(Some(image));
+        (pictures.len() - 1, width as f32 / height.max(1) as f32)
+    });
     let shared = fonts::fonts(input.site)?;
     let mut fonts = shared.lock().unwrap_or_else(PoisonError::into_inner);
     let pages = {
         let setter = Setter::new(&mut fonts, input.language);
-        Composer::new(setter, &content).compose()
+        Composer::new(setter, &content, logo).compose()
     };
     let about = About {
         title: content.w.title,
@@ -93,10 +100,12 @@ struct Composer<'a> {
     setter: Setter<'a>,
     c: &'a Content,
     flow: Flow,
+    /// Its place among the pictures, and its width divided by its height.
+    logo: Option<(usize, f32)>,
 }
 
 impl<'a> Composer<'a> {
-    fn new(setter: Setter<'a>, c: &'a Content) -> Composer<'a> {
+    fn new(setter: Setter<'a>, c: &'a Content, logo: Option<(usize, f32)>) -> Composer<'a> {
         let flow = Flow {
             pages: vec![Vec::new()],
             left: MARGIN,
@@ -105,7 +114,7 @@ impl<'a> Composer<'a> {
             bottom: PAGE.1 - 54.0,
             y: MARGIN,
         };
-        Composer { setter, c, flow }
+        Composer { setter, c, flow, logo }
     }
 
     fn compose(mut self) -> Vec<Vec<Mark>> {
@@ -133,7 +142,8 @@ impl<'a> Composer<'a> {
         let tag_look = Look { size: 9.0, bold: true, ink: WHITE };
         let tag = self.setter.one(w.preliminary, tag_look, WIDTH / 2.0);
         let facility = Look { size: 10.0, bold: true, ink: INK };
-        let facility = self.setter.one(&c.facility, facility, WIDTH - tag.width() - 32.0);
+        let beside = self.logo_area().map_or(0.0, |area| area.width + 8.0);
+        let facility = self.setter.one(&c.facility, facility, WIDTH - tag.width() - 32.0 - beside);
         let h = &c.header;
         let patient = self.setter.pieces(
             &[
@@ -168,11 +178,24 @@ impl<'a> Composer<'a> {
         let tag_x = PAGE.0 - MARGIN - tag.width() - 8.0;
         let placed = vec![
             (tag, tag_x, top),
-            (facility, MARGIN, top),
+            (facility, MARGIN + beside, top),
             (patient.clone(), MARGIN, top + first),
             (study.clone(), MARGIN, top + first + patient.height()),
         ];
         (placed, top + first + patient.height() + study.height() + 5.0)
+    }
+
+    /// Left of the hospital's name, as high as its line allows and at most 120 points wide.
+    fn logo_area(&self) -> Option<Area> {
+        let (_, shape) = self.logo?;
+        let (height, width_max) = (20.0_f32, 120.0_f32);
+        let width = (height * shape).min(width_max);
+        Some(Area {
+            x: MARGIN,
+            y: 28.0 - (width / shape) / 2.0 + 6.0,
+            width,
+            height: width / shape,
+        })
     }
 
     /// Headers and footers, once the number of pages is known.
@@ -189,6 +212,9 @@ impl<'a> Composer<'a> {
                     height: tag.height() + 5.0,
                 };
                 marks.push(Mark::Fill { area, ink: PRELIM });
+            }
+            if let (Some((index, _)), Some(area)) = (self.logo, self.logo_area()) {
+                marks.push(Mark::Picture { index, area });
             }
             for (set, x, y) in &header {
                 marks.push(Mark::Lines { set: set.clone(), lines: 0..set.lines(), x: *x, y: *y });

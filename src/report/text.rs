@@ -6,6 +6,7 @@ use handlebars::Helper;
 use handlebars::HelperDef;
 use handlebars::HelperResult;
 use handlebars::Output;
+use handlebars::PathAndJson;
 use handlebars::RenderContext;
 use handlebars::RenderErrorReason;
 
@@ -40,7 +41,9 @@ pub fn text(input: &ReportInput<'_>) -> Result<String, ReportError> {
         registry.register_helper(name, Box::new(OfStrings(write)));
     }
     registry.register_helper("wrap", Box::new(Wrap));
-    let rendered = templates::render(templates::TEXT, input.site, registry, &content(input))?;
+    let content = content(input);
+    let state = content.w.preliminary;
+    let rendered = templates::render(templates::TEXT, input.site, registry, &content, state)?;
     let mut text = String::with_capacity(rendered.len());
     let mut empty = 1;
     for line in rendered.lines().map(str::trim_end) {
@@ -65,11 +68,18 @@ impl HelperDef for OfStrings {
         _: &mut RenderContext<'reg, 'rc>,
         out: &mut dyn Output,
     ) -> HelperResult {
-        let strings: Vec<&str> =
-            helper.params().iter().map(|param| param.value().as_str().unwrap_or("")).collect();
+        let mut strings: Vec<&str> = Vec::new();
+        for param in helper.params() {
+            strings.push(param.value().as_str().ok_or_else(|| no_text(helper, param))?);
+        }
         out.write(&(self.0)(&strings))?;
         Ok(())
     }
+}
+
+fn no_text(helper: &Helper<'_>, param: &PathAndJson<'_>) -> RenderErrorReason {
+    let name = param.relative_path().map_or("an argument", String::as_str);
+    RenderErrorReason::Other(format!("{} {name}: there is no such text", helper.name()))
 }
 
 /// `wrap indent text`.
@@ -86,7 +96,8 @@ impl HelperDef for Wrap {
     ) -> HelperResult {
         let missing = |place| RenderErrorReason::ParamNotFoundForIndex("wrap", place);
         let indent = helper.param(0).and_then(|p| p.value().as_u64()).ok_or_else(|| missing(0))?;
-        let text = helper.param(1).and_then(|p| p.value().as_str()).ok_or_else(|| missing(1))?;
+        let text = helper.param(1).ok_or_else(|| missing(1))?;
+        let text = text.value().as_str().ok_or_else(|| no_text(helper, text))?;
         let indent = usize::try_from(indent).unwrap_or(0).min(20);
         out.write(&indented(text, indent, indent))?;
         Ok(())

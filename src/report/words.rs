@@ -169,6 +169,14 @@ words! {
     clinical_none:
         "None was given to the software.", "소프트웨어에 제공된 임상 정보가 없습니다.",
         "Phần mềm không nhận được thông tin nào.", "未向软件提供临床信息。";
+    order_none:
+        "No order was found for this study.", "이 검사의 처방을 찾지 못했습니다.",
+        "Không tìm thấy chỉ định cho lần chụp này.", "未找到本次检查的申请单。";
+    order_other:
+        "An order of this number names another patient; nothing of it is used.",
+        "같은 번호의 처방이 다른 환자의 것이어서 사용하지 않았습니다.",
+        "Chỉ định mang số này thuộc bệnh nhân khác nên không được sử dụng.",
+        "该编号的申请单属于另一名患者，未予采用。";
     materials: "Procedure and materials", "검사 방법 및 자료", "Kỹ thuật và tư liệu", "检查方法与资料";
     received: "Images received", "수신한 영상", "Hình ảnh nhận được", "收到的图像";
     received_line:

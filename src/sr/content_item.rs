@@ -20,6 +20,7 @@ pub enum Relationship {
     HasConceptMod,
     HasAcqContext,
     SelectedFrom,
+    InferredFrom,
 }
 
 impl Relationship {
@@ -30,6 +31,7 @@ impl Relationship {
             Relationship::HasConceptMod => "HAS CONCEPT MOD",
             Relationship::HasAcqContext => "HAS ACQ CONTEXT",
             Relationship::SelectedFrom => "SELECTED FROM",
+            Relationship::InferredFrom => "INFERRED FROM",
         }
     }
 }
@@ -63,14 +65,15 @@ pub struct SourceImage {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    pub name: Code,
+    /// Only an IMAGE of a key object selection has none (TID 2010).
+    pub name: Option<Code>,
     pub value: Value,
     pub children: Vec<(Relationship, Item)>,
 }
 
 impl Item {
-    pub fn new(name: Code, value: Value) -> Item {
-        Item { name, value, children: Vec::new() }
+    pub fn new(name: impl Into<Option<Code>>, value: Value) -> Item {
+        Item { name: name.into(), value, children: Vec::new() }
     }
 
     pub fn container(name: Code) -> Item {
@@ -125,7 +128,9 @@ impl Item {
     /// the root, else an item of its parent's Content Sequence.
     pub fn put_into(&self, object: &mut InMemDicomObject) {
         object.put_str(tags::VALUE_TYPE, VR::CS, self.value.value_type());
-        object.put(sequence(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![code(&self.name)]));
+        if let Some(name) = &self.name {
+            object.put(sequence(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![code(name)]));
+        }
         self.value.put_into(object);
         if self.children.is_empty() {
             return;
@@ -189,7 +194,7 @@ impl Value {
 }
 
 impl SourceImage {
-    fn reference(&self) -> InMemDicomObject {
+    pub fn reference(&self) -> InMemDicomObject {
         let mut item = reference(&self.sop_class_uid, &self.sop_instance_uid);
         if let Some(frame) = self.frame {
             item.put_str(tags::REFERENCED_FRAME_NUMBER, VR::IS, frame.to_string());

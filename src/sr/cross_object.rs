@@ -9,14 +9,20 @@ use dicom_object::InMemDicomObject;
 
 use crate::domain::assessment::Assessment;
 use crate::domain::finding::Presence;
+use crate::domain::key_image::KeyImage;
 use crate::domain::sample;
+use crate::sr::Document;
 use crate::sr::Equipment;
+use crate::sr::Shown;
 use crate::sr::SrClass;
 use crate::sr::SrError;
 use crate::sr::SrOptions;
 use crate::sr::encapsulated_pdf;
-use crate::sr::measurement_report;
+use crate::sr::key_image;
+use crate::sr::key_objects;
+use crate::sr::presentation_states;
 use crate::sr::samples;
+use crate::sr::structured_report;
 use crate::sr::text;
 
 /// A content item, flat: its place, what it is, what it says.
@@ -83,7 +89,7 @@ fn tree(object: &InMemDicomObject) -> Vec<Read> {
 }
 
 fn report(a: &Assessment, options: &SrOptions) -> InMemDicomObject {
-    read(&measurement_report(a, &Equipment::default(), options).unwrap())
+    read(&structured_report(a, &Equipment::default(), options).unwrap())
 }
 
 fn wrapped(a: &Assessment) -> InMemDicomObject {
@@ -102,6 +108,140 @@ fn groups(object: &InMemDicomObject) -> Vec<(String, Vec<Read>)> {
 
 fn values(tree: &[Read], name: &str) -> Vec<String> {
     tree.iter().filter(|item| item.name == name).map(|item| item.value.clone()).collect()
+}
+
+/// Key images, presentation states and the key object selection.
+fn others(a: &Assessment) -> Vec<InMemDicomObject> {
+    let node = Equipment::default();
+    let images = samples::marked(a);
+    let drawn = samples::drawn(a);
+    let key = |(nth, image)| key_image(a, &node, image, &drawn, nth + 1).unwrap();
+    let mut all: Vec<Vec<u8>> = images.iter().enumerate().map(key).collect();
+    all.extend(presentation_states(a, &node, &samples::shown(a)).unwrap());
+    all.extend(key_objects(a, &node).unwrap());
+    all.iter().map(|bytes| read(bytes)).collect()
+}
+
+/// All objects that a data set names by SOP Instance UID, wherever it does.
+fn named(object: &InMemDicomObject) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for element in object.iter() {
+        if element.header().tag == tags::REFERENCED_SOP_INSTANCE_UID {
+            found.insert(string(object, tags::REFERENCED_SOP_INSTANCE_UID));
+        }
+        element.items().unwrap_or_default().iter().for_each(|item| found.extend(named(item)));
+    }
+    found
+}
+
+#[test]
+fn what_points_at_images_points_at_those_of_present_findings() {
+    for sample in samples::all() {
+        let a = &sample.assessment;
+        let (patient, study) = (&a.study.patient, &a.study.attributes);
+        let objects = others(a);
+        let has_findings = a.present().next().is_some();
+        assert_eq!(!objects.is_empty(), has_findings, "{}", sample.name);
+        let mut rest: BTreeSet<String> = BTreeSet::new();
+        for finding in a.present() {
+            let regions = finding.regions.iter().map(|region| &region.image);
+            let images = finding.evidence.iter().chain(regions);
+            rest.extend(images.map(|image| image.sop_instance_uid.as_str().to_owned()));
+        }
+        // A finding without evidence rests on what was shown.
+        rest.extend(a.pictures.iter().map(|p| p.image.sop_instance_uid.as_str().to_owned()));
+        let mut uids = BTreeSet::new();
+        for object in &objects {
+            let kind = string(object, tags::SERIES_DESCRIPTION);
+            assert!(kind.ends_with("(PRELIMINARY)"), "{kind}");
+            assert!(uids.insert(string(object, tags::SOP_INSTANCE_UID)), "{kind}");
+            assert_eq!(string(object, tags::PATIENT_NAME), patient.name.to_dicom());
+            assert_eq!(string(object, tags::PATIENT_ID), text::identity(&patient.id));
+            assert_eq!(string(object, tags::STUDY_INSTANCE_UID), a.study.study_uid.as_str());
+            assert_eq!(string(object, tags::ACCESSION_NUMBER), study.accession_number);
+            let equipment = &items(object, tags::CONTRIBUTING_EQUIPMENT_SEQUENCE)[0];
+            assert_eq!(string(equipment, tags::DEVICE_UID), a.algorithm.device_uid);
+            let named = named(object);
+            assert!(!named.is_empty() && named.is_subset(&rest), "{kind}: {named:?}");
+        }
+    }
+}
+
+#[test]
+fn a_key_image_says_what_it_was_made_of_and_cannot_be_measured_on() {
+    let a = samples::ultrasound();
+    let images = samples::marked(&a);
+    assert_eq!(images.len(), 2, "two frames of one clip");
+    let of = |image, drawn: &KeyImage| {
+        read(&key_image(&a, &Equipment::default(), image, drawn, 2).unwrap())
+    };
+    let drawn = samples::drawn(&a);
+    let object = of(&images[1], &drawn);
+    let source = &items(&object, tags::SOURCE_IMAGE_SEQUENCE)[0];
+    assert_eq!(code(source, tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE), "121322");
+    assert_eq!(string(source, tags::REFERENCED_FRAME_NUMBER), "30");
+    for (tag, value) in [
+        (tags::IMAGE_TYPE, "DERIVED\\SECONDARY"),
+        (tags::CONVERSION_TYPE, "WSD"),
+        (tags::PHOTOMETRIC_INTERPRETATION, "RGB"),
+        (tags::LOSSY_IMAGE_COMPRESSION, "01"),
+        (tags::LOSSY_IMAGE_COMPRESSION_RATIO, "12.5"),
+        (tags::PIXEL_ASPECT_RATIO, "8000\\10000"),
+        (tags::INSTANCE_NUMBER, "2"),
+    ] {
+        assert_eq!(string(&object, tag), value, "{tag}");
+    }
+    for absent in [tags::PIXEL_SPACING, tags::IMAGER_PIXEL_SPACING, tags::BURNED_IN_ANNOTATION] {
+        assert!(object.get(absent).is_none(), "{absent}: devices write into ultrasound pixels");
+    }
+    let pixels = object.element(tags::PIXEL_DATA).unwrap().to_bytes().unwrap();
+    assert_eq!(pixels.len(), (33 * 21 * 3_usize).next_multiple_of(2));
+    let mut other = drawn.clone();
+    other.pixels[0] ^= 1;
+    let uid = |object: &InMemDicomObject| string(object, tags::SOP_INSTANCE_UID);
+    assert_ne!(uid(&object), uid(&of(&images[1], &other)), "other pixels, another name");
+    assert_ne!(uid(&object), uid(&of(&images[0], &drawn)));
+    let chest = sample::positive_chest();
+    let image = &samples::marked(&chest)[0];
+    let made = key_image(&chest, &Equipment::default(), image, &samples::drawn(&chest), 1).unwrap();
+    assert_eq!(string(&read(&made), tags::BURNED_IN_ANNOTATION), "NO");
+}
+
+#[test]
+fn a_presentation_state_shows_grey_levels_as_the_key_image_and_each_region() {
+    let a = sample::positive_chest();
+    let state = |shown: &[Shown]| presentation_states(&a, &Equipment::default(), shown).unwrap();
+    let shown = samples::shown(&a);
+    let states = state(&shown);
+    assert_eq!(states.len(), 1);
+    let object = read(&states[0]);
+    assert_eq!(string(&object, tags::RESCALE_INTERCEPT), "-1024");
+    assert_eq!(string(&object, tags::PRESENTATION_LUT_SHAPE), "INVERSE");
+    let voi = &items(&object, tags::SOFTCOPY_VOILUT_SEQUENCE)[0];
+    let lut = &items(voi, tags::VOILUT_SEQUENCE)[0];
+    let descriptor = lut.element(tags::LUT_DESCRIPTOR).unwrap().to_multi_int::<i32>().unwrap();
+    assert_eq!(descriptor, [400, -5, 16]);
+    let annotation = &items(&object, tags::GRAPHIC_ANNOTATION_SEQUENCE)[0];
+    let graphics = items(annotation, tags::GRAPHIC_OBJECT_SEQUENCE);
+    assert_eq!(graphics.len(), 2, "one for each region");
+    let points = graphics[0].element(tags::GRAPHIC_DATA).unwrap().to_multi_float32().unwrap();
+    assert_eq!(points[..4], [1240.0, 380.0, 1760.0, 380.0]);
+    let texts = items(annotation, tags::TEXT_OBJECT_SEQUENCE);
+    let said: Vec<String> = texts.iter().map(|t| string(t, tags::UNFORMATTED_TEXT_VALUE)).collect();
+    assert!(said[0].starts_with("AI, PRELIMINARY, "), "{said:?}");
+    assert_eq!(said[1], "F1 Pneumothorax, left, 93%");
+    // Another way from stored values to grey levels is another state.
+    let mut b = a.clone();
+    let lateral = sample::image_of(&b.study.instances[1]);
+    b.findings[1].regions[0].image = lateral.clone();
+    let mut two = shown.clone();
+    two.push(Shown { image: lateral, ..shown[0].clone() });
+    let of_both =
+        |shown: &[Shown]| presentation_states(&b, &Equipment::default(), shown).unwrap().len();
+    assert_eq!(of_both(&two), 1);
+    two[1].grey.rescale = None;
+    assert_eq!(of_both(&two), 2);
+    assert_eq!(state(&[]).len(), 0);
 }
 
 #[test]
@@ -325,13 +465,19 @@ fn a_correction_names_what_it_replaces_and_the_same_reading_is_the_same_object()
     let first = sample::positive_chest();
     let second = Assessment { revision: 2, ..first.clone() };
     let node = Equipment::default();
-    let options = SrOptions::new(None, Some(&first));
-    let bytes = measurement_report(&second, &node, &options).unwrap();
-    assert_eq!(bytes, measurement_report(&second, &node, &options).unwrap());
-    replaces(&report(&first, &SrOptions::default()), &read(&bytes));
-    let of = |options: SrOptions| SrOptions { class: SrClass::Comprehensive, ..options };
-    let (one, two) = (report(&first, &of(SrOptions::default())), report(&second, &of(options)));
-    replaces(&one, &two);
+    let before = |class| {
+        let options = SrOptions { class, ..SrOptions::default() };
+        Document::read(&structured_report(&first, &node, &options).unwrap()).unwrap()
+    };
+    let options = SrOptions::new(None, SrClass::ALL.map(before).to_vec());
+    let bytes = structured_report(&second, &node, &options).unwrap();
+    assert_eq!(bytes, structured_report(&second, &node, &options).unwrap());
+    for class in SrClass::ALL {
+        let of = |options: &SrOptions| SrOptions { class, ..options.clone() };
+        let (one, two) =
+            (report(&first, &of(&SrOptions::default())), report(&second, &of(&options)));
+        replaces(&one, &two);
+    }
 }
 
 fn replaces(one: &InMemDicomObject, two: &InMemDicomObject) {
@@ -353,7 +499,7 @@ fn a_finding_on_another_studys_image_makes_no_report() {
     let mut a = sample::positive_chest();
     let foreign = sample::instance("1.2.999", "1.2.840.10008.5.1.4.1.1.1", "CR", 9, 1, 10, 10);
     a.findings[1].evidence.push(sample::image_of(&foreign));
-    let error = measurement_report(&a, &Equipment::default(), &SrOptions::default()).unwrap_err();
+    let error = structured_report(&a, &Equipment::default(), &SrOptions::default()).unwrap_err();
     assert!(matches!(&error, SrError::ForeignImage { finding } if finding == "F2"), "{error}");
 }
 

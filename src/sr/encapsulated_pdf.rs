@@ -27,6 +27,8 @@ const KIND: header::Kind = header::Kind {
 
 /// The PDF with the header of its study.
 ///
+/// Its SOP Instance UID also depends on the pages: they tell who was told by then.
+///
 /// - `source_sr`: SOP Instance UID of the structured report (88.34) with the same content.
 ///
 /// # Errors
@@ -44,6 +46,9 @@ pub fn encapsulated_pdf(
     let length = length.ok_or(SrError::TooLarge { size_bytes: pdf.len() })?;
     let mut object = header::common(a, node, &KIND);
 
+    let pages = blake3::hash(pdf).to_hex();
+    let uid = a.artefact_uid(&format!("{} {pages}", KIND.kind));
+    object.put_str(tags::SOP_INSTANCE_UID, VR::UI, uid);
     object.put_str(tags::CONVERSION_TYPE, VR::CS, "WSD");
     // The pages name the patient.
     object.put_str(tags::BURNED_IN_ANNOTATION, VR::CS, "YES");

@@ -15,6 +15,7 @@ use jiff::tz::TimeZone;
 use crate::domain::assessment::Algorithm;
 use crate::domain::assessment::Assessment;
 use crate::domain::code::Code;
+use crate::domain::study::Instance;
 use crate::domain::uid;
 use crate::sr::Equipment;
 use crate::sr::SrError;
@@ -164,6 +165,85 @@ fn series_description(kind: &Kind, of: &Identity) -> String {
         false => format!("{}: {} {}", kind.title, of.name, of.version),
     };
     format!("{}{end}", text::cut(&subject, 64 - end.len()))
+}
+
+/// Body parts of which there is one (PS3.16 Annex L). For every other, also one that nobody knows, a
+/// side has to be given, if only an empty one (PS3.3 C.7.3.1, Type 2C).
+const UNPAIRED: [&str; 45] = [
+    "ABDOMEN",
+    "ABDOMENPELVIS",
+    "AORTA",
+    "BLADDER",
+    "BRAIN",
+    "CHEST",
+    "CHESTABDOMEN",
+    "CHESTABDPELVIS",
+    "COCCYX",
+    "CSPINE",
+    "CTSPINE",
+    "ESOPHAGUS",
+    "FACE",
+    "HEAD",
+    "HEADNECK",
+    "HEART",
+    "JAW",
+    "LARYNX",
+    "LIVER",
+    "LSPINE",
+    "LSSPINE",
+    "MEDIASTINUM",
+    "MOUTH",
+    "NECK",
+    "NECKCHEST",
+    "NECKCHESTABDOMEN",
+    "NECKCHESTABDPELV",
+    "NOSE",
+    "PANCREAS",
+    "PELVIS",
+    "PROSTATE",
+    "RECTUM",
+    "SACRUM",
+    "SKULL",
+    "SPINE",
+    "SPLEEN",
+    "SSPINE",
+    "STERNUM",
+    "STOMACH",
+    "THYMUS",
+    "TLSPINE",
+    "TRACHEA",
+    "TSPINE",
+    "UTERUS",
+    "WHOLEBODY",
+];
+
+/// Body part and side of the study, for objects that show it; the side where all images have the
+/// same.
+pub fn put_body(object: &mut InMemDicomObject, a: &Assessment) {
+    let images = || a.study.instances.iter().filter(|instance| instance.has_pixels);
+    let same = |of: fn(&Instance) -> &str| {
+        let first = images().next().map(of).unwrap_or_default();
+        if images().all(|image| of(image) == first) { first } else { "" }
+    };
+    let part = text::sh(same(|image| &image.body_part_examined), "");
+    let side = same(|image| &image.laterality);
+    let side = if ["R", "L"].contains(&side) { side } else { "" };
+    if !side.is_empty() || !UNPAIRED.contains(&part.as_str()) {
+        object.put_str(tags::LATERALITY, VR::CS, side);
+    }
+    if !part.is_empty() {
+        object.put_str(tags::BODY_PART_EXAMINED, VR::CS, part);
+    }
+}
+
+/// What our own coding scheme is (PS3.3 C.12.1.1.7).
+pub fn put_local_scheme(object: &mut InMemDicomObject) {
+    let mut scheme = InMemDicomObject::new_empty();
+    scheme.put_str(tags::CODING_SCHEME_DESIGNATOR, VR::SH, LOCAL_SCHEME);
+    scheme.put_str(tags::CODING_SCHEME_UID, VR::UI, uid::derived(&["scheme", LOCAL_SCHEME]));
+    scheme.put_str(tags::CODING_SCHEME_NAME, VR::ST, "Prelim local codes");
+    scheme.put_str(tags::CODING_SCHEME_RESPONSIBLE_ORGANIZATION, VR::ST, "Prelim");
+    object.put(sequence(tags::CODING_SCHEME_IDENTIFICATION_SEQUENCE, vec![scheme]));
 }
 
 pub fn date_and_time(at: Timestamp, zone: &TimeZone) -> (String, String) {

@@ -1,11 +1,20 @@
-//! DICOM objects made of an assessment: the structured report and the PDF in its wrapper.
+//! DICOM objects made of an assessment: structured reports, the PDF in its wrapper, key images,
+//! presentation states, key object selections.
 //! Pure functions: the same assessment gives the same bytes, so that a second run changes nothing.
 
+mod codes;
+mod communication;
 mod content_item;
 mod encapsulated_pdf;
+mod evaluations;
 mod header;
-mod measurement_report;
+mod key_image;
+mod key_objects;
+mod presentation_state;
+mod references;
+mod structured_report;
 mod text;
+mod text_tree;
 mod tree;
 
 #[cfg(test)]
@@ -13,14 +22,20 @@ mod cross_object;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
-mod samples;
+pub mod samples;
 
+pub use communication::communication;
 pub use encapsulated_pdf::encapsulated_pdf;
-pub use measurement_report::measurement_report;
+pub use key_image::key_image;
+pub use key_objects::key_objects;
+pub use presentation_state::Shown;
+pub use presentation_state::presentation_states;
+pub use references::Document;
+pub use structured_report::structured_report;
 
+use dicom_dictionary_std::uids;
 use jiff::tz::TimeZone;
 
-use crate::domain::assessment::Assessment;
 use crate::domain::code::Code;
 use crate::domain::profile::Profile;
 
@@ -54,7 +69,8 @@ impl Default for Equipment {
     }
 }
 
-/// Storage SOP class of the structured report. The tree is the same: it has no 3D coordinates.
+/// Storage SOP class of the structured report. The first three hold the same tree: it has no 3D
+/// coordinates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SrClass {
     /// 1.2.840.10008.5.1.4.1.1.88.34, which IHE AIR asks for.
@@ -62,14 +78,32 @@ pub enum SrClass {
     Comprehensive3d,
     /// 1.2.840.10008.5.1.4.1.1.88.33, for archives that refuse the other.
     Comprehensive,
+    /// 1.2.840.10008.5.1.4.1.1.88.22, for those that refuse both.
+    Enhanced,
+    /// 1.2.840.10008.5.1.4.1.1.88.11: text and references to images only.
+    BasicText,
 }
 
 impl SrClass {
-    /// Kind of the artefact, as in [`Assessment::artefact_uid`].
-    fn kind(self) -> &'static str {
+    pub const ALL: [SrClass; 4] =
+        [SrClass::Comprehensive3d, SrClass::Comprehensive, SrClass::Enhanced, SrClass::BasicText];
+
+    /// Kind of the artefact, as in [`artefact_uid`](crate::domain::assessment::Assessment::artefact_uid).
+    pub fn kind(self) -> &'static str {
         match self {
             SrClass::Comprehensive3d => "sr",
             SrClass::Comprehensive => "sr-comprehensive",
+            SrClass::Enhanced => "sr-enhanced",
+            SrClass::BasicText => "sr-text",
+        }
+    }
+
+    fn uid(self) -> &'static str {
+        match self {
+            SrClass::Comprehensive3d => uids::COMPREHENSIVE3_DSR_STORAGE,
+            SrClass::Comprehensive => uids::COMPREHENSIVE_SR_STORAGE,
+            SrClass::Enhanced => uids::ENHANCED_SR_STORAGE,
+            SrClass::BasicText => uids::BASIC_TEXT_SR_STORAGE,
         }
     }
 }
@@ -78,56 +112,18 @@ impl SrClass {
 pub struct SrOptions {
     /// The imaging procedure that was analysed. `None`: "… unspecified body region" of the modality.
     pub procedure: Option<Code>,
-    /// The report that this one replaces; for revision 2 and later.
-    pub predecessor: Option<Predecessor>,
+    /// The reports of the reading that was current before. A report replaces the one of its own
+    /// class: an archive that refuses a class does not have that report.
+    pub replaces: Vec<Document>,
     pub class: SrClass,
 }
 
 impl SrOptions {
-    /// Procedure from the profile; predecessor from the assessment that was current before.
-    pub fn new(profile: Option<&Profile>, previous: Option<&Assessment>) -> SrOptions {
+    pub fn new(profile: Option<&Profile>, replaces: Vec<Document>) -> SrOptions {
         let procedure = profile
             .filter(|profile| !profile.procedure_code.is_empty())
             .map(|profile| Code::new(&profile.procedure_code, "LN", &profile.procedure_meaning));
-        SrOptions {
-            procedure,
-            predecessor: previous.map(Predecessor::of),
-            class: SrClass::default(),
-        }
-    }
-}
-
-/// The reports of an earlier reading of the same study. A report replaces the one of its own
-/// class: an archive that refuses the other class does not have the other report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Predecessor {
-    comprehensive_3d: Named,
-    comprehensive: Named,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Named {
-    series_uid: String,
-    sop_instance_uid: String,
-}
-
-impl Predecessor {
-    pub fn of(previous: &Assessment) -> Predecessor {
-        let named = |class: SrClass| Named {
-            series_uid: header::series_uid(previous, class.kind()),
-            sop_instance_uid: previous.artefact_uid(class.kind()),
-        };
-        Predecessor {
-            comprehensive_3d: named(SrClass::Comprehensive3d),
-            comprehensive: named(SrClass::Comprehensive),
-        }
-    }
-
-    fn named(&self, class: SrClass) -> &Named {
-        match class {
-            SrClass::Comprehensive3d => &self.comprehensive_3d,
-            SrClass::Comprehensive => &self.comprehensive,
-        }
+        SrOptions { procedure, replaces, class: SrClass::default() }
     }
 }
 

@@ -6,13 +6,17 @@ use std::process::Command;
 use crate::sr::Equipment;
 use crate::sr::SrClass;
 use crate::sr::SrOptions;
+use crate::sr::communication;
 use crate::sr::encapsulated_pdf;
-use crate::sr::measurement_report;
+use crate::sr::key_image;
+use crate::sr::key_objects;
+use crate::sr::presentation_states;
 use crate::sr::samples;
 use crate::sr::samples::Sample;
+use crate::sr::structured_report;
 
-/// Every object that we make is without error for dciodvfy, dcentvfy, dsrdump, highdicom and
-/// dcm2pdf, and, on three that hold all that there is, for PixelMed.
+/// Every object that we make is without error for the validators of others; for PixelMed, the
+/// slowest, one of each class and those that hold all that there is.
 #[test]
 fn validators_find_no_error_in_our_objects() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -23,7 +27,11 @@ fn validators_find_no_error_in_our_objects() {
     }
     let validated = Command::new("bash")
         .arg(repository.join("tests/peers/validate_sr.sh"))
-        .args(["--pixelmed", "positive,notcovered,ultrasound"])
+        .args([
+            "--pixelmed",
+            "positive,notcovered,ultrasound,positive/sr-enhanced.dcm,hostile/sr-text.dcm,\
+             ultrasound/kos.dcm",
+        ])
         .arg(&folder)
         .output()
         .unwrap();
@@ -85,7 +93,7 @@ fn the_validators_see_faults() {
     }
 }
 
-/// `sources/*.dcm`, `sr.dcm`, `report.pdf.dcm`; the fallback class for the first sample only.
+/// `sources/*.dcm`, and beside them each object that is made of them.
 fn write_study(folder: &Path, sample: &Sample) {
     let a = &sample.assessment;
     let node = Equipment::default();
@@ -94,16 +102,29 @@ fn write_study(folder: &Path, sample: &Sample) {
         let name = format!("sources/{}.dcm", instance.sop_instance_uid);
         std::fs::write(folder.join(name), samples::source_image(a, instance)).unwrap();
     }
-    let sr = measurement_report(a, &node, &sample.options).unwrap();
-    std::fs::write(folder.join("sr.dcm"), sr).unwrap();
+    for class in SrClass::ALL {
+        let options = SrOptions { class, ..sample.options.clone() };
+        let sr = structured_report(a, &node, &options).unwrap();
+        std::fs::write(folder.join(format!("{}.dcm", class.kind())), sr).unwrap();
+    }
+    if let Some(kos) = key_objects(a, &node).unwrap() {
+        std::fs::write(folder.join("kos.dcm"), kos).unwrap();
+    }
+    for (nth, image) in samples::marked(a).iter().enumerate() {
+        let object = key_image(a, &node, image, &samples::drawn(a), nth + 1).unwrap();
+        std::fs::write(folder.join(format!("key-image-{nth}.dcm")), object).unwrap();
+    }
+    for (nth, state) in
+        presentation_states(a, &node, &samples::shown(a)).unwrap().iter().enumerate()
+    {
+        std::fs::write(folder.join(format!("gsps-{nth}.dcm")), state).unwrap();
+    }
+    let told = ["Told kim@h.example by e-mail: 250 OK.", "홍 길동\0 \u{202e} has it."];
+    let record = communication(a, &node, &told.map(str::to_owned)).unwrap();
+    std::fs::write(folder.join("communication.dcm"), record).unwrap();
     let uid = a.artefact_uid("sr");
     let pdf = encapsulated_pdf(a, &node, &pdf(), Some(&uid)).unwrap();
     std::fs::write(folder.join("report.pdf.dcm"), pdf).unwrap();
-    if sample.name == "positive" {
-        let options = SrOptions { class: SrClass::Comprehensive, ..sample.options.clone() };
-        let sr = measurement_report(a, &node, &options).unwrap();
-        std::fs::write(folder.join("sr-comprehensive.dcm"), sr).unwrap();
-    }
 }
 
 /// A page with text, of odd length.

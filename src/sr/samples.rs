@@ -14,6 +14,10 @@ use crate::domain::finding::Finding;
 use crate::domain::finding::Presence;
 use crate::domain::finding::Region;
 use crate::domain::finding::Severity;
+use crate::domain::key_image::GreyPath;
+use crate::domain::key_image::KeyImage;
+use crate::domain::key_image::Lossy;
+use crate::domain::key_image::Voi;
 use crate::domain::picture::ImageRef;
 use crate::domain::sample;
 use crate::domain::study::Excluded;
@@ -21,7 +25,12 @@ use crate::domain::study::Instance;
 use crate::domain::study::PersonName;
 use crate::domain::uid;
 use crate::domain::urgency::Urgency;
+use crate::sr::Document;
+use crate::sr::Equipment;
+use crate::sr::Shown;
+use crate::sr::SrClass;
 use crate::sr::SrOptions;
+use crate::sr::structured_report;
 
 pub struct Sample {
     pub name: &'static str,
@@ -38,7 +47,13 @@ pub fn all() -> Vec<Sample> {
     };
     let first = sample::positive_chest();
     let second = Assessment { revision: 2, ..first.clone() };
-    let replaces = SrOptions { procedure: chest.clone(), ..SrOptions::new(None, Some(&first)) };
+    let before = |class| {
+        let options = SrOptions { class, ..SrOptions::default() };
+        let sr = structured_report(&first, &Equipment::default(), &options).unwrap();
+        Document::read(&sr).unwrap()
+    };
+    let replaces = SrClass::ALL.map(before).to_vec();
+    let replaces = SrOptions { procedure: chest.clone(), ..SrOptions::new(None, replaces) };
     let head = Some(Code::new("30799-1", "LN", "CT Head WO contrast"));
     let one = |name, assessment, options| Sample { name, assessment, options };
     vec![
@@ -49,6 +64,7 @@ pub fn all() -> Vec<Sample> {
         one("review", sample::needs_review(), of(&chest)),
         one("ultrasound", ultrasound(), of(&None)),
         one("hostile", hostile(), of(&chest)),
+        one("ordered", sample::ordered(), of(&chest)),
     ]
 }
 
@@ -247,4 +263,42 @@ pub fn source_image(a: &Assessment, instance: &Instance) -> Vec<u8> {
     let mut bytes = Vec::new();
     object.with_meta(meta).unwrap().write_all(&mut bytes).unwrap();
     bytes
+}
+
+/// The images with regions of present findings, each once.
+pub fn marked(a: &Assessment) -> Vec<ImageRef> {
+    let mut images: Vec<ImageRef> = Vec::new();
+    for region in a.present().flat_map(|finding| &finding.regions) {
+        if !images.iter().any(|image| image.is_same(&region.image)) {
+            images.push(region.image.clone());
+        }
+    }
+    images
+}
+
+/// A key image as a worker would draw it, in small. The ultrasound is in colour, with loss and
+/// pixels that are not square.
+pub fn drawn(a: &Assessment) -> KeyImage {
+    let colour = a.study.modalities() == ["US"];
+    let (width, height, samples) = (33, 21, if colour { 3 } else { 1 });
+    let voi = Voi::Table { first: -5, entries: (0..400).map(|n| n * 164).collect() };
+    let grey = GreyPath { rescale: Some([1.0, -1024.0]), voi, is_inverse: true };
+    let lossy = Lossy { ratios: vec!["12.5".into()], methods: vec!["ISO_10918_1".into()] };
+    KeyImage {
+        width,
+        height,
+        samples,
+        grey: (!colour).then_some(grey),
+        lossy: colour.then_some(lossy),
+        aspect: colour.then_some([1.0, 1.25]),
+        pixels: (0..width * height * samples).map(|n| n as u8).collect(),
+    }
+}
+
+/// What the pipeline makes of them.
+pub fn shown(a: &Assessment) -> Vec<Shown> {
+    let of = drawn(a);
+    let images = marked(a).into_iter();
+    let one = |image| Some(Shown { image, grey: of.grey.clone()?, aspect: of.aspect });
+    images.filter_map(one).collect()
 }

@@ -6,17 +6,18 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 
 use crate::domain::assessment::Assessment;
-use crate::domain::assessment::Outcome;
 use crate::domain::code::Code;
 use crate::domain::finding::Finding;
-use crate::domain::finding::Laterality;
-use crate::domain::finding::Presence;
 use crate::domain::finding::Region;
-use crate::domain::finding::Severity;
 use crate::domain::picture::ImageRef;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
 use crate::sr::SrError;
+use crate::sr::codes::dcm;
+use crate::sr::codes::millimetre;
+use crate::sr::codes::modality;
+use crate::sr::codes::percent;
+use crate::sr::codes::sct;
 use crate::sr::content_item::Item;
 use crate::sr::content_item::Relationship::HasAcqContext;
 use crate::sr::content_item::Relationship::HasConceptMod;
@@ -24,9 +25,8 @@ use crate::sr::content_item::Relationship::HasObsContext;
 use crate::sr::content_item::Relationship::SelectedFrom;
 use crate::sr::content_item::SourceImage;
 use crate::sr::content_item::Value;
+use crate::sr::evaluations::evaluations;
 use crate::sr::header::Identity;
-use crate::sr::header::LOCAL_SCHEME;
-use crate::sr::text;
 
 /// A tree that no one can open helps no one: a series of thousands is represented by these many.
 const LIBRARY_IMAGES_MAX: usize = 200;
@@ -36,26 +36,8 @@ const SOURCES_PER_FINDING_MAX: usize = 50;
 pub fn report(a: &Assessment, procedure: Option<&Code>) -> Result<Item, SrError> {
     let images = Images::of(&a.study);
     let identity = Identity::of(&a.algorithm);
-    let language = Code::new("en-US", "RFC5646", "English (United States)");
-    let device = dcm("121007", "Device");
-    let procedure = procedure.cloned().unwrap_or_else(|| unspecified_procedure(&a.study));
-    let mut root = Item::template(dcm("126000", "Imaging Measurement Report"), "1500")
-        .with(
-            HasConceptMod,
-            Item::code(dcm("121049", "Language of Content Item and Descendants"), language),
-        )
-        .with(HasObsContext, Item::code(dcm("121005", "Observer Type"), device))
-        .with(HasObsContext, Item::uid(dcm("121012", "Device Observer UID"), &identity.device_uid))
-        .with(HasObsContext, Item::text(dcm("121013", "Device Observer Name"), &identity.name[..]))
-        .with(
-            HasObsContext,
-            Item::text(dcm("121014", "Device Observer Manufacturer"), &identity.manufacturer[..]),
-        )
-        .with(
-            HasObsContext,
-            Item::text(dcm("121015", "Device Observer Model Name"), &identity.name[..]),
-        )
-        .with(HasConceptMod, Item::code(dcm("121058", "Procedure reported"), procedure));
+    let root = Item::template(dcm("126000", "Imaging Measurement Report"), "1500");
+    let mut root = about(root, a, &identity, procedure);
     if let Some(library) = image_library(a, &images) {
         root = root.contains(library);
     }
@@ -71,22 +53,44 @@ pub fn report(a: &Assessment, procedure: Option<&Code>) -> Result<Item, SrError>
     Ok(root.contains(Item::container(qualitative).contains_all(evaluations(a))))
 }
 
+/// Language, observer and procedure reported, which stand first in a report.
+pub fn about(root: Item, a: &Assessment, identity: &Identity, procedure: Option<&Code>) -> Item {
+    let language = Code::new("en-US", "RFC5646", "English (United States)");
+    let language = Item::code(dcm("121049", "Language of Content Item and Descendants"), language);
+    let procedure = procedure.cloned().unwrap_or_else(|| a.study.unspecified_procedure());
+    let procedure = Item::code(dcm("121058", "Procedure reported"), procedure);
+    observed(root.with(HasConceptMod, language), identity).with(HasConceptMod, procedure)
+}
+
+/// TID 1004: the algorithm is the observer, not the node (IHE AIR).
+pub fn observed(root: Item, identity: &Identity) -> Item {
+    let text = |value: &str, meaning: &str, said: &str| Item::text(dcm(value, meaning), said);
+    let observer = [
+        Item::code(dcm("121005", "Observer Type"), dcm("121007", "Device")),
+        Item::uid(dcm("121012", "Device Observer UID"), &identity.device_uid),
+        text("121013", "Device Observer Name", &identity.name),
+        text("121014", "Device Observer Manufacturer", &identity.manufacturer),
+        text("121015", "Device Observer Model Name", &identity.name),
+    ];
+    observer.into_iter().fold(root, |root, item| root.with(HasObsContext, item))
+}
+
 /// The study's instances by SOP Instance UID.
-struct Images<'a>(HashMap<&'a str, &'a Instance>);
+pub struct Images<'a>(HashMap<&'a str, &'a Instance>);
 
 impl<'a> Images<'a> {
-    fn of(study: &'a Study) -> Images<'a> {
+    pub fn of(study: &'a Study) -> Images<'a> {
         Images(study.instances.iter().map(|i| (i.sop_instance_uid.as_str(), i)).collect())
     }
 
-    fn get(&self, image: &ImageRef, finding: &Finding) -> Result<&'a Instance, SrError> {
+    pub fn get(&self, image: &ImageRef, finding: &Finding) -> Result<&'a Instance, SrError> {
         let found = self.0.get(image.sop_instance_uid.as_str()).copied();
         found.ok_or_else(|| SrError::ForeignImage { finding: finding.id.clone() })
     }
 }
 
 /// With the frame where the instance has several; else the reference means the whole instance.
-fn source(instance: &Instance, frame: Option<u32>) -> SourceImage {
+pub fn source(instance: &Instance, frame: Option<u32>) -> SourceImage {
     SourceImage {
         sop_class_uid: instance.sop_class_uid.as_str().to_owned(),
         sop_instance_uid: instance.sop_instance_uid.as_str().to_owned(),
@@ -206,6 +210,18 @@ fn finding_groups(
             ));
         }
     }
+    let sources = sources(finding, a, images)?;
+    let described_above = !groups.is_empty();
+    groups.push(certainty_group(finding, identity, sources, described_above));
+    Ok(groups)
+}
+
+/// The images that a finding rests on, each once.
+pub fn sources(
+    finding: &Finding,
+    a: &Assessment,
+    images: &Images,
+) -> Result<Vec<SourceImage>, SrError> {
     let mut sources = Vec::new();
     let regions = finding.regions.iter().map(|region| &region.image);
     for image in finding.evidence.iter().chain(regions) {
@@ -222,9 +238,7 @@ fn finding_groups(
         sources.extend(shown.filter_map(known));
     }
     sources.truncate(SOURCES_PER_FINDING_MAX);
-    let described_above = !groups.is_empty();
-    groups.push(certainty_group(finding, identity, sources, described_above));
-    Ok(groups)
+    Ok(sources)
 }
 
 /// TID 1410: where it is.
@@ -283,7 +297,7 @@ fn begun(template: &'static str, finding: &Finding) -> Item {
 
 fn sited(group: Item, finding: &Finding) -> Item {
     let side =
-        finding.laterality.map(|side| Item::code(sct("272741003", "Laterality"), laterality(side)));
+        finding.laterality.map(|side| Item::code(sct("272741003", "Laterality"), side.code()));
     match (&finding.site, side) {
         (Some(site), side) => {
             let site = Item::code(sct("363698007", "Finding Site"), site.clone());
@@ -316,7 +330,7 @@ fn described(group: Item, finding: &Finding) -> Item {
     let presence = Item::code(sct("705057003", "Presence"), sct("52101004", "Present"));
     let mut group = group.contains(presence);
     if let Some(grade) = finding.severity {
-        group = group.contains(Item::code(sct("246112005", "Severity"), severity(grade)));
+        group = group.contains(Item::code(sct("246112005", "Severity"), grade.code()));
     }
     if let Some(category) = finding.urgency.category() {
         group = group.contains(Item::code(dcm("111005", "Assessment Category"), category));
@@ -324,196 +338,8 @@ fn described(group: Item, finding: &Finding) -> Item {
     group
 }
 
-/// The report-level Qualitative Evaluations: how the reading ended, what it comes to, what is
-/// absent, what limits it. CODE and TEXT only.
-fn evaluations(a: &Assessment) -> Vec<Item> {
-    let mut items = summary(a);
-    if let Some(category) = a.urgency.category() {
-        items.push(Item::code(dcm("111005", "Assessment Category"), category));
-    }
-    let mut say = |name: Code, text: String| {
-        if !text.trim().is_empty() {
-            items.push(Item::text(name, text));
-        }
-    };
-    match &a.outcome {
-        Outcome::Read => {}
-        Outcome::NotCovered { reason } => say(
-            comment(),
-            format!(
-                "Not read: no model of this node covers this study ({reason}). No finding was \
-                 looked for, so nothing is said about whether there is one."
-            ),
-        ),
-        Outcome::NeedsReview { reason } => say(
-            comment(),
-            format!(
-                "Needs review by a person: the reading did not end ({reason}). Nothing that is \
-                 missing here counts as absent."
-            ),
-        ),
-    }
-    say(dcm("121073", "Impression"), a.impression.clone());
-    say(dcm("121075", "Recommendation"), a.recommendation.clone());
-    items.extend(a.present().filter_map(in_words));
-    match &a.outcome {
-        Outcome::Read => {
-            items.extend(negatives(a));
-            if !a.looked_for.is_empty() {
-                let text = format!("Looked for: {}. Nothing else.", a.looked_for.join(", "));
-                items.push(Item::text(comment(), text));
-            }
-        }
-        // What was not read is never absent.
-        Outcome::NotCovered { .. } | Outcome::NeedsReview { .. } => {}
-    }
-    items.extend(limits(a));
-    items.extend(a.measurements.iter().map(measurement));
-    items.push(Item::text(comment(), notice(a)));
-    items
-}
-
-/// "No finding", "not looked for" and "failed" are never the same (PS3.16 CID 6047, CID 6042).
-fn summary(a: &Assessment) -> Vec<Item> {
-    let processing = dcm("111017", "CAD Processing and Findings Summary");
-    let of_all = dcm("111065", "Summary of Analyses");
-    let found = a.present().next().is_some();
-    let open = a.findings.iter().any(|f| f.presence == Presence::Undetermined);
-    let partly = open || !a.study.unreadable.is_empty();
-    let ended = match (partly, found) {
-        (false, true) => dcm("111242", "All algorithms succeeded; with findings"),
-        (false, false) => dcm("111241", "All algorithms succeeded; without findings"),
-        (true, true) => dcm("111244", "Not all algorithms succeeded; with findings"),
-        (true, false) => dcm("111243", "Not all algorithms succeeded; without findings"),
-    };
-    match &a.outcome {
-        Outcome::Read => vec![Item::code(processing, ended)],
-        // All of CID 6047 says "with" or "without findings": neither is true of what nobody read.
-        Outcome::NotCovered { .. } => {
-            vec![Item::code(of_all, dcm("111225", "Not Attempted"))]
-        }
-        Outcome::NeedsReview { .. } => {
-            let ended = match found {
-                true => dcm("111244", "Not all algorithms succeeded; with findings"),
-                false => dcm("111245", "No algorithms succeeded; without findings"),
-            };
-            vec![Item::code(processing, ended), Item::code(of_all, dcm("111224", "Failed"))]
-        }
-    }
-}
-
-/// A negative is (finding) = Absent: a reader that shows the first item of a group must not show
-/// a pneumothorax that is not there.
-fn negatives(a: &Assessment) -> Vec<Item> {
-    let present: Vec<&Code> = a.present().map(|finding| &finding.concept).collect();
-    let mut said: Vec<(&Code, Presence)> = Vec::new();
-    let mut items = Vec::new();
-    for finding in &a.findings {
-        let value = match finding.presence {
-            Presence::Present => continue,
-            Presence::Absent => sct("272519000", "Absent"),
-            Presence::Undetermined => sct("373068000", "Undetermined"),
-        };
-        let pair = (&finding.concept, finding.presence);
-        // The same thing on the other side is present: a code without a side would deny that.
-        let is_denial = present.contains(&&finding.concept);
-        if !is_denial && !said.contains(&pair) {
-            said.push(pair);
-            items.push(Item::code(finding.concept.clone(), value.clone()));
-        }
-        if is_denial || finding.presence == Presence::Undetermined {
-            let side = side(finding);
-            let sure = percent(finding.probability).map(|p| format!(", probability {p} %"));
-            let sure = sure.filter(|_| finding.presence == Presence::Undetermined);
-            let text = format!(
-                "{}{side}: {}{}. {}",
-                finding.concept.meaning,
-                value.meaning.to_lowercase(),
-                sure.unwrap_or_default(),
-                finding.description
-            );
-            items.push(Item::text(comment(), text));
-        }
-    }
-    items
-}
-
-/// What the model said of a finding. It stands here and not in its group, which takes codes and
-/// numbers only.
-fn in_words(finding: &Finding) -> Option<Item> {
-    let mut said = Vec::new();
-    if !finding.description.trim().is_empty() {
-        said.push(finding.description.trim().to_owned());
-    }
-    if !finding.differential.is_empty() {
-        said.push(format!("Differential: {}.", finding.differential.join("; ")));
-    }
-    if !finding.recommendation.trim().is_empty() {
-        said.push(format!("Recommendation: {}", finding.recommendation.trim()));
-    }
-    let title = format!("{} {}{}", finding.id, finding.concept.meaning, side(finding));
-    (!said.is_empty()).then(|| Item::text(comment(), format!("{title}: {}", said.join(" "))))
-}
-
-fn side(finding: &Finding) -> String {
-    let side = finding.laterality.map(|side| laterality(side).meaning.to_lowercase());
-    side.map(|side| format!(", {side}")).unwrap_or_default()
-}
-
-/// What a reader should know about the images and the guards.
-fn limits(a: &Assessment) -> Vec<Item> {
-    let mut texts: Vec<String> = Vec::new();
-    let mut say = |about: &str, what: &str| match text::long(what, 2000) {
-        what if what.is_empty() => {}
-        what => texts.push(format!("{about}: {what}")),
-    };
-    a.warnings.iter().for_each(|warning| say("Note", warning));
-    a.quality.iter().for_each(|flag| say("Image quality", &flag.text));
-    a.study.inconsistencies.iter().for_each(|what| say("Note", what));
-    let mut reasons: Vec<(&str, usize)> = Vec::new();
-    for excluded in a.excluded.iter().chain(&a.study.unreadable) {
-        match reasons.iter_mut().find(|(reason, _)| *reason == excluded.reason) {
-            Some((_, instances)) => *instances += 1,
-            None => reasons.push((&excluded.reason, 1)),
-        }
-    }
-    let not_read = |(reason, n): (&str, usize)| format!("Not looked at: {n} instance(s): {reason}");
-    texts.extend(reasons.into_iter().take(20).map(not_read));
-    texts.into_iter().map(|text| Item::text(comment(), text)).collect()
-}
-
-/// The name itself says that it is no finding.
-fn measurement(of: &crate::domain::assessment::StudyMeasurement) -> Item {
-    let group = match of.group.as_str() {
-        "" => "other",
-        group => group,
-    };
-    let meaning = format!("Measurement, not a finding: {group}");
-    let unit = if of.unit.is_empty() { String::new() } else { format!(" {}", of.unit) };
-    let source = if of.source.is_empty() { String::new() } else { format!(" ({})", of.source) };
-    let name = Code::new(&format!("M-{}", short(group)), LOCAL_SCHEME, &meaning);
-    Item::text(name, format!("{}: {}{unit}{source}", of.name, of.value))
-}
-
-/// A code value of at most 16 characters with its prefix.
-fn short(word: &str) -> String {
-    let kept = word.chars().filter(char::is_ascii_alphanumeric).take(14);
-    kept.collect::<String>().to_ascii_uppercase()
-}
-
-fn notice(a: &Assessment) -> String {
-    let what = match a.algorithm.measures_only {
-        true => "Automatically generated by software that only measures: no finding was looked for",
-        false => "Automatically generated by an AI algorithm",
-    };
-    format!(
-        "{what}. Preliminary and unverified: not a diagnosis. Must be reviewed by a qualified \
-         physician."
-    )
-}
-
 /// A rectangle as a closed polyline inside the image; `None` when nothing of it is.
-fn rectangle(region: &Region, instance: &Instance) -> Option<Vec<[f32; 2]>> {
+pub fn rectangle(region: &Region, instance: &Instance) -> Option<Vec<[f32; 2]>> {
     let all = [region.x0, region.y0, region.x1, region.y1];
     if all.iter().any(|v| !v.is_finite()) {
         return None;
@@ -525,81 +351,4 @@ fn rectangle(region: &Region, instance: &Instance) -> Option<Vec<[f32; 2]>> {
     let (top, bottom) = (inside(top, instance.rows), inside(bottom, instance.rows));
     let corners = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]];
     (left < right && top < bottom).then(|| corners.to_vec())
-}
-
-/// 0 to 100 with one decimal; nothing for what is no number.
-fn percent(probability: Option<f64>) -> Option<f64> {
-    let probability = probability.filter(|p| p.is_finite())?;
-    Some((probability.clamp(0.0, 1.0) * 1000.0).round() / 10.0)
-}
-
-fn laterality(side: Laterality) -> Code {
-    match side {
-        Laterality::Right => sct("24028007", "Right"),
-        Laterality::Left => sct("7771000", "Left"),
-        Laterality::Bilateral => sct("51440002", "Bilateral"),
-        Laterality::Unilateral => sct("66459002", "Unilateral"),
-    }
-}
-
-fn severity(grade: Severity) -> Code {
-    match grade {
-        Severity::Mild => sct("255604002", "Mild"),
-        Severity::Moderate => sct("6736007", "Moderate"),
-        Severity::Severe => sct("24484000", "Severe"),
-    }
-}
-
-/// PS3.16 CID 29, and CID 33 for the rest.
-fn modality(modality: &str) -> Code {
-    let meaning = match modality {
-        "CR" => "Computed Radiography",
-        "CT" => "Computed Tomography",
-        "DX" => "Digital Radiography",
-        "ES" => "Endoscopy",
-        "IO" => "Intra-oral Radiography",
-        "MG" => "Mammography",
-        "MR" => "Magnetic Resonance",
-        "NM" => "Nuclear Medicine",
-        "OP" => "Ophthalmic Photography",
-        "PT" => "Positron emission tomography",
-        "PX" => "Panoramic X-Ray",
-        "RF" => "Radiofluoroscopy",
-        "RG" => "Radiographic imaging",
-        "US" => "Ultrasound",
-        "XA" => "X-Ray Angiography",
-        "XC" => "External-camera Photography",
-        _ => return dcm("OT", "Other"),
-    };
-    dcm(modality, meaning)
-}
-
-/// PS3.16 CID 100, which is extensible: ultrasound and the rest are not in it.
-fn unspecified_procedure(study: &Study) -> Code {
-    let modalities = study.modalities();
-    let (value, meaning) = match modalities.first().map(String::as_str).unwrap_or_default() {
-        "CR" | "DX" | "RG" | "RF" | "XA" | "IO" | "PX" => ("43468-8", "XR unspecified body region"),
-        "CT" => ("25045-6", "CT unspecified body region"),
-        "MR" => ("25056-3", "MRI unspecified body region"),
-        "NM" => ("49118-3", "NM unspecified body region"),
-        "PT" => ("44136-0", "PET unspecified body region"),
-        _ => return sct("363679005", "Imaging procedure"),
-    };
-    Code::new(value, "LN", meaning)
-}
-
-fn comment() -> Code {
-    dcm("121106", "Comment")
-}
-
-fn millimetre() -> Code {
-    Code::new("mm", "UCUM", "mm")
-}
-
-fn dcm(value: &str, meaning: &str) -> Code {
-    Code::new(value, "DCM", meaning)
-}
-
-fn sct(value: &str, meaning: &str) -> Code {
-    Code::new(value, "SCT", meaning)
 }

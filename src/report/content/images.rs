@@ -129,7 +129,7 @@ impl Writer<'_> {
         let key = given.iter().position(|(p, _)| Some(p.number) == self.a.key_picture);
         let mut chosen: Vec<usize> = key.into_iter().collect();
         for (index, (reference, _)) in given.iter().enumerate() {
-            let new = !chosen.iter().any(|&c| same_image(&given[c].0.image, &reference.image));
+            let new = !chosen.iter().any(|&c| given[c].0.image.is_same(&reference.image));
             if new && !self.regions(reference).is_empty() {
                 chosen.push(index);
             }
@@ -179,7 +179,7 @@ impl Writer<'_> {
         let font = width.max(height) / 34.0;
         let mut views = Vec::new();
         for finding in self.a.present() {
-            let here = finding.regions.iter().filter(|r| same_image(&r.image, &reference.image));
+            let here = finding.regions.iter().filter(|r| r.image.is_same(&reference.image));
             for region in here.take(20) {
                 let edges = [region.x0 * sx, region.y0 * sy, region.x1 * sx, region.y1 * sy];
                 if edges.iter().any(|edge| !edge.is_finite()) {
@@ -214,11 +214,6 @@ impl Writer<'_> {
         }
         views
     }
-}
-
-/// A frame number that is not given is frame 1.
-fn same_image(a: &ImageRef, b: &ImageRef) -> bool {
-    a.sop_instance_uid == b.sop_instance_uid && a.frame.unwrap_or(1) == b.frame.unwrap_or(1)
 }
 
 fn rounded(value: f64) -> f64 {

@@ -77,9 +77,10 @@ pub fn picture(bytes: &[u8]) -> Option<Image> {
     let media_type = media_type(bytes)?;
     image::load_from_memory(bytes).ok()?;
     let data = bytes.to_vec().into();
+    // PDF/A forbids interpolation.
     let image = match media_type {
-        "image/png" => Image::from_png(data, true),
-        _ => Image::from_jpeg(data, true),
+        "image/png" => Image::from_png(data, false),
+        _ => Image::from_jpeg(data, false),
     };
     image.ok()
 }

@@ -5,6 +5,7 @@ use crate::domain::assessment::Assessment;
 use crate::domain::sample::needs_review;
 use crate::domain::sample::not_covered_ct;
 use crate::domain::sample::positive_chest;
+use crate::report::Config;
 use crate::report::Language;
 use crate::report::sample;
 
@@ -52,6 +53,49 @@ fn long() -> Assessment {
         assessment.findings.insert(n - 1, finding);
     }
     assessment
+}
+
+/// PDF/A-2u, which holds all of 2b: what it claims, its colours, its fonts. With a logo and pictures.
+#[test]
+fn the_file_is_made_for_the_archive() {
+    let folder = tempfile::tempdir().unwrap();
+    let logo = crate::domain::sample::picture_png(120, 40);
+    std::fs::write(folder.path().join("logo.png"), logo).unwrap();
+    let assessment = positive_chest();
+    let pictures = sample::pictures(&assessment);
+    let with_logo = Config { templates_dir: folder.path().into(), ..sample::site() };
+    for language in Language::ALL {
+        let of = |site| {
+            let communications = &[];
+            pdf(&ReportInput {
+                assessment: &assessment,
+                language,
+                pictures: &pictures,
+                communications,
+                site,
+            })
+            .unwrap()
+        };
+        let bytes = of(&with_logo);
+        let metadata = poppler("pdfinfo", &["-meta"], &bytes);
+        assert!(metadata.contains("<pdfaid:part>2</pdfaid:part>"), "{metadata}");
+        assert!(metadata.contains("<pdfaid:conformance>U</pdfaid:conformance>"), "{metadata}");
+        let fonts = poppler("pdffonts", &[], &bytes);
+        for font in fonts.lines().skip(2) {
+            let words: Vec<&str> = font.split_whitespace().collect();
+            let [.., embedded, subset, unicode, _, _] = words[..] else { panic!("{font}") };
+            assert_eq!((embedded, subset, unicode), ("yes", "yes", "yes"), "{font}");
+        }
+        assert!(fonts.lines().count() > 2);
+        let images = |bytes| poppler("pdfimages", &["-list"], bytes).lines().count();
+        assert!(images(&bytes) > images(&of(&sample::site())), "the logo");
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(
+            text.contains("/OutputIntents") && text.contains("/S /GTS_PDFA1")
+                || text.contains("GTS_PDFA1")
+        );
+        assert!(!text.contains("/JavaScript") && !text.contains("/Encrypt"));
+    }
 }
 
 #[test]
