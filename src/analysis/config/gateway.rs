@@ -1,6 +1,5 @@
 //! `[analysis.gateways.NAME]`: who reads.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -9,12 +8,12 @@ use serde::Serialize;
 use crate::analysis::calibration;
 use crate::analysis::calibration::Calibration;
 use crate::analysis::config::Leaves;
-use crate::analysis::provider::address;
 use crate::analysis::provider::command;
 use crate::analysis::provider::keys::Key;
 use crate::analysis::provider::keys::Rotation;
 use crate::analysis::provider::onnx::manifest::Manifest;
 use crate::domain::secret::Secret;
+use crate::outgoing;
 
 /// Who reads: an OpenAI-compatible endpoint, or a model or program of the site on this machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -367,31 +366,7 @@ impl Gateway {
     /// a link-local address.
     pub fn endpoint(&self) -> Result<reqwest::Url, String> {
         let text = format!("{}/chat/completions", self.url.trim().trim_end_matches('/'));
-        let url = reqwest::Url::parse(&text)
-            .map_err(|error| format!("{error}; use e.g. https://gateway.example/v1"))?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("no user or password here: keys come from api_key_file".into());
-        }
-        let plain = match url.scheme() {
-            "https" => false,
-            "http" => true,
-            other => {
-                return Err(format!("scheme {other:?}: use https, or http inside the building"));
-            }
-        };
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        match host.parse::<IpAddr>() {
-            Ok(ip) if !address::may_connect(ip, plain && !self.allow_plain) => Err(match plain {
-                true => {
-                    "http:// only to loopback and private addresses; use https, or set allow_plain"
-                        .into()
-                }
-                false => "this address is link-local or not a host".into(),
-            }),
-            // A name is checked when it has been resolved.
-            _ if host.is_empty() => Err("there is no host in it".into()),
-            _ => Ok(url),
-        }
+        outgoing::endpoint(&text, self.allow_plain)
     }
 }
 

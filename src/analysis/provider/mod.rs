@@ -1,6 +1,5 @@
 //! Providers: who is asked.
 
-pub mod address;
 pub mod cache;
 pub mod command;
 pub mod keeper;

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::Once;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -31,7 +30,6 @@ use crate::analysis::provider::Asked;
 use crate::analysis::provider::Provider;
 use crate::analysis::provider::Question;
 use crate::analysis::provider::RawAnswer;
-use crate::analysis::provider::address::Guarded;
 use crate::analysis::provider::keys::Key;
 use crate::analysis::provider::keys::KeyView;
 use crate::analysis::provider::keys::Ring;
@@ -42,6 +40,7 @@ use crate::domain::call::Call;
 use crate::domain::call::Tokens;
 use crate::domain::secret::Secret;
 use crate::domain::text;
+use crate::outgoing;
 
 /// Body of a response. An answer has at most 1 MiB of text; escaping can double it twice.
 const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -73,7 +72,6 @@ impl OpenAi {
     ) -> Result<OpenAi, AnalyzeError> {
         let wrong = |why: String| AnalyzeError::Misconfigured { provider: name.to_owned(), why };
         let url = gateway.endpoint().map_err(|why| wrong(format!("url: {why}")))?;
-        install_crypto();
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         let keys = keys(gateway).map_err(wrong)?;
@@ -84,24 +82,15 @@ impl OpenAi {
             let name = &key.name;
             return Err(wrong(format!("the key {name} has characters that no header can hold")));
         }
-        let only_inside = url.scheme() == "http" && !gateway.allow_plain;
-        let mut builder = reqwest::Client::builder()
-            .default_headers(headers)
-            .user_agent(concat!("prelim/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .https_only(url.scheme() == "https")
-            .connect_timeout(Duration::from_secs(gateway.connect_timeout_s))
-            .pool_idle_timeout(Duration::from_secs(30))
-            .no_proxy();
-        builder = match gateway.proxy.is_empty() {
+        let connect = Duration::from_secs(gateway.connect_timeout_s);
+        let builder = outgoing::client(&url, gateway.allow_plain, None, connect);
+        let mut builder = builder.map_err(wrong)?.default_headers(headers);
+        if !gateway.proxy.is_empty() {
             // A proxy resolves for itself.
-            true => builder.dns_resolver(std::sync::Arc::new(Guarded { only_inside })),
-            false => {
-                let proxy = reqwest::Proxy::all(&gateway.proxy)
-                    .map_err(|_| wrong("proxy: not a URL".into()))?;
-                builder.proxy(proxy)
-            }
-        };
+            let proxy = reqwest::Proxy::all(&gateway.proxy)
+                .map_err(|_| wrong("proxy: not a URL".into()))?;
+            builder = builder.proxy(proxy);
+        }
         let client = builder.build().map_err(|error| wrong(cause(&error)))?;
         let keys = Mutex::new(Ring::new(keys, gateway.rotation, today(), used));
         Ok(OpenAi { name: name.to_owned(), gateway: gateway.clone(), url, client, keys })
@@ -470,14 +459,6 @@ fn bearer(secret: &Secret) -> Option<HeaderValue> {
 }
 
 /// rustls wants one provider for the process; who comes first installs it.
-fn install_crypto() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // An error says that another room was first: the same provider.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-}
-
 /// Retry-After (RFC 9110 10.2.3): seconds or a date, at most an hour.
 fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();

@@ -429,7 +429,7 @@ async fn a_wrong_tls_peer_gets_no_request() {
 /// A name that resolves to a public address is not called in clear text.
 #[test]
 fn plain_http_stays_inside() {
-    use crate::analysis::provider::address::may_connect;
+    use crate::outgoing::may_connect;
     for (ip, inside, anywhere) in [
         ("127.0.0.1", true, true),
         ("10.0.0.1", true, true),
