@@ -21,7 +21,7 @@ impl Schedule {
 
     /// Alerts: someone waits for it. Greylisting servers let the try after 5 minutes pass.
     pub const ALERT: Schedule = Schedule {
-        first: SignedDuration::from_secs(10),
+        first: SignedDuration::from_secs(3),
         cap: SignedDuration::from_mins(5),
         give_up_after: SignedDuration::from_hours(72),
     };
@@ -72,7 +72,7 @@ mod tests {
         }
 
         let alerts = waits_s(Schedule::ALERT, 0.5);
-        assert_eq!(alerts[..7], [10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(alerts[..9], [3, 6, 12, 24, 48, 96, 192, 300, 300]);
     }
 
     #[test]

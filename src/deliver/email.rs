@@ -278,6 +278,10 @@ fn mime(message: &Message, from: &Mailbox, to: &[Mailbox]) -> Result<Vec<u8>, De
     for mailbox in to {
         builder = builder.to(mailbox.clone());
     }
+    if let Some(thread) = &message.thread {
+        let first = format!("<{thread}@{}>", from.email.domain());
+        builder = builder.in_reply_to(first.clone()).references(first);
+    }
     // No out-of-office reply to a machine (RFC 3834).
     let mut marks = vec![("Auto-Submitted", "auto-generated")];
     if message.urgent {

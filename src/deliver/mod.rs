@@ -3,8 +3,13 @@
 
 pub mod backoff;
 pub mod email;
+pub mod fhir;
 pub mod folder;
+mod http;
+pub mod mllp;
 pub mod pacs;
+pub mod stow;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,11 +25,42 @@ pub struct Config {
     pub pacs: BTreeMap<String, pacs::Config>,
     /// Folders that get a copy of the results.
     pub folder: BTreeMap<String, folder::Config>,
+    /// Receivers of the report as an HL7 v2 message.
+    pub mllp: BTreeMap<String, mllp::Config>,
+    /// Archives that take DICOM objects by STOW-RS.
+    pub stow: BTreeMap<String, stow::Config>,
+    /// FHIR servers.
+    pub fhir: BTreeMap<String, fhir::Config>,
+    /// Who gives the numbers that stand in FHIR resources.
+    pub identifiers: Identifiers,
+    /// Where alerts are posted as JSON.
+    pub webhook: BTreeMap<String, webhook::Config>,
     /// The mail server that alerts go through.
     pub email: email::Config,
+    /// Destinations, e.g. "pacs.main", whose entries wait until a person releases them.
+    pub release_by_hand: Vec<String>,
+}
+
+/// URIs, e.g. `urn:oid:2.16.840.1.113883.3.42`; may be empty.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Identifiers {
+    pub patient: String,
+    pub accession: String,
 }
 
 impl Config {
+    /// Names of all that artefacts go to, as in the outbox.
+    pub fn destinations(&self) -> Vec<String> {
+        let named = |kind: &str, name: &String| format!("{kind}.{name}");
+        let pacs = self.pacs.keys().map(|name| named("pacs", name));
+        let stow = self.stow.keys().map(|name| named("stow", name));
+        let fhir = self.fhir.keys().map(|name| named("fhir", name));
+        let mllp = self.mllp.keys().map(|name| named("mllp", name));
+        let folder = self.folder.keys().map(|name| named("folder", name));
+        pacs.chain(stow).chain(fhir).chain(mllp).chain(folder).collect()
+    }
+
     /// Adds one line to `problems` for each value that cannot work.
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
         for (name, pacs) in &self.pacs {
@@ -35,7 +71,40 @@ impl Config {
             check_name(&format!("{at}.folder"), name, problems);
             folder.check(&format!("{at}.folder.{name}"), problems);
         }
+        for (name, mllp) in &self.mllp {
+            check_name(&format!("{at}.mllp"), name, problems);
+            mllp.check(&format!("{at}.mllp.{name}"), problems);
+        }
+        for (name, stow) in &self.stow {
+            check_name(&format!("{at}.stow"), name, problems);
+            stow.check(&format!("{at}.stow.{name}"), problems);
+        }
+        for (name, fhir) in &self.fhir {
+            check_name(&format!("{at}.fhir"), name, problems);
+            fhir.check(&format!("{at}.fhir.{name}"), &self.identifiers.patient, problems);
+        }
+        let Identifiers { patient, accession } = &self.identifiers;
+        for (key, uri) in [("patient", patient), ("accession", accession)] {
+            let bad = |c: char| c.is_whitespace() || c.is_control() || c == '|';
+            if !uri.is_empty() && (!uri.contains(':') || uri.contains(bad)) {
+                let why = "servers refuse what is no URI";
+                problems.push(format!(
+                    "{at}.identifiers.{key} = {uri:?}: use e.g. urn:oid:1.2.3; {why}"
+                ));
+            }
+        }
+        for (name, webhook) in &self.webhook {
+            check_name(&format!("{at}.webhook"), name, problems);
+            webhook.check(&format!("{at}.webhook.{name}"), problems);
+        }
         self.email.check(&format!("{at}.email"), problems);
+        let known = self.destinations();
+        for name in self.release_by_hand.iter().filter(|name| !known.contains(name)) {
+            let known = known.join(", ");
+            problems.push(format!(
+                "{at}.release_by_hand: {name:?} is no destination; there are: {known}"
+            ));
+        }
     }
 }
 
@@ -47,6 +116,15 @@ fn check_name(at: &str, name: &str, problems: &mut Vec<String>) {
             "{at}.{}: name it with 1 to 40 letters, digits, '-' or '_'; the name stands in job ids",
             name.escape_default()
         ));
+    }
+}
+
+/// - `example`: what one looks like.
+fn check_address(key: &str, address: &str, example: &str, problems: &mut Vec<String>) {
+    let parts = address.rsplit_once(':');
+    let port = parts.and_then(|(_, port)| port.parse::<u16>().ok()).filter(|&port| port > 0);
+    if port.is_none() || parts.is_none_or(|(host, _)| host.is_empty()) {
+        problems.push(format!("{key} = {address:?}: use host:port, e.g. {example:?}"));
     }
 }
 
@@ -68,6 +146,9 @@ pub enum DeliverError {
     Deferred { answer: String },
     #[error("refused: {answer}")]
     Refused { answer: String },
+    /// Of this kind nothing is taken; another kind may be.
+    #[error("refused, as all of its kind: {answer}")]
+    NotTaken { answer: String },
     /// Some addresses got it. Sent again to all when the refusals may pass: same Message-ID.
     #[error("{accepted} of {addresses} addresses got it; refused: {answer}")]
     PartlyRefused { accepted: usize, addresses: usize, answer: String, may_pass: bool },
@@ -90,7 +171,9 @@ impl DeliverError {
             | DeliverError::NotEncrypted
             | DeliverError::File { .. } => true,
             DeliverError::PartlyRefused { may_pass, .. } => *may_pass,
-            DeliverError::Refused { .. } | DeliverError::Settings { .. } => false,
+            DeliverError::Refused { .. }
+            | DeliverError::NotTaken { .. }
+            | DeliverError::Settings { .. } => false,
         }
     }
 }

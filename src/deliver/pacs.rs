@@ -3,18 +3,31 @@
 use std::path::Path;
 use std::time::Duration;
 
+use dicom_dictionary_std::uids;
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::deliver::DeliverError;
 use crate::deliver::Delivered;
+use crate::deliver::check_address;
 use crate::deliver::peer_words;
+use crate::dicom::elements::SYNTAXES;
+use crate::dicom::query_scu::Query;
+use crate::dicom::scan::ScanLimits;
+use crate::dicom::scan::scan;
 use crate::dicom::status::Status;
+use crate::dicom::storage_commitment;
+use crate::dicom::storage_commitment::Asked;
 use crate::dicom::storage_scu;
+use crate::dicom::storage_scu::Head;
 use crate::dicom::storage_scu::ScuError;
 use crate::dicom::storage_scu::SendOutcome;
 use crate::dicom::tls_client;
 use crate::domain::ae_title::AeTitle;
+use crate::domain::uid::SopClassUid;
+use crate::domain::uid::SopInstanceUid;
+use crate::domain::uid::TransactionUid;
+use crate::domain::uid::TransferSyntaxUid;
 
 /// What an archive can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,18 +37,92 @@ pub enum Artefact {
     Sr,
     /// The same as Comprehensive SR, for archives that refuse the other.
     SrComprehensive,
+    /// The same as Enhanced SR.
+    SrEnhanced,
+    /// Its text as Basic Text SR.
+    SrText,
     /// The report for people as Encapsulated PDF.
     Pdf,
+    /// Images with findings, the regions burned in, as Secondary Capture.
+    KeyImages,
+    /// The regions as graphics over the images, as Grayscale Softcopy Presentation State.
+    Gsps,
+    /// Which images have findings, as Key Object Selection.
+    Kos,
 }
 
 impl Artefact {
-    /// Its file in the result folder.
-    pub fn file(self) -> &'static str {
+    pub const ALL: [Artefact; 8] = [
+        Artefact::Sr,
+        Artefact::SrComprehensive,
+        Artefact::SrEnhanced,
+        Artefact::SrText,
+        Artefact::Pdf,
+        Artefact::KeyImages,
+        Artefact::Gsps,
+        Artefact::Kos,
+    ];
+
+    /// Storage SOP class of its objects.
+    pub fn sop_class_uid(self) -> &'static str {
         match self {
-            Artefact::Sr => "sr.dcm",
-            Artefact::SrComprehensive => "sr-comprehensive.dcm",
-            Artefact::Pdf => "report.pdf.dcm",
+            Artefact::Sr => uids::COMPREHENSIVE3_DSR_STORAGE,
+            Artefact::SrComprehensive => uids::COMPREHENSIVE_SR_STORAGE,
+            Artefact::SrEnhanced => uids::ENHANCED_SR_STORAGE,
+            Artefact::SrText => uids::BASIC_TEXT_SR_STORAGE,
+            Artefact::Pdf => uids::ENCAPSULATED_PDF_STORAGE,
+            Artefact::KeyImages => uids::SECONDARY_CAPTURE_IMAGE_STORAGE,
+            Artefact::Gsps => uids::GRAYSCALE_SOFTCOPY_PRESENTATION_STATE_STORAGE,
+            Artefact::Kos => uids::KEY_OBJECT_SELECTION_DOCUMENT_STORAGE,
         }
+    }
+
+    /// What says the same to a destination that takes none of this kind.
+    pub fn fallback(self) -> Option<Artefact> {
+        match self {
+            Artefact::Sr => Some(Artefact::SrComprehensive),
+            Artefact::SrComprehensive => Some(Artefact::SrEnhanced),
+            Artefact::SrEnhanced => Some(Artefact::SrText),
+            Artefact::SrText => Some(Artefact::Pdf),
+            Artefact::Pdf => Some(Artefact::KeyImages),
+            Artefact::KeyImages | Artefact::Gsps | Artefact::Kos => None,
+        }
+    }
+
+    /// As in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Artefact::Sr => "sr",
+            Artefact::SrComprehensive => "sr-comprehensive",
+            Artefact::SrEnhanced => "sr-enhanced",
+            Artefact::SrText => "sr-text",
+            Artefact::Pdf => "pdf",
+            Artefact::KeyImages => "key-images",
+            Artefact::Gsps => "gsps",
+            Artefact::Kos => "kos",
+        }
+    }
+
+    /// Its file number `nth`, from 1, in the result folder. Key images and presentation states may
+    /// be several, or none.
+    pub fn file(self, nth: usize) -> String {
+        match self {
+            Artefact::Sr => "sr.dcm".into(),
+            Artefact::SrComprehensive => "sr-comprehensive.dcm".into(),
+            Artefact::SrEnhanced => "sr-enhanced.dcm".into(),
+            Artefact::SrText => "sr-text.dcm".into(),
+            Artefact::Pdf => "report.pdf.dcm".into(),
+            Artefact::KeyImages => format!("key-image-{nth:02}.dcm"),
+            Artefact::Gsps => format!("gsps-{nth:02}.dcm"),
+            Artefact::Kos => "kos.dcm".into(),
+        }
+    }
+
+    /// The artefact that a result file is or belongs to.
+    pub fn of_file(file: &str) -> Option<Artefact> {
+        let number = file.rsplit('-').next().and_then(|end| end.strip_suffix(".dcm"));
+        let number = number.and_then(|digits| digits.parse().ok()).unwrap_or(1);
+        Artefact::ALL.into_iter().find(|artefact| artefact.file(number) == file)
     }
 }
 
@@ -50,6 +137,15 @@ pub struct Config {
     pub calling_ae: AeTitle,
     #[serde(default = "default_artefacts")]
     pub artefacts: Vec<Artefact>,
+    /// Sends what says the same where it takes none of a kind.
+    #[serde(default = "yes")]
+    pub fallback: bool,
+    /// Hours after which a kind that it took none of is tried again.
+    #[serde(default = "default_refusal_hours")]
+    pub refusal_hours: u64,
+    /// What shows that it keeps an object.
+    #[serde(default)]
+    pub proof: Proof,
     /// Seconds for one answer.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: u64,
@@ -57,12 +153,36 @@ pub struct Config {
     pub tls: Option<tls_client::Config>,
 }
 
+/// What shows that an archive keeps what it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// It is found by C-FIND, else its storage commitment, else the status of C-STORE: by what the
+    /// archive offers.
+    #[default]
+    Auto,
+    /// Storage commitment: its report comes on the same association or on one of its own.
+    Commitment,
+    /// C-FIND at the level of the image.
+    Find,
+    /// The status of C-STORE.
+    Status,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_refusal_hours() -> u64 {
+    24
+}
+
 fn default_calling_ae() -> AeTitle {
     AeTitle::parse("PRELIM").expect("six letters are an AE title")
 }
 
-fn default_artefacts() -> Vec<Artefact> {
-    vec![Artefact::Sr, Artefact::Pdf]
+pub fn default_artefacts() -> Vec<Artefact> {
+    vec![Artefact::Sr, Artefact::Pdf, Artefact::KeyImages]
 }
 
 fn default_timeout_s() -> u64 {
@@ -72,20 +192,21 @@ fn default_timeout_s() -> u64 {
 impl Config {
     /// Adds one line to `problems` for each value that cannot work.
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
-        let parts = self.address.rsplit_once(':');
-        let port = parts.and_then(|(_, port)| port.parse::<u16>().ok()).filter(|&port| port > 0);
-        if port.is_none() || parts.is_none_or(|(host, _)| host.is_empty()) {
-            let found = &self.address;
-            problems.push(format!("{at}.address = {found:?}: use host:port, e.g. \"pacs:104\""));
-        }
+        check_address(&format!("{at}.address"), &self.address, "pacs:104", problems);
         let s = self.timeout_s;
         if !(5..=600).contains(&s) {
             let why = "a shorter wait fails on a busy archive, a longer one blocks what waits";
             problems.push(format!("{at}.timeout_s = {s}: use 5 to 600 (default 60); {why}"));
         }
+        let hours = self.refusal_hours;
+        if !(1..=8760).contains(&hours) {
+            let why = "an archive that was changed gets the better object again";
+            problems
+                .push(format!("{at}.refusal_hours = {hours}: use 1 to 8760 (default 24); {why}"));
+        }
         if self.artefacts.is_empty() {
             let why = "a destination that gets nothing is a mistake";
-            problems.push(format!("{at}.artefacts = []: use \"sr\", \"pdf\" or both; {why}"));
+            problems.push(format!("{at}.artefacts = []: name at least one, e.g. \"sr\"; {why}"));
         }
         if let Some(tls) = &self.tls {
             tls.check(&format!("{at}.tls"), &self.address, problems);
@@ -100,25 +221,175 @@ impl Config {
 /// Permanent when the archive takes no such object or refuses this one; all that has to do with
 /// the connection may pass.
 pub async fn deliver(config: &Config, file: &Path) -> Result<Delivered, DeliverError> {
-    let tls = tls_client::read(config.tls.as_ref()).await;
-    let target = storage_scu::Target {
-        ae_title: config.ae_title.clone(),
-        calling_ae: config.calling_ae.clone(),
-        address: config.address.clone(),
-        tls: tls.map_err(|error| failed(error.into()))?,
-    };
-    let answer = Duration::from_secs(config.timeout_s);
-    let timeouts = storage_scu::Timeouts { answer, ..Default::default() };
+    let (target, timeouts) = (config.target().await?, config.timeouts());
     let files = [file.to_owned()];
     let sent = storage_scu::send(&target, &files, &timeouts, &mut |_| {}).await;
     match sent.map_err(failed)?.pop() {
         Some(SendOutcome { status, comment, answered: true, .. }) => outcome(status, &comment),
         // 0122 that the peer never said: it accepted no context for this class or syntax.
         Some(SendOutcome { comment, .. }) => {
-            Err(DeliverError::Refused { answer: peer_words(&comment) })
+            Err(DeliverError::NotTaken { answer: peer_words(&comment) })
         }
         None => Err(DeliverError::Unreachable { cause: "nothing was sent".into() }),
     }
+}
+
+impl Config {
+    pub async fn target(&self) -> Result<storage_scu::Target, DeliverError> {
+        let tls = tls_client::read(self.tls.as_ref()).await;
+        Ok(storage_scu::Target {
+            ae_title: self.ae_title.clone(),
+            calling_ae: self.calling_ae.clone(),
+            address: self.address.clone(),
+            tls: tls.map_err(|error| failed(error.into()))?,
+        })
+    }
+
+    fn timeouts(&self) -> storage_scu::Timeouts {
+        let answer = Duration::from_secs(self.timeout_s);
+        storage_scu::Timeouts { answer, ..Default::default() }
+    }
+}
+
+/// What an archive said of an object that it took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proven {
+    /// It has it.
+    Yes { how: &'static str },
+    /// It took it and does not have it, or not yet.
+    No { how: &'static str },
+    /// It was asked and will call us.
+    Asked,
+    /// It offers nothing that would show it.
+    NotOffered,
+}
+
+/// How long an archive has to report on the association on which it was asked.
+const REPORT_WAIT: Duration = Duration::from_secs(3);
+
+/// Asks whether the archive keeps the object of a file.
+///
+/// - `transaction_uid`: of the question, for an archive that answers later.
+pub async fn prove(
+    config: &Config,
+    file: &Path,
+    transaction_uid: &TransactionUid,
+) -> Result<Proven, DeliverError> {
+    let object = object(file).await?;
+    let (find, commitment) = match config.proof {
+        Proof::Auto => (true, true),
+        Proof::Find => (true, false),
+        Proof::Commitment => (false, true),
+        Proof::Status => (false, false),
+    };
+    if find && let Some(is_there) = find_it(config, &object).await? {
+        let how = "found by C-FIND";
+        return Ok(if is_there { Proven::Yes { how } } else { Proven::No { how } });
+    }
+    if !commitment {
+        return Ok(Proven::NotOffered);
+    }
+    let request = storage_commitment::Request {
+        transaction_uid: transaction_uid.clone(),
+        references: vec![object.reference.clone()],
+    };
+    let target = config.target().await?;
+    let asked = storage_commitment::ask(&target, &config.timeouts(), &request, REPORT_WAIT).await;
+    let how = "storage commitment";
+    match asked {
+        Ok(Asked::Answered(outcome)) => Ok(match outcome.committed.contains(&object.reference) {
+            true => Proven::Yes { how },
+            false => Proven::No { how },
+        }),
+        Ok(Asked::Later) => Ok(Proven::Asked),
+        Ok(Asked::No) => Ok(Proven::NotOffered),
+        Err(ScuError::NoContext) => Ok(Proven::NotOffered),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+async fn find_it(config: &Config, object: &Object) -> Result<Option<bool>, DeliverError> {
+    let mut query = match Query::open(&config.target().await?, &config.timeouts()).await {
+        Ok(query) => query,
+        // Many store and answer no questions; some reject an association with questions alone.
+        Err(ScuError::NoContext | ScuError::Rejected { transient: false, .. }) => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let Object { study_uid, series_uid, reference } = object;
+    let found = query.holds(study_uid, series_uid, reference.1.as_str()).await.map_err(failed)?;
+    query.release().await;
+    Ok(found)
+}
+
+/// What an archive is asked about.
+struct Object {
+    study_uid: String,
+    series_uid: String,
+    reference: storage_commitment::Reference,
+}
+
+/// What a file of ours says of itself.
+async fn object(file: &Path) -> Result<Object, DeliverError> {
+    let unread = |source| DeliverError::File { what: "the result cannot be read", source };
+    let broken = || DeliverError::Settings { what: "the result is no DICOM object".into() };
+    let bytes = tokio::fs::read(file).await.map_err(unread)?;
+    let head = Head::of_bytes(&bytes).map_err(|_| broken())?;
+    let at = usize::try_from(head.data_at).map_err(|_| broken())?;
+    let data = bytes.get(at..).ok_or_else(broken)?;
+    let facts = scan(
+        std::io::Cursor::new(data),
+        data.len() as u64,
+        &syntax(&head)?,
+        &ScanLimits::default(),
+    );
+    let facts = facts.map_err(|_| broken())?;
+    let class = SopClassUid::parse(&head.sop_class_uid).map_err(|_| broken())?;
+    let instance = SopInstanceUid::parse(&head.sop_instance_uid).map_err(|_| broken())?;
+    Ok(Object {
+        study_uid: facts.study_uid,
+        series_uid: facts.series_uid,
+        reference: (class, instance),
+    })
+}
+
+fn syntax(head: &Head) -> Result<TransferSyntaxUid, DeliverError> {
+    let broken = |_| DeliverError::Settings { what: "the result is no DICOM object".into() };
+    TransferSyntaxUid::parse(&head.transfer_syntax_uid).map_err(broken)
+}
+
+/// What an archive takes and answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Offer {
+    /// Kinds of artefacts that it takes, with the transfer syntaxes.
+    pub artefacts: Vec<(Artefact, Vec<String>)>,
+    pub query: bool,
+    pub commitment: bool,
+    pub verification: bool,
+}
+
+/// Asks for one association with everything and looks at what is accepted. Nothing is stored.
+pub async fn probe(config: &Config) -> Result<Offer, DeliverError> {
+    let services = [
+        uids::VERIFICATION,
+        uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND,
+        uids::STORAGE_COMMITMENT_PUSH_MODEL,
+    ];
+    let classes = Artefact::ALL.map(Artefact::sop_class_uid);
+    let all = classes.iter().chain(&services);
+    let contexts: Vec<(String, String)> = all
+        .flat_map(|class| SYNTAXES.map(|syntax| ((*class).to_owned(), syntax.to_owned())))
+        .collect();
+    let (target, timeouts) = (config.target().await?, config.timeouts());
+    let open = storage_scu::Open::new(&target, &timeouts, &contexts).await.map_err(failed)?;
+    let taken = |class: &str| -> Vec<String> {
+        let of_class = open.accepted().filter(|(accepted, _)| accepted == class);
+        of_class.map(|(_, syntax)| syntax.clone()).collect()
+    };
+    let [verification, query, commitment] = services.map(|class| !taken(class).is_empty());
+    let artefacts = Artefact::ALL.map(|artefact| (artefact, taken(artefact.sop_class_uid())));
+    let artefacts = artefacts.into_iter().filter(|(_, syntaxes)| !syntaxes.is_empty()).collect();
+    open.release().await;
+    Ok(Offer { artefacts, query, commitment, verification })
 }
 
 fn failed(error: ScuError) -> DeliverError {
@@ -131,8 +402,8 @@ fn failed(error: ScuError) -> DeliverError {
         ScuError::Tls { .. } | ScuError::TlsFile(_) => {
             DeliverError::Unreachable { cause: error.to_string() }
         }
+        ScuError::NoContext => DeliverError::NotTaken { answer: error.to_string() },
         ScuError::Rejected { .. }
-        | ScuError::NoContext
         | ScuError::Protocol { .. }
         | ScuError::Connect { .. }
         | ScuError::Aborted { .. }
@@ -148,7 +419,7 @@ fn failed(error: ScuError) -> DeliverError {
 }
 
 /// What the status of a C-STORE response (PS3.4 B.2.3, PS3.7 C.4) means for the outbox.
-fn outcome(status: u16, comment: &str) -> Result<Delivered, DeliverError> {
+pub fn outcome(status: u16, comment: &str) -> Result<Delivered, DeliverError> {
     let words = peer_words(comment);
     let answer = match words.is_empty() {
         true => format!("status {status:04X}H"),
@@ -159,6 +430,8 @@ fn outcome(status: u16, comment: &str) -> Result<Delivered, DeliverError> {
         0x0000 | 0x0001 | 0x0107 | 0x0116 | 0xB000..=0xBFFF | 0x0111 => {
             Ok(Delivered { detail: answer })
         }
+        // SOP class not supported.
+        0x0122 => Err(DeliverError::NotTaken { answer }),
         _ if Status(status).is_transient() => Err(DeliverError::Deferred { answer }),
         _ => Err(DeliverError::Refused { answer }),
     }
@@ -269,6 +542,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_says_which_artefact_it_belongs_to() {
+        for artefact in Artefact::ALL {
+            for number in [1, 7, 12] {
+                assert_eq!(Artefact::of_file(&artefact.file(number)), Some(artefact));
+            }
+        }
+        for other in ["report.pdf", "picture-01.jpg", "key-image-1.dcm", "gsps.dcm", "sr.dcm.part"]
+        {
+            assert_eq!(Artefact::of_file(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_status_says_done_again_or_never() {
         let transient = |status| outcome(status, "").map_err(|error| error.is_transient());
         for done in [0x0000, 0xB000, 0xB006, 0xB007, 0x0111] {
@@ -287,7 +573,7 @@ mod tests {
     #[test]
     fn settings_of_an_archive_need_only_title_and_address() {
         let config: Config = toml::from_str("ae_title = \"MAIN\"\naddress = \"pacs:104\"").unwrap();
-        assert_eq!(config.artefacts, [Artefact::Sr, Artefact::Pdf]);
+        assert_eq!(config.artefacts, [Artefact::Sr, Artefact::Pdf, Artefact::KeyImages]);
         let mut problems = Vec::new();
         config.check("deliver.pacs.main", &mut problems);
         assert!(problems.is_empty(), "{problems:?}");

@@ -87,6 +87,8 @@ fn message() -> Message {
             bytes: crate::domain::sample::picture_png(64, 64),
         }),
         id: "alert-0123456789abcdef".into(),
+        thread: None,
+        json: "{}".into(),
         date: "2026-03-02T10:15:42Z".parse().unwrap(),
         urgent: true,
     }

@@ -26,6 +26,7 @@ pub mod field {
     pub const N_EVENT_REPORT_RSP: u16 = 0x8100;
     pub const N_SET_RQ: u16 = 0x0120;
     pub const N_ACTION_RQ: u16 = 0x0130;
+    pub const N_ACTION_RSP: u16 = 0x8130;
     pub const N_CREATE_RQ: u16 = 0x0140;
     /// Set in every response.
     pub const RESPONSE: u16 = 0x8000;
@@ -45,6 +46,8 @@ pub struct Command {
     pub error_comment: String,
     /// Action Type ID (0000,1008) of an N-ACTION.
     pub action_type: Option<u16>,
+    /// Event Type ID (0000,1002) of an N-EVENT-REPORT.
+    pub event_type: Option<u16>,
 }
 
 /// What a response says beside its request.
@@ -103,6 +106,7 @@ impl Command {
                 0x0120 => command.responded_to = number(element, value)?,
                 0x0800 => (command.data_set_type, has_type) = (number(element, value)?, true),
                 0x0900 => command.status = Some(number(element, value)?),
+                0x1002 => command.event_type = Some(number(element, value)?),
                 0x1008 => command.action_type = Some(number(element, value)?),
                 _ => {}
             }
@@ -167,6 +171,23 @@ impl Command {
         request.number(0x0800, 0x0000);
         request.uid(0x1000, sop_instance_uid);
         request.number(0x1002, event_type);
+        request.finish()
+    }
+
+    /// N-ACTION-RQ with a data set (PS3.7 10.3.5).
+    pub fn action_request(
+        message_id: u16,
+        sop_class_uid: &str,
+        sop_instance_uid: &str,
+        action_type: u16,
+    ) -> Vec<u8> {
+        let mut request = Encoder::default();
+        request.uid(0x0003, sop_class_uid);
+        request.number(0x0100, field::N_ACTION_RQ);
+        request.number(0x0110, message_id);
+        request.number(0x0800, 0x0000);
+        request.uid(0x1001, sop_instance_uid);
+        request.number(0x1008, action_type);
         request.finish()
     }
 

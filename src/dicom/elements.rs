@@ -10,6 +10,7 @@ use dicom_core::dictionary::DataDictionaryEntry as _;
 use dicom_dictionary_std::StandardDataDictionary;
 use dicom_dictionary_std::uids;
 
+use crate::dicom::charset;
 use crate::dicom::scan::has_short_length;
 
 /// Transfer syntaxes of these data sets, the preferred first.
@@ -18,6 +19,8 @@ pub const SYNTAXES: [&str; 2] = [uids::EXPLICIT_VR_LITTLE_ENDIAN, uids::IMPLICIT
 const DEPTH_MAX: usize = 8;
 /// Elements and items: some 40,000 references.
 const ELEMENTS_MAX: usize = 150_000;
+/// Of a text that is decoded.
+const VALUE_BYTES_MAX: usize = 16 << 10;
 const UNDEFINED: u32 = 0xFFFF_FFFF;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +71,14 @@ impl<'a> Elements<'a> {
         text.trim_matches(['\0', ' ']).to_owned()
     }
 
-    #[cfg(test)]
+    /// A value in the character sets that the data set names; of several the first.
+    pub fn decoded(&self, tag: Tag, vr: VR, sets: &[&str]) -> String {
+        let Some(Value::Bytes(bytes)) = self.value(tag) else { return String::new() };
+        let bytes = &bytes[..bytes.len().min(VALUE_BYTES_MAX)];
+        charset::decode_values(bytes, sets, vr).into_iter().next().unwrap_or_default()
+    }
+
+    /// A value of two bytes.
     pub fn number(&self, tag: Tag) -> Option<u16> {
         match self.value(tag) {
             Some(Value::Bytes([low, high])) => Some(u16::from_le_bytes([*low, *high])),

@@ -24,6 +24,7 @@ pub mod tls;
 pub mod tls_client;
 pub mod user_information;
 pub mod users;
+pub mod worklist_scu;
 
 mod admission;
 mod scp_session;

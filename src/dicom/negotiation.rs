@@ -198,7 +198,8 @@ fn choose(
     let Some(service) = policy.service(class) else {
         return Err(PresentationContextResultReason::AbstractSyntaxNotSupported);
     };
-    if roles.iter().any(|role| role.sop_class_uid == class && role.scp && !role.scu) {
+    let scp_alone = |role: &Role| role.sop_class_uid == class && role.scp && !role.scu;
+    if roles.iter().any(scp_alone) && !may_be_scp(class) {
         return Err(PresentationContextResultReason::UserRejection);
     }
     let preference = policy.preference;
@@ -211,6 +212,11 @@ fn choose(
     let best = known.filter(readable).min_by_key(rank);
     let best = best.ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)?;
     Ok((service, best.to_owned()))
+}
+
+/// An archive that we have asked reports as SCP, on an association that it asks for.
+fn may_be_scp(sop_class_uid: &str) -> bool {
+    sop_class_uid == uids::STORAGE_COMMITMENT_PUSH_MODEL
 }
 
 fn padding_off(uid: &str) -> &str {
@@ -256,9 +262,10 @@ fn answers(user: &UserInformation, classes: &BTreeMap<&str, Service>) -> Vec<Use
         items.push(UserVariableItem::Unknown(sub_item::ASYNCHRONOUS_OPERATIONS, one_each));
     }
     let mut answered = BTreeSet::new();
-    for Role { sop_class_uid, scu, .. } in user.roles.iter().filter(|role| role.scu || role.scp) {
+    for Role { sop_class_uid, scu, scp } in user.roles.iter().filter(|role| role.scu || role.scp) {
         if classes.contains_key(sop_class_uid.as_str()) && answered.insert(sop_class_uid) {
-            let item = with_uid(sop_class_uid, &[u8::from(*scu), 0]);
+            let scp = *scp && may_be_scp(sop_class_uid);
+            let item = with_uid(sop_class_uid, &[u8::from(*scu), u8::from(scp)]);
             items.push(UserVariableItem::Unknown(sub_item::ROLE_SELECTION, item));
         }
     }
@@ -514,7 +521,23 @@ mod tests {
         }
     }
 
-    /// PS3.7 D.3.3.4: the peer may be SCU of what we serve, never SCP.
+    /// PS3.4 J.3.3: who reports a storage commitment that we have asked for is its SCP.
+    #[test]
+    fn an_archive_that_reports_may_be_the_scp() {
+        let class = uids::STORAGE_COMMITMENT_PUSH_MODEL;
+        let asked = [proposed(1, class, &[uids::IMPLICIT_VR_LITTLE_ENDIAN])];
+        let user =
+            UserInformation { roles: vec![role(class, false, true)], ..UserInformation::default() };
+        let preference = preference();
+        let policy = Policy { preference: &preference, unknown_sop_classes: false };
+        let (results, accepted) = contexts(&asked, &user.roles, &policy);
+        assert_eq!((results[0].reason.clone() as u8, accepted.len()), (0, 1));
+        let classes = BTreeMap::from([(class, Service::Normalized)]);
+        let expected = UserVariableItem::Unknown(0x54, with_uid(class, &[0, 1]));
+        assert_eq!(answers(&user, &classes), [expected]);
+    }
+
+    /// PS3.7 D.3.3.4: the peer may be SCU of what we serve, else never SCP.
     #[test]
     fn a_role_is_answered_for_what_is_served() {
         let (ct, mr, find) =

@@ -1,5 +1,5 @@
-//! C-FIND as requestor (PS3.4 C.4.1), for one question: how many instances does an archive hold of
-//! a study?
+//! C-FIND as requestor (PS3.4 C.4.1), for two questions: how many instances does an archive hold of
+//! a study, and does it hold this one?
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
@@ -95,6 +95,35 @@ impl Query {
         Ok(Count::Instances(count))
     }
 
+    /// Whether the archive holds an instance; `None`: it does not say.
+    pub async fn holds(
+        &mut self,
+        study: &str,
+        series: &str,
+        instance: &str,
+    ) -> Result<Option<bool>, ScuError> {
+        let data = instance_identifier(&self.transfer_syntax, study, series, instance);
+        let id = self.open.next_message_id();
+        self.open.request(self.context, &Command::find_request(id, FIND), &data).await?;
+        let mut is_there = false;
+        for _match in 0..MATCHES_MAX {
+            let (answer, data) = self.open.response(field::C_FIND_RSP, id, MATCH_BYTES_MAX).await?;
+            match Status(answer.status.unwrap_or(0xC000)).kind() {
+                StatusKind::Pending => {
+                    let found = Elements::read(&data, &self.transfer_syntax);
+                    // Some archives match everything when they do not know a key.
+                    is_there |=
+                        found.is_ok_and(|found| found.text(tags::SOP_INSTANCE_UID) == instance);
+                }
+                StatusKind::Success => return Ok(Some(is_there)),
+                StatusKind::Warning | StatusKind::Cancelled | StatusKind::Failure => {
+                    return Ok(None);
+                }
+            }
+        }
+        Err(ScuError::Protocol { what: "more matches than a study can have" })
+    }
+
     /// The matches of one question; None: the archive refuses it, or answers without an end.
     async fn find(
         &mut self,
@@ -136,6 +165,21 @@ impl Query {
 struct Match {
     series_uid: String,
     number: Option<u32>,
+}
+
+/// In ascending order of tags.
+fn instance_identifier(
+    transfer_syntax: &str,
+    study: &str,
+    series: &str,
+    instance: &str,
+) -> Vec<u8> {
+    let mut data = Encoder::new(transfer_syntax);
+    data.uid(tags::SOP_INSTANCE_UID, instance);
+    data.text(tags::QUERY_RETRIEVE_LEVEL, VR::CS, "IMAGE");
+    data.uid(tags::STUDY_INSTANCE_UID, study);
+    data.uid(tags::SERIES_INSTANCE_UID, series);
+    data.finish()
 }
 
 fn identifier(

@@ -14,7 +14,8 @@ use crate::dicom::status::Status;
 /// Longest data set of these services. 30,000 references have 4 MiB.
 pub const SERVICE_BYTES_MAX: usize = 4 << 20;
 
-/// SOP classes served by a [`ServiceHandler`], with the peer as SCU.
+/// SOP classes served by a [`ServiceHandler`], with the peer as SCU; of storage commitment also as
+/// the SCP that we have asked.
 pub const SERVICES: [&str; 2] =
     [uids::STORAGE_COMMITMENT_PUSH_MODEL, uids::MODALITY_PERFORMED_PROCEDURE_STEP];
 
@@ -30,6 +31,8 @@ pub enum Operation {
     Create,
     /// N-SET.
     Set,
+    /// N-EVENT-REPORT with its Event Type ID: the peer is the SCP.
+    EventReport { event_type: u16 },
 }
 
 impl Operation {
@@ -38,6 +41,9 @@ impl Operation {
         match command.field {
             field::N_ACTION_RQ => {
                 Some(Operation::Action { action_type: command.action_type.unwrap_or(0) })
+            }
+            field::N_EVENT_REPORT_RQ => {
+                Some(Operation::EventReport { event_type: command.event_type.unwrap_or(0) })
             }
             field::N_CREATE_RQ => Some(Operation::Create),
             field::N_SET_RQ => Some(Operation::Set),

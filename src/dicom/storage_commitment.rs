@@ -9,6 +9,8 @@ use dicom_dictionary_std::uids;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::dicom::command::Command;
+use crate::dicom::command::field;
 use crate::dicom::elements::Elements;
 use crate::dicom::elements::Encoder;
 use crate::dicom::elements::SYNTAXES;
@@ -28,6 +30,8 @@ use crate::domain::uid::TransactionUid;
 pub const WELL_KNOWN_INSTANCE: &str = uids::STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE;
 /// Action Type ID of a request.
 pub const REQUEST: u16 = 1;
+/// Of an answer or a report about one object.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -193,6 +197,90 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// Reads a report (PS3.4 table J.3-2). What stands in neither list is not known.
+    pub fn read(bytes: &[u8], transfer_syntax: &str) -> Result<Outcome, (Status, String)> {
+        let data = Elements::read(bytes, transfer_syntax)
+            .map_err(|error| (Status::INVALID_ARGUMENT, error.to_string()))?;
+        let transaction_uid = TransactionUid::parse(&data.text(tags::TRANSACTION_UID))
+            .map_err(|_| (Status::INVALID_ARGUMENT, "Transaction UID missing or bad".to_owned()))?;
+        let reference = |item: &Elements| {
+            let class = SopClassUid::parse(&item.text(tags::REFERENCED_SOP_CLASS_UID));
+            let instance = SopInstanceUid::parse(&item.text(tags::REFERENCED_SOP_INSTANCE_UID));
+            class.ok().zip(instance.ok())
+        };
+        let committed =
+            data.items(tags::REFERENCED_SOP_SEQUENCE).iter().filter_map(reference).collect();
+        let failed = data.items(tags::FAILED_SOP_SEQUENCE);
+        let failed = failed.iter().filter_map(|item| {
+            let reason = match item.number(tags::FAILURE_REASON) {
+                Some(0x0112) => FailureReason::NoSuchInstance,
+                Some(0x0119) => FailureReason::ClassInstanceConflict,
+                Some(0x0131) => FailureReason::DuplicateTransaction,
+                _ => FailureReason::ProcessingFailure,
+            };
+            Some((reference(item)?, reason))
+        });
+        let failed = failed.collect();
+        Ok(Outcome { transaction_uid, committed, failed })
+    }
+}
+
+/// What came of asking an archive whether it keeps instances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// It answered on the same association.
+    Answered(Outcome),
+    /// It took the request and will call us.
+    Later,
+    /// It does not offer the service, or refuses the request.
+    No,
+}
+
+/// Asks an archive to keep instances (N-ACTION) and waits a little for its report.
+///
+/// - `patience`: for the report on the same association.
+pub async fn ask(
+    target: &Target,
+    timeouts: &Timeouts,
+    request: &Request,
+    patience: Duration,
+) -> Result<Asked, ScuError> {
+    let class = uids::STORAGE_COMMITMENT_PUSH_MODEL;
+    let contexts = SYNTAXES.map(|syntax| (class.to_owned(), syntax.to_owned()));
+    let mut open = Open::new(target, timeouts, &contexts).await?;
+    let accepted = contexts.iter().find_map(|key| Some((key, open.context(key)?)));
+    let Some((key, context)) = accepted else {
+        open.release().await;
+        return Ok(Asked::No);
+    };
+    let mut data = Encoder::new(&key.1);
+    data.uid(tags::TRANSACTION_UID, request.transaction_uid.as_str());
+    data.sequence(tags::REFERENCED_SOP_SEQUENCE, &request.references, |item, reference| {
+        item.uid(tags::REFERENCED_SOP_CLASS_UID, reference.0.as_str());
+        item.uid(tags::REFERENCED_SOP_INSTANCE_UID, reference.1.as_str());
+    });
+    let id = open.next_message_id();
+    let command = Command::action_request(id, class, WELL_KNOWN_INSTANCE, REQUEST);
+    open.request(context, &command, &data.finish()).await?;
+    let (answer, _) = open.response(field::N_ACTION_RSP, id, ANSWER_BYTES_MAX).await?;
+    if answer.status != Some(Status::SUCCESS.0) {
+        open.release().await;
+        return Ok(Asked::No);
+    }
+    let mut asked = Asked::Later;
+    if let Some((command, data)) = open.next_request(patience, ANSWER_BYTES_MAX).await?
+        && command.field == field::N_EVENT_REPORT_RQ
+    {
+        let outcome = Outcome::read(&data, &key.1);
+        let status = outcome.as_ref().map_or_else(|(status, _)| *status, |_| Status::SUCCESS);
+        open.respond(context, &command, status).await?;
+        asked = outcome.map_or(Asked::Later, Asked::Answered);
+    }
+    open.release().await;
+    Ok(asked)
+}
+
 /// Calls the requester and reports. We ask for the association and are the SCP: role selection
 /// says so (PS3.4 J.3.3, PS3.7 D.3.3.4).
 pub async fn report(
@@ -255,6 +343,8 @@ mod tests {
             failed: Vec::new(),
         };
         assert_eq!(outcome.report(SYNTAXES[0]).event_type, 1);
+        let read = Outcome::read(&outcome.report(SYNTAXES[0]).data_set, SYNTAXES[0]);
+        assert_eq!(read.unwrap(), outcome);
         outcome.failed.push((reference(2), FailureReason::NoSuchInstance));
         for syntax in SYNTAXES {
             let report = outcome.report(syntax);
@@ -265,7 +355,9 @@ mod tests {
             assert_eq!(failed.number(tags::FAILURE_REASON), Some(0x0112));
             assert_eq!(failed.text(tags::REFERENCED_SOP_INSTANCE_UID), "1.2.3.2");
             assert_eq!(data.items(tags::REFERENCED_SOP_SEQUENCE).len(), 1);
+            assert_eq!(Outcome::read(&report.data_set, syntax).unwrap(), outcome);
         }
+        assert!(Outcome::read(b"no data set", SYNTAXES[0]).is_err());
     }
 
     #[test]

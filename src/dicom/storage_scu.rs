@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use crate::dicom::association::Indication;
 use crate::dicom::association::Link;
 use crate::dicom::association::LinkError;
+use crate::dicom::command::Answer;
 use crate::dicom::command::COMMAND_BYTES_MAX;
 use crate::dicom::command::Command;
 use crate::dicom::command::field;
@@ -412,6 +413,65 @@ impl Open {
         let answer = self.answer(field::N_EVENT_REPORT_RSP, id).await?;
         let status = answer.status.map(Status);
         status.ok_or(ScuError::Protocol { what: "N-EVENT-REPORT-RSP without a status" })
+    }
+
+    /// SOP classes and transfer syntaxes that were accepted.
+    pub fn accepted(&self) -> impl Iterator<Item = &(String, String)> {
+        self.contexts.keys()
+    }
+
+    /// A request of the peer with its data set; `None` when none comes in time.
+    pub async fn next_request(
+        &mut self,
+        wait: Duration,
+        data_bytes_max: usize,
+    ) -> Result<Option<(Command, Vec<u8>)>, ScuError> {
+        let deadline = Instant::now() + wait;
+        let (mut bytes, mut data) = (Vec::new(), Vec::new());
+        let mut command: Option<Command> = None;
+        loop {
+            while let Some(pdv) = pdu::next_pdv(&mut self.inbox) {
+                let broken = ScuError::Protocol { what: "a broken request" };
+                let Some(pdv) = pdv else { return Err(broken) };
+                let whole = if pdv.is_command { &mut bytes } else { &mut data };
+                whole.extend_from_slice(&pdv.data);
+                if bytes.len() > COMMAND_BYTES_MAX || data.len() > data_bytes_max {
+                    return Err(ScuError::Protocol { what: "an endless request" });
+                }
+                if pdv.is_last && pdv.is_command {
+                    command = Some(Command::parse(&bytes).map_err(|_| broken)?);
+                }
+                let has_all = |command: &mut Command| !command.has_data_set() || !pdv.is_command;
+                if pdv.is_last
+                    && let Some(command) = command.take_if(has_all)
+                {
+                    return Ok(Some((command, data)));
+                }
+            }
+            self.inbox = match self.link.receive(deadline).await {
+                Ok(Indication::Data(body)) => body,
+                Ok(_) | Err(LinkError::TimedOut) => return Ok(None),
+                Err(error) => return Err(scu_error(error)),
+            };
+        }
+    }
+
+    /// Answers a request of the peer.
+    pub async fn respond(
+        &mut self,
+        context: u8,
+        request: &Command,
+        status: Status,
+    ) -> Result<(), ScuError> {
+        let answer = request.answer(&Answer {
+            status,
+            error_comment: "",
+            error_id: None,
+            sop_instance_uid: None,
+        });
+        let mut pdus = BytesMut::new();
+        pdu::put_data(&mut pdus, context, true, &answer, true, self.pdu_bytes_max);
+        self.send(&pdus).await
     }
 
     /// The response to a message.

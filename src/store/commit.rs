@@ -820,8 +820,21 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
         | Event::JobRetried { .. }
         | Event::ArtefactWritten { .. }
         | Event::Delivered { .. }
+        | Event::DeliveryProven { .. }
+        | Event::DeliveryReplaced { .. }
+        | Event::KindRefused { .. }
+        | Event::ProofAsked { .. }
+        | Event::ProofAnswered { .. }
+        | Event::JobCancelled { .. }
         | Event::AlertRaised { .. }
+        | Event::AlertEscalated { .. }
+        | Event::AlertHeld { .. }
         | Event::AlertSent { .. }
+        | Event::AlertJoined { .. }
+        | Event::AlertAcknowledged { .. }
+        | Event::AlertDeclined { .. }
+        | Event::AlertExhausted { .. }
+        | Event::AlertWithdrawn { .. }
         | Event::CommitmentRequested { .. }
         | Event::CommitmentReported { .. }
         | Event::StepCreated { .. }
@@ -916,6 +929,7 @@ mod tests {
     use super::*;
     use crate::domain::clock::SystemClock;
     use crate::store::HealthState;
+    use crate::store::Lane;
     use crate::store::Store;
     use crate::store::event::JobKind;
     use crate::store::ledger::Fault;
@@ -1094,7 +1108,10 @@ mod tests {
             .commit(vec![Event::JobEnqueued { job: job(1, 1, JobKind::Plan, 0, 5) }])
             .await
             .unwrap();
-        store.claim(at(1), Duration::from_secs(60), 0..=u8::MAX).unwrap().unwrap();
+        store
+            .claim(at(1), Duration::from_secs(60), &Lane::Priorities(0..=u8::MAX))
+            .unwrap()
+            .unwrap();
         for instance in 1..=3 {
             let harm = |view: &View| {
                 view.break_for_a_test();
@@ -1105,7 +1122,8 @@ mod tests {
             assert_eq!(stored, Stored::New { revision: 1 });
         }
         assert_eq!(store.study(&study(1)).unwrap().unwrap().instances, 3);
-        let held = store.claim(at(1), Duration::from_secs(60), 0..=u8::MAX).unwrap();
+        let held =
+            store.claim(at(1), Duration::from_secs(60), &Lane::Priorities(0..=u8::MAX)).unwrap();
         assert_eq!(held, None, "a lease outlives the repair");
         store.read(View::check_sum).unwrap();
     }

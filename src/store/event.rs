@@ -9,6 +9,10 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::domain::agreement::Comparison;
+use crate::domain::alert::Answer;
+use crate::domain::alert::Kind;
+use crate::domain::alert::Told;
+use crate::domain::alert::Unless;
 use crate::domain::call::Call;
 use crate::domain::canary::Phase;
 use crate::domain::uid::SeriesUid;
@@ -123,10 +127,39 @@ pub enum JobKind {
         artefact: String,
         destination: String,
     },
-    /// One alert e-mail to one recipient list.
+    /// Whether the destination has what it took for good.
+    Prove {
+        artefact: String,
+        destination: String,
+    },
+    /// One alert by one channel.
     Alert {
         alert: String,
         channel: String,
+        /// 0: to those who hear first.
+        #[serde(default)]
+        level: u32,
+    },
+    /// Tells those who come after this level of an alert, unless something has come about.
+    Escalate {
+        alert: String,
+        level: u32,
+        unless: Unless,
+    },
+    /// Word by one channel that an alert holds no more.
+    Withdraw {
+        alert: String,
+        channel: String,
+    },
+    /// Alerts of one channel that are told together.
+    Digest {
+        channel: String,
+        until: Timestamp,
+    },
+    /// Raises a test of the whole loop.
+    Drill {
+        service: String,
+        by: String,
     },
     /// Word to the staff that images of the study are missing, to one address.
     Notice {
@@ -137,6 +170,29 @@ pub enum JobKind {
         transaction_uid: TransactionUid,
         request: String,
     },
+}
+
+impl JobKind {
+    /// Whether the job makes a revision's result, as against telling someone of it.
+    pub fn is_reading(&self) -> bool {
+        match self {
+            JobKind::Plan
+            | JobKind::Picture
+            | JobKind::Analyse
+            | JobKind::Judge
+            | JobKind::Compose => true,
+            JobKind::Shadow { .. }
+            | JobKind::Deliver { .. }
+            | JobKind::Prove { .. }
+            | JobKind::Alert { .. }
+            | JobKind::Escalate { .. }
+            | JobKind::Withdraw { .. }
+            | JobKind::Digest { .. }
+            | JobKind::Drill { .. }
+            | JobKind::Notice { .. }
+            | JobKind::Commit { .. } => false,
+        }
+    }
 }
 
 /// How far a performed procedure step is.
@@ -192,6 +248,10 @@ pub enum JobOutcome {
     },
     /// Given up: a dead letter, shown until a person retries or dismisses it.
     Dead {
+        cause: String,
+    },
+    /// Not needed any more: nothing was sent.
+    Dropped {
         cause: String,
     },
 }
@@ -291,9 +351,15 @@ pub enum Event {
         outcome: JobOutcome,
         at: Timestamp,
     },
-    /// An operator's word on a dead letter: try again now.
+    /// An operator's word on a dead letter, or on what waits: try now.
     JobRetried {
         id: String,
+        at: Timestamp,
+    },
+    /// An operator's word: it is not needed.
+    JobCancelled {
+        id: String,
+        by: String,
         at: Timestamp,
     },
     /// A file in the result folder.
@@ -306,12 +372,55 @@ pub enum Event {
         digest: String,
         at: Timestamp,
     },
-    /// A destination has it; `detail` is its own word (status, queue id).
+    /// A destination took it; `detail` is its own word (status, queue id).
     Delivered {
         study_uid: StudyUid,
         revision: u32,
         artefact: String,
         destination: String,
+        detail: String,
+        /// Whether it has yet to be shown that the destination keeps it.
+        #[serde(default)]
+        unproven: bool,
+        at: Timestamp,
+    },
+    /// The destination says that it has it for good.
+    DeliveryProven {
+        study_uid: StudyUid,
+        revision: u32,
+        artefact: String,
+        destination: String,
+        detail: String,
+        at: Timestamp,
+    },
+    /// Another artefact goes to the destination, which takes none of this kind.
+    DeliveryReplaced {
+        study_uid: StudyUid,
+        revision: u32,
+        artefact: String,
+        destination: String,
+        by: String,
+        cause: String,
+        at: Timestamp,
+    },
+    /// A destination takes no objects of this kind, for now.
+    KindRefused {
+        destination: String,
+        /// As in the configuration.
+        kind: String,
+        why: String,
+        at: Timestamp,
+    },
+    /// We have asked an archive whether it keeps an object (storage commitment as SCU).
+    ProofAsked {
+        transaction_uid: TransactionUid,
+        /// Of the job that waits for the answer.
+        job: String,
+        at: Timestamp,
+    },
+    ProofAnswered {
+        transaction_uid: TransactionUid,
+        is_kept: bool,
         detail: String,
         at: Timestamp,
     },
@@ -338,14 +447,43 @@ pub enum Event {
         by: String,
         at: Timestamp,
     },
-    /// Someone has to hear of this. `key` makes it one alert for study and finding.
+    /// Someone has to hear of this. `alert` makes it one alert for study and finding.
     AlertRaised {
         study_uid: StudyUid,
         revision: u32,
         alert: String,
         urgency: Urgency,
         findings: Vec<String>,
+        /// Of ledgers before services: who was told.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         recipients: Vec<String>,
+        #[serde(default)]
+        kind: Kind,
+        /// Who hears, by the configuration; empty: the lists that ask for it.
+        #[serde(default)]
+        service: String,
+        #[serde(default)]
+        told: Vec<Told>,
+        at: Timestamp,
+    },
+    /// Those of this level are told.
+    AlertEscalated {
+        study_uid: StudyUid,
+        revision: u32,
+        alert: String,
+        level: u32,
+        why: String,
+        channels: Vec<String>,
+        at: Timestamp,
+    },
+    /// One channel has had so many messages that this one is told together with others.
+    AlertHeld {
+        study_uid: StudyUid,
+        revision: u32,
+        alert: String,
+        channel: String,
+        level: u32,
+        until: Timestamp,
         at: Timestamp,
     },
     AlertSent {
@@ -353,7 +491,47 @@ pub enum Event {
         revision: u32,
         alert: String,
         channel: String,
+        #[serde(default)]
+        level: u32,
         detail: String,
+        at: Timestamp,
+    },
+    /// The same was found again, in a later revision.
+    AlertJoined {
+        study_uid: StudyUid,
+        revision: u32,
+        alert: String,
+        by_revision: u32,
+        at: Timestamp,
+    },
+    /// A person has taken it over.
+    AlertAcknowledged {
+        study_uid: StudyUid,
+        revision: u32,
+        alert: String,
+        answer: Answer,
+    },
+    /// A person who was told hands it over to the next.
+    AlertDeclined {
+        study_uid: StudyUid,
+        revision: u32,
+        alert: String,
+        answer: Answer,
+    },
+    /// Everyone was told, nobody has answered.
+    AlertExhausted {
+        study_uid: StudyUid,
+        revision: u32,
+        alert: String,
+        why: String,
+        at: Timestamp,
+    },
+    /// A later revision does not bear it out.
+    AlertWithdrawn {
+        study_uid: StudyUid,
+        revision: u32,
+        alert: String,
+        why: String,
         at: Timestamp,
     },
     /// A peer asks whether these instances are kept for good. `request` tells requests of one

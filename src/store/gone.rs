@@ -10,6 +10,7 @@ use crate::store::error::StoreError;
 use crate::store::event::Receipt;
 use crate::store::index::history;
 use crate::store::key;
+use crate::store::rows::AlertRow;
 use crate::store::rows::GoingRow;
 use crate::store::rows::JobRow;
 use crate::store::rows::JobState;
@@ -95,6 +96,12 @@ pub fn study_forgotten(
         key::jobs_of(study),
         key::comparisons(study),
     ];
+    for alert in txn.keys(&key::alerts(study))? {
+        if let Some(row) = txn.get::<AlertRow>(&alert)? {
+            txn.remove(key::alert_place(&row.alert));
+            txn.remove(key::unanswered(study, row.revision, &row.alert));
+        }
+    }
     for prefix in of_study {
         for key in txn.keys(&prefix)? {
             txn.remove(key);

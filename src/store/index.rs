@@ -6,6 +6,8 @@ use crate::domain::agreement::Comparison;
 use crate::domain::agreement::Origin;
 use crate::domain::finding::Presence;
 use crate::domain::uid::StudyUid;
+use crate::store::alerts;
+use crate::store::deliveries;
 use crate::store::error::StoreError;
 use crate::store::event::Event;
 use crate::store::event::Job;
@@ -15,14 +17,11 @@ use crate::store::event::Receipt;
 use crate::store::event::StudyState;
 use crate::store::gone;
 use crate::store::key;
-use crate::store::rows::AlertRow;
-use crate::store::rows::AlertSending;
 use crate::store::rows::ArtefactRow;
 use crate::store::rows::CanaryRow;
 use crate::store::rows::ComparisonRow;
 use crate::store::rows::CountRow;
 use crate::store::rows::DeferredRow;
-use crate::store::rows::DeliveryRow;
 use crate::store::rows::DeliveryState;
 use crate::store::rows::HistoryRow;
 use crate::store::rows::InstanceRow;
@@ -146,6 +145,10 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
         }
         Event::JobEnded { id, outcome, at } => job_ended(txn, id, outcome, *at, order),
         Event::JobRetried { id, at } => job_retried(txn, id, *at, order),
+        Event::JobCancelled { id, by, at } => {
+            let cause = format!("cancelled by {by}");
+            job_ended(txn, id, &JobOutcome::Dropped { cause }, *at, order)
+        }
         Event::ArtefactWritten {
             study_uid,
             revision,
@@ -166,49 +169,21 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
             txn.put(key::artefact(study_uid, *revision, file), row);
             history(txn, study_uid, order, *at, Some(*revision), "artefact", file.clone())
         }
-        Event::Delivered { study_uid, revision, artefact, destination, detail, at } => {
-            let key = key::delivery(study_uid, *revision, artefact, destination);
-            let attempts = txn.get::<DeliveryRow>(&key)?.map_or(0, |row| row.attempts);
-            let row = DeliveryRow {
-                revision: *revision,
-                artefact: artefact.clone(),
-                destination: destination.clone(),
-                state: DeliveryState::Done,
-                detail: detail.clone(),
-                attempts,
-                cause: String::new(),
-                at: *at,
-            };
-            txn.put(key, row);
-            let detail = format!("{artefact} to {destination}: {detail}");
-            history(txn, study_uid, order, *at, Some(*revision), "delivered", detail)
-        }
-        Event::AlertRaised { study_uid, revision, alert, urgency, findings, recipients, at } => {
-            let key = key::alert(study_uid, *revision, alert);
-            let sendings = txn.get::<AlertRow>(&key)?.map_or(Vec::new(), |row| row.sendings);
-            let row = AlertRow {
-                alert: alert.clone(),
-                revision: *revision,
-                urgency: *urgency,
-                findings: findings.clone(),
-                recipients: recipients.clone(),
-                raised_at: *at,
-                sendings,
-            };
-            txn.put(key, row);
-            let detail = format!("{}: {}", urgency.as_str(), findings.join(", "));
-            history(txn, study_uid, order, *at, Some(*revision), "alert raised", detail)
-        }
-        Event::AlertSent { study_uid, revision, alert, channel, detail, at } => {
-            change_sending(txn, study_uid, *revision, alert, channel, *at, |sending| {
-                sending.state = DeliveryState::Done;
-                sending.detail.clone_from(detail);
-                sending.cause.clear();
-                sending.at = *at;
-            })?;
-            let detail = format!("{channel}: {detail}");
-            history(txn, study_uid, order, *at, Some(*revision), "alert sent", detail)
-        }
+        Event::Delivered { .. }
+        | Event::DeliveryProven { .. }
+        | Event::DeliveryReplaced { .. }
+        | Event::KindRefused { .. }
+        | Event::ProofAsked { .. }
+        | Event::ProofAnswered { .. } => deliveries::apply(txn, event, order),
+        Event::AlertRaised { .. }
+        | Event::AlertEscalated { .. }
+        | Event::AlertHeld { .. }
+        | Event::AlertSent { .. }
+        | Event::AlertJoined { .. }
+        | Event::AlertAcknowledged { .. }
+        | Event::AlertDeclined { .. }
+        | Event::AlertExhausted { .. }
+        | Event::AlertWithdrawn { .. } => alerts::apply(txn, event, order),
         Event::SentOut { study_uid, revision, at, .. } => {
             history(txn, study_uid, order, *at, Some(*revision), "sent out", sent_out(event))
         }
@@ -590,20 +565,6 @@ fn change_state(
     history(txn, study_uid, order, at, Some(revision), "state", detail)
 }
 
-/// Whether the job makes a revision's result, as against telling someone of it.
-fn is_analysis(kind: &JobKind) -> bool {
-    match kind {
-        JobKind::Plan | JobKind::Picture | JobKind::Analyse | JobKind::Judge | JobKind::Compose => {
-            true
-        }
-        JobKind::Shadow { .. }
-        | JobKind::Deliver { .. }
-        | JobKind::Alert { .. }
-        | JobKind::Notice { .. }
-        | JobKind::Commit { .. } => false,
-    }
-}
-
 fn drop_analysis(
     txn: &mut Txn<'_>,
     study: &StudyUid,
@@ -616,7 +577,7 @@ fn drop_analysis(
     for key in txn.keys(&prefix)? {
         let id = String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
         let Some(mut row) = txn.get::<JobRow>(&key::job(&id))? else { continue };
-        if is_analysis(&row.job.kind) {
+        if row.job.kind.is_reading() {
             row.state = JobState::Dropped;
             row.cause = why.to_owned();
             put_job(txn, &row);
@@ -652,7 +613,7 @@ fn job_enqueued(txn: &mut Txn<'_>, job: &Job, order: u64) -> Result<(), StoreErr
         due: job.due,
         order,
     };
-    if is_analysis(&job.kind) && is_superseded(txn, &job.study_uid, job.revision)? {
+    if job.kind.is_reading() && is_superseded(txn, &job.study_uid, job.revision)? {
         row.state = JobState::Dropped;
         row.cause = "superseded".to_owned();
         let detail = format!("{}: superseded", job.id);
@@ -671,7 +632,9 @@ fn job_ended(
     order: u64,
 ) -> Result<(), StoreError> {
     let Some(mut row) = txn.get::<JobRow>(&key::job(id))? else { return Ok(()) };
-    if !row.state.is_open() {
+    // A dead letter can still be cancelled.
+    let is_cancelled = matches!(outcome, JobOutcome::Dropped { .. }) && row.state == JobState::Dead;
+    if !row.state.is_open() && !is_cancelled {
         return Ok(());
     }
     let what = match outcome {
@@ -690,6 +653,11 @@ fn job_ended(
             row.state = JobState::Dead;
             row.cause.clone_from(cause);
             Some("job dead")
+        }
+        JobOutcome::Dropped { cause } => {
+            row.state = JobState::Dropped;
+            row.cause.clone_from(cause);
+            Some("job dropped")
         }
     };
     put_job(txn, &row);
@@ -726,7 +694,8 @@ fn sending(txn: &mut Txn<'_>, row: &JobRow, at: Option<Timestamp>) -> Result<(),
     let state = match row.state {
         JobState::Waiting | JobState::Running => DeliveryState::Queued,
         JobState::Dead => DeliveryState::Dead,
-        JobState::Done | JobState::Dropped => DeliveryState::Done,
+        JobState::Done => DeliveryState::Done,
+        JobState::Dropped => DeliveryState::Dropped,
     };
     match &row.job.kind {
         JobKind::Plan
@@ -735,61 +704,26 @@ fn sending(txn: &mut Txn<'_>, row: &JobRow, at: Option<Timestamp>) -> Result<(),
         | JobKind::Shadow { .. }
         | JobKind::Judge
         | JobKind::Compose
+        | JobKind::Escalate { .. }
+        | JobKind::Withdraw { .. }
+        | JobKind::Digest { .. }
+        | JobKind::Drill { .. }
         | JobKind::Notice { .. }
         | JobKind::Commit { .. } => Ok(()),
-        JobKind::Deliver { artefact, destination } => {
-            let key = key::delivery(study_uid, *revision, artefact, destination);
-            let before = txn.get::<DeliveryRow>(&key)?;
-            let delivery = DeliveryRow {
-                revision: *revision,
-                artefact: artefact.clone(),
-                destination: destination.clone(),
-                state,
-                detail: before.as_ref().map_or(String::new(), |before| before.detail.clone()),
-                attempts: row.attempts,
-                cause: row.cause.clone(),
-                at: at.or(before.map(|before| before.at)).unwrap_or(row.due),
-            };
-            txn.put(key, delivery);
-            Ok(())
-        }
-        JobKind::Alert { alert, channel } => {
+        JobKind::Deliver { .. } | JobKind::Prove { .. } => deliveries::job(txn, row, state, at),
+        JobKind::Alert { alert, channel, level } => {
             let at = at.unwrap_or(row.due);
-            change_sending(txn, study_uid, *revision, alert, channel, at, |sending| {
-                sending.state = state;
+            let of = (study_uid, *revision, alert.as_str());
+            alerts::change_sending(txn, of, channel, *level, at, |sending| {
+                // A message that is told together with others is not sent yet.
+                if row.state != JobState::Done {
+                    sending.state = state;
+                }
                 sending.attempts = row.attempts;
                 sending.cause.clone_from(&row.cause);
             })
         }
     }
-}
-
-fn change_sending(
-    txn: &mut Txn<'_>,
-    study: &StudyUid,
-    revision: u32,
-    alert: &str,
-    channel: &str,
-    at: Timestamp,
-    change: impl FnOnce(&mut AlertSending),
-) -> Result<(), StoreError> {
-    let key = key::alert(study, revision, alert);
-    let Some(mut row) = txn.get::<AlertRow>(&key)? else { return Ok(()) };
-    let place = row.sendings.iter().position(|sending| sending.channel == channel);
-    let place = place.unwrap_or_else(|| {
-        row.sendings.push(AlertSending {
-            channel: channel.to_owned(),
-            state: DeliveryState::Queued,
-            detail: String::new(),
-            attempts: 0,
-            cause: String::new(),
-            at,
-        });
-        row.sendings.len() - 1
-    });
-    change(&mut row.sendings[place]);
-    txn.put(key, row);
-    Ok(())
 }
 
 #[cfg(test)]
@@ -915,7 +849,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = open(dir.path());
         store.commit_instance(receipt(1, 1, "x")).await.unwrap();
-        let mail = JobKind::Alert { alert: "a".into(), channel: "mail".into() };
+        let mail = JobKind::Alert { alert: "a".into(), channel: "mail".into(), level: 0 };
         let (send, tell) = (job(1, 1, deliver(), 0, 5), job(1, 1, mail, 0, 1));
         let raised = Event::AlertRaised {
             study_uid: study(1),
@@ -924,6 +858,9 @@ mod tests {
             urgency: Urgency::Critical,
             findings: vec![],
             recipients: vec![],
+            kind: Default::default(),
+            service: String::new(),
+            told: vec![],
             at: at(1),
         };
         let start = |id: &str| Event::JobStarted { id: id.into(), at: at(2) };
@@ -953,6 +890,7 @@ mod tests {
             artefact: "sr.dcm".into(),
             destination: "pacs".into(),
             detail: "status 0000".into(),
+            unproven: false,
             at: at(4),
         };
         let again = Event::JobRetried { id: tell_id.clone(), at: at(4) };

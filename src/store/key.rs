@@ -15,6 +15,7 @@ pub const OPEN_REVISIONS: &[u8] = b"p";
 pub const SOURCES: &[u8] = b"q";
 pub const DEFERRED: &[u8] = b"w";
 pub const GOING: &[u8] = b"z";
+pub const UNANSWERED: &[u8] = b"U";
 
 fn of(letter: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![letter];
@@ -98,6 +99,35 @@ pub fn alerts(study: &StudyUid) -> Vec<u8> {
 
 pub fn alert(study: &StudyUid, revision: u32, alert: &str) -> Vec<u8> {
     of(b'l', &[study.as_str().as_bytes(), &revision.to_be_bytes(), alert.as_bytes()])
+}
+
+/// Where the newest alert of this key stands.
+pub fn alert_place(alert: &str) -> Vec<u8> {
+    of(b'A', &[alert.as_bytes()])
+}
+
+/// Marks an alert that nobody has answered.
+pub fn unanswered(study: &StudyUid, revision: u32, alert: &str) -> Vec<u8> {
+    of(b'U', &[study.as_str().as_bytes(), &revision.to_be_bytes(), alert.as_bytes()])
+}
+
+/// Kinds of artefacts that a destination takes none of.
+pub fn refusals(destination: &str) -> Vec<u8> {
+    all(of(b'R', &[destination.as_bytes()]))
+}
+
+pub fn refusal(destination: &str, kind: &str) -> Vec<u8> {
+    of(b'R', &[destination.as_bytes(), kind.as_bytes()])
+}
+
+/// A question to an archive whether it keeps an object.
+pub fn proof(transaction: &TransactionUid) -> Vec<u8> {
+    of(b'P', &[transaction.as_str().as_bytes()])
+}
+
+/// What one address was sent lately.
+pub fn channel(address: &str) -> Vec<u8> {
+    of(b'C', &[address.as_bytes()])
 }
 
 pub fn source(calling_ae: &str) -> Vec<u8> {

@@ -7,9 +7,11 @@
 
 pub mod event;
 
+mod alerts;
 mod check;
 mod commit;
 mod config;
+mod deliveries;
 mod error;
 mod facts;
 mod folder;
@@ -23,6 +25,7 @@ mod key;
 mod ledger;
 mod objects;
 mod open;
+mod orders;
 mod packed;
 mod part10;
 mod queue;
@@ -48,7 +51,6 @@ mod crash_test;
 #[cfg(test)]
 mod testing;
 
-use std::ops::RangeInclusive;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,6 +75,8 @@ pub use crate::store::health::HealthState;
 pub use crate::store::objects::CACHED_BYTES;
 pub use crate::store::objects::IncomingObject;
 pub use crate::store::open::OpenReport;
+pub use crate::store::orders::Orders;
+pub use crate::store::queue::Lane;
 pub use crate::store::rebuild::Facts;
 pub use crate::store::rebuild::RebuildReport;
 pub use crate::store::retention::RetentionReport;
@@ -81,6 +85,7 @@ pub use crate::store::rows::AlertRow;
 pub use crate::store::rows::AlertSending;
 pub use crate::store::rows::ArtefactRow;
 pub use crate::store::rows::CanaryRow;
+pub use crate::store::rows::ChannelRow;
 pub use crate::store::rows::ClaimedJob;
 pub use crate::store::rows::CommitmentRow;
 pub use crate::store::rows::ComparisonRow;
@@ -93,6 +98,8 @@ pub use crate::store::rows::JobCounts;
 pub use crate::store::rows::JobRow;
 pub use crate::store::rows::JobState;
 pub use crate::store::rows::OpenRevision;
+pub use crate::store::rows::ProofRow;
+pub use crate::store::rows::RefusalRow;
 pub use crate::store::rows::RevisionRow;
 pub use crate::store::rows::SourceRow;
 pub use crate::store::rows::StepRow;
@@ -318,6 +325,42 @@ impl Store {
         self.read(|view| view.scan(&key::alerts(study)))
     }
 
+    /// Kinds of artefacts that a destination takes none of.
+    pub fn refusals(&self, destination: &str) -> Result<Vec<RefusalRow>, StoreError> {
+        self.read(|view| view.scan(&key::refusals(destination)))
+    }
+
+    /// What we have asked an archive, by its transaction.
+    pub fn proof(&self, transaction: &TransactionUid) -> Result<Option<ProofRow>, StoreError> {
+        self.read(|view| view.get(&key::proof(transaction)))
+    }
+
+    /// The newest alert of this key.
+    pub fn alert(&self, alert: &str) -> Result<Option<AlertRow>, StoreError> {
+        self.read(|view| {
+            let place = view.get::<(StudyUid, u32)>(&key::alert_place(alert))?;
+            let Some((study, revision)) = place else { return Ok(None) };
+            view.get(&key::alert(&study, revision, alert))
+        })
+    }
+
+    /// Alerts that nobody has answered, in no order.
+    pub fn unanswered(&self) -> Result<Vec<AlertRow>, StoreError> {
+        self.read(|view| {
+            let mut rows = Vec::new();
+            for mut key in view.keys(key::UNANSWERED)? {
+                key[0] = b'l';
+                rows.extend(view.get::<AlertRow>(&key)?);
+            }
+            Ok(rows)
+        })
+    }
+
+    /// What an address was sent lately, and what waits to be told together.
+    pub fn channel(&self, address: &str) -> Result<ChannelRow, StoreError> {
+        Ok(self.read(|view| view.get(&key::channel(address)))?.unwrap_or_default())
+    }
+
     pub fn canary(&self, name: &str) -> Result<Option<CanaryRow>, StoreError> {
         self.read(|view| view.get(&key::canary(name)))
     }
@@ -383,14 +426,14 @@ impl Store {
     /// kept from others until it ends or `lease` is over. Its start is on the way to the ledger
     /// when this returns, and is there before anything the job itself commits.
     ///
-    /// - `lane`: priorities that the caller takes.
+    /// - `lane`: what the caller takes.
     pub fn claim(
         &self,
         now: Timestamp,
         lease: Duration,
-        lane: RangeInclusive<u8>,
+        lane: &Lane,
     ) -> Result<Option<ClaimedJob>, StoreError> {
-        while let Some(taken) = self.shared.queue().claim(now, lease, lane.clone()) {
+        while let Some(taken) = self.shared.queue().claim(now, lease, lane) {
             let row = self.read(|view| view.get::<JobRow>(&key::job(&taken.id)));
             let row = match row {
                 Ok(Some(row)) if row.state.is_open() => row,

@@ -3,7 +3,12 @@
 //! Lives in memory and is made from the rows of the jobs. A lease does not outlive the process:
 //! after a restart nobody works on anything. Waits are measured by the wall clock of the caller or
 //! by the monotonic clock, whichever is over first: a clock that is set back holds no job.
+//!
+//! Deliveries stand in lines: to one destination, what belongs to one study goes in the order in which
+//! it was enqueued. Whoever carries out deliveries asks for one destination, so that one that does
+//! not answer delays no other.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -12,6 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::store::event::JobKind;
 use crate::store::rows::JobCounts;
 use crate::store::rows::JobRow;
 use crate::store::rows::JobState;
@@ -19,8 +25,16 @@ use crate::store::rows::JobState;
 #[derive(Debug, Default)]
 pub struct Queue {
     jobs: HashMap<String, Entry>,
-    /// Due: by priority, then age.
+    /// Due: by priority, then age. Deliveries stand apart.
     ready: BTreeSet<(u8, u64, String)>,
+    /// Deliveries that are due, by destination, then age.
+    deliveries: BTreeMap<String, BTreeSet<(u64, String)>>,
+    /// Deliveries of one study to one destination that wait or run, by age.
+    lines: HashMap<String, BTreeSet<(u64, String)>>,
+    /// Those that are not the first of their line.
+    behind: usize,
+    /// Of those that are not due: no work, but a time at which somebody should have answered.
+    clocks: usize,
     /// Not due yet: by time, and by the clock that is never set.
     later: BTreeSet<(Timestamp, String)>,
     timers: BTreeSet<(Instant, String)>,
@@ -34,12 +48,48 @@ struct Entry {
     order: u64,
     due: Timestamp,
     attempts: u32,
+    /// Where a delivery goes, or its proof comes from.
+    destination: Option<String>,
+    /// Whether it only waits for an answer.
+    is_clock: bool,
     place: Place,
+}
+
+impl Entry {
+    fn of(row: &JobRow, place: Place) -> Entry {
+        Entry {
+            priority: row.job.priority,
+            order: row.order,
+            due: row.due,
+            attempts: row.attempts,
+            destination: match &row.job.kind {
+                JobKind::Deliver { destination, .. } | JobKind::Prove { destination, .. } => {
+                    Some(destination.clone())
+                }
+                _ => None,
+            },
+            is_clock: matches!(row.job.kind, JobKind::Escalate { .. }),
+            place,
+        }
+    }
+}
+
+/// Which jobs a caller takes.
+#[derive(Debug, Clone)]
+pub enum Lane {
+    /// Of these priorities, but no deliveries.
+    Priorities(RangeInclusive<u8>),
+    /// To this destination.
+    Destination(String),
+    /// To destinations that are none of these: they are not in the configuration any more.
+    OtherThan(Vec<String>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Place {
     Ready,
+    /// Another of its line comes first.
+    Behind,
     Later {
         timer: Instant,
     },
@@ -76,6 +126,7 @@ impl Queue {
         let place = match (row.state, held) {
             (JobState::Done | JobState::Dropped, _) => {
                 self.forget(id);
+                self.leave_line(row, now);
                 return;
             }
             (JobState::Dead, _) => Place::Dead,
@@ -90,14 +141,55 @@ impl Queue {
             (JobState::Waiting, _) => Place::Later { timer: after(until(now, row.due)) },
         };
         self.forget(id);
-        let entry = Entry {
-            priority: row.job.priority,
-            order: row.order,
-            due: row.due,
-            attempts: row.attempts,
-            place,
+        if place == Place::Dead {
+            self.leave_line(row, now);
+        }
+        let place = match place {
+            Place::Ready | Place::Later { .. } if !self.is_first(row) => Place::Behind,
+            place => place,
         };
-        self.put(id, entry);
+        self.put(id, Entry::of(row, place));
+    }
+
+    /// Puts a delivery into its line. Whether it is the first there; other jobs always are.
+    fn is_first(&mut self, row: &JobRow) -> bool {
+        let Some(name) = line(row) else { return true };
+        let line = self.lines.entry(name).or_default();
+        let before = line.first().map(|(_, id)| id.clone());
+        line.insert((row.order, row.job.id.clone()));
+        let is_first = line.first().is_some_and(|(_, id)| *id == row.job.id);
+        // Rows of one record come in no order: one that is older steps in front.
+        let other = before.filter(|id| is_first && *id != row.job.id);
+        if let Some(id) = other
+            && let Some(mut entry) = self.jobs.get(&id).cloned()
+            && matches!(entry.place, Place::Ready | Place::Later { .. })
+        {
+            self.forget(&id);
+            entry.place = Place::Behind;
+            self.put(&id, entry);
+        }
+        is_first
+    }
+
+    /// The next of the line can go.
+    fn leave_line(&mut self, row: &JobRow, now: Timestamp) {
+        let Some(name) = line(row) else { return };
+        let Some(line) = self.lines.get_mut(&name) else { return };
+        line.remove(&(row.order, row.job.id.clone()));
+        let next = line.first().map(|(_, id)| id.clone());
+        if line.is_empty() {
+            self.lines.remove(&name);
+        }
+        let Some(next) = next else { return };
+        let Some(mut entry) = self.jobs.get(&next).cloned() else { return };
+        if entry.place == Place::Behind {
+            self.forget(&next);
+            entry.place = match entry.due <= now {
+                true => Place::Ready,
+                false => Place::Later { timer: after(until(now, entry.due)) },
+            };
+            self.put(&next, entry);
+        }
     }
 
     /// All jobs anew, for an index that was made anew: what is held stays held.
@@ -113,16 +205,20 @@ impl Queue {
         }
     }
 
-    /// - `lane`: priorities that the caller takes.
-    pub fn claim(
-        &mut self,
-        now: Timestamp,
-        lease: Duration,
-        lane: RangeInclusive<u8>,
-    ) -> Option<Taken> {
+    /// - `lane`: what the caller takes.
+    pub fn claim(&mut self, now: Timestamp, lease: Duration, lane: &Lane) -> Option<Taken> {
         self.wake(now);
-        let first = self.ready.range((*lane.start(), 0, String::new())..).next()?;
-        let id = lane.contains(&first.0).then(|| first.2.clone())?;
+        let id = match lane {
+            Lane::Priorities(priorities) => {
+                let first = self.ready.range((*priorities.start(), 0, String::new())..).next()?;
+                priorities.contains(&first.0).then(|| first.2.clone())?
+            }
+            Lane::Destination(name) => self.deliveries.get(name)?.first()?.1.clone(),
+            Lane::OtherThan(names) => {
+                let mut others = self.deliveries.iter().filter(|(name, _)| !names.contains(name));
+                others.find_map(|(_, due)| due.first())?.1.clone()
+            }
+        };
         let mut entry = self.jobs.get(&id)?.clone();
         self.forget(&id);
         entry.place = Place::Leased { until: after(lease), starting: true };
@@ -141,9 +237,12 @@ impl Queue {
     }
 
     pub fn counts(&self) -> JobCounts {
-        let ready = self.ready.iter().filter_map(|(_, _, id)| self.jobs.get(id));
+        let deliveries = || self.deliveries.values().flatten().map(|(_, id)| id);
+        let ids = self.ready.iter().map(|(_, _, id)| id).chain(deliveries());
+        let ready = ids.filter_map(|id| self.jobs.get(id));
+        let due = self.ready.len() + deliveries().count();
         JobCounts {
-            waiting: self.ready.len() + self.later.len(),
+            waiting: due + self.later.len() + self.behind - self.clocks,
             running: self.leases.len(),
             dead: self.dead,
             oldest_due: ready.map(|entry| entry.due).min(),
@@ -164,10 +263,18 @@ impl Queue {
 
     fn put(&mut self, id: &str, entry: Entry) {
         match entry.place {
-            Place::Ready => {
-                self.ready.insert((entry.priority, entry.order, id.to_owned()));
-            }
+            Place::Ready => match &entry.destination {
+                None => {
+                    self.ready.insert((entry.priority, entry.order, id.to_owned()));
+                }
+                Some(destination) => {
+                    let due = self.deliveries.entry(destination.clone()).or_default();
+                    due.insert((entry.order, id.to_owned()));
+                }
+            },
+            Place::Behind => self.behind += 1,
             Place::Later { timer } => {
+                self.clocks += usize::from(entry.is_clock);
                 self.later.insert((entry.due, id.to_owned()));
                 self.timers.insert((timer, id.to_owned()));
             }
@@ -184,10 +291,22 @@ impl Queue {
         let Some(entry) = self.jobs.remove(id) else { return };
         let id = id.to_owned();
         match entry.place {
-            Place::Ready => {
-                self.ready.remove(&(entry.priority, entry.order, id));
-            }
+            Place::Ready => match &entry.destination {
+                None => {
+                    self.ready.remove(&(entry.priority, entry.order, id));
+                }
+                Some(destination) => {
+                    if let Some(due) = self.deliveries.get_mut(destination) {
+                        due.remove(&(entry.order, id));
+                        if due.is_empty() {
+                            self.deliveries.remove(destination);
+                        }
+                    }
+                }
+            },
+            Place::Behind => self.behind -= 1,
             Place::Later { timer } => {
+                self.clocks -= usize::from(entry.is_clock);
                 self.later.remove(&(entry.due, id.clone()));
                 self.timers.remove(&(timer, id));
             }
@@ -199,18 +318,28 @@ impl Queue {
     }
 }
 
+/// Name of the line that a delivery stands in.
+fn line(row: &JobRow) -> Option<String> {
+    match &row.job.kind {
+        JobKind::Deliver { destination, .. } => {
+            Some(format!("{}\0{destination}", row.job.study_uid))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::Store;
     use crate::store::event::Event;
-    use crate::store::event::JobKind;
     use crate::store::event::JobOutcome;
     use crate::store::testing::at;
     use crate::store::testing::job;
     use crate::store::testing::open;
 
     const LONG: Duration = Duration::from_secs(600);
+    const ALL: Lane = Lane::Priorities(0..=u8::MAX);
 
     async fn enqueue(store: &Store, n: u32, due: i64, priority: u8) -> String {
         let job = job(n, 1, JobKind::Plan, due, priority);
@@ -231,7 +360,7 @@ mod tests {
     }
 
     fn claim(store: &Store, now: i64) -> Option<(String, u32)> {
-        let claimed = store.claim(at(now), LONG, 0..=u8::MAX).unwrap();
+        let claimed = store.claim(at(now), LONG, &ALL).unwrap();
         claimed.map(|claimed| (claimed.job.id, claimed.attempt))
     }
 
@@ -297,7 +426,7 @@ mod tests {
         let (store, _) = open(dir.path());
         let id = enqueue(&store, 1, 0, 5).await;
         let short = Duration::from_millis(200);
-        store.claim(at(1), short, 0..=u8::MAX).unwrap().unwrap();
+        store.claim(at(1), short, &ALL).unwrap().unwrap();
         assert_eq!(claim(&store, 1), None);
         settle(&store).await;
         assert_eq!(claim(&store, 1), None);
@@ -334,14 +463,14 @@ mod tests {
             order: 1,
         };
         queue.set(&waiting, false, at(1));
-        assert!(queue.claim(at(1), LONG, 0..=u8::MAX).is_some());
+        assert!(queue.claim(at(1), LONG, &ALL).is_some());
         queue.set(&waiting, false, at(1));
-        assert_eq!(queue.claim(at(1), LONG, 0..=u8::MAX), None);
+        assert_eq!(queue.claim(at(1), LONG, &ALL), None);
         let running = JobRow { state: JobState::Running, attempts: 1, ..waiting.clone() };
         queue.set(&running, false, at(1));
-        assert_eq!(queue.claim(at(1), LONG, 0..=u8::MAX), None);
+        assert_eq!(queue.claim(at(1), LONG, &ALL), None);
         queue.set(&waiting, false, at(1));
-        assert!(queue.claim(at(1), LONG, 0..=u8::MAX).is_some());
+        assert!(queue.claim(at(1), LONG, &ALL).is_some());
     }
 
     /// S9: a wait is over by the monotonic clock too.
@@ -359,9 +488,9 @@ mod tests {
         let just_before = at(100) - jiff::SignedDuration::from_millis(30);
         queue.set(&row, false, just_before);
         let yesterday = at(-86_400);
-        assert_eq!(queue.claim(yesterday, LONG, 0..=u8::MAX), None);
+        assert_eq!(queue.claim(yesterday, LONG, &ALL), None);
         tokio::time::sleep(Duration::from_millis(60)).await;
-        assert!(queue.claim(yesterday, LONG, 0..=u8::MAX).is_some());
+        assert!(queue.claim(yesterday, LONG, &ALL).is_some());
     }
 
     #[test]
@@ -378,10 +507,57 @@ mod tests {
             };
             queue.set(&row, false, at(0));
         }
-        let mut claimed = |lane| queue.claim(at(1), LONG, lane).is_some();
+        let mut claimed = |lane| queue.claim(at(1), LONG, &Lane::Priorities(lane)).is_some();
         assert!(claimed(0..=0) && !claimed(0..=0), "one alert");
         assert!(claimed(2..=u8::MAX) && !claimed(2..=u8::MAX), "one step of reading");
         assert!(claimed(1..=1) && !claimed(0..=u8::MAX), "one delivery, and nothing is left");
+    }
+
+    fn delivery(study: u32, artefact: &str, destination: &str, order: u64) -> JobRow {
+        let kind = JobKind::Deliver { artefact: artefact.into(), destination: destination.into() };
+        JobRow {
+            job: job(study, 1, kind, 0, 1),
+            state: JobState::Waiting,
+            attempts: 0,
+            cause: String::new(),
+            due: at(0),
+            order,
+        }
+    }
+
+    #[test]
+    fn one_study_goes_to_one_destination_in_order_and_no_destination_waits_for_another() {
+        let mut queue = Queue::default();
+        let rows = [
+            delivery(1, "sr.dcm", "pacs.a", 1),
+            delivery(1, "pdf.dcm", "pacs.a", 2),
+            delivery(2, "sr.dcm", "pacs.a", 3),
+            delivery(1, "sr.dcm", "pacs.b", 4),
+            delivery(3, "sr.dcm", "pacs.gone", 5),
+        ];
+        rows.iter().rev().for_each(|row| queue.set(row, false, at(0)));
+        assert_eq!((queue.counts().waiting, queue.behind), (5, 1));
+        let to = |name: &str| Lane::Destination(name.to_owned());
+        let configured = Lane::OtherThan(vec!["pacs.a".into(), "pacs.b".into()]);
+        fn claimed(queue: &mut Queue, lane: &Lane) -> Option<String> {
+            queue.claim(at(1), LONG, lane).map(|taken| taken.id)
+        }
+        assert_eq!(claimed(&mut queue, &ALL), None, "deliveries have lanes of their own");
+        assert_eq!(claimed(&mut queue, &to("pacs.a")), Some(rows[0].job.id.clone()));
+        // The second of study 1 waits for the first; study 2 does not.
+        assert_eq!(claimed(&mut queue, &to("pacs.a")), Some(rows[2].job.id.clone()));
+        assert_eq!(claimed(&mut queue, &to("pacs.a")), None);
+        assert_eq!(claimed(&mut queue, &to("pacs.b")), Some(rows[3].job.id.clone()));
+        assert_eq!(claimed(&mut queue, &configured), Some(rows[4].job.id.clone()));
+        // The first has to wait: so does what is behind it.
+        let later = JobRow { due: at(60), attempts: 1, ..rows[0].clone() };
+        queue.set(&later, true, at(1));
+        assert_eq!(claimed(&mut queue, &to("pacs.a")), None);
+        // Given up, or done: the next goes.
+        queue.set(&JobRow { state: JobState::Dead, ..later }, true, at(2));
+        assert_eq!(claimed(&mut queue, &to("pacs.a")), Some(rows[1].job.id.clone()));
+        queue.set(&JobRow { state: JobState::Done, ..rows[1].clone() }, true, at(3));
+        assert_eq!((queue.counts().waiting, queue.behind, queue.lines.len()), (0, 0, 3));
     }
 
     #[test]
@@ -401,7 +577,7 @@ mod tests {
         }
         let mut last = (0, 0);
         for _ in 0..100_000 {
-            let id = queue.claim(at(1000), LONG, 0..=u8::MAX).unwrap().id;
+            let id = queue.claim(at(1000), LONG, &ALL).unwrap().id;
             let entry = &queue.jobs[&id];
             assert!((entry.priority, entry.order) >= last);
             last = (entry.priority, entry.order);

@@ -267,6 +267,7 @@ mod tests {
     use super::*;
     use crate::store::Config;
     use crate::store::HealthState;
+    use crate::store::Lane;
     use crate::store::Store;
     use crate::store::Stored;
     use crate::store::VerifyMode;
@@ -313,7 +314,10 @@ mod tests {
         }
         let (store, making) = open_held(data);
         assert!(matches!(store.study(&study(1)), Err(StoreError::Remaking { total: 0.., .. })));
-        assert_eq!(store.claim(at(9), Duration::from_secs(9), 0..=9).unwrap(), None);
+        assert_eq!(
+            store.claim(at(9), Duration::from_secs(9), &Lane::Priorities(0..=9)).unwrap(),
+            None
+        );
         let more = vec![Event::JobEnqueued { job: job(2, 1, JobKind::Plan, 0, 5) }];
         assert!(matches!(store.commit(more).await, Err(StoreError::Remaking { .. })));
         for (instance, bytes) in [(6, "x"), (1, "x"), (2, "other"), (6, "x")] {
@@ -348,7 +352,14 @@ mod tests {
         // Any commit comes after the decisions.
         store.commit(Vec::new()).await.unwrap();
         shows_all(&store);
-        assert_eq!(store.claim(at(9), Duration::from_secs(9), 0..=9).unwrap().unwrap().attempt, 1);
+        assert_eq!(
+            store
+                .claim(at(9), Duration::from_secs(9), &Lane::Priorities(0..=9))
+                .unwrap()
+                .unwrap()
+                .attempt,
+            1
+        );
         assert_eq!(store.health().state, HealthState::Degraded, "the alarm stays for a day");
         drop(store);
         is_whole(dir.path());

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::domain::alert::Standing;
 use crate::domain::uid::StudyUid;
 use crate::store::commit::Shared;
 use crate::store::error::Doing as _;
@@ -25,6 +26,7 @@ use crate::store::objects;
 use crate::store::open;
 use crate::store::open::Enter;
 use crate::store::rows::AlertRow;
+use crate::store::rows::AlertSending;
 use crate::store::rows::DeferredRow;
 use crate::store::rows::DeliveryRow;
 use crate::store::rows::DeliveryState;
@@ -273,15 +275,25 @@ fn why_not(view: &View, config: &Config, row: &StudyRow) -> Result<Option<String
     }
     let deliveries: Vec<DeliveryRow> = view.scan(&key::deliveries(study))?;
     let newest = deliveries.iter().filter(|delivery| delivery.revision == row.revision);
-    let open = newest.filter(|delivery| delivery.state != DeliveryState::Done).count();
+    let open = newest.filter(|delivery| match delivery.state {
+        DeliveryState::Queued | DeliveryState::Unproven | DeliveryState::Dead => true,
+        DeliveryState::Done | DeliveryState::Dropped => false,
+    });
+    let open = open.count();
     if open > 0 {
         return Ok(Some(format!("{open} of its results are not delivered")));
     }
     let alerts: Vec<AlertRow> = view.scan(&key::alerts(study))?;
-    let unsent = |alert: &AlertRow| {
-        alert.sendings.iter().any(|sending| sending.state != DeliveryState::Done)
+    let is_open = |alert: &AlertRow| {
+        let on_its_way = |sending: &AlertSending| match sending.state {
+            DeliveryState::Queued | DeliveryState::Unproven | DeliveryState::Dead => true,
+            DeliveryState::Done | DeliveryState::Dropped => false,
+        };
+        // What everyone of the service was told of stays on the pages as long as the study.
+        alert.standing == Standing::Open && !alert.steps.is_empty()
+            || alert.sendings.iter().any(on_its_way)
     };
-    if alerts.iter().any(unsent) {
+    if alerts.iter().any(is_open) {
         return Ok(Some("an alert about it is open".to_owned()));
     }
     Ok(None)

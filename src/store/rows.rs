@@ -6,6 +6,10 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::domain::agreement::Comparison;
+use crate::domain::alert::Answer;
+use crate::domain::alert::Kind;
+use crate::domain::alert::Standing;
+use crate::domain::alert::Told;
 use crate::domain::call::Tokens;
 use crate::domain::canary::Phase;
 use crate::domain::uid::SopClassUid;
@@ -265,8 +269,30 @@ pub struct ArtefactRow {
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
     Queued,
+    /// The destination took it; that it keeps it is not shown yet.
+    Unproven,
     Done,
     Dead,
+    /// Not sent, because it was not needed any more.
+    Dropped,
+}
+
+/// A kind of artefact that a destination takes none of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RefusalRow {
+    pub destination: String,
+    pub kind: String,
+    pub why: String,
+    pub at: Timestamp,
+}
+
+/// A question to an archive, and its answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProofRow {
+    pub job: String,
+    pub asked_at: Timestamp,
+    pub is_kept: Option<bool>,
+    pub detail: String,
 }
 
 /// One artefact on its way to one destination.
@@ -284,9 +310,12 @@ pub struct DeliveryRow {
     pub at: Timestamp,
 }
 
+/// One message of an alert by one channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AlertSending {
     pub channel: String,
+    #[serde(default)]
+    pub level: u32,
     pub state: DeliveryState,
     pub detail: String,
     pub attempts: u32,
@@ -294,16 +323,67 @@ pub struct AlertSending {
     pub at: Timestamp,
 }
 
+/// Those of one level were told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlertStep {
+    pub level: u32,
+    /// "nobody answered within 15 min".
+    pub why: String,
+    pub channels: Vec<String>,
+    pub at: Timestamp,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AlertRow {
+    #[serde(default = "no_study")]
+    pub study_uid: StudyUid,
     pub alert: String,
     pub revision: u32,
     pub urgency: Urgency,
     pub findings: Vec<String>,
-    pub recipients: Vec<String>,
+    #[serde(default)]
+    pub kind: Kind,
+    #[serde(default)]
+    pub service: String,
+    #[serde(default)]
+    pub told: Vec<Told>,
     pub raised_at: Timestamp,
-    /// One for each channel.
+    #[serde(default, flatten)]
+    pub standing: Standing,
+    /// The level that was told last.
+    #[serde(default)]
+    pub level: u32,
+    #[serde(default)]
+    pub steps: Vec<AlertStep>,
+    /// Who was told and handed it over.
+    #[serde(default)]
+    pub declined: Vec<Answer>,
+    /// Later revisions that show the same.
+    #[serde(default)]
+    pub joined: Vec<u32>,
+    /// One for each message.
     pub sendings: Vec<AlertSending>,
+}
+
+fn no_study() -> StudyUid {
+    StudyUid::parse("0").expect("a number is a UID")
+}
+
+/// What one address was sent lately, and what waits to be told together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChannelRow {
+    /// Times of the messages of the last hour.
+    pub sent: Vec<Timestamp>,
+    pub held: Vec<HeldAlert>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeldAlert {
+    pub study_uid: StudyUid,
+    pub revision: u32,
+    pub alert: String,
+    pub channel: String,
+    pub level: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -319,6 +399,14 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// Whether an operator's word can have it done now.
+    pub fn may_be_moved(self) -> bool {
+        match self {
+            JobState::Waiting | JobState::Dead => true,
+            JobState::Running | JobState::Done | JobState::Dropped => false,
+        }
+    }
+
     /// Whether it can still run by itself.
     pub fn is_open(self) -> bool {
         match self {
@@ -340,6 +428,13 @@ pub struct JobRow {
     pub due: Timestamp,
     /// Place in the order of all events: its age.
     pub order: u64,
+}
+
+impl JobRow {
+    /// Whether it can be done without: what tells and delivers. A reading is not given up by a word.
+    pub fn may_be_cancelled(&self) -> bool {
+        self.state.may_be_moved() && !self.job.kind.is_reading()
+    }
 }
 
 /// A job that this caller holds until its lease is over.

@@ -93,7 +93,12 @@ pub fn job(n: u32, revision: u32, kind: JobKind, due: i64, priority: u8) -> Job 
         JobKind::Judge => "judge".to_owned(),
         JobKind::Compose => "compose".to_owned(),
         JobKind::Deliver { artefact, destination } => format!("deliver/{artefact}/{destination}"),
-        JobKind::Alert { alert, channel } => format!("alert/{alert}/{channel}"),
+        JobKind::Prove { artefact, destination } => format!("prove/{artefact}/{destination}"),
+        JobKind::Alert { alert, channel, level } => format!("alert/{alert}/{channel}/{level}"),
+        JobKind::Escalate { alert, level, .. } => format!("escalate/{alert}/{level}"),
+        JobKind::Withdraw { alert, channel } => format!("withdraw/{alert}/{channel}"),
+        JobKind::Digest { channel, .. } => format!("digest/{channel}"),
+        JobKind::Drill { service, .. } => format!("drill/{service}"),
         JobKind::Notice { channel } => format!("notice/{channel}"),
         JobKind::Commit { transaction_uid, request } => {
             format!("commit/{transaction_uid}/{request}")
@@ -180,7 +185,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
         3 => JobKind::Judge,
         4 => JobKind::Compose,
         5 => JobKind::Deliver { artefact: artefact(), destination: to() },
-        _ => JobKind::Alert { alert: "a".into(), channel: "mail".into() },
+        _ => JobKind::Alert { alert: "a".into(), channel: "mail".into(), level: 0 },
     };
     let job = job(n, revision, kind, now, rng.random_range(0..3));
     let id = job.id.clone();
@@ -237,6 +242,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
             artefact: artefact(),
             destination: to(),
             detail: "0000".into(),
+            unproven: false,
             at,
         },
         19 => Event::AlertRaised {
@@ -246,6 +252,9 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
             urgency: Urgency::Critical,
             findings: words(),
             recipients: vec!["on-call".into()],
+            kind: Default::default(),
+            service: String::new(),
+            told: vec![],
             at,
         },
         20 => Event::AlertSent {
@@ -253,6 +262,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
             revision,
             alert: "a".into(),
             channel: "mail".into(),
+            level: 0,
             detail: "250".into(),
             at,
         },

@@ -337,6 +337,7 @@ mod tests {
             artefact: "sr.dcm".into(),
             destination: "pacs".into(),
             detail: "0000".into(),
+            unproven: false,
             at: at(9),
         };
         let job = testing::job(7, 1, crate::store::event::JobKind::Plan, 0, 5);
