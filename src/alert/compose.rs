@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::alert::Alert;
 use crate::alert::Config;
-use crate::alert::Kind;
+use crate::alert::address;
+use crate::domain::alert::Kind;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::finding::Finding;
@@ -19,6 +20,7 @@ use crate::domain::picture::PictureRef;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
 use crate::domain::text;
+use crate::domain::uid::StudyUid;
 
 const TEXT: &str = include_str!("../../templates/email/alert.txt.hbs");
 const HTML: &str = include_str!("../../templates/email/alert.html.hbs");
@@ -31,6 +33,27 @@ const IMAGES_MAX: usize = 5;
 #[error("the alert's template cannot be used: {0}")]
 pub struct ComposeError(#[from] Box<handlebars::RenderError>);
 
+/// What one person is told of one alert, and what it is made of.
+pub struct Telling<'a> {
+    pub alert: &'a Alert,
+    pub assessment: &'a Assessment,
+    pub channel: &'a str,
+    /// 0 for those who hear first.
+    pub level: u32,
+    /// Why it comes to those who hear later.
+    pub why: &'a str,
+    /// The key picture with its encoded bytes.
+    pub picture: Option<(&'a PictureRef, &'a [u8])>,
+    /// Where it is answered, without an identity; none where people cannot reach the node.
+    pub answer_url: Option<String>,
+    /// When the last image came.
+    pub last_image_at: Option<Timestamp>,
+    pub now: Timestamp,
+    pub config: &'a Config,
+    /// Of the people who read it.
+    pub zone: &'a TimeZone,
+}
+
 #[derive(Serialize)]
 struct Words {
     state: &'static str,
@@ -40,9 +63,14 @@ struct Words {
     revision: u32,
     patient: Option<String>,
     found_at: String,
+    /// "4 minutes ago, 2 minutes after the last image".
+    age: String,
     urgency: &'static str,
+    answer_url: Option<String>,
     link: Option<String>,
     study_uid: String,
+    is_drill: bool,
+    why: String,
     review: Option<String>,
     impression: String,
     findings: Vec<FindingWords>,
@@ -66,36 +94,35 @@ struct FindingWords {
     recommendation: String,
 }
 
-/// The message for `to`: what, where, how sure, on which image, found when, by which model. It
+/// The message: what, where, how sure, on which image, how long ago, what to do, by which model. It
 /// names the patient only where the settings ask for it.
-///
-/// - `picture`: the key picture with its encoded bytes.
-/// - `zone`: of the people who read it.
-pub fn compose(
-    alert: &Alert,
-    a: &Assessment,
-    to: &[String],
-    picture: Option<(&PictureRef, &[u8])>,
-    config: &Config,
-    zone: &TimeZone,
-) -> Result<Message, ComposeError> {
+pub fn compose(telling: &Telling<'_>) -> Result<Message, ComposeError> {
+    let Telling { alert, assessment: a, config, zone, .. } = *telling;
     let clean = Cleaner::new(a, config);
+    let is_drill = alert.kind == Kind::Drill;
     let told: Vec<&Finding> =
         alert.findings.iter().filter_map(|id| a.findings.iter().find(|f| f.id == *id)).collect();
     let headline = clean.line(&headline(alert, &told));
-    let examination = clean.line(&a.examination);
-    let (inline, caption) = inline_picture(a, picture, config);
+    let examination = match alert.kind {
+        Kind::Drill => "Drill".to_owned(),
+        Kind::Finding | Kind::Review => clean.line(&a.examination),
+    };
+    let (inline, caption) = inline_picture(a, telling.picture, config);
     let words = Words {
-        state: "PRELIMINARY",
+        state: if is_drill { "DRILL" } else { "PRELIMINARY" },
         patient: config.include_patient_name.then(|| patient(a)),
         found_at: local(alert.found_at, zone),
+        age: age(telling),
         modality: clean.line(&a.study.modalities().join(", ")),
         revision: a.revision,
         urgency: alert.urgency.as_str(),
-        link: link(config, &a.study),
+        answer_url: telling.answer_url.clone(),
+        link: study_url(config, &a.study.study_uid).filter(|_| !is_drill),
         study_uid: a.study.study_uid.as_str().to_owned(),
-        review: review(a).map(|reason| clean.line(reason)),
-        impression: clean.line(&a.impression),
+        is_drill,
+        why: clean.line(telling.why),
+        review: review(a).filter(|_| !is_drill).map(|reason| clean.line(reason)),
+        impression: if is_drill { String::new() } else { clean.line(&a.impression) },
         findings: told
             .iter()
             .enumerate()
@@ -114,16 +141,104 @@ pub fn compose(
     let html = templates.render_template(HTML, &words).map_err(Box::new)?;
     templates.register_escape_fn(handlebars::no_escape);
     let text = templates.render_template(TEXT, &words).map_err(Box::new)?;
+    let first = first_id(alert);
+    let (id, thread) = match telling.level {
+        0 => (first, None),
+        level => (format!("{first}-{level}"), Some(first)),
+    };
+    let again = if telling.level > 0 { "not answered yet: " } else { "" };
     Ok(Message {
-        to: to.to_vec(),
-        subject: format!("[Prelim PRELIMINARY] {headline} — {}", lower_first(&examination)),
+        to: vec![address(telling.channel).to_owned()],
+        subject: match alert.kind {
+            Kind::Drill => format!("[Prelim DRILL] {again}{headline}"),
+            Kind::Finding | Kind::Review => {
+                let of = lower_first(&examination);
+                format!("[Prelim PRELIMINARY] {again}{headline} — {of}")
+            }
+        },
+        json: json(telling, &words, &told),
         text,
         html,
         picture: inline,
-        id: format!("alert-{}", alert.id),
+        id,
+        thread,
         date: alert.found_at,
         urgent: true,
     })
+}
+
+/// Of the message that begins the thread of an alert.
+pub fn first_id(alert: &Alert) -> String {
+    format!("alert-{}", alert.id)
+}
+
+/// The same for programs. No identity but where the settings ask for it.
+fn json(telling: &Telling<'_>, words: &Words, told: &[&Finding]) -> String {
+    let alert = telling.alert;
+    let kind = match (alert.kind, telling.level) {
+        (Kind::Drill, _) => "alert.drill",
+        (Kind::Finding | Kind::Review, 0) => "alert.raised",
+        (Kind::Finding | Kind::Review, _) => "alert.escalated",
+    };
+    let findings: Vec<serde_json::Value> = told
+        .iter()
+        .zip(&words.findings)
+        .map(|(finding, words)| {
+            serde_json::json!({
+                "name": words.name,
+                "code": {"value": finding.concept.value, "scheme": finding.concept.scheme},
+                "urgency": words.urgency,
+                "probability": finding.probability,
+                "place": words.place,
+                "images": words.images,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "type": kind,
+        "timestamp": telling.now,
+        "data": {
+            "alert": alert.key,
+            "kind": alert.kind,
+            "urgency": alert.urgency,
+            "headline": words.headline,
+            "examination": words.examination,
+            "level": telling.level,
+            "why": telling.why,
+            "findings": findings,
+            "review": words.review,
+            "found_at": alert.found_at,
+            "last_image_at": telling.last_image_at,
+            "answer_url": telling.answer_url,
+            "study_url": words.link,
+            "study_uid": words.study_uid,
+            "revision": words.revision,
+            "patient": words.patient,
+            "model": words.model,
+            "notice": "Preliminary and unverified: software output, not a diagnosis. It does not \
+                       replace the call about a critical result.",
+        },
+    })
+    .to_string()
+}
+
+/// How old the finding is when the message leaves, and how soon after the images it was made.
+fn age(telling: &Telling<'_>) -> String {
+    let found = telling.alert.found_at;
+    let ago = format!("{} ago", span(found, telling.now));
+    match telling.last_image_at.filter(|last| *last <= found) {
+        Some(last) => format!("{ago}, {} after the last image", span(last, found)),
+        None => ago,
+    }
+}
+
+pub fn span(from: Timestamp, to: Timestamp) -> String {
+    let seconds = to.duration_since(from).as_secs().max(0);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
 }
 
 const CONTENT_ID: &str = "key-picture";
@@ -132,6 +247,7 @@ fn headline(alert: &Alert, told: &[&Finding]) -> String {
     let urgency = alert.urgency.as_str();
     let names: Vec<String> = told.iter().map(|finding| lower_first(&finding.title())).collect();
     match (alert.kind, names.is_empty()) {
+        (Kind::Drill, _) => "test of the alert chain, no patient".to_owned(),
         (Kind::Finding, false) => format!("{urgency}: {}", names.join("; ")),
         (Kind::Finding, true) => format!("{urgency}: raised by rule"),
         (Kind::Review, false) => format!("needs review ({urgency}): {}", names.join("; ")),
@@ -212,9 +328,10 @@ fn patient(a: &Assessment) -> String {
     known.join(", ")
 }
 
-fn link(config: &Config, study: &Study) -> Option<String> {
+/// The page of a study; none where people cannot reach the node.
+pub fn study_url(config: &Config, study_uid: &StudyUid) -> Option<String> {
     let base = config.base_url.trim_end_matches('/');
-    (!base.is_empty()).then(|| format!("{base}/studies/{}", study.study_uid))
+    (!base.is_empty()).then(|| format!("{base}/studies/{study_uid}"))
 }
 
 pub fn local(at: Timestamp, zone: &TimeZone) -> String {
@@ -267,7 +384,7 @@ fn carries_no_text(instance: &Instance) -> bool {
 }
 
 /// "Chest X-ray" becomes "chest X-ray", "CT head" stays.
-fn lower_first(text: &str) -> String {
+pub fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
     match (chars.next(), chars.clone().next()) {
         (Some(first), Some(second)) if second.is_lowercase() => {
@@ -330,7 +447,7 @@ fn replace(text: &str, what: &str, with: &str) -> String {
     out + &text[from..]
 }
 
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let plain = |c: char| if c.is_control() || c == '\u{2028}' { ' ' } else { c };
     let cleaned: String = text.chars().filter(|&c| !turns(c)).map(plain).collect();

@@ -44,7 +44,14 @@ pub fn missing(m: &Missing<'_>) -> Message {
         html: format!("<!DOCTYPE html><html lang=\"en\"><body><pre>{escaped}</pre></body></html>"),
         text,
         picture: None,
+        json: serde_json::json!({
+            "type": "study.images_missing",
+            "timestamp": m.at,
+            "data": {"study_uid": m.study_uid, "revision": m.revision, "from": from, "what": what},
+        })
+        .to_string(),
         id: format!("missing-{}-{}", m.study_uid, m.revision),
+        thread: None,
         date: m.at,
         urgent: false,
     }

@@ -1,158 +1,51 @@
-//! Who must hear of a reading, and what they are told. Pure: the store keeps the alert, the outbox
-//! sends it.
+//! Who must hear of a reading, what they are told, and who comes after them. Pure: the ledger keeps
+//! how far an alert is, the outbox sends it.
 
 mod compose;
+mod config;
+mod later;
+mod link;
 mod missing;
+mod route;
+mod schedule;
 
+pub use compose::Telling;
 pub use compose::compose;
+pub use compose::study_url;
+pub use config::By;
+pub use config::Config;
+pub use config::address;
+pub use config::by;
+pub use later::Digest;
+pub use later::Entry;
+pub use later::Withdrawal;
+pub use later::digest;
+pub use later::withdrawn;
+pub use link::Signer;
 pub use missing::Missing;
 pub use missing::missing;
-
-use std::collections::BTreeMap;
+pub use route::Around;
+pub use route::Way;
+pub use route::level;
+pub use route::service;
+pub use schedule::Shift;
 
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde::Serialize;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::domain::alert::Kind;
+use crate::domain::alert::Standing;
+use crate::domain::alert::Told;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::finding::Finding;
+use crate::domain::finding::Presence;
 use crate::domain::text;
+use crate::domain::uid::StudyUid;
 use crate::domain::urgency::Urgency;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Who is told, by name: `[alert.recipients.on_call]`.
-    pub recipients: BTreeMap<String, Recipients>,
-    /// Address of this node's web page as the recipients reach it; the link in an alert.
-    /// Empty: an alert names the study by its UID alone.
-    pub base_url: String,
-    /// Puts name, ID and birth date of the patient into alerts.
-    pub include_patient_name: bool,
-    /// Puts the key picture into alerts, where its kind carries no burned-in text.
-    pub include_picture: bool,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            recipients: BTreeMap::new(),
-            base_url: String::new(),
-            include_patient_name: false,
-            include_picture: true,
-        }
-    }
-}
-
-/// A list of people who are told together.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Recipients {
-    pub emails: Vec<String>,
-    /// They hear of findings at or above it.
-    #[serde(default = "default_minimum")]
-    pub minimum: Urgency,
-    /// They hear of studies that the software could not read.
-    #[serde(default = "default_review")]
-    pub review: bool,
-    /// They hear of what the technical staff has to look after: images that did not come.
-    #[serde(default)]
-    pub technical: bool,
-}
-
-fn default_minimum() -> Urgency {
-    Urgency::Urgent
-}
-
-fn default_review() -> bool {
-    true
-}
-
-impl Config {
-    /// Adds one line to `problems` for each value that cannot work.
-    pub fn check(&self, at: &str, problems: &mut Vec<String>) {
-        let is_url = self.base_url.starts_with("http://") || self.base_url.starts_with("https://");
-        let is_plain =
-            self.base_url.bytes().all(|b| b.is_ascii_graphic() && !b"\"'<>".contains(&b));
-        let can_open = self.base_url.is_empty() || (is_url && is_plain);
-        if !can_open {
-            let found = &self.base_url;
-            let allowed = "use http:// or https:// and the host, or leave it empty";
-            problems.push(format!("{at}.base_url = {found:?}: {allowed}; the link would not open"));
-        }
-        for (name, list) in &self.recipients {
-            let at = format!("{at}.recipients.{name}");
-            let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-            if name.is_empty() || name.len() > 40 || !name.bytes().all(allowed) {
-                let why = "the name stands in job ids";
-                problems.push(format!("{at}: use 1 to 40 letters, digits, '-' or '_'; {why}"));
-            }
-            if list.emails.is_empty() {
-                problems.push(format!("{at}.emails = []: name at least one address; nobody hears"));
-            }
-            for email in list.emails.iter().filter(|email| !is_address(email)) {
-                problems.push(format!("{at}.emails: {email:?} is no address; nobody hears"));
-            }
-        }
-    }
-
-    /// The lists that hear of technical trouble.
-    pub fn technical(&self) -> Vec<String> {
-        let lists = self.recipients.iter().filter(|(_, list)| list.technical);
-        lists.map(|(name, _)| name.clone()).collect()
-    }
-
-    /// One channel for each address of the lists: `<list>/<address>`. Each is a job of its own, so
-    /// that one refused address keeps no other from hearing.
-    pub fn channels(&self, lists: &[String]) -> Vec<String> {
-        let addresses = lists.iter().filter_map(|name| Some((name, self.recipients.get(name)?)));
-        let channel = |name: &String, email: &String| format!("{name}/{email}");
-        let mut channels: Vec<String> = addresses
-            .flat_map(|(name, list)| list.emails.iter().map(move |email| channel(name, email)))
-            .collect();
-        let mut seen = std::collections::HashSet::new();
-        channels.retain(|channel| seen.insert(address(channel).to_owned()));
-        channels
-    }
-}
-
-/// The address of a channel.
-pub fn address(channel: &str) -> &str {
-    channel.split_once('/').map_or(channel, |(_, address)| address)
-}
-
-/// Plain `local@domain`, ASCII: what every server takes.
-fn is_address(email: &str) -> bool {
-    let plain = |part: &str| {
-        !part.is_empty()
-            && part.bytes().all(|b| b.is_ascii_graphic() && !b"<>()[],;:\\\"@/".contains(&b))
-    };
-    email.split_once('@').is_some_and(|(local, domain)| plain(local) && plain(domain))
-}
-
-/// Why someone must hear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Something that cannot wait was marked.
-    Finding,
-    /// The software could not read the study: it may hold anything.
-    Review,
-}
-
-impl Kind {
-    fn as_str(self) -> &'static str {
-        match self {
-            Kind::Finding => "finding",
-            Kind::Review => "review",
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Alert {
     /// Decided by study, revision, kind and findings: deciding again gives the same alert.
     pub id: String,
@@ -164,14 +57,16 @@ pub struct Alert {
     pub findings: Vec<String>,
     /// What was found, for lists: "Pneumothorax, left". No identity of the patient.
     pub titles: Vec<String>,
-    /// Names of the lists that are told. Empty: nobody is configured; the page shows it all the same.
-    pub recipients: Vec<String>,
+    /// The same findings, as far as they decide whether people know of them already.
+    pub told: Vec<Told>,
+    /// The highest of those findings, by the model's word.
+    pub probability: Option<f64>,
     pub found_at: Timestamp,
 }
 
 /// Whether someone must hear of this reading: of a finding at or above `alert_at` (the profile's),
 /// of a study that the rules made as urgent, of a reading that failed.
-pub fn decide(a: &Assessment, alert_at: Urgency, config: &Config) -> Option<Alert> {
+pub fn decide(a: &Assessment, alert_at: Urgency) -> Option<Alert> {
     let kind = match &a.outcome {
         Outcome::Read => Kind::Finding,
         Outcome::NotCovered { .. } => Kind::Finding,
@@ -185,29 +80,92 @@ pub fn decide(a: &Assessment, alert_at: Urgency, config: &Config) -> Option<Aler
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.urgency));
     let urgency = findings.iter().map(|f| f.urgency).fold(a.urgency, Urgency::max);
     let must_hear = match kind {
-        Kind::Finding => urgency >= alert_at,
+        Kind::Finding | Kind::Drill => urgency >= alert_at,
         Kind::Review => true,
     };
-    let hears = |list: &Recipients| match kind {
-        Kind::Finding => list.minimum <= urgency,
-        // Also those who asked for urgent findings: this study may hold one.
-        Kind::Review => list.review || (!findings.is_empty() && list.minimum <= urgency),
+    let told = |finding: &&Finding| Told {
+        key: finding.key.clone(),
+        laterality: finding.laterality,
+        urgency: finding.urgency,
     };
-    let recipients = config.recipients.iter().filter(|(_, list)| hears(list));
     must_hear.then(|| Alert {
-        id: digest(a, kind, &findings, Some(a.revision)),
-        key: digest(a, kind, &findings, None),
+        id: digest_of(a, kind, &findings, Some(a.revision)),
+        key: digest_of(a, kind, &findings, None),
         kind,
         urgency,
         titles: findings.iter().map(|finding| finding.title()).collect(),
+        told: findings.iter().map(told).collect(),
+        probability: findings.iter().filter_map(|f| f.probability).reduce(f64::max),
         findings: findings.iter().map(|finding| finding.id.clone()).collect(),
-        recipients: recipients.map(|(name, _)| name.clone()).collect(),
         found_at: a.finished_at,
     })
 }
 
-/// 32 hexadecimal digits.
-fn digest(a: &Assessment, kind: Kind, findings: &[&Finding], revision: Option<u32>) -> String {
+/// An alert of the same study that was raised before.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    pub key: &'a str,
+    pub kind: Kind,
+    pub urgency: Urgency,
+    pub told: &'a [Told],
+    pub standing: &'a Standing,
+}
+
+/// The place of the alert that this one adds nothing to: people know of all of it, or will.
+pub fn joins(alert: &Alert, known: &[Known<'_>]) -> Option<usize> {
+    let covers = |one: &Known<'_>| {
+        let all = alert.told.iter().all(|told| one.told.iter().any(|known| known.covers(told)));
+        match alert.kind {
+            Kind::Drill => false,
+            // What the study holds is not known to be the same.
+            Kind::Review => one.key == alert.key,
+            Kind::Finding if alert.told.is_empty() => one.key == alert.key,
+            Kind::Finding => one.key == alert.key || all,
+        }
+    };
+    known.iter().position(|one| {
+        !matches!(one.standing, Standing::Withdrawn { .. })
+            && one.urgency >= alert.urgency
+            && covers(one)
+    })
+}
+
+/// Why an alert of an earlier revision holds no more, `None` while it does. Only a reading that
+/// came to its end takes an alert back.
+pub fn superseded(known: &Known<'_>, a: &Assessment) -> Option<String> {
+    let still = |told: &Told| {
+        let same = |f: &&Finding| f.key == told.key && f.laterality == told.laterality;
+        a.findings.iter().filter(same).any(|f| f.presence != Presence::Absent)
+    };
+    let revision = a.revision;
+    match (&a.outcome, known.standing, known.kind) {
+        (Outcome::NotCovered { .. } | Outcome::NeedsReview { .. }, ..) => None,
+        (_, Standing::Withdrawn { .. }, _) | (_, _, Kind::Drill) => None,
+        (Outcome::Read, _, Kind::Review) => Some(format!("revision {revision} could be read")),
+        (Outcome::Read, _, Kind::Finding) if known.told.is_empty() => None,
+        (Outcome::Read, _, Kind::Finding) => (!known.told.iter().any(still)).then(|| {
+            format!("revision {revision}, read with all images that came since, does not show it")
+        }),
+    }
+}
+
+/// A test of the whole loop, of no patient.
+pub fn drill(study_uid: &StudyUid, at: Timestamp) -> Alert {
+    let key = key(&["drill".to_owned(), study_uid.as_str().to_owned()]);
+    Alert {
+        id: key.clone(),
+        key,
+        kind: Kind::Drill,
+        urgency: Urgency::Critical,
+        findings: Vec::new(),
+        titles: vec!["Drill".to_owned()],
+        told: Vec::new(),
+        probability: None,
+        found_at: at,
+    }
+}
+
+fn digest_of(a: &Assessment, kind: Kind, findings: &[&Finding], revision: Option<u32>) -> String {
     let mut parts = vec![
         "alert".to_owned(),
         a.study.study_uid.as_str().to_owned(),
@@ -218,6 +176,11 @@ fn digest(a: &Assessment, kind: Kind, findings: &[&Finding], revision: Option<u3
         findings.iter().map(|f| format!("{} {:?} {:?}", f.key, f.laterality, f.urgency)).collect();
     what.sort();
     parts.extend(what);
+    key(&parts)
+}
+
+/// 32 hexadecimal digits.
+fn key(parts: &[String]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());

@@ -1,7 +1,7 @@
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::domain::finding::Presence;
+use crate::alert::config::Recipients;
 use crate::domain::message::Message;
 use crate::domain::sample;
 use crate::domain::study::PersonName;
@@ -9,6 +9,7 @@ use crate::domain::study::PersonName;
 fn config() -> Config {
     let list = |email: &str, minimum, review| Recipients {
         emails: vec![email.into()],
+        webhooks: vec![],
         minimum,
         review,
         technical: false,
@@ -25,23 +26,40 @@ fn config() -> Config {
 }
 
 fn composed(a: &Assessment, config: &Config) -> Message {
-    let alert = decide(a, Urgency::Urgent, config).unwrap();
+    composed_at(a, config, 0, "")
+}
+
+fn composed_at(a: &Assessment, config: &Config, level: u32, why: &str) -> Message {
+    let alert = decide(a, Urgency::Urgent).unwrap();
     let png = sample::picture_png(64, 64);
-    let picture = Some((&a.pictures[0], &png[..]));
-    let to = vec!["oncall@h.example".to_owned()];
-    compose(&alert, a, &to, picture, config, &TimeZone::get("Asia/Seoul").unwrap()).unwrap()
+    let found = alert.found_at;
+    let later = |s| found.checked_add(jiff::SignedDuration::from_secs(s)).unwrap();
+    let telling = Telling {
+        alert: &alert,
+        assessment: a,
+        channel: "on_call/oncall@h.example",
+        level,
+        why,
+        picture: Some((&a.pictures[0], &png[..])),
+        answer_url: Some("https://prelim.h.example/alert/TOKEN".into()),
+        last_image_at: Some(later(-150)),
+        now: later(4),
+        config,
+        zone: &TimeZone::get("Asia/Seoul").unwrap(),
+    };
+    compose(&telling).unwrap()
 }
 
 #[test]
 fn only_what_cannot_wait_raises_an_alert() {
     let chest = sample::positive_chest();
-    let alert = decide(&chest, Urgency::Urgent, &config()).unwrap();
+    let alert = decide(&chest, Urgency::Urgent).unwrap();
     assert_eq!((alert.kind, alert.urgency), (Kind::Finding, Urgency::Critical));
     assert_eq!(alert.findings, ["F1"]);
     assert_eq!(alert.titles, ["Pneumothorax, left"]);
-    assert_eq!(alert.recipients, ["chief", "on_call"]);
+    assert_eq!((alert.told[0].key.as_str(), alert.probability), ("pneumothorax", Some(0.93)));
 
-    let all = decide(&chest, Urgency::Significant, &config()).unwrap();
+    let all = decide(&chest, Urgency::Significant).unwrap();
     assert_eq!(all.findings, ["F1", "F2"], "the most urgent first");
 
     let mut absent = chest.clone();
@@ -49,10 +67,10 @@ fn only_what_cannot_wait_raises_an_alert() {
     for finding in &mut absent.findings {
         finding.presence = Presence::Absent;
     }
-    assert_eq!(decide(&absent, Urgency::Urgent, &config()), None);
+    assert_eq!(decide(&absent, Urgency::Urgent), None);
     absent.findings[0].presence = Presence::Undetermined;
-    assert_eq!(decide(&absent, Urgency::Urgent, &config()), None);
-    assert_eq!(decide(&sample::not_covered_ct(), Urgency::Urgent, &config()), None);
+    assert_eq!(decide(&absent, Urgency::Urgent), None);
+    assert_eq!(decide(&sample::not_covered_ct(), Urgency::Urgent), None);
 }
 
 /// A rule may make the study more urgent than each of its findings.
@@ -60,19 +78,18 @@ fn only_what_cannot_wait_raises_an_alert() {
 fn a_study_raised_by_rule_raises_an_alert() {
     let mut a = sample::positive_chest();
     a.findings.iter_mut().for_each(|finding| finding.urgency = Urgency::Significant);
-    let alert = decide(&a, Urgency::Urgent, &config()).unwrap();
+    let alert = decide(&a, Urgency::Urgent).unwrap();
     assert_eq!((alert.urgency, alert.findings.len()), (Urgency::Critical, 2));
     a.urgency = Urgency::Significant;
-    assert_eq!(decide(&a, Urgency::Urgent, &config()), None);
+    assert_eq!(decide(&a, Urgency::Urgent), None);
 }
 
 /// Every failure ends in front of a person, also when nobody is configured to be told.
 #[test]
 fn a_reading_that_failed_is_reviewed_by_someone() {
     let a = sample::needs_review();
-    let alert = decide(&a, Urgency::Critical, &config()).unwrap();
-    assert_eq!((alert.kind, &alert.recipients[..]), (Kind::Review, &["on_call".to_owned()][..]));
-    assert!(decide(&a, Urgency::Critical, &Config::default()).unwrap().recipients.is_empty());
+    let alert = decide(&a, Urgency::Critical).unwrap();
+    assert_eq!(alert.kind, Kind::Review);
     let message = composed(&a, &config());
     assert!(message.subject.contains("needs review"), "{}", message.subject);
     assert!(message.text.contains("could not be read"), "{}", message.text);
@@ -82,18 +99,18 @@ fn a_reading_that_failed_is_reviewed_by_someone() {
 #[test]
 fn the_same_findings_are_one_alert() {
     let a = sample::positive_chest();
-    let first = decide(&a, Urgency::Urgent, &config()).unwrap();
-    assert_eq!(first, decide(&a, Urgency::Urgent, &config()).unwrap());
+    let first = decide(&a, Urgency::Urgent).unwrap();
+    assert_eq!(first, decide(&a, Urgency::Urgent).unwrap());
     let mut surer = a.clone();
     surer.findings[0].probability = Some(0.99);
-    assert_eq!(decide(&surer, Urgency::Urgent, &config()).unwrap().id, first.id);
+    assert_eq!(decide(&surer, Urgency::Urgent).unwrap().id, first.id);
     let later = Assessment { revision: 2, ..a.clone() };
-    let later = decide(&later, Urgency::Urgent, &config()).unwrap();
+    let later = decide(&later, Urgency::Urgent).unwrap();
     assert_ne!(later.id, first.id);
     assert_eq!(later.key, first.key, "joins the first");
     let mut other = a;
     other.findings[0].laterality = Some(crate::domain::finding::Laterality::Right);
-    assert_ne!(decide(&other, Urgency::Urgent, &config()).unwrap().key, first.key);
+    assert_ne!(decide(&other, Urgency::Urgent).unwrap().key, first.key);
 }
 
 #[test]
@@ -113,6 +130,8 @@ fn an_alert_says_what_where_how_sure_on_which_image_and_that_nobody_checked() {
             "PRELIMINARY",
             "UNVERIFIED",
             "does not replace the call",
+            "4 s ago, 2 min after the last image",
+            "https://prelim.h.example/alert/TOKEN",
             "Consolidation of lung, right",
         ] {
             assert!(body.contains(said), "{said:?} is missing in {body}");
@@ -122,6 +141,122 @@ fn an_alert_says_what_where_how_sure_on_which_image_and_that_nobody_checked() {
     assert_eq!(picture.media_type, "image/png");
     assert!(message.html.contains(&format!("cid:{}", picture.content_id)));
     assert!(message.urgent);
+    let json: serde_json::Value = serde_json::from_str(&message.json).unwrap();
+    assert_eq!(json["type"], "alert.raised");
+    assert_eq!(json["data"]["findings"][0]["name"], "Pneumothorax, left");
+    assert_eq!(json["data"]["answer_url"], "https://prelim.h.example/alert/TOKEN");
+    assert!(json["data"]["patient"].is_null());
+}
+
+#[test]
+fn who_hears_later_is_told_why_in_the_same_thread() {
+    let chest = sample::positive_chest();
+    let first = composed(&chest, &config());
+    let second = composed_at(&chest, &config(), 1, "nobody has answered since 19:15");
+    assert_ne!(second.id, first.id);
+    assert_eq!((first.thread, second.thread.as_deref()), (None, Some(first.id.as_str())));
+    assert!(second.subject.contains("not answered yet"), "{}", second.subject);
+    assert!(second.text.contains("because nobody has answered since 19:15"), "{}", second.text);
+}
+
+fn known<'a>(alert: &'a Alert, standing: &'a Standing) -> Known<'a> {
+    Known { key: &alert.key, kind: alert.kind, urgency: alert.urgency, told: &alert.told, standing }
+}
+
+fn answered() -> Standing {
+    Standing::Acknowledged(crate::domain::alert::Answer {
+        by: "kim".into(),
+        how: "link".into(),
+        note: String::new(),
+        at: Timestamp::UNIX_EPOCH,
+    })
+}
+
+#[test]
+fn what_people_know_of_raises_no_second_alert_and_what_is_worse_does() {
+    let chest = sample::positive_chest();
+    let both = decide(&chest, Urgency::Significant).unwrap();
+    let one = decide(&chest, Urgency::Urgent).unwrap();
+    let mut other = chest.clone();
+    other.findings[0].laterality = Some(crate::domain::finding::Laterality::Right);
+    let other = decide(&other, Urgency::Urgent).unwrap();
+    let mut milder = chest.clone();
+    milder.urgency = Urgency::Urgent;
+    milder.findings[0].urgency = Urgency::Urgent;
+    let milder = decide(&milder, Urgency::Urgent).unwrap();
+    let withdrawn = Standing::Withdrawn { why: String::new(), at: Timestamp::UNIX_EPOCH };
+    let (open, answered) = (Standing::Open, answered());
+    for (name, new, out, standing, joined) in [
+        ("the same", &one, &one, &open, true),
+        ("part of it", &one, &both, &open, true),
+        ("more than it", &both, &one, &open, false),
+        ("the other side", &other, &one, &open, false),
+        ("less urgent", &milder, &one, &open, true),
+        ("more urgent", &one, &milder, &open, false),
+        ("answered", &one, &one, &answered, true),
+        ("withdrawn", &one, &one, &withdrawn, false),
+    ] {
+        assert_eq!(joins(new, &[known(out, standing)]).is_some(), joined, "{name}");
+    }
+    let drill = drill(&chest.study.study_uid, Timestamp::UNIX_EPOCH);
+    assert!(joins(&drill, &[known(&drill, &open)]).is_none(), "each drill is another");
+}
+
+#[test]
+fn only_a_reading_that_ended_takes_an_alert_back() {
+    let chest = sample::positive_chest();
+    let alert = decide(&chest, Urgency::Urgent).unwrap();
+    let open = Standing::Open;
+    let back = |a: &Assessment| superseded(&known(&alert, &open), a);
+    assert_eq!(back(&chest), None, "it is still there");
+    let mut gone = Assessment { revision: 2, ..chest.clone() };
+    gone.findings[0].presence = Presence::Absent;
+    assert!(back(&gone).unwrap().contains("revision 2"));
+    gone.findings[0].presence = Presence::Undetermined;
+    assert_eq!(back(&gone), None, "perhaps it is");
+    gone.findings.clear();
+    assert!(back(&gone).is_some());
+    gone.outcome = Outcome::NeedsReview { reason: "x".into() };
+    assert_eq!(back(&gone), None);
+    gone.outcome = Outcome::NotCovered { reason: "x".into() };
+    assert_eq!(back(&gone), None);
+    let review = decide(&sample::needs_review(), Urgency::Urgent).unwrap();
+    let read = superseded(&known(&review, &open), &Assessment { revision: 2, ..chest.clone() });
+    assert_eq!(read.as_deref(), Some("revision 2 could be read"));
+    let before = Standing::Withdrawn { why: String::new(), at: Timestamp::UNIX_EPOCH };
+    assert_eq!(superseded(&known(&alert, &before), &gone), None);
+}
+
+#[test]
+fn a_withdrawal_and_a_digest_say_what_they_are_about() {
+    let alert = decide(&sample::positive_chest(), Urgency::Urgent).unwrap();
+    let message = withdrawn(&Withdrawal {
+        alert: &alert,
+        why: "revision 2 does not show it",
+        raised_at: alert.found_at,
+        at: alert.found_at,
+        channel: "on_call/oncall@h.example",
+        study_url: Some("https://prelim.h.example/studies/1.2".into()),
+        zone: &TimeZone::UTC,
+    });
+    assert_eq!(message.thread.as_deref(), Some(format!("alert-{}", alert.id).as_str()));
+    assert!(message.subject.ends_with("withdrawn: Pneumothorax, left"), "{}", message.subject);
+    assert!(message.html.contains("href=\"https://prelim.h.example/studies/1.2\""));
+    let entry = |key: &str, urgency| Entry {
+        key: key.into(),
+        urgency,
+        titles: vec!["Mass <b>".into()],
+        raised_at: alert.found_at,
+        answer_url: Some("https://prelim.h.example/alert/T".into()),
+        study_url: None,
+    };
+    let alerts = vec![entry("b", Urgency::Urgent), entry("a", Urgency::Significant)];
+    let together = digest(&Digest { channel: "x/y@z", alerts, now: alert.found_at });
+    assert_eq!(together.subject, "[Prelim PRELIMINARY] 2 alerts, the first urgent");
+    assert!(together.html.contains("Mass &lt;b&gt;") && together.text.contains("Mass <b>"));
+    let alerts = vec![entry("a", Urgency::Significant), entry("b", Urgency::Urgent)];
+    let again = digest(&Digest { channel: "x/y@z", alerts, now: alert.found_at });
+    assert_eq!(again.id, together.id, "decided by the alerts that are in it");
 }
 
 /// Nothing that names the patient, in whatever form the model repeats it.
@@ -144,7 +279,8 @@ fn an_alert_names_no_patient_unless_the_settings_ask_for_it() {
         "20200114",
         "2020-01-14",
     ];
-    let everything = |m: &Message| format!("{} {} {}", m.subject, m.text, m.html).to_lowercase();
+    let everything =
+        |m: &Message| format!("{} {} {} {}", m.subject, m.text, m.html, m.json).to_lowercase();
     let message = everything(&composed(&a, &config()));
     for name in identity {
         assert!(!message.contains(name), "{name} is in {message}");

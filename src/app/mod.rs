@@ -17,6 +17,7 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alert;
 use crate::analysis;
 use crate::analysis::AnalyzeError;
 use crate::analysis::config::Kind;
@@ -37,14 +38,19 @@ use crate::dicom::storage_scp::Shared;
 use crate::dicom::tls;
 use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
+use crate::orders::worklist::Worklist;
+use crate::pipeline::alerting;
 use crate::pipeline::canary;
 use crate::pipeline::canary::Canaries;
 use crate::pipeline::earlier::Marks;
+use crate::pipeline::hearing;
+use crate::pipeline::key_file;
 use crate::pipeline::runner;
 use crate::pipeline::services::Services;
 use crate::pipeline::watch::Attention;
 use crate::pipeline::way::Kit;
 use crate::receive::Receiver;
+use crate::store::Orders;
 use crate::store::Store;
 use crate::web;
 use crate::web::local::NodeFile;
@@ -54,6 +60,9 @@ use crate::worker::Pool;
 const REST: Duration = Duration::from_secs(10);
 /// How often a service manager hears that the store still works (systemd's watchdog).
 const WATCHDOG: Duration = Duration::from_secs(10);
+
+/// The key of the links by which people answer alerts.
+const ALERTS_KEY: &str = "alerts.key";
 
 /// A running node.
 pub struct App {
@@ -135,12 +144,16 @@ impl App {
                 receiving.spawn(storage_scp::serve(listener, door, shared, tracker));
             }
         }
+        let hl7_at = hearing(settings, &kit, &stop_taking, &receiving).await?;
+        let days = settings.orders.keep_days;
+        tasks.spawn(hearing::forget(Arc::clone(&kit), days, stop.clone()));
         let wake = Arc::new(tokio::sync::Notify::new());
         tasks.spawn(storage_scp::watch(Arc::clone(&shared), tls.clone(), Arc::clone(&wake)));
         tasks.spawn(Arc::clone(&sources).keep(stop.clone()));
 
         let mut node = NodeFile::new(http_at);
         (node.dicom, node.dicom_tls) = (dicom_at, dicom_tls_at);
+        (node.hl7, node.hl7_tls) = hl7_at;
         let viewers = crate::worker::Config {
             processes: settings.http.dicomweb.workers,
             ..settings.worker.clone()
@@ -193,6 +206,12 @@ impl App {
             sources,
             clock,
             currency: settings.analysis.currency.clone(),
+            links: kit.links.clone(),
+            alert_record: {
+                let kit = Arc::clone(&kit);
+                Arc::new(move |uid| alerting::addendum(&kit, uid).map_err(|error| error.cause))
+            },
+            services: settings.alert.services.keys().cloned().collect(),
         };
         tasks.spawn(web::serve(http, state, stop.clone(), tasks.clone()));
         node.write(data).context("node.json cannot be written in the data folder")?;
@@ -278,8 +297,15 @@ fn kit(
         deliver: settings.deliver.clone(),
         alert: settings.alert.clone(),
         commitment: settings.commitment.clone(),
+        hl7: settings.hl7.clone(),
+        orders: Orders::open(store.data()).context("the folder of orders cannot be used")?,
+        worklist: Worklist::new(&settings.orders.worklist),
         ae_title: settings.dicom.ae_title.clone(),
         attention: Attention::default(),
+        links: alert::Signer::new(
+            key_file::open(store.data(), ALERTS_KEY, "links in earlier alerts do not hold")
+                .context("the key of the links in alerts cannot be made")?,
+        ),
         marks,
     })
 }
@@ -310,6 +336,30 @@ fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(QUEUE)
+}
+
+/// The listeners for HL7 messages, and where they are.
+async fn hearing(
+    settings: &Settings,
+    kit: &Arc<Kit>,
+    stop: &CancellationToken,
+    tracker: &TaskTracker,
+) -> anyhow::Result<(Option<SocketAddr>, Option<SocketAddr>)> {
+    let config = &settings.hl7;
+    let tls = match config.tls.is_on() {
+        true => Some(Arc::new(tls::Server::new(&config.tls).context("hl7.tls cannot be used")?)),
+        false => None,
+    };
+    let plain = listen_if(&config.listen, "hl7.listen").await?;
+    let secured = listen_if(&config.tls.listen, "hl7.tls.listen").await?;
+    let at = |listener: &TcpListener| listener.local_addr();
+    let places = (plain.as_ref().map(at).transpose()?, secured.as_ref().map(at).transpose()?);
+    for (listener, tls) in [(plain, None), (secured, tls)] {
+        let Some(listener) = listener else { continue };
+        let heard = hearing::serve(listener, tls, Arc::clone(kit), stop.clone());
+        tracker.spawn(heard);
+    }
+    Ok(places)
 }
 
 /// No listener where there is no address.

@@ -75,6 +75,8 @@ fn alone(settings: &Settings) -> Settings {
     let mut alone = settings.clone();
     alone.deliver = deliver::Config::default();
     alone.alert = alert::Config::default();
+    alone.hl7 = Default::default();
+    alone.orders = Default::default();
     alone.assemble = crate::assemble::Config {
         // Closed by word, once all files are there.
         quiet_period_s: 3600,

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use jiff::Timestamp;
-use jiff::civil::Time;
-use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::domain::ae_title::AeTitle;
+use crate::domain::hours::DAYS;
+use crate::domain::hours::clock;
+use crate::domain::hours::day;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -56,8 +57,6 @@ fn end_of_day() -> String {
     "23:59".to_owned()
 }
 
-const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-
 impl Config {
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
         let weeks = self.weeks_min;
@@ -89,11 +88,6 @@ impl Config {
             }
         }
     }
-}
-
-fn clock(text: &str) -> Option<Time> {
-    let (hour, minute) = text.split_once(':')?;
-    Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()
 }
 
 /// What is known of a source.
@@ -168,7 +162,7 @@ fn chance_of_silence(seen: Seen<'_>, now: Timestamp, zone: &TimeZone, weeks: u32
 /// When the hours of a source began, if they are now.
 fn opened(source: &Source, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
     let local = now.to_zoned(zone.clone());
-    let day = DAYS[usize::try_from(Weekday::to_monday_zero_offset(local.weekday())).ok()?];
+    let day = day(local.weekday());
     let works = source.days.is_empty() || source.days.iter().any(|one| one == day);
     let (from, to) = (clock(&source.from)?, clock(&source.to)?);
     let within = works && from <= local.time() && local.time() <= to;

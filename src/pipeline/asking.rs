@@ -156,7 +156,8 @@ async fn keep(
     let ours = store.deliveries(&open.study_uid)?.into_iter().filter(|row| {
         let name = row.destination.strip_prefix("pacs.");
         let pacs = name.and_then(|name| kit.deliver.pacs.get(name));
-        row.state == DeliveryState::Done && pacs.is_some_and(|pacs| pacs.address == target.address)
+        let is_there = matches!(row.state, DeliveryState::Done | DeliveryState::Unproven);
+        is_there && pacs.is_some_and(|pacs| pacs.address == target.address)
     });
     let instances = count.saturating_sub(u32::try_from(ours.count()).unwrap_or(u32::MAX));
     let known = store.count(&open.study_uid)?;

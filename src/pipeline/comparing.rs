@@ -25,6 +25,7 @@ use crate::pipeline::job::StepError;
 use crate::pipeline::record;
 use crate::pipeline::record::PlanRecord;
 use crate::pipeline::way::Way;
+use crate::sr::SrClass;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::event::Event;
@@ -54,6 +55,8 @@ pub struct Opinion {
 pub enum CompareError {
     #[error("there is no reading of this study")]
     NoReading,
+    #[error("the message names another patient than the images (PID-3)")]
+    OtherPatient,
     #[error("{0}")]
     Wrong(String),
     #[error(transparent)]
@@ -88,28 +91,55 @@ pub async fn final_text(
     by: &str,
     at: Timestamp,
 ) -> Result<Comparison, CompareError> {
+    if let Some(message) = Message::parse(text) {
+        return final_message(store, study_uid, message, by, at).await;
+    }
     let assessment = assessment(store, study_uid, None)?;
-    let (kind, id, report) = match Message::parse(text) {
-        Some(Message { report, control_id, patient_ids }) => {
-            let patient = assessment.study.patient.id.trim();
-            if !patient.is_empty() && !patient_ids.iter().any(|id| id.trim() == patient) {
-                let why = "the message names another patient than the images (PID-3)";
-                return Err(CompareError::Wrong(why.into()));
-            }
-            (ReportKind::Hl7, text::clean(&control_id, 64), report)
+    let digest = blake3::hash(text.as_bytes()).to_hex()[..16].to_owned();
+    let text = text.chars().take(TEXT_CHARS_MAX).collect();
+    let report = FinalReport { text, ..FinalReport::default() };
+    final_report(store, &assessment, &report, (ReportKind::Text, &digest), by, at).await
+}
+
+/// The same with an HL7 ORU message.
+pub async fn final_message(
+    store: &Store,
+    study_uid: &StudyUid,
+    message: Message,
+    by: &str,
+    at: Timestamp,
+) -> Result<Comparison, CompareError> {
+    let assessment = assessment(store, study_uid, None)?;
+    let patient = assessment.study.patient.id.trim();
+    if !patient.is_empty() && !message.patient_ids.iter().any(|id| id.trim() == patient) {
+        return Err(CompareError::OtherPatient);
+    }
+    let id = text::clean(&message.control_id, 64);
+    final_report(store, &assessment, &message.report, (ReportKind::Hl7, &id), by, at).await
+}
+
+async fn final_report(
+    store: &Store,
+    assessment: &Assessment,
+    report: &FinalReport,
+    (kind, id): (ReportKind, &str),
+    by: &str,
+    at: Timestamp,
+) -> Result<Comparison, CompareError> {
+    // What is sent again, as HL7 senders do without an answer, counts once.
+    for row in store.comparisons(&assessment.study.study_uid)? {
+        let known = matches!(&row.comparison.origin,
+            Origin::Final { kind: other, id: own } if *other == kind && own == id);
+        if known && row.revision == assessment.revision {
+            return Ok(row.comparison);
         }
-        None => {
-            let digest = blake3::hash(text.as_bytes()).to_hex()[..16].to_owned();
-            let text = text.chars().take(TEXT_CHARS_MAX).collect();
-            (ReportKind::Text, digest, FinalReport { text, ..FinalReport::default() })
-        }
-    };
-    let asked = asked(store, &assessment)?;
-    let Some(comparison) = compared(&assessment, &asked, &report, kind, &id, by)? else {
+    }
+    let asked = asked(store, assessment)?;
+    let Some(comparison) = compared(assessment, &asked, report, kind, id, by)? else {
         let why = "nothing in it can be compared: it has no code of a finding that was looked for, and no text in English";
         return Err(CompareError::Wrong(why.into()));
     };
-    store.commit(vec![event(&assessment, &comparison, at)]).await?;
+    store.commit(vec![event(assessment, &comparison, at)]).await?;
     Ok(comparison)
 }
 
@@ -169,7 +199,7 @@ pub async fn with_reports(way: &Way<'_>, assessment: &Assessment) -> Result<Vec<
         return Ok(Vec::new());
     }
     let known = store.comparisons(way.study_uid).map_err(StepError::passing)?;
-    let ours = ["sr", "sr-comprehensive"].map(|kind| assessment.artefact_uid(kind));
+    let ours = SrClass::ALL.map(|class| assessment.artefact_uid(class.kind()));
     let asked = asked(store, assessment).map_err(StepError::passing)?;
     let mut events = Vec::new();
     for receipt in reports {

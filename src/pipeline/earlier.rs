@@ -1,7 +1,5 @@
 //! Earlier readings of the same patient, for the context of a new one.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::domain::assessment::Assessment;
@@ -14,6 +12,7 @@ use crate::domain::finding::Severity;
 use crate::domain::study::Patient;
 use crate::domain::study::Study;
 use crate::pipeline::job::StepError;
+use crate::pipeline::key_file;
 use crate::pipeline::record;
 use crate::pipeline::way::Way;
 
@@ -29,24 +28,7 @@ impl Marks {
     /// Reads the key of the data folder, or makes one. A key that is lost costs the memory of
     /// whose the studies before were, nothing else.
     pub fn open(data: &Path) -> std::io::Result<Marks> {
-        let path = data.join(FILE);
-        match std::fs::read(&path).map(<[u8; 32]>::try_from) {
-            Ok(Ok(key)) => return Ok(Marks(key)),
-            Ok(Err(_)) => {
-                tracing::warn!("{FILE} is damaged and made anew: readings before are not found")
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let key: [u8; 32] = rand::random();
-        let new = data.join(format!("{FILE}.tmp"));
-        let _ = std::fs::remove_file(&new);
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(&key)?;
-        file.sync_all()?;
-        std::fs::rename(new, path)?;
-        Ok(Marks(key))
+        key_file::open(data, FILE, "readings before are not found").map(Marks)
     }
 
     /// `None` for a patient without an ID: nobody knows who it is.

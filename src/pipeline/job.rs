@@ -11,9 +11,9 @@ use crate::store::event::Job;
 use crate::store::event::JobKind;
 
 /// Names of the steps, in order.
-pub const STEP_NAMES: [&str; 10] = [
-    "plan", "picture", "analyse", "shadow", "judge", "compose", "deliver", "alert", "notice",
-    "commit",
+pub const STEP_NAMES: [&str; 15] = [
+    "plan", "picture", "analyse", "shadow", "judge", "compose", "deliver", "prove", "alert",
+    "escalate", "withdraw", "digest", "drill", "notice", "commit",
 ];
 
 pub fn step_name(kind: &JobKind) -> &'static str {
@@ -25,17 +25,22 @@ pub fn step_name(kind: &JobKind) -> &'static str {
         JobKind::Judge => "judge",
         JobKind::Compose => "compose",
         JobKind::Deliver { .. } => "deliver",
+        JobKind::Prove { .. } => "prove",
         JobKind::Alert { .. } => "alert",
+        JobKind::Escalate { .. } => "escalate",
+        JobKind::Withdraw { .. } => "withdraw",
+        JobKind::Digest { .. } => "digest",
+        JobKind::Drill { .. } => "drill",
         JobKind::Notice { .. } => "notice",
         JobKind::Commit { .. } => "commit",
     }
 }
 
-/// Priorities of what is urgent, of what goes out, of the reading, of what scanners wait for: each
+/// Priorities of what is urgent, of what goes out (in lanes by destination), of the reading, of what scanners wait for: each
 /// has runners of its own, so that a mail server, an archive or a scanner that does not answer
 /// delays no reading, and none delays an alert.
 pub const ALERTS: RangeInclusive<u8> = 0..=0;
-pub const DELIVERIES: RangeInclusive<u8> = 1..=1;
+pub const DELIVERIES: u8 = 1;
 pub const READING: RangeInclusive<u8> = 2..=199;
 pub const COMMITMENTS: RangeInclusive<u8> = 200..=200;
 
@@ -45,13 +50,33 @@ pub fn job(kind: JobKind, study_uid: &StudyUid, revision: u32, now: Timestamp) -
     let step = step_name(&kind);
     let mut id = format!("{study_uid}/{revision}/{step}");
     let priority = match &kind {
-        JobKind::Alert { alert, channel } => {
+        JobKind::Alert { alert, channel, level } => {
+            id = format!("{id}/{alert}/{channel}");
+            if *level > 0 {
+                id = format!("{id}/{level}");
+            }
+            *ALERTS.start()
+        }
+        JobKind::Escalate { alert, level, unless } => {
+            id = format!("{id}/{alert}/{level}/{}", unless.as_str());
+            *ALERTS.start()
+        }
+        JobKind::Withdraw { alert, channel } => {
             id = format!("{id}/{alert}/{channel}");
             *ALERTS.start()
         }
+        JobKind::Digest { channel, until } => {
+            id = format!("{id}/{channel}/{}", until.as_second());
+            *ALERTS.start()
+        }
+        JobKind::Drill { .. } => *ALERTS.start(),
         JobKind::Deliver { artefact, destination } => {
             id = format!("{id}/{artefact}/{destination}");
-            *DELIVERIES.start()
+            DELIVERIES
+        }
+        JobKind::Prove { artefact, destination } => {
+            id = format!("{id}/{artefact}/{destination}");
+            DELIVERIES
         }
         JobKind::Notice { channel } => {
             id = format!("{id}/{channel}");
@@ -92,6 +117,8 @@ pub enum Failure {
     Poison,
     /// It will not pass: a person looks.
     Lasting,
+    /// There is no need for it any more.
+    Needless,
 }
 
 impl StepError {
@@ -101,6 +128,10 @@ impl StepError {
 
     pub fn lasting(cause: impl std::fmt::Display) -> StepError {
         StepError { cause: cause.to_string(), verdict: Failure::Lasting }
+    }
+
+    pub fn needless(cause: impl std::fmt::Display) -> StepError {
+        StepError { cause: cause.to_string(), verdict: Failure::Needless }
     }
 }
 
@@ -119,7 +150,9 @@ pub fn next_try(
     let wait = match failure {
         Failure::Passing { wait } if attempt < tries_max => wait.unwrap_or_default().max(backoff),
         Failure::Poison if attempt < 2 => Duration::from_secs(1),
-        Failure::Passing { .. } | Failure::Poison | Failure::Lasting => return None,
+        Failure::Passing { .. } | Failure::Poison | Failure::Lasting | Failure::Needless => {
+            return None;
+        }
     };
     let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_hours(1));
     Some(now.saturating_add(wait).unwrap_or(Timestamp::MAX))

@@ -1,5 +1,6 @@
 //! The whole way of a study: who runs the steps, and what each step is.
 
+pub mod alerting;
 pub mod asking;
 mod budget;
 mod calling;
@@ -8,10 +9,18 @@ pub mod closing;
 pub mod commitment;
 pub mod compare;
 pub mod comparing;
+mod composing;
+pub mod delivering;
 pub mod earlier;
 pub mod health;
+pub mod hearing;
 pub mod job;
+pub mod key_file;
+mod key_images;
 mod leaving;
+mod messages;
+mod ordering;
+pub mod proving;
 mod reading;
 pub mod record;
 pub mod replay;
@@ -32,8 +41,8 @@ pub struct Config {
     /// Steps of reading that run at the same time. Decoding and inference are bounded by
     /// `worker.processes`; a step that waits for a gateway holds one of these.
     pub steps_at_once: usize,
-    /// Deliveries, and alerts, at the same time: runners of their own, so that an archive that does
-    /// not answer delays no reading and no alert.
+    /// Deliveries to one destination, and alerts, at the same time: runners of their own, so that an
+    /// archive that does not answer delays no reading, no alert and no other destination.
     pub deliveries_at_once: usize,
     pub alerts_at_once: usize,
     /// Tries of a step that fails for a passing reason (gateway busy, worker killed) before a

@@ -1,6 +1,5 @@
 //! Claims jobs and runs them.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +9,16 @@ use tracing::Instrument as _;
 
 use crate::pipeline::asking;
 use crate::pipeline::closing;
+use crate::pipeline::delivering;
 use crate::pipeline::health;
 use crate::pipeline::job;
+use crate::pipeline::job::Failure;
+use crate::pipeline::job::StepError;
 use crate::pipeline::statistics;
 use crate::pipeline::steps;
 use crate::pipeline::watch;
 use crate::pipeline::way::Kit;
+use crate::store::Lane;
 use crate::store::StudyRow;
 use crate::store::event::Event;
 use crate::store::event::JobOutcome;
@@ -37,12 +40,17 @@ pub fn start(kit: Arc<Kit>, stop: CancellationToken, tasks: &TaskTracker) {
     tasks.spawn(watch::run_until_stopped(Arc::clone(&kit), stop.clone()));
     tasks.spawn(health::run_until_stopped(Arc::clone(&kit), stop.clone()));
     tasks.spawn(statistics::watch_until_stopped(Arc::clone(&kit), stop.clone()));
-    let lanes = [
-        (kit.pipeline.alerts_at_once, job::ALERTS),
-        (kit.pipeline.deliveries_at_once, job::DELIVERIES),
-        (kit.pipeline.steps_at_once, job::READING),
-        (COMMITMENTS_AT_ONCE, job::COMMITMENTS),
+    let mut lanes = vec![
+        (kit.pipeline.alerts_at_once, Lane::Priorities(job::ALERTS)),
+        (kit.pipeline.steps_at_once, Lane::Priorities(job::READING)),
+        (COMMITMENTS_AT_ONCE, Lane::Priorities(job::COMMITMENTS)),
     ];
+    // Runners of its own for each destination: one that does not answer delays no other.
+    let destinations = kit.deliver.destinations();
+    for name in &destinations {
+        lanes.push((kit.pipeline.deliveries_at_once, Lane::Destination(name.clone())));
+    }
+    lanes.push((1, Lane::OtherThan(destinations)));
     for (runners, lane) in lanes {
         for _ in 0..runners {
             tasks.spawn(run_until_stopped(Arc::clone(&kit), lane.clone(), stop.clone()));
@@ -50,10 +58,10 @@ pub fn start(kit: Arc<Kit>, stop: CancellationToken, tasks: &TaskTracker) {
     }
 }
 
-async fn run_until_stopped(kit: Arc<Kit>, lane: RangeInclusive<u8>, stop: CancellationToken) {
+async fn run_until_stopped(kit: Arc<Kit>, lane: Lane, stop: CancellationToken) {
     let mut changed = kit.store.queued();
     while !stop.is_cancelled() {
-        match kit.store.claim(kit.clock.now(), LEASE, lane.clone()) {
+        match kit.store.claim(kit.clock.now(), LEASE, &lane) {
             Ok(Some(claimed)) => {
                 let span = tracing::info_span!(
                     "study",
@@ -92,6 +100,10 @@ async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
             events = found;
             JobOutcome::Done
         }
+        Err(StepError { cause, verdict: Failure::Needless }) => {
+            tracing::info!(cause, "step left out");
+            JobOutcome::Dropped { cause }
+        }
         Err(error) => {
             let next = steps::next_try(kit, &job, attempt, &error, at);
             let cause = error.cause;
@@ -112,6 +124,7 @@ async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
         JobOutcome::Done => "done",
         JobOutcome::Retry { .. } => "retry",
         JobOutcome::Dead { .. } => "dead",
+        JobOutcome::Dropped { .. } => "dropped",
     };
     if matches!(outcome, JobOutcome::Done) {
         tracing::info!(ms = started.elapsed().as_millis() as u64, "step done");
@@ -127,7 +140,7 @@ async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
     crash(kit, step, "after");
-    if let Err(error) = steps::settle(kit, &job.study_uid, job.revision).await {
+    if let Err(error) = delivering::settle(&kit.store, &job.study_uid, job.revision, at).await {
         tracing::warn!(%error, "the study's last state cannot be kept yet; the next start does it");
     }
 }
@@ -145,7 +158,9 @@ async fn settle_what_was_left(kit: Arc<Kit>) {
         }
     };
     for row in rows {
-        if let Err(error) = steps::settle(&kit, &row.study_uid, row.revision).await {
+        if let Err(error) =
+            delivering::settle(&kit.store, &row.study_uid, row.revision, kit.clock.now()).await
+        {
             tracing::warn!(%error, "a study's last state cannot be kept now");
         }
     }

@@ -21,12 +21,14 @@ use crate::dicom::service::ServiceHandler;
 use crate::dicom::service::ServiceRequest;
 use crate::dicom::status::Status;
 use crate::dicom::storage_commitment;
+use crate::dicom::storage_commitment::Outcome;
 use crate::domain::text;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::domain::uid::TransactionUid;
 use crate::pipeline::commitment;
 use crate::pipeline::job;
+use crate::pipeline::proving;
 use crate::pipeline::way::Kit;
 use crate::store::CommitmentRow;
 use crate::store::JobState;
@@ -104,6 +106,22 @@ impl Services {
         tracing::info!(transaction = %transaction_uid, instances = count, "storage commitment requested");
         let report = same.then(|| format!("{transaction_uid} {key} {id}"));
         Ok(ServiceAnswer { report, ..ServiceAnswer::success() })
+    }
+
+    /// An archive's report on what we have sent it.
+    async fn take_report(&self, request: &ServiceRequest) -> Result<ServiceAnswer, Refused> {
+        let outcome = Outcome::read(&request.data_set, &request.transfer_syntax_uid)
+            .map_err(|(status, why)| ServiceAnswer::refused(status, why))?;
+        let transaction_uid = outcome.transaction_uid.clone();
+        let row = self.kit.store.proof(&transaction_uid).map_err(|error| unkept(&error))?;
+        let Some(row) = row else {
+            let why = "no such transaction was asked for here";
+            return Err(ServiceAnswer::refused(Status::INVALID_ARGUMENT, why));
+        };
+        let at = self.kit.clock.now();
+        self.commit(vec![proving::answered(&outcome, at), Event::JobRetried { id: row.job, at }])
+            .await?;
+        Ok(ServiceAnswer::success())
     }
 
     /// Refuses below the low-water mark, as receiving does.
@@ -194,6 +212,9 @@ impl ServiceHandler for Services {
         let answer = match (request.sop_class_uid.as_str(), request.operation) {
             (uids::STORAGE_COMMITMENT_PUSH_MODEL, Operation::Action { .. }) => {
                 self.request_commitment(&request).await
+            }
+            (uids::STORAGE_COMMITMENT_PUSH_MODEL, Operation::EventReport { .. }) => {
+                self.take_report(&request).await
             }
             (uids::MODALITY_PERFORMED_PROCEDURE_STEP, Operation::Create) => {
                 self.create_step(&request).await

@@ -5,7 +5,6 @@
 //! again under the same names, and what it enqueues has the same ids.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use jiff::Timestamp;
 
@@ -15,8 +14,6 @@ use crate::analysis::plan::Plan;
 use crate::analysis::provider::local;
 use crate::analysis::record::Basis;
 use crate::analysis::record::LocalResult;
-use crate::deliver;
-use crate::deliver::DeliverError;
 use crate::deliver::backoff::Schedule;
 use crate::deliver::pacs::Artefact;
 use crate::domain::assessment::Assessment;
@@ -28,13 +25,17 @@ use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
 use crate::domain::uid::SopInstanceUid;
-use crate::domain::uid::StudyUid;
+use crate::pipeline::alerting;
 use crate::pipeline::commitment;
 use crate::pipeline::comparing;
+use crate::pipeline::composing;
+use crate::pipeline::delivering;
 use crate::pipeline::job;
 use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
 use crate::pipeline::leaving;
+use crate::pipeline::ordering;
+use crate::pipeline::proving;
 use crate::pipeline::reading;
 use crate::pipeline::record;
 use crate::pipeline::record::AnswerRecord;
@@ -46,12 +47,6 @@ use crate::pipeline::record::Run;
 use crate::pipeline::telling;
 use crate::pipeline::way::Kit;
 use crate::pipeline::way::Way;
-use crate::sr;
-use crate::sr::SrClass;
-use crate::sr::SrOptions;
-use crate::store::DeliveryState;
-use crate::store::RevisionRow;
-use crate::store::StoreError;
 use crate::store::event::Event;
 use crate::store::event::Job;
 use crate::store::event::JobKind;
@@ -76,9 +71,22 @@ pub async fn run(kit: &Kit, job: &Job, attempt: u32) -> Result<Vec<Event>, StepE
             reading::shadow(&way, gateway, is_last).await
         }
         JobKind::Judge => judge(&way).await,
-        JobKind::Compose => compose(&way).await,
-        JobKind::Deliver { artefact, destination } => deliver(&way, artefact, destination).await,
-        JobKind::Alert { alert, channel } => telling::tell(&way, alert, channel).await,
+        JobKind::Compose => composing::compose(&way).await,
+        JobKind::Deliver { artefact, destination } => {
+            delivering::deliver(&way, artefact, destination).await
+        }
+        JobKind::Prove { artefact, destination } => {
+            proving::prove(&way, artefact, destination, attempt).await
+        }
+        JobKind::Alert { alert, channel, level } => {
+            telling::tell(&way, alert, channel, *level).await
+        }
+        JobKind::Escalate { alert, level, unless } => {
+            alerting::escalate(&way, alert, *level, *unless)
+        }
+        JobKind::Withdraw { alert, channel } => telling::tell_withdrawn(&way, alert, channel).await,
+        JobKind::Digest { channel, .. } => telling::tell_together(&way, channel).await,
+        JobKind::Drill { service, .. } => alerting::drill(&way, service),
         JobKind::Notice { channel } => telling::tell_missing(&way, channel).await,
         JobKind::Commit { transaction_uid, request } => {
             commitment::report(kit, transaction_uid, request).await
@@ -99,7 +107,9 @@ pub fn unworked(error: WorkerError) -> StepError {
 /// What is it, and who reads it how? Parses the headers, matches a profile.
 async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let started_at = way.kit.clock.now();
-    let whole = inspect(way).await?;
+    let mut whole = inspect(way).await?;
+    let asked = ordering::look_up(way.kit, &mut whole).await;
+    let whole = whole;
     let (study, not_read) = analysis::plan::readable(&whole);
     let described = |examination: &str| Event::StudyDescribed {
         study_uid: way.study_uid.clone(),
@@ -136,6 +146,7 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
             return Ok(events);
         }
     };
+    notes.extend(asked);
     let row = way.kit.store.study(way.study_uid).map_err(StepError::passing)?;
     if let Some(missing) = row.and_then(|row| row.shortfall) {
         notes.push(format!("The study is not complete: {}.", missing.what));
@@ -178,7 +189,7 @@ fn reading_that_stands(way: &Way<'_>, whole: &Study) -> Result<Option<Assessment
         return Ok(None);
     }
     let artefacts = store.artefacts(way.study_uid, read).map_err(StepError::passing)?;
-    if !artefacts.iter().any(|row| row.file == Artefact::Sr.file()) {
+    if !artefacts.iter().any(|row| row.file == Artefact::Sr.file(1)) {
         return Ok(None);
     }
     let of = Way { kit: way.kit, study_uid: way.study_uid, revision: read };
@@ -314,8 +325,10 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     }
     events.extend(comparing::with_reports(way, &assessment).await?);
     events.push(way.next(JobKind::Compose));
-    if let Some(alert) = alert::decide(&assessment, alert_at, &way.kit.alert) {
-        events.extend(telling::raise(way, &alert)?);
+    events.extend(alerting::withdraw(way, &assessment)?);
+    if let Some(alert) = alert::decide(&assessment, alert_at) {
+        let location = assessment.study.patient_location();
+        events.extend(alerting::raise(way, &alert, location)?);
     }
     Ok(events)
 }
@@ -383,6 +396,10 @@ fn assess(
 ) -> Assessment {
     // What a site has set for its profile counts more than the model's manifest.
     let pneumonia_from = plan.profile.thresholds.get("pneumonia").copied();
+    let told = [request.clinical_notes.as_str(), &study.attributes.reason_for_request];
+    let told = if study.order().is_some() { &told[..] } else { &told[..1] };
+    let told: Vec<&str> = told.iter().copied().filter(|text| !text.trim().is_empty()).collect();
+    let clinical_information = told.join("\n");
     let basis = Basis {
         study,
         revision: way.revision,
@@ -392,7 +409,7 @@ fn assess(
         quality: made.quality,
         excluded: made.excluded,
         notes: plan.notes,
-        clinical_information: request.clinical_notes,
+        clinical_information,
         started_at: plan.started_at,
         finished_at: way.kit.clock.now(),
     };
@@ -419,139 +436,6 @@ fn assess(
     }
 }
 
-/// Report, structured report, Encapsulated PDF; then one delivery for each and destination.
-async fn compose(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
-    let assessment: Assessment = way.load(record::ASSESSMENT)?;
-    let plan: PlanRecord = way.load(record::PLAN)?;
-    // Not every revision was read: of some only reports came.
-    let mut previous: Option<Assessment> = None;
-    for revision in (1..way.revision).rev() {
-        let before = Way { kit: way.kit, study_uid: way.study_uid, revision };
-        previous = before.load_if_there(record::ASSESSMENT)?;
-        if previous.is_some() {
-            break;
-        }
-    }
-    let mut pictures = Vec::new();
-    let shown = assessment.key_picture;
-    for reference in assessment.pictures.iter().filter(|p| Some(p.number) == shown) {
-        if let Some(bytes) = way.load_bytes(&reference.file)? {
-            pictures.push((reference.clone(), bytes));
-        }
-    }
-    let communications = telling::communications(way)?;
-    let mut files: Vec<(String, &'static str, Vec<u8>)> = Vec::new();
-    for (nth, language) in way.kit.report.languages.iter().enumerate() {
-        let rendered = way
-            .kit
-            .pool
-            .render(&assessment, *language, &pictures, &communications, &way.kit.report)
-            .await;
-        let [html, text, pdf] = rendered.map_err(unworked)?;
-        // The first language is the site's own: its files carry no suffix.
-        let stem = match nth {
-            0 => "report".to_owned(),
-            _ => format!("report.{}", language.as_str()),
-        };
-        files.push((format!("{stem}.html"), "text/html; charset=utf-8", html));
-        files.push((format!("{stem}.txt"), "text/plain; charset=utf-8", text));
-        files.push((format!("{stem}.pdf"), "application/pdf", pdf));
-    }
-    let node = &way.kit.equipment;
-    let mut options = SrOptions::new(Some(&plan.profile), previous.as_ref());
-    let sr = sr::measurement_report(&assessment, node, &options).map_err(StepError::lasting)?;
-    files.push((Artefact::Sr.file().into(), "application/dicom", sr));
-    let wanted = |kind| way.kit.deliver.pacs.values().any(|pacs| pacs.artefacts.contains(&kind));
-    if wanted(Artefact::SrComprehensive) {
-        options.class = SrClass::Comprehensive;
-        let sr = sr::measurement_report(&assessment, node, &options).map_err(StepError::lasting)?;
-        files.push((Artefact::SrComprehensive.file().into(), "application/dicom", sr));
-    }
-    let sr_uid = assessment.artefact_uid("sr");
-    let pdf = files.iter().find(|(name, ..)| name == "report.pdf").map(|(.., bytes)| bytes);
-    if let Some(pdf) = pdf {
-        let wrapped = sr::encapsulated_pdf(&assessment, node, pdf, Some(&sr_uid));
-        let wrapped = wrapped.map_err(StepError::lasting)?;
-        files.push((Artefact::Pdf.file().into(), "application/dicom", wrapped));
-    }
-    let mut events = Vec::new();
-    for (file, media_type, bytes) in &files {
-        events.push(way.keep(file, media_type, bytes)?);
-    }
-    let names: Vec<&str> = files.iter().map(|(file, ..)| file.as_str()).collect();
-    let entries = outbox(&way.kit.deliver, &names);
-    let answered: Answered = way.load(record::ANSWER)?;
-    let needs_review = plan.review.or(answered.review).is_some()
-        || matches!(assessment.outcome, Outcome::NeedsReview { .. });
-    if !needs_review {
-        events.push(way.state(StudyState::Composed, format!("{} files", files.len())));
-    }
-    if entries.is_empty() && !needs_review {
-        let reason = "no destination is configured: the results are in the data folder";
-        events.push(way.state(StudyState::Delivered, reason));
-    }
-    for (artefact, destination) in entries {
-        events.push(way.next(JobKind::Deliver { artefact, destination }));
-    }
-    Ok(events)
-}
-
-/// Which file goes where: one outbox entry for each.
-fn outbox(config: &crate::deliver::Config, files: &[&str]) -> Vec<(String, String)> {
-    let mut entries = Vec::new();
-    for (name, pacs) in &config.pacs {
-        for artefact in &pacs.artefacts {
-            entries.push((artefact.file().to_owned(), format!("pacs.{name}")));
-        }
-    }
-    for (name, folder) in &config.folder {
-        let taken = files.iter().filter(|file| folder.takes(file));
-        entries.extend(taken.map(|file| ((*file).to_owned(), format!("folder.{name}"))));
-    }
-    entries
-}
-
-/// One artefact to one destination. A second run sends the same SOP Instance UID.
-async fn deliver(
-    way: &Way<'_>,
-    artefact: &str,
-    destination: &str,
-) -> Result<Vec<Event>, StepError> {
-    let file = way.kit.store.result_path(way.study_uid, way.revision, artefact);
-    let file = file.ok_or_else(|| StepError::lasting(format!("{artefact} is no result file")))?;
-    let gone = || StepError::lasting(format!("{destination} is not in the configuration any more"));
-    let sent = match destination.split_once('.') {
-        Some(("pacs", name)) => {
-            let pacs = way.kit.deliver.pacs.get(name).ok_or_else(gone)?;
-            deliver::pacs::deliver(pacs, &file).await
-        }
-        Some(("folder", name)) => {
-            let folder = way.kit.deliver.folder.get(name).ok_or_else(gone)?;
-            let within = format!("{}/{}", way.study_uid, way.revision);
-            deliver::folder::deliver(folder, Path::new(&within), &file).await
-        }
-        _ => return Err(gone()),
-    };
-    let delivered = sent.map_err(undelivered)?;
-    metrics::counter!("prelim_deliveries_total", "destination" => destination.to_owned())
-        .increment(1);
-    Ok(vec![Event::Delivered {
-        study_uid: way.study_uid.clone(),
-        revision: way.revision,
-        artefact: artefact.to_owned(),
-        destination: destination.to_owned(),
-        detail: delivered.detail,
-        at: way.kit.clock.now(),
-    }])
-}
-
-pub fn undelivered(error: DeliverError) -> StepError {
-    match error.is_transient() {
-        true => StepError::passing(error),
-        false => StepError::lasting(error),
-    }
-}
-
 /// When this job is tried again: deliveries and alerts by their schedules over days, the steps
 /// of the reading a few times. `None`: a person must look.
 pub fn next_try(
@@ -562,8 +446,13 @@ pub fn next_try(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let schedule = match &job.kind {
-        JobKind::Deliver { .. } => Schedule::DELIVERY,
-        JobKind::Alert { .. } | JobKind::Notice { .. } => Schedule::ALERT,
+        JobKind::Deliver { .. } | JobKind::Prove { .. } => Schedule::DELIVERY,
+        JobKind::Alert { .. }
+        | JobKind::Escalate { .. }
+        | JobKind::Withdraw { .. }
+        | JobKind::Digest { .. }
+        | JobKind::Drill { .. }
+        | JobKind::Notice { .. } => Schedule::ALERT,
         JobKind::Commit { .. } => commitment::schedule(&kit.commitment),
         JobKind::Plan
         | JobKind::Picture
@@ -575,7 +464,7 @@ pub fn next_try(
         }
     };
     match error.verdict {
-        Failure::Lasting | Failure::Poison => None,
+        Failure::Lasting | Failure::Poison | Failure::Needless => None,
         Failure::Passing { .. } => schedule.next_try(attempt, now, rand::random()),
     }
 }
@@ -591,12 +480,21 @@ pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
         }
         // Without effect on the patient, so without effect here.
         JobKind::Shadow { .. } => Vec::new(),
-        JobKind::Deliver { destination, .. } => {
+        JobKind::Deliver { destination, .. } | JobKind::Prove { destination, .. } => {
             metrics::counter!("prelim_deliveries_dead_total", "destination" => destination.clone())
                 .increment(1);
             Vec::new()
         }
-        JobKind::Alert { .. } | JobKind::Notice { .. } => {
+        JobKind::Alert { alert, channel, level } => {
+            metrics::counter!("prelim_alerts_dead_total").increment(1);
+            let way = Way { kit, study_uid: &job.study_uid, revision: job.revision };
+            alerting::undeliverable(&way, alert, channel, *level)
+        }
+        JobKind::Escalate { .. }
+        | JobKind::Withdraw { .. }
+        | JobKind::Digest { .. }
+        | JobKind::Drill { .. }
+        | JobKind::Notice { .. } => {
             metrics::counter!("prelim_alerts_dead_total").increment(1);
             Vec::new()
         }
@@ -605,26 +503,4 @@ pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
             Vec::new()
         }
     }
-}
-
-/// Marks a revision as delivered once nothing of it is on its way any more.
-pub async fn settle(kit: &Kit, study_uid: &StudyUid, revision: u32) -> Result<(), StoreError> {
-    let revisions = kit.store.revisions(study_uid)?;
-    let composed =
-        |row: &&RevisionRow| row.revision == revision && row.state == StudyState::Composed;
-    if !revisions.iter().any(|row| composed(&row)) {
-        return Ok(());
-    }
-    let deliveries = kit.store.deliveries(study_uid)?;
-    let own: Vec<_> = deliveries.iter().filter(|row| row.revision == revision).collect();
-    if own.is_empty() || own.iter().any(|row| row.state != DeliveryState::Done) {
-        return Ok(());
-    }
-    let destinations: std::collections::BTreeSet<&str> =
-        own.iter().map(|row| row.destination.as_str()).collect();
-    let reason = format!("to {}", destinations.into_iter().collect::<Vec<_>>().join(", "));
-    let at = kit.clock.now();
-    let to = StudyState::Delivered;
-    let study_uid = study_uid.clone();
-    kit.store.commit(vec![Event::StateChanged { study_uid, revision, to, reason, at }]).await
 }

@@ -1,79 +1,218 @@
-//! Who must hear: alerts raised, sent one person at a time, and what the report says of it.
+//! What people are told, one person and one try at a time, and what the report says of it.
+
+use jiff::SignedDuration;
+use jiff::Timestamp;
 
 use crate::alert;
 use crate::alert::Alert;
+use crate::alert::By;
 use crate::analysis;
 use crate::analysis::record::Basis;
 use crate::deliver;
+use crate::deliver::DeliverError;
+use crate::deliver::Delivered;
+use crate::domain::alert::Kind;
+use crate::domain::alert::Standing;
 use crate::domain::assessment::Assessment;
+use crate::domain::message::Message;
 use crate::domain::study::Study;
 use crate::domain::urgency::Urgency;
+use crate::pipeline::alerting;
+use crate::pipeline::delivering::undelivered;
 use crate::pipeline::job::StepError;
 use crate::pipeline::record;
 use crate::pipeline::record::PlanRecord;
-use crate::pipeline::steps::undelivered;
 use crate::pipeline::way::Way;
 use crate::report::Communication;
+use crate::store::AlertRow;
 use crate::store::DeliveryState;
 use crate::store::event::Event;
 use crate::store::event::JobKind;
 use crate::store::event::StudyState;
 
-/// The alert, and one job for each of its channels. A later revision with the same findings
-/// joins the alert that is out already.
-pub fn raise(way: &Way<'_>, alert: &Alert) -> Result<Vec<Event>, StepError> {
-    let known = way.kit.store.alerts(way.study_uid).map_err(StepError::passing)?;
-    if known.iter().any(|row| row.alert == alert.key) {
-        return Ok(Vec::new());
+/// One alert to one person. A second run is the same message: its id is fixed.
+pub async fn tell(
+    way: &Way<'_>,
+    key: &str,
+    channel: &str,
+    level: u32,
+) -> Result<Vec<Event>, StepError> {
+    let (config, now) = (&way.kit.alert, way.kit.clock.now());
+    let row = alerting::row(way, key)?;
+    let row = row.ok_or_else(|| StepError::lasting("there is no such alert"))?;
+    if !row.standing.is_unanswered() {
+        return Err(StepError::needless(format!("the alert is {} already", row.standing.as_str())));
     }
-    if alert.recipients.is_empty() {
-        tracing::warn!(
-            urgency = alert.urgency.as_str(),
-            "an alert has no recipient: only the page shows it"
-        );
+    if let Some(until) = has_to_wait(way, &row, channel)? {
+        return Ok(held(way, &row, channel, level, until));
     }
-    metrics::counter!("prelim_alerts_raised_total", "urgency" => alert.urgency.as_str())
-        .increment(1);
-    let mut events = vec![Event::AlertRaised {
-        study_uid: way.study_uid.clone(),
-        revision: way.revision,
-        alert: alert.key.clone(),
-        urgency: alert.urgency,
-        findings: alert.titles.clone(),
-        recipients: alert.recipients.clone(),
-        at: way.kit.clock.now(),
-    }];
-    for channel in way.kit.alert.channels(&alert.recipients) {
-        events.push(way.next(JobKind::Alert { alert: alert.key.clone(), channel }));
-    }
-    Ok(events)
-}
-
-/// One alert to one person. A second run is the same message: its Message-ID is fixed.
-pub async fn tell(way: &Way<'_>, key: &str, channel: &str) -> Result<Vec<Event>, StepError> {
-    let config = &way.kit.alert;
-    let (alert, assessment) = alert_of(way, key)?;
+    let (alert, assessment) = alert_of(way, &row)?;
     let shown = assessment.pictures.iter().find(|p| Some(p.number) == assessment.key_picture);
     let bytes = match shown {
         Some(reference) => way.load_bytes(&reference.file)?,
         None => None,
     };
-    let picture = shown.zip(bytes.as_deref());
-    let to = [alert::address(channel).to_owned()];
-    let zone = &way.kit.equipment.time_zone;
-    let message = alert::compose(&alert, &assessment, &to, picture, config, zone);
+    let why = row.steps.iter().find(|step| step.level == level).map_or("", |step| &step.why[..]);
+    let study = way.kit.store.study(way.study_uid).map_err(StepError::passing)?;
+    let last_image_at = study.map(|study| study.last_received_at);
+    let message = alert::compose(&alert::Telling {
+        alert: &alert,
+        assessment: &assessment,
+        channel,
+        level,
+        why,
+        picture: shown.zip(bytes.as_deref()),
+        answer_url: answer_url(way, key, channel),
+        last_image_at,
+        now,
+        config,
+        zone: &way.kit.equipment.time_zone,
+    });
     let message = message.map_err(StepError::lasting)?;
-    let sent = deliver::email::send(&way.kit.deliver.email, &message).await;
-    let delivered = sent.map_err(undelivered)?;
+    let delivered = send(way, channel, &message).await.map_err(undelivered)?;
     metrics::counter!("prelim_alerts_sent_total").increment(1);
-    Ok(vec![Event::AlertSent {
-        study_uid: way.study_uid.clone(),
-        revision: way.revision,
-        alert: key.to_owned(),
+    if let Some(last) = last_image_at.filter(|_| level == 0) {
+        let took = way.kit.clock.now().duration_since(last).as_secs_f64().max(0.0);
+        metrics::histogram!("prelim_alert_seconds").record(took);
+    }
+    Ok(vec![sent(way, &row, channel, level, &delivered)])
+}
+
+fn sent(way: &Way<'_>, row: &AlertRow, channel: &str, level: u32, delivered: &Delivered) -> Event {
+    Event::AlertSent {
+        study_uid: row.study_uid.clone(),
+        revision: row.revision,
+        alert: row.alert.clone(),
         channel: channel.to_owned(),
-        detail: delivered.detail,
+        level,
+        detail: delivered.detail.clone(),
         at: way.kit.clock.now(),
-    }])
+    }
+}
+
+/// One try by the way that a channel names.
+async fn send(way: &Way<'_>, channel: &str, message: &Message) -> Result<Delivered, DeliverError> {
+    let config = &way.kit.deliver;
+    match alert::by(channel) {
+        By::Email(_) => deliver::email::send(&config.email, message).await,
+        By::Webhook(name) => match config.webhook.get(name) {
+            Some(webhook) => deliver::webhook::send(webhook, message, way.kit.clock.now()).await,
+            None => Err(DeliverError::Settings {
+                what: format!("the webhook {name} is not in the configuration any more"),
+            }),
+        },
+    }
+}
+
+/// Where this person answers. None where people cannot reach the node.
+fn answer_url(way: &Way<'_>, key: &str, channel: &str) -> Option<String> {
+    let config = &way.kit.alert;
+    let base = config.base_url.trim_end_matches('/');
+    let hours = SignedDuration::from_hours(i64::try_from(config.link_hours).unwrap_or(72));
+    let until = way.kit.clock.now().saturating_add(hours).unwrap_or(Timestamp::MAX);
+    let token = way.kit.links.token(key, channel, until).filter(|_| !base.is_empty())?;
+    Some(format!("{base}/alert/{token}"))
+}
+
+/// Until when an alert waits to be told with others, because its address has had its share of
+/// messages. What is critical never waits.
+fn has_to_wait(
+    way: &Way<'_>,
+    row: &AlertRow,
+    channel: &str,
+) -> Result<Option<Timestamp>, StepError> {
+    let (config, now) = (&way.kit.alert, way.kit.clock.now());
+    if row.urgency == Urgency::Critical || row.kind == Kind::Drill {
+        return Ok(None);
+    }
+    let lately = way.kit.store.channel(alert::address(channel)).map_err(StepError::passing)?;
+    let hour_ago = now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);
+    let sent = lately.sent.iter().filter(|sent| **sent > hour_ago).count();
+    // The end of the group that is being gathered, the same for all that come within it.
+    let group_s = i64::try_from(config.group_s.max(1)).unwrap_or(300);
+    let until = Timestamp::from_second((now.as_second().div_euclid(group_s) + 1) * group_s);
+    let is_over = sent >= usize::try_from(config.messages_per_hour_max).unwrap_or(usize::MAX);
+    Ok(until.ok().filter(|_| is_over))
+}
+
+fn held(way: &Way<'_>, row: &AlertRow, channel: &str, level: u32, until: Timestamp) -> Vec<Event> {
+    metrics::counter!("prelim_alerts_held_total").increment(1);
+    let kind = JobKind::Digest { channel: alert::address(channel).to_owned(), until };
+    vec![
+        Event::AlertHeld {
+            study_uid: row.study_uid.clone(),
+            revision: row.revision,
+            alert: row.alert.clone(),
+            channel: channel.to_owned(),
+            level,
+            until,
+            at: way.kit.clock.now(),
+        },
+        way.at(kind, until),
+    ]
+}
+
+/// The alerts that wait for one address, in one message. The first such job of a group tells all;
+/// the others find nothing left.
+pub async fn tell_together(way: &Way<'_>, address: &str) -> Result<Vec<Event>, StepError> {
+    let lately = way.kit.store.channel(address).map_err(StepError::passing)?;
+    let mut waiting = Vec::new();
+    for held in lately.held {
+        let of = Way { kit: way.kit, study_uid: &held.study_uid, revision: held.revision };
+        let row = alerting::row(&of, &held.alert)?.filter(|row| row.standing.is_unanswered());
+        waiting.extend(row.map(|row| (held.clone(), row)));
+    }
+    let Some((first, _)) = waiting.first() else { return Ok(Vec::new()) };
+    let channel = first.channel.clone();
+    waiting.sort_by_key(|(_, row)| (std::cmp::Reverse(row.urgency), row.raised_at));
+    let alerts = waiting
+        .iter()
+        .map(|(held, row)| alert::Entry {
+            key: row.alert.clone(),
+            urgency: row.urgency,
+            titles: row.findings.clone(),
+            raised_at: row.raised_at,
+            answer_url: answer_url(way, &row.alert, &held.channel),
+            study_url: alert::study_url(&way.kit.alert, &row.study_uid),
+        })
+        .collect();
+    let digest = alert::Digest { channel: &channel, alerts, now: way.kit.clock.now() };
+    let delivered = send(way, &channel, &alert::digest(&digest)).await.map_err(undelivered)?;
+    metrics::counter!("prelim_alerts_sent_total").increment(1);
+    // One moment: they are one message.
+    let at = way.kit.clock.now();
+    let mut events: Vec<Event> = waiting
+        .iter()
+        .map(|(held, row)| sent(way, row, &held.channel, held.level, &delivered))
+        .collect();
+    for event in &mut events {
+        if let Event::AlertSent { at: sent_at, .. } = event {
+            *sent_at = at;
+        }
+    }
+    Ok(events)
+}
+
+/// Word to one of those who were told that an alert holds no more. A second run is the same message.
+pub async fn tell_withdrawn(
+    way: &Way<'_>,
+    key: &str,
+    channel: &str,
+) -> Result<Vec<Event>, StepError> {
+    let Some(row) = alerting::row(way, key)? else { return Ok(Vec::new()) };
+    let Standing::Withdrawn { why, at } = &row.standing else { return Ok(Vec::new()) };
+    let (alert, _) = alert_of(way, &row)?;
+    let message = alert::withdrawn(&alert::Withdrawal {
+        alert: &alert,
+        why,
+        raised_at: row.raised_at,
+        at: *at,
+        channel,
+        study_url: alert::study_url(&way.kit.alert, way.study_uid),
+        zone: &way.kit.equipment.time_zone,
+    });
+    send(way, channel, &message).await.map_err(undelivered)?;
+    Ok(Vec::new())
 }
 
 /// Word to the technical staff that images of a study did not come; one job for each address.
@@ -100,18 +239,19 @@ pub async fn tell_missing(way: &Way<'_>, channel: &str) -> Result<Vec<Event>, St
         config: &way.kit.alert,
         zone: &way.kit.equipment.time_zone,
     });
-    let sent = deliver::email::send(&way.kit.deliver.email, &message).await;
-    sent.map_err(undelivered)?;
+    send(way, channel, &message).await.map_err(undelivered)?;
     Ok(Vec::new())
 }
 
-/// The alert with this key, and the record that it is about: the study's assessment, else, for a
-/// step that was given up, what is known of the study and why it needs review.
-fn alert_of(way: &Way<'_>, key: &str) -> Result<(Alert, Assessment), StepError> {
-    let config = &way.kit.alert;
+/// The alert of a row, and the record that it is about: the study's assessment, else, for a step
+/// that was given up, what is known of the study and why it needs review.
+fn alert_of(way: &Way<'_>, row: &AlertRow) -> Result<(Alert, Assessment), StepError> {
+    if row.kind == Kind::Drill {
+        let assessment = unread(way, "this is a drill")?;
+        return Ok((alert::drill(way.study_uid, row.raised_at), assessment));
+    }
     let with_key = |assessment: Assessment, alert_at| {
-        let alert =
-            alert::decide(&assessment, alert_at, config).filter(|alert| alert.key == key)?;
+        let alert = alert::decide(&assessment, alert_at).filter(|alert| alert.key == row.alert)?;
         Some((alert, assessment))
     };
     if let Some(assessment) = way.load_if_there(record::ASSESSMENT)? {
@@ -121,8 +261,8 @@ fn alert_of(way: &Way<'_>, key: &str) -> Result<(Alert, Assessment), StepError> 
         }
     }
     let revisions = way.kit.store.revisions(way.study_uid).map_err(StepError::passing)?;
-    let row = revisions.into_iter().find(|row| row.revision == way.revision);
-    let reason = row.map(|row| row.reason).unwrap_or_default();
+    let revision = revisions.into_iter().find(|one| one.revision == way.revision);
+    let reason = revision.map(|one| one.reason).unwrap_or_default();
     with_key(unread(way, &reason)?, Urgency::Critical)
         .ok_or_else(|| StepError::lasting("the reading raises this alert no more"))
 }
@@ -132,8 +272,9 @@ pub fn needs_review(way: &Way<'_>, reason: &str) -> Vec<Event> {
     metrics::counter!("prelim_needs_review_total").increment(1);
     let mut events = vec![way.state(StudyState::NeedsReview, reason)];
     let raised = unread(way, reason).and_then(|assessment| {
-        let alert = alert::decide(&assessment, Urgency::Critical, &way.kit.alert);
-        alert.map_or(Ok(Vec::new()), |alert| raise(way, &alert))
+        let location = assessment.study.patient_location();
+        let alert = alert::decide(&assessment, Urgency::Critical);
+        alert.map_or(Ok(Vec::new()), |alert| alerting::raise(way, &alert, location))
     });
     match raised {
         Ok(more) => events.extend(more),
@@ -173,8 +314,12 @@ fn unread(way: &Way<'_>, reason: &str) -> Result<Assessment, StepError> {
 pub fn communications(way: &Way<'_>) -> Result<Vec<Communication>, StepError> {
     let alerts = way.kit.store.alerts(way.study_uid).map_err(StepError::passing)?;
     let sent = alerts.iter().flat_map(|row| {
+        let answer = match &row.standing {
+            Standing::Acknowledged(answer) => Some(answer),
+            Standing::Open | Standing::Exhausted { .. } | Standing::Withdrawn { .. } => None,
+        };
         let done = row.sendings.iter().filter(|sending| sending.state == DeliveryState::Done);
-        done.map(|sending| Communication {
+        done.map(move |sending| Communication {
             at: sending.at,
             what: match row.findings.is_empty() {
                 true => "needs review".to_owned(),
@@ -182,9 +327,9 @@ pub fn communications(way: &Way<'_>) -> Result<Vec<Communication>, StepError> {
             },
             to: alert::address(&sending.channel).to_owned(),
             by: "Prelim".to_owned(),
-            how: "e-mail".to_owned(),
-            acknowledged_at: None,
-            acknowledged_by: String::new(),
+            how: alert::by(&sending.channel).as_str().to_owned(),
+            acknowledged_at: answer.map(|answer| answer.at),
+            acknowledged_by: answer.map(|answer| answer.by.clone()).unwrap_or_default(),
         })
     });
     Ok(sent.collect())

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assemble::silence;
 use crate::assemble::silence::Seen;
+use crate::pipeline::alerting;
 use crate::pipeline::way::Kit;
 use crate::store::StoreError;
 
@@ -21,11 +22,18 @@ const NOT_WATCHED: [&str; 2] = ["UPLOAD", "STOW"];
 
 /// What an operator should know now, for the head of the pages.
 #[derive(Debug, Default)]
-pub struct Attention(Mutex<BTreeMap<String, String>>);
+pub struct Attention {
+    /// By AE title.
+    sources: Mutex<BTreeMap<String, String>>,
+    /// Of alerts that nobody answers.
+    alerts: Mutex<Option<String>>,
+}
 
 impl Attention {
     pub fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        alerts.into_iter().chain(sources.values().cloned()).collect()
     }
 }
 
@@ -72,11 +80,23 @@ fn look(kit: &Kit, started_at: Timestamp) -> Result<(), StoreError> {
         }
     }
     tell(kit, found);
+    watch_alerts(kit)
+}
+
+/// How many alerts wait for an answer, and since when.
+fn watch_alerts(kit: &Kit) -> Result<(), StoreError> {
+    let (rows, now) = (alerting::unanswered(&kit.store)?, kit.clock.now());
+    let oldest = rows.iter().map(|row| row.raised_at).min();
+    let age_s = oldest.map_or(0.0, |raised| now.duration_since(raised).as_secs_f64().max(0.0));
+    metrics::gauge!("prelim_alerts_unanswered").set(rows.len() as f64);
+    metrics::gauge!("prelim_alert_oldest_seconds").set(age_s);
+    let found = alerting::attention(&rows, now);
+    *kit.attention.alerts.lock().unwrap_or_else(PoisonError::into_inner) = found;
     Ok(())
 }
 
 fn tell(kit: &Kit, found: BTreeMap<String, String>) {
-    let mut known = kit.attention.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = kit.attention.sources.lock().unwrap_or_else(PoisonError::into_inner);
     for (ae, told) in found.iter().filter(|(ae, _)| !known.contains_key(*ae)) {
         tracing::warn!(source = ae, "{told}");
         metrics::gauge!("prelim_source_silent", "source" => ae.clone()).set(1.0);

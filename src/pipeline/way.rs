@@ -17,12 +17,15 @@ use crate::domain::clock::Clock;
 use crate::domain::profile::Profile;
 use crate::domain::text;
 use crate::domain::uid::StudyUid;
+use crate::orders::worklist::Worklist;
 use crate::pipeline::canary::Canaries;
 use crate::pipeline::earlier::Marks;
+use crate::pipeline::hearing;
 use crate::pipeline::job;
 use crate::pipeline::job::StepError;
 use crate::pipeline::watch::Attention;
 use crate::sr;
+use crate::store::Orders;
 use crate::store::Store;
 use crate::store::event::Event;
 use crate::store::event::JobKind;
@@ -50,9 +53,14 @@ pub struct Kit {
     pub deliver: deliver::Config,
     pub alert: alert::Config,
     pub commitment: storage_commitment::Config,
+    pub hl7: hearing::Config,
+    pub orders: Orders,
+    pub worklist: Worklist,
     /// By which we call others.
     pub ae_title: AeTitle,
     pub attention: Attention,
+    /// Makes the links by which people answer alerts.
+    pub links: alert::Signer,
     pub marks: Marks,
 }
 
@@ -118,9 +126,18 @@ impl Way<'_> {
         }
     }
 
+    /// A time for people.
+    pub fn local(&self, at: jiff::Timestamp) -> String {
+        at.to_zoned(self.kit.equipment.time_zone.clone()).strftime("%H:%M:%S").to_string()
+    }
+
     pub fn next(&self, kind: JobKind) -> Event {
-        let job = job::job(kind, self.study_uid, self.revision, self.kit.clock.now());
-        Event::JobEnqueued { job }
+        self.at(kind, self.kit.clock.now())
+    }
+
+    /// A job that is not done before this time.
+    pub fn at(&self, kind: JobKind, due: jiff::Timestamp) -> Event {
+        Event::JobEnqueued { job: job::job(kind, self.study_uid, self.revision, due) }
     }
 }
 

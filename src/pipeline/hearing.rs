@@ -1,0 +1,384 @@
+//! HL7 messages that are sent to us over MLLP: orders, which are kept until their images come, and
+//! final reports, which are compared with our readings. AA is said when it is durable, and not before.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::analysis::final_report;
+use crate::dicom::access::Addresses;
+use crate::dicom::tls;
+use crate::domain::assessment::Assessment;
+use crate::domain::study::Patient;
+use crate::domain::text;
+use crate::domain::uid::StudyUid;
+use crate::hl7::about;
+use crate::hl7::ack;
+use crate::hl7::ack::Code;
+use crate::hl7::message::Message;
+use crate::hl7::mllp::Frames;
+use crate::hl7::mllp::MllpError;
+use crate::orders;
+use crate::pipeline::comparing;
+use crate::pipeline::comparing::CompareError;
+use crate::pipeline::record;
+use crate::pipeline::way::Kit;
+use crate::store::StoreError;
+
+/// Seconds for an answer to be taken.
+const ANSWER: Duration = Duration::from_secs(30);
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
+/// Studies of one patient among which that of a report is looked for.
+const STUDIES_MAX: usize = 100;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port; empty: none, or only with TLS.
+    pub listen: String,
+    /// Who may send. Empty: this machine alone.
+    pub peers: Vec<Addresses>,
+    pub connections_max: usize,
+    pub message_bytes_max: usize,
+    /// Seconds that a connection may say nothing, and that one message may take.
+    pub idle_s: u64,
+    pub tls: tls::Config,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: String::new(),
+            peers: Vec::new(),
+            connections_max: 32,
+            message_bytes_max: 16 << 20,
+            idle_s: 600,
+            tls: tls::Config::default(),
+        }
+    }
+}
+
+impl Config {
+    pub fn is_on(&self) -> bool {
+        !self.listen.is_empty() || self.tls.is_on()
+    }
+
+    /// Adds one line to `problems` for each value that cannot work.
+    pub fn check(&self, at: &str, problems: &mut Vec<String>) {
+        if !self.listen.is_empty() && self.listen.parse::<SocketAddr>().is_err() {
+            problems.push(format!(
+                "{at}.listen = {:?}: use address:port, e.g. \"0.0.0.0:2575\"; no order could be received",
+                self.listen
+            ));
+        }
+        for (key, found, (from, to), usual) in [
+            ("connections_max", self.connections_max, (1, 1000), 32),
+            ("message_bytes_max", self.message_bytes_max, (64 << 10, 256 << 20), 16 << 20),
+            ("idle_s", usize::try_from(self.idle_s).unwrap_or(usize::MAX), (5, 86_400), 600),
+        ] {
+            if !(from..=to).contains(&found) {
+                problems.push(format!(
+                    "{at}.{key} = {found}: use {from} to {to} (default {usual}); senders would be refused, or could fill the memory"
+                ));
+            }
+        }
+        self.tls.check(&format!("{at}.tls"), problems);
+    }
+
+    fn may_send(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        match self.peers.is_empty() {
+            true => address.is_loopback(),
+            false => self.peers.iter().any(|peers| peers.contains(address)),
+        }
+    }
+}
+
+/// Serves until `stop`; a message that is being worked on is still answered.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<tls::Server>>,
+    kit: Arc<Kit>,
+    stop: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(kit.hl7.connections_max));
+    let sessions = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::error!(%error, "HL7 connections cannot be accepted");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+        };
+        if !kit.hl7.may_send(peer.ip()) {
+            tracing::warn!(peer = %peer.ip(), "an HL7 sender that is no peer (hl7.peers)");
+            count("", "no_peer");
+            continue;
+        }
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::warn!(peer = %peer.ip(), "more HL7 connections than hl7.connections_max");
+            count("", "too_many");
+            continue;
+        };
+        if let Some(server) = &tls {
+            server.reload(false);
+        }
+        let (kit, tls, stop) = (Arc::clone(&kit), tls.clone(), stop.clone());
+        sessions.spawn(async move {
+            let _place = place;
+            session(stream, peer, tls, &kit, &stop).await;
+        });
+    }
+    sessions.close();
+    sessions.wait().await;
+}
+
+async fn session(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<tls::Server>>,
+    kit: &Kit,
+    stop: &CancellationToken,
+) {
+    let _ = stream.set_nodelay(true);
+    let ended = match tls {
+        None => talk(stream, kit, stop).await,
+        Some(server) => {
+            let shaken = timeout(server.handshake_limit(), server.acceptor().accept(stream)).await;
+            match shaken {
+                Ok(Ok(stream)) => talk(stream, kit, stop).await,
+                Ok(Err(error)) => Err(format!("no TLS: {error}")),
+                Err(_) => Err("no TLS: nothing came in time".into()),
+            }
+        }
+    };
+    if let Err(why) = ended {
+        tracing::warn!(peer = %peer.ip(), why, "an HL7 connection ended");
+    }
+}
+
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    kit: &Kit,
+    stop: &CancellationToken,
+) -> Result<(), String> {
+    let mut frames = Frames::new(stream, kit.hl7.message_bytes_max);
+    let idle = Duration::from_secs(kit.hl7.idle_s);
+    loop {
+        let came = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            came = timeout(idle, frames.next()) => came,
+        };
+        let (message, code, words, go_on) = match came {
+            // A connection that is held open and not used is no fault.
+            Err(_) | Ok(Ok(None)) => return Ok(()),
+            Ok(Ok(Some(bytes))) => match Message::read(&bytes) {
+                None => (None, Code::Reject, "this is no HL7 v2 message".to_owned(), true),
+                Some(message) => {
+                    let (code, words) = take(kit, &message).await;
+                    (Some(message), code, words, true)
+                }
+            },
+            Ok(Err(error @ MllpError::TooLarge { .. })) => {
+                (None, Code::Reject, error.to_string(), false)
+            }
+            Ok(Err(error)) => return Err(error.to_string()),
+        };
+        let kind = message.as_ref().map(Message::kind).unwrap_or_default();
+        count(&kind, code.as_str());
+        tracing::info!(kind = text::clean(&kind, 20), code = code.as_str(), words, "HL7 message");
+        let id = format!("{:020X}", rand::random::<u64>());
+        let answer = ack::answer(message.as_ref(), code, &words, &id, kit.clock.now());
+        let sent = timeout(ANSWER, frames.send(answer.as_bytes())).await;
+        sent.map_err(|_| "the answer was not taken".to_owned())?.map_err(|e| e.to_string())?;
+        if !go_on {
+            return Err(words);
+        }
+    }
+}
+
+fn count(kind: &str, outcome: &'static str) {
+    let known = ["ORM^O01", "OMI^O23", "ORU^R01"].into_iter().find(|known| *known == kind);
+    let labels = [("kind", known.unwrap_or("other")), ("outcome", outcome)];
+    metrics::counter!("prelim_hl7_messages_total", &labels).increment(1);
+}
+
+/// What is done with a message, and what its sender is told: AE asks for another message, AR for
+/// the same one later, or somewhere else.
+async fn take(kit: &Kit, message: &Message) -> (Code, String) {
+    if message.control_id().trim().is_empty() {
+        return (Code::Error, "MSH-10 is missing: nothing could be acknowledged".into());
+    }
+    let purpose = message.header(11);
+    if !purpose.is_empty() && !purpose.starts_with('P') {
+        return (Code::Reject, "only messages of production (MSH-11 P) are taken".into());
+    }
+    match message.kind().as_str() {
+        "ORM^O01" | "OMI^O23" => order(kit, message).await,
+        "ORU^R01" => report(kit, message).await,
+        _ => (Code::Reject, "ORM^O01, OMI^O23 and ORU^R01 are taken here".into()),
+    }
+}
+
+async fn order(kit: &Kit, message: &Message) -> (Code, String) {
+    let orders = match orders::message::orders(message, kit.clock.now()) {
+        Ok(orders) => orders,
+        Err(why) => return (Code::Error, why),
+    };
+    for order in &orders {
+        let kept = tokio::task::block_in_place(|| kit.orders.keep(order));
+        if let Err(error) = kept {
+            tracing::error!(%error, "an order cannot be kept");
+            return (Code::Reject, "it cannot be kept now".into());
+        }
+    }
+    (Code::Accept, String::new())
+}
+
+/// A report of a study that was not read here, or that is not final, is nothing to compare, and no
+/// fault of its sender.
+async fn report(kit: &Kit, message: &Message) -> (Code, String) {
+    let study_uid = match study_of(kit, message) {
+        Ok(Some(study_uid)) => study_uid,
+        Ok(None) => return (Code::Accept, "no reading of this study is here".into()),
+        Err(error) => {
+            tracing::error!(%error, "the study of a report cannot be looked up");
+            return (Code::Reject, "it cannot be looked up now".into());
+        }
+    };
+    let by = text::clean(&format!("HL7 {}", message.header(3)), 60);
+    let of = final_report::Message::of(message);
+    let compared = comparing::final_message(&kit.store, &study_uid, of, &by, kit.clock.now()).await;
+    match compared {
+        Ok(_) => (Code::Accept, String::new()),
+        Err(CompareError::NoReading) => (Code::Accept, "no reading of this study is here".into()),
+        Err(error @ CompareError::OtherPatient) => (Code::Error, error.to_string()),
+        Err(CompareError::Wrong(why)) => (Code::Accept, why),
+        Err(CompareError::Store(error)) => {
+            tracing::error!(%error, "a final report cannot be kept");
+            (Code::Reject, "it cannot be kept now".into())
+        }
+    }
+}
+
+/// The study that a report is about: by its UID, by that of its order, else by its accession number
+/// among the studies of the patient.
+fn study_of(kit: &Kit, message: &Message) -> Result<Option<StudyUid>, StoreError> {
+    let segments: Vec<_> = message.segments().collect();
+    let numbers = about::accession_numbers(&segments);
+    let ids = about::patient_ids(message);
+    let ordered = kit.orders.of(numbers.iter().map(String::as_str)).into_iter();
+    let ordered = ordered
+        .filter(|order| ids.iter().any(|id| order.patient_ids.contains(&id.id)))
+        .map(|order| order.study_uid);
+    for uid in about::study_uids(&segments).into_iter().chain(ordered) {
+        if let Ok(uid) = StudyUid::parse(&uid)
+            && kit.store.study(&uid)?.is_some()
+        {
+            return Ok(Some(uid));
+        }
+    }
+    let birth_date = about::birth_date(message);
+    for about::PatientId { id, issuer } in ids {
+        // Scanners often do not say who gave the number.
+        for (issuer_of_id, birth_date) in [
+            (issuer.clone(), birth_date.clone()),
+            (String::new(), birth_date.clone()),
+            (issuer, String::new()),
+            (String::new(), String::new()),
+        ] {
+            let patient =
+                Patient { id: id.clone(), issuer_of_id, birth_date, ..Patient::default() };
+            let Some(mark) = kit.marks.of(&patient) else { continue };
+            let studies = kit.store.studies_of_patient(&mark)?;
+            for uid in studies.into_iter().take(STUDIES_MAX) {
+                let Some(revision) = kit.store.study(&uid)?.and_then(|row| row.assessed_revision)
+                else {
+                    continue;
+                };
+                let bytes = kit.store.read_result(&uid, revision, record::ASSESSMENT)?;
+                let read =
+                    bytes.and_then(|bytes| serde_json::from_slice::<Assessment>(&bytes).ok());
+                let own = read.map(|a| a.study.accession_number().to_owned()).unwrap_or_default();
+                if !own.is_empty() && numbers.contains(&own) {
+                    return Ok(Some(uid));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Removes orders whose images did not come, until the node stops.
+pub async fn forget(kit: Arc<Kit>, keep_days: u32, stop: CancellationToken) {
+    loop {
+        let before = kit.clock.now() - jiff::SignedDuration::from_hours(24 * i64::from(keep_days));
+        let gone = tokio::task::block_in_place(|| kit.orders.forget_before(before));
+        if gone > 0 {
+            tracing::info!(gone, "orders that are older than orders.keep_days were removed");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(FORGET_EVERY) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_send_is_named_and_without_a_name_it_is_this_machine() {
+        let config = |peers: &[&str]| Config {
+            peers: peers.iter().map(|one| one.parse().unwrap()).collect(),
+            ..Config::default()
+        };
+        for (peers, address, may) in [
+            (&[][..], "127.0.0.1", true),
+            (&[], "::1", true),
+            (&[], "10.0.0.5", false),
+            (&["10.0.0.0/24"], "10.0.0.5", true),
+            (&["10.0.0.0/24"], "::ffff:10.0.0.5", true),
+            (&["10.0.0.0/24"], "10.0.1.5", false),
+            (&["10.0.0.0/24"], "127.0.0.1", false),
+        ] {
+            assert_eq!(
+                config(peers).may_send(address.parse().unwrap()),
+                may,
+                "{peers:?} {address}"
+            );
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_named() {
+        let mut problems = Vec::new();
+        Config::default().check("hl7", &mut problems);
+        assert_eq!(problems, [""; 0]);
+        let listen = "2575".into();
+        Config { listen, connections_max: 0, message_bytes_max: 1, idle_s: 0, ..Config::default() }
+            .check("hl7", &mut problems);
+        assert_eq!(problems.len(), 4, "{problems:#?}");
+    }
+}
