@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::analysis::answer;
+use crate::analysis::final_report;
 use crate::dicom::command::Command;
 use crate::dicom::config::Config;
 use crate::dicom::elements::Elements;
@@ -22,6 +23,10 @@ use crate::dicom::scan::scan_marked;
 use crate::dicom::storage_scu::Head;
 use crate::domain::aligned::Pool;
 use crate::domain::uid::TransferSyntaxUid;
+use crate::hl7::ack;
+use crate::hl7::message;
+use crate::hl7::mllp;
+use crate::orders;
 
 /// A name, and what is done with the bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -34,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     ("data_set", data_set),
     ("meta", meta),
     ("answer", answer),
+    ("hl7", hl7),
 ];
 
 const SYNTAXES: [&str; 4] = [
@@ -180,6 +186,41 @@ pub fn answer(bytes: &[u8]) {
         answer::schema(profiles.first().expect("there are some"))
     });
     let _ = answer::parse::<answer::Answer>(&text, schema);
+}
+
+/// What an HL7 sender says, in frames however they are cut, and an answer to each message that can
+/// be read.
+pub fn hl7(bytes: &[u8]) {
+    let heard = |piece: usize| {
+        let (mut theirs, ours) = tokio::io::duplex(piece);
+        let say = async move {
+            let _ = theirs.write_all(bytes).await;
+            drop(theirs);
+        };
+        let hear = async move {
+            let mut frames = mllp::Frames::new(ours, bytes.len());
+            let mut heard = Vec::new();
+            while let Ok(Some(message)) = frames.next().await {
+                heard.push(message);
+            }
+            heard
+        };
+        wait(async { tokio::join!(say, hear).1 })
+    };
+    let whole = heard(bytes.len().max(1));
+    assert_eq!(whole, heard(61), "heard otherwise in pieces");
+    for message in whole.iter().map(Vec::as_slice).chain([bytes]) {
+        let Some(message) = message::Message::read(message) else { continue };
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let _ = orders::message::orders(&message, at);
+        let _ = final_report::Message::of(&message);
+        let answer = ack::answer(Some(&message), ack::Code::Error, &message.header(9), "1", at);
+        let clean = |b: u8| b >= 0x20 || b == b'\r';
+        assert!(answer.bytes().all(clean), "a control character in an answer");
+        let read = message::Message::parse(&answer).expect("our answer is a message");
+        let said = ack::Ack::of(&read).expect("and an acknowledgement");
+        assert_eq!(said.code, ack::Code::Error);
+    }
 }
 
 #[cfg(test)]

@@ -29,10 +29,13 @@ mod assemble;
 mod deid;
 mod deliver;
 mod imaging;
+mod orders;
 mod report;
 mod sr;
 mod store;
 
 mod dicom;
+mod hl7;
+mod outgoing;
 
 mod domain;

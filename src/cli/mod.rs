@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod agreement;
+mod alerts;
 mod analyze;
 mod batch;
 mod canary;
@@ -10,13 +11,16 @@ mod confine;
 mod conformance;
 mod cost;
 mod demo;
+mod drill;
 mod feedback;
 mod final_report;
 mod get;
 mod hash_password;
 mod keys;
 mod node;
+mod oncall;
 mod peers;
+mod probe;
 mod queue;
 mod rebuild;
 mod replay;
@@ -64,6 +68,10 @@ enum Command {
     Final(final_report::Args),
     Get(get::Args),
     Queue(queue::Args),
+    Probe(probe::Args),
+    Alerts(alerts::Args),
+    Oncall(oncall::Args),
+    Drill(drill::Args),
     Cost(cost::Args),
     Compare(compare::Args),
     Keys(keys::Args),
@@ -100,6 +108,10 @@ pub fn main() -> ExitCode {
         Command::Final(args) => final_report::run(args),
         Command::Get(args) => get::run(args),
         Command::Queue(args) => queue::run(args),
+        Command::Probe(args) => probe::run(args),
+        Command::Alerts(args) => alerts::run(args),
+        Command::Oncall(args) => oncall::run(args),
+        Command::Drill(args) => drill::run(args),
         Command::Cost(args) => cost::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Keys(args) => keys::run(args),

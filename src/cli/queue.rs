@@ -11,18 +11,29 @@ use crate::store::JobState;
 use crate::store::event::Event;
 use crate::web::inspect;
 use crate::web::inspect::QueueView;
+use crate::web::local::Cancel;
 use crate::web::local::Retry;
 
 /// Shows what waits, what runs, and what was given up and why
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  prelim queue\n  prelim queue --retry '1.2.3/1/deliver/sr.dcm/pacs'\n\n\
-    Exit code: 0; with --retry 1 when there is no dead letter with that id."
+    after_help = "Examples:\n  prelim queue\n  prelim queue --retry '1.2.3/1/deliver/sr.dcm/pacs.main'\n  \
+    prelim queue --cancel '1.2.3/1/deliver/sr.dcm/pacs.main' --by 'Kim'\n\n\
+    Exit code: 0; with --retry, --release and --cancel 1 when there is no such job."
 )]
 pub struct Args {
-    /// Puts a job that was given up back into the queue, due now
-    #[arg(long, value_name = "ID")]
+    /// Does a job that was given up, or that waits, now
+    #[arg(long, value_name = "ID", conflicts_with = "cancel")]
     retry: Option<String>,
+    /// Sends what waits for a person's word (deliver.release_by_hand)
+    #[arg(long, value_name = "ID", conflicts_with_all = ["retry", "cancel"])]
+    release: Option<String>,
+    /// Takes a delivery or a message that was given up, or that waits, out of the queue
+    #[arg(long, value_name = "ID")]
+    cancel: Option<String>,
+    /// Who cancels
+    #[arg(long, value_name = "NAME", default_value = "command line")]
+    by: String,
     #[command(flatten)]
     data: cli::DataArgs,
     /// Print {"counts", "jobs"}
@@ -31,15 +42,18 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if let Some(id) = &args.retry {
-        let retried = cli::block_on(retry(&args, id))?;
-        if !retried {
-            eprintln!(
-                "error: no dead letter has the id '{}'; prelim queue lists them",
-                cli::plain(id)
-            );
+    let again = args.retry.as_ref().or(args.release.as_ref());
+    let done = match (again, &args.cancel) {
+        (Some(id), _) => Some((id, cli::block_on(retry(&args, id))?)),
+        (None, Some(id)) => Some((id, cli::block_on(cancel(&args, id))?)),
+        (None, None) => None,
+    };
+    if let Some((id, is_done)) = done {
+        if !is_done {
+            let id = cli::plain(id);
+            eprintln!("error: no such job waits or was given up: '{id}'; prelim queue lists them");
         }
-        return Ok(ExitCode::from(u8::from(!retried)));
+        return Ok(ExitCode::from(u8::from(!is_done)));
     }
     let view = cli::block_on(view(&args))?;
     if args.json {
@@ -57,7 +71,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 JobState::Dead => "dead",
                 JobState::Dropped => "dropped",
             };
-            let (tries, due) = (row.attempts.to_string(), cli::time(row.due));
+            let due = match row.due == jiff::Timestamp::MAX {
+                true => "when released".to_owned(),
+                false => cli::time(row.due),
+            };
+            let tries = row.attempts.to_string();
             table.add_row([row.job.id, state.into(), tries, due, cli::plain(&row.cause)]);
         }
         println!("{table}");
@@ -79,11 +97,26 @@ async fn retry(args: &Args, id: &str) -> anyhow::Result<bool> {
     match node::open(args.data.existing()?).await? {
         Folder::Node(node) => node.post("queue/retry", &Retry { id: id.to_owned() }).await,
         Folder::Own(store) => {
-            if !store.job(id)?.is_some_and(|row| row.state == JobState::Dead) {
+            if !store.job(id)?.is_some_and(|row| row.state.may_be_moved()) {
                 return Ok(false);
             }
             let at = SystemClock.now();
             store.commit(vec![Event::JobRetried { id: id.to_owned(), at }]).await?;
+            Ok(true)
+        }
+    }
+}
+
+async fn cancel(args: &Args, id: &str) -> anyhow::Result<bool> {
+    let word = Cancel { id: id.to_owned(), by: args.by.clone() };
+    match node::open(args.data.existing()?).await? {
+        Folder::Node(node) => node.post("queue/cancel", &word).await,
+        Folder::Own(store) => {
+            if !store.job(id)?.is_some_and(|row| row.may_be_cancelled()) {
+                return Ok(false);
+            }
+            let at = SystemClock.now();
+            store.commit(vec![Event::JobCancelled { id: word.id, by: word.by, at }]).await?;
             Ok(true)
         }
     }

@@ -37,6 +37,7 @@ macro_rules! settings {
             fn check(&self) -> Vec<String> {
                 let mut problems = Vec::new();
                 $(self.$name.check(stringify!($name), &mut problems);)*
+                self.check_ways_of_alerts(&mut problems);
                 problems
             }
         }
@@ -54,6 +55,10 @@ settings! {
     assemble: crate::assemble::Config,
     /// Where requesters of storage commitments are told.
     commitment: crate::dicom::storage_commitment::Config,
+    /// Who may send HL7 messages.
+    hl7: crate::pipeline::hearing::Config,
+    /// Where the order of a study is.
+    orders: crate::orders::Config,
     /// The processes in which bytes from outside are parsed.
     worker: crate::worker::Config,
     /// How many steps at once, how often again.
@@ -70,6 +75,25 @@ settings! {
     alert: crate::alert::Config,
     /// Log lines.
     telemetry: crate::telemetry::Config,
+}
+
+impl Settings {
+    /// What `alert` names, `deliver` has to have.
+    fn check_ways_of_alerts(&self, problems: &mut Vec<String>) {
+        for (list, hook) in self.alert.webhooks() {
+            if !self.deliver.webhook.contains_key(hook) {
+                problems.push(format!(
+                    "alert.recipients.{list}.webhooks: {hook:?} is none of [deliver.webhook]; nobody hears"
+                ));
+            }
+        }
+        let by_mail = self.alert.recipients.iter().find(|(_, list)| !list.emails.is_empty());
+        if let Some((list, _)) = by_mail.filter(|_| !self.deliver.email.is_set()) {
+            problems.push(format!(
+                "alert.recipients.{list}.emails: [deliver.email] names no mail server; nobody hears"
+            ));
+        }
+    }
 }
 
 /// Where settings come from, the weakest first.

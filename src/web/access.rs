@@ -35,6 +35,7 @@ use crate::domain::secret::Secret;
 use crate::domain::text;
 use crate::web::Web;
 use crate::web::WebState;
+use crate::web::answer;
 use crate::web::dicomweb;
 use crate::web::problem::Failure;
 use crate::web::server::Peer;
@@ -282,6 +283,8 @@ fn admit(web: &Web, request: &Request) -> Result<Viewer, Failure> {
     // A browser asks before it sends what it was told to, and has no token then (Fetch, CORS).
     let asks = shared && *request.method() == Method::OPTIONS;
     let open = matches!(path, "/healthz" | "/readyz" | "/login") || path.starts_with("/assets/");
+    // Who has the link of an alert may answer it.
+    let open = open || path.starts_with(answer::BELOW);
     let open = open || asks;
     if open || !access.has_login() {
         return Ok(Viewer(from.to_string()));

@@ -460,6 +460,9 @@ impl From<CompareError> for Failure {
     fn from(error: CompareError) -> Failure {
         match error {
             CompareError::NoReading => Failure::not_found("There is no reading of this study."),
+            CompareError::OtherPatient => {
+                Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+            }
             CompareError::Wrong(why) => Failure::new(StatusCode::UNPROCESSABLE_ENTITY, why),
             CompareError::Store(error) => error.into(),
         }

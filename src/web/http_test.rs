@@ -133,6 +133,9 @@ async fn start(token: bool, config: Config) -> Running {
             listening: address,
         },
         currency: "EUR".into(),
+        links: crate::alert::Signer::new([7; 32]),
+        alert_record: Arc::new(|_| Ok(None)),
+        services: vec!["stroke".into()],
         gateways: Arc::new(Vec::new),
         canaries: Arc::new(|| Ok(Vec::new())),
     };
@@ -292,7 +295,7 @@ async fn read(store: &Store, n: u32, assessment: &Assessment) {
     events.push(Event::JobStarted { id: id.clone(), at });
     if n == 1 {
         let (alert, channel) = ("a1".to_owned(), "mail".to_owned());
-        let kind = JobKind::Alert { alert: alert.clone(), channel: channel.clone() };
+        let kind = JobKind::Alert { alert: alert.clone(), channel: channel.clone(), level: 0 };
         let id = format!("{study_uid}/1/alert/a1/mail");
         let job = Job { id, kind, study_uid: study_uid.clone(), revision, due: at, priority: 1 };
         events.push(Event::AlertRaised {
@@ -302,11 +305,14 @@ async fn read(store: &Store, n: u32, assessment: &Assessment) {
             urgency: Urgency::Critical,
             findings: vec!["Pneumothorax".into()],
             recipients: vec!["on_call".into()],
+            kind: Default::default(),
+            service: String::new(),
+            told: vec![],
             at,
         });
         events.push(Event::JobEnqueued { job });
         let (study_uid, detail) = (study_uid.clone(), "250 queued as 4711".into());
-        events.push(Event::AlertSent { study_uid, revision, alert, channel, detail, at });
+        events.push(Event::AlertSent { study_uid, revision, alert, channel, level: 0, detail, at });
     }
     if n == 2 {
         let cause = "association rejected: called AE title not recognised".into();
@@ -629,8 +635,15 @@ async fn the_command_line_asks_with_its_own_token() {
     };
     let id = queue["jobs"][0]["job"]["id"].as_str().unwrap();
     assert_eq!(retry(id).await.unwrap().status(), 200);
-    assert_eq!(retry(id).await.unwrap().status(), 404, "it is no dead letter any more");
     assert_eq!(node.store.job(id).unwrap().unwrap().state, crate::store::JobState::Waiting);
+    assert_eq!(retry("1.2/1/no such job").await.unwrap().status(), 404);
+    let cancel = |id: &str| {
+        let body = serde_json::json!({ "id": id, "by": "Kim" });
+        client.post(node.url("/local/v1/queue/cancel")).bearer_auth(LOCAL).json(&body).send()
+    };
+    assert_eq!(cancel(id).await.unwrap().status(), 200);
+    assert_eq!(node.store.job(id).unwrap().unwrap().state, crate::store::JobState::Dropped);
+    assert_eq!(cancel(id).await.unwrap().status(), 404, "there is nothing to cancel any more");
     node.end().await;
 }
 

@@ -27,12 +27,15 @@ use crate::dicom::sources::Source;
 use crate::domain::canary::Phase;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
+use crate::pipeline::alerting;
 use crate::pipeline::canary::CanaryView;
 use crate::pipeline::closing;
 use crate::pipeline::compare;
 use crate::pipeline::compare::Comparison;
+use crate::pipeline::delivering;
 use crate::pipeline::replay;
 use crate::pipeline::replay::Kept;
+use crate::store::AlertRow;
 use crate::store::Pace;
 use crate::store::Progress;
 use crate::store::RetentionReport;
@@ -43,6 +46,7 @@ use crate::store::event::Event;
 use crate::web::Web;
 use crate::web::access::Viewer;
 use crate::web::access::random_token;
+use crate::web::answer;
 use crate::web::files;
 use crate::web::inspect;
 use crate::web::inspect::QueueView;
@@ -65,6 +69,11 @@ pub struct NodeFile {
     pub dicom: Option<SocketAddr>,
     #[serde(default)]
     pub dicom_tls: Option<SocketAddr>,
+    /// Of the HL7 port, and of the one with TLS.
+    #[serde(default)]
+    pub hl7: Option<SocketAddr>,
+    #[serde(default)]
+    pub hl7_tls: Option<SocketAddr>,
 }
 
 impl NodeFile {
@@ -78,8 +87,15 @@ impl NodeFile {
                 std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
             });
         }
-        let (dicom, dicom_tls) = (None, None);
-        NodeFile { address, token: random_token(), pid: std::process::id(), dicom, dicom_tls }
+        NodeFile {
+            address,
+            token: random_token(),
+            pid: std::process::id(),
+            dicom: None,
+            dicom_tls: None,
+            hl7: None,
+            hl7_tls: None,
+        }
     }
 
     /// Puts the file in the data folder, mode 0600.
@@ -252,6 +268,84 @@ pub(in crate::web) async fn comparison(
     web.read(move |web| Ok(Json(compare::compare(&compare::gather(&web.node.store, since)?)))).await
 }
 
+#[derive(Deserialize)]
+pub struct AlertsQuery {
+    study: Option<String>,
+}
+
+/// Alerts that nobody has answered, the most urgent first; of one study, all.
+pub(in crate::web) async fn alerts(
+    State(web): State<Web>,
+    Query(query): Query<AlertsQuery>,
+) -> Result<Json<Vec<AlertRow>>, Failure> {
+    web.read(move |web| {
+        let store = &web.node.store;
+        let rows = match query.study {
+            None => alerting::unanswered(store)?,
+            Some(uid) => {
+                let uid = StudyUid::parse(&uid).map_err(|e| Failure::bad_request(e.to_string()))?;
+                store.alerts(&uid)?
+            }
+        };
+        Ok(Json(rows))
+    })
+    .await
+}
+
+pub(in crate::web) async fn alert(
+    State(web): State<Web>,
+    extract::Path(key): extract::Path<String>,
+) -> Result<Json<AlertRow>, Failure> {
+    web.read(move |web| Ok(Json(answer::find(web, &key)?))).await
+}
+
+/// A person's word on an alert, by the command line.
+#[derive(Serialize, Deserialize)]
+pub struct AlertWord {
+    /// `take` or `decline`.
+    pub answer: String,
+    pub by: String,
+    #[serde(default)]
+    pub note: String,
+}
+
+pub(in crate::web) async fn answer_alert(
+    State(web): State<Web>,
+    extract::Path(key): extract::Path<String>,
+    Json(word): Json<AlertWord>,
+) -> Result<Json<AlertRow>, Failure> {
+    let of = key.clone();
+    let row = web.read(move |web| answer::find(web, &of)).await?;
+    let by = answer::plain(&word.by, 80);
+    answer::answer(&web, &row, &word.answer, by, "command line", &word.note).await?;
+    web.read(move |web| Ok(Json(answer::find(web, &key)?))).await
+}
+
+/// Asks for a test of the whole loop.
+#[derive(Serialize, Deserialize)]
+pub struct DrillWord {
+    /// Empty: the lists that hear where no rule holds.
+    pub service: String,
+    pub by: String,
+}
+
+/// The key of the drill's alert.
+pub(in crate::web) async fn drill(
+    State(web): State<Web>,
+    Json(word): Json<DrillWord>,
+) -> Result<Json<String>, Failure> {
+    if !word.service.is_empty() && !web.node.services.contains(&word.service) {
+        let names = web.node.services.join(", ");
+        return Err(Failure::bad_request(format!(
+            "There is no service of this name; the configuration has: {names}"
+        )));
+    }
+    let by = answer::plain(&word.by, 80);
+    let (job, key) = alerting::order_drill(&word.service, &by, web.node.clock.now());
+    web.node.store.commit(vec![job]).await?;
+    Ok(Json(key))
+}
+
 pub(in crate::web) async fn gateways(State(web): State<Web>) -> Json<Vec<GatewayView>> {
     Json((web.node.gateways)())
 }
@@ -310,12 +404,39 @@ pub(in crate::web) async fn retry(
     Ok(Json(wanted))
 }
 
-/// Puts a dead letter back into the queue, due now.
+#[derive(Serialize, Deserialize)]
+pub struct Cancel {
+    pub id: String,
+    pub by: String,
+}
+
+pub(in crate::web) async fn cancel(
+    State(web): State<Web>,
+    Json(wanted): Json<Cancel>,
+) -> Result<Json<Cancel>, Failure> {
+    cancel_job(&web, &wanted.id, &wanted.by).await?;
+    Ok(Json(wanted))
+}
+
+/// Takes a delivery or a message out of the queue.
+pub(in crate::web) async fn cancel_job(web: &Web, id: &str, by: &str) -> Result<(), Failure> {
+    let wanted = id.to_owned();
+    let row = web.read(move |web| Ok(web.node.store.job(&wanted)?)).await?;
+    let no = || Failure::not_found("No delivery or message with this id waits or was given up.");
+    let job = row.filter(|row| row.may_be_cancelled()).ok_or_else(no)?.job;
+    let (id, by, at) = (id.to_owned(), answer::plain(by, 80), web.node.clock.now());
+    let store = &web.node.store;
+    store.commit(vec![Event::JobCancelled { id, by, at }]).await?;
+    // It may have been the last that the study waited for.
+    Ok(delivering::settle(store, &job.study_uid, job.revision, at).await?)
+}
+
+/// Has a job done now that was given up, or that waits.
 pub(in crate::web) async fn retry_job(web: &Web, id: &str) -> Result<(), Failure> {
     let wanted = id.to_owned();
     let row = web.read(move |web| Ok(web.node.store.job(&wanted)?)).await?;
-    if !row.is_some_and(|row| row.state == crate::store::JobState::Dead) {
-        return Err(Failure::not_found("There is no dead letter with this id."));
+    if !row.is_some_and(|row| row.state.may_be_moved()) {
+        return Err(Failure::not_found("No job with this id waits or was given up."));
     }
     let event = Event::JobRetried { id: id.to_owned(), at: web.node.clock.now() };
     Ok(web.node.store.commit(vec![event]).await?)

@@ -5,6 +5,7 @@ pub mod inspect;
 pub mod local;
 
 mod access;
+mod answer;
 mod api;
 mod audit;
 mod config;
@@ -45,14 +46,19 @@ pub use crate::web::api::file_kind;
 pub use crate::web::config::Config;
 pub use crate::web::server::serve;
 
+use crate::alert::Signer;
 use crate::analysis::provider::GatewayView;
 use crate::dicom::sources::Sources;
 use crate::domain::clock::Clock;
 use crate::domain::secret::Secret;
+use crate::domain::uid::StudyUid;
 use crate::pipeline::canary::CanaryView;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::web::problem::Failure;
+
+/// None where a study has no alert.
+pub type AlertRecord = Arc<dyn Fn(&StudyUid) -> Result<Option<Vec<u8>>, String> + Send + Sync>;
 
 /// What the pages stand on.
 #[derive(Clone)]
@@ -74,6 +80,12 @@ pub struct WebState {
     /// Who sends, and who was refused.
     pub sources: Arc<Sources>,
     pub clock: Arc<dyn Clock>,
+    /// Reads the links by which people answer alerts.
+    pub links: Signer,
+    /// The record of a study's alerts, as a DICOM object.
+    pub alert_record: AlertRecord,
+    /// Names of the services that hear of alerts.
+    pub services: Vec<String>,
     pub dicomweb: dicomweb::Parts,
     pub gateways: Arc<dyn Fn() -> Vec<GatewayView> + Send + Sync>,
     pub canaries: Arc<dyn Fn() -> Result<Vec<CanaryView>, StoreError> + Send + Sync>,
@@ -138,8 +150,11 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
     let quick = Router::new()
         .route("/", get(worklist::show))
         .route("/studies/{uid}", get(study::show))
+        .route("/alert/{token}", get(answer::show).post(answer::take))
+        .route("/alerts/{alert}", post(answer::take_on_page))
         .route("/queue", get(queue::show))
         .route("/queue/retry", post(queue::retry))
+        .route("/queue/cancel", post(queue::cancel))
         .route("/sources", get(sources::show))
         .route("/results/{uid}/{revision}/{file}", get(files::result))
         .route("/assets/{file}", get(files::asset))
@@ -163,10 +178,16 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/local/v1/queue", get(local::queue))
         .route("/local/v1/sources", get(local::sources))
         .route("/local/v1/usage", get(local::usage))
+        .route("/local/v1/alerts", get(local::alerts))
+        .route("/local/v1/alert/{alert}", get(local::alert).post(local::answer_alert))
+        .route("/local/v1/drill", post(local::drill))
+        .route("/studies/{uid}/alerts.dcm", get(answer::record))
+        .route("/local/v1/study/{uid}/alerts.dcm", get(answer::record))
         .route("/local/v1/gateways", get(local::gateways))
         .route("/local/v1/comparison", get(local::comparison))
         .route("/local/v1/canaries", get(local::canaries).post(local::move_canary))
         .route("/local/v1/queue/retry", post(local::retry))
+        .route("/local/v1/queue/cancel", post(local::cancel))
         .layer(DefaultBodyLimit::max(64 << 10))
         .layer(tower_http::timeout::TimeoutLayer::with_status_code(
             axum::http::StatusCode::SERVICE_UNAVAILABLE,

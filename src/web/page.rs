@@ -59,7 +59,7 @@ impl Frame {
         }
     }
 
-    fn bare(title: &str) -> Frame {
+    pub fn bare(title: &str) -> Frame {
         Frame { title: title.to_owned(), program: PROGRAM, ..Frame::default() }
     }
 }
@@ -225,8 +225,10 @@ pub fn state_word(state: StudyState) -> &'static str {
 pub fn delivery_word(state: DeliveryState) -> &'static str {
     match state {
         DeliveryState::Queued => "On its way",
+        DeliveryState::Unproven => "Taken, not proven yet",
         DeliveryState::Done => "Done",
         DeliveryState::Dead => "Given up",
+        DeliveryState::Dropped => "Not needed any more",
     }
 }
 
@@ -263,7 +265,9 @@ mod tests {
     #[test]
     fn every_template_is_read() {
         let pages = Pages::new();
-        for name in ["worklist", "study", "queue", "sources", "login", "failure", "top", "bottom"] {
+        for name in
+            ["worklist", "study", "queue", "sources", "login", "answer", "failure", "top", "bottom"]
+        {
             assert!(pages.0.has_template(name), "{name}");
         }
         assert!(pages.login("/\"><script>", "wrong").0.contains("&quot;&gt;&lt;script&gt;"));

@@ -44,6 +44,9 @@ struct Row {
     state: &'static str,
     key: &'static str,
     is_dead: bool,
+    /// Whether a person can have it done now, or be done without.
+    can_retry: bool,
+    can_cancel: bool,
     attempts: u32,
     cause: String,
     due: Moment,
@@ -80,6 +83,8 @@ fn row(row: JobRow, now: Timestamp) -> Row {
     };
     let what = what(&row.job.kind);
     Row {
+        can_retry: row.state.may_be_moved(),
+        can_cancel: row.may_be_cancelled(),
         id: row.job.id,
         what,
         uid: row.job.study_uid,
@@ -103,10 +108,33 @@ pub fn what(kind: &JobKind) -> String {
         JobKind::Judge => "Judge".into(),
         JobKind::Compose => "Write reports".into(),
         JobKind::Deliver { artefact, destination } => format!("Send {artefact} to {destination}"),
+        JobKind::Prove { artefact, destination } => {
+            format!("Ask {destination} whether it keeps {artefact}")
+        }
         JobKind::Notice { channel } => format!("Tell {channel} of missing images"),
         JobKind::Commit { .. } => "Report a storage commitment".into(),
         JobKind::Alert { channel, .. } => format!("Alert by {channel}"),
+        JobKind::Escalate { level, .. } => {
+            format!("Wait for an answer, then go past level {level}")
+        }
+        JobKind::Withdraw { channel, .. } => format!("Tell {channel} that an alert is withdrawn"),
+        JobKind::Digest { channel, .. } => format!("Tell {channel} of several alerts together"),
+        JobKind::Drill { .. } => "Raise a drill".into(),
     }
+}
+
+#[derive(serde::Deserialize)]
+pub struct Cancelled {
+    id: String,
+}
+
+pub async fn cancel(
+    State(web): State<Web>,
+    axum::Extension(viewer): axum::Extension<crate::web::access::Viewer>,
+    Form(wanted): Form<Cancelled>,
+) -> Result<Response, Failure> {
+    local::cancel_job(&web, &wanted.id, &viewer.0).await?;
+    Ok(Redirect::to("/queue").into_response())
 }
 
 pub async fn retry(

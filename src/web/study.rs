@@ -24,6 +24,7 @@ use crate::store::DeliveryRow;
 use crate::web::Shared;
 use crate::web::Web;
 use crate::web::access::Viewer;
+use crate::web::answer;
 use crate::web::inspect;
 use crate::web::inspect::StudyView;
 use crate::web::live;
@@ -168,11 +169,23 @@ struct DeliveryPart {
 
 #[derive(Serialize)]
 struct AlertPart {
+    key: String,
     level: Level,
     findings: String,
-    recipients: String,
+    service: String,
     raised: Moment,
+    standing: String,
+    is_open: bool,
+    steps: Vec<StepPart>,
+    declined: Vec<String>,
     sendings: Vec<DeliveryPart>,
+}
+
+#[derive(Serialize)]
+struct StepPart {
+    why: String,
+    to: String,
+    at: Moment,
 }
 
 #[derive(Serialize)]
@@ -422,8 +435,10 @@ fn delivery(row: &DeliveryRow, now: Timestamp) -> DeliveryPart {
 fn delivery_key(state: crate::store::DeliveryState) -> &'static str {
     match state {
         crate::store::DeliveryState::Queued => "pending",
+        crate::store::DeliveryState::Unproven => "running",
         crate::store::DeliveryState::Done => "done",
         crate::store::DeliveryState::Dead => "failed",
+        crate::store::DeliveryState::Dropped => "held",
     }
 }
 
@@ -440,11 +455,26 @@ fn alert(row: &AlertRow, now: Timestamp) -> AlertPart {
         attempts: sending.attempts,
         at: page::moment(sending.at, now),
     };
+    let escalated = row.steps.iter().filter(|step| step.level > 0);
     AlertPart {
+        key: row.alert.clone(),
         level: page::urgency_level(row.urgency),
-        findings: row.findings.join(", "),
-        recipients: row.recipients.join(", "),
+        findings: match row.findings.is_empty() {
+            true => "Needs review".to_owned(),
+            false => row.findings.join(", "),
+        },
+        service: row.service.clone(),
         raised: page::moment(row.raised_at, now),
+        standing: answer::standing(row, now),
+        is_open: row.standing.is_unanswered(),
+        steps: escalated
+            .map(|step| StepPart {
+                why: step.why.clone(),
+                to: step.channels.join(", "),
+                at: page::moment(step.at, now),
+            })
+            .collect(),
+        declined: row.declined.iter().map(|answer| answer.by.clone()).collect(),
         sendings: row.sendings.iter().map(sending).collect(),
     }
 }

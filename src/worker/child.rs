@@ -176,6 +176,12 @@ fn perform(task: Task) -> Answer {
         Task::Show { data, object, which, view } => {
             made(imaging::show::show(&data.join(object), which, &view))
         }
+        Task::Draw { data, object, drawing } => {
+            match imaging::key_image::draw(&data.join(object), &drawing) {
+                Ok(image) => Answer::Drawn { image: Box::new(image) },
+                Err(error) => Answer::Refused { reason: error.to_string() },
+            }
+        }
         Task::Transcode { data, object, bytes_max } => {
             made(imaging::transcode::to_plain(&data.join(object), bytes_max))
         }

@@ -18,6 +18,8 @@ use crate::domain::assessment::StudyMeasurement;
 use crate::domain::final_report::FinalReport;
 use crate::domain::finding::Density;
 use crate::domain::finding::Region;
+use crate::domain::key_image::Drawing;
+use crate::domain::key_image::KeyImage;
 use crate::domain::picture::Masks;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PictureFormat;
@@ -101,6 +103,8 @@ pub enum Task {
     Values { data: PathBuf, object: String, wanted: Values },
     /// One frame as a picture.
     Show { data: PathBuf, object: String, which: Which, view: View },
+    /// One frame with regions and text drawn in.
+    Draw { data: PathBuf, object: String, drawing: Box<Drawing> },
     /// The whole file in Explicit VR Little Endian, not compressed.
     Transcode { data: PathBuf, object: String, bytes_max: u64 },
     /// A JPEG or PNG to a DICOM file.
@@ -190,6 +194,9 @@ pub enum Answer {
         places: Vec<Option<Vec<Span>>>,
         #[serde(skip)]
         bytes: Vec<Vec<u8>>,
+    },
+    Drawn {
+        image: Box<KeyImage>,
     },
     /// A picture or a file.
     Made {

@@ -27,6 +27,8 @@ use crate::domain::assessment::StudyMeasurement;
 use crate::domain::final_report::FinalReport;
 use crate::domain::finding::Density;
 use crate::domain::finding::Region;
+use crate::domain::key_image::Drawing;
+use crate::domain::key_image::KeyImage;
 use crate::domain::picture::Masks;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PictureFormat;
@@ -431,6 +433,23 @@ impl Pool {
         let object = object.to_owned();
         match self.run(Task::Show { data: data.to_owned(), object, which, view }).await? {
             Answer::Made { file } => Ok(file),
+            _ => Err(ANOTHER),
+        }
+    }
+
+    /// One frame with regions and text drawn in.
+    ///
+    /// # Errors
+    /// [`WorkerError::Refused`] with the reason when it cannot be shown, and the others.
+    pub async fn draw(
+        &self,
+        data: &Path,
+        object: &str,
+        drawing: Drawing,
+    ) -> Result<KeyImage, WorkerError> {
+        let (data, object) = (data.to_owned(), object.to_owned());
+        match self.run(Task::Draw { data, object, drawing: Box::new(drawing) }).await? {
+            Answer::Drawn { image } => Ok(*image),
             _ => Err(ANOTHER),
         }
     }

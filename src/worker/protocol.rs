@@ -54,6 +54,7 @@ impl Message for Task {
             | Task::Headers { .. }
             | Task::Values { .. }
             | Task::Show { .. }
+            | Task::Draw { .. }
             | Task::Transcode { .. } => Vec::new(),
             #[cfg(test)]
             Task::Misbehave { .. } => Vec::new(),
@@ -88,6 +89,7 @@ impl Message for Task {
             | Task::Headers { .. }
             | Task::Values { .. }
             | Task::Show { .. }
+            | Task::Draw { .. }
             | Task::Transcode { .. } => blobs.is_empty(),
             #[cfg(test)]
             Task::Misbehave { .. } => blobs.is_empty(),
@@ -100,6 +102,7 @@ impl Message for Answer {
         match self {
             Answer::Pictures { bytes, .. } => std::mem::take(bytes),
             Answer::Wrapped { file } | Answer::Made { file } => vec![std::mem::take(file)],
+            Answer::Drawn { image } => vec![std::mem::take(&mut image.pixels)],
             Answer::Rendered { files } => std::mem::take(files),
             Answer::Headers { objects } => std::mem::take(objects),
             Answer::Values { bytes, .. } => std::mem::take(bytes),
@@ -128,6 +131,12 @@ impl Message for Answer {
                 let fits = blobs.len() == places.iter().filter(|place| place.is_none()).count();
                 *bytes = blobs;
                 fits
+            }
+            Answer::Drawn { image } => {
+                let size = u64::from(image.width) * u64::from(image.height);
+                image.pixels = blobs.pop().unwrap_or_default();
+                let fits = size.checked_mul(image.samples.into());
+                blobs.is_empty() && fits == Some(image.pixels.len() as u64)
             }
             Answer::Wrapped { file } | Answer::Made { file } => {
                 match (blobs.pop(), blobs.is_empty()) {

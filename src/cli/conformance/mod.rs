@@ -14,7 +14,6 @@ use crate::cli::conformance::document::Document;
 use crate::config;
 use crate::config::Settings;
 use crate::config::Sources;
-use crate::deliver::pacs::Artefact;
 use crate::dicom::charset;
 use crate::dicom::elements;
 use crate::dicom::negotiation;
@@ -104,6 +103,12 @@ fn overview(settings: &Settings, out: &mut Document) {
         "Study Root Query/Retrieve Information Model - FIND",
         uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND,
         asks,
+        false,
+    ));
+    rows.push(row(
+        "Modality Worklist Information Model - FIND",
+        uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND,
+        settings.orders.worklist.target().is_some(),
         false,
     ));
     out.table(["Network service", "SOP Class UID", "As SCU", "As SCP"], rows);
@@ -346,12 +351,7 @@ fn requestor(settings: &Settings, out: &mut Document) {
     out.heading(3, "4.2.4 AE Specification: as requestor");
     let mut rows = Vec::new();
     for (name, pacs) in &settings.deliver.pacs {
-        let classes = pacs.artefacts.iter().map(|artefact| match artefact {
-            Artefact::Sr => uids::COMPREHENSIVE3_DSR_STORAGE,
-            Artefact::SrComprehensive => uids::COMPREHENSIVE_SR_STORAGE,
-            Artefact::Pdf => uids::ENCAPSULATED_PDF_STORAGE,
-        });
-        let classes: Vec<&str> = classes.collect();
+        let classes: Vec<&str> = pacs.artefacts.iter().map(|one| one.sop_class_uid()).collect();
         rows.push([
             format!("C-STORE of results to {name}"),
             format!("{} at {}", pacs.ae_title, pacs.address),
@@ -369,6 +369,16 @@ fn requestor(settings: &Settings, out: &mut Document) {
             own.clone(),
             find,
             over_tls(settings.assemble.query.tls.as_ref()),
+        ]);
+    }
+    if let Some((title, address)) = settings.orders.worklist.target() {
+        rows.push([
+            "C-FIND for the order of a study, by its UID, accession number or Patient ID"
+                .to_owned(),
+            format!("{title} at {address}"),
+            own.clone(),
+            uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND.to_owned(),
+            over_tls(settings.orders.worklist.tls.as_ref()),
         ]);
     }
     for peer in settings.commitment.peers.values() {
@@ -407,7 +417,9 @@ fn tls_clients(settings: &Settings) -> Vec<&tls_client::Config> {
     let requesters = settings.commitment.peers.values().filter_map(|peer| peer.tls.as_ref());
     let query = &settings.assemble.query;
     let asked = query.tls.iter().filter(|_| query.target().is_some());
-    archives.chain(requesters).chain(asked).collect()
+    let worklist = &settings.orders.worklist;
+    let ordered = worklist.tls.iter().filter(|_| worklist.target().is_some());
+    archives.chain(requesters).chain(asked).chain(ordered).collect()
 }
 
 fn interfaces(settings: &Settings, out: &mut Document) {
@@ -418,6 +430,8 @@ fn interfaces(settings: &Settings, out: &mut Document) {
         [
             ["DICOM".to_owned(), off(&settings.dicom.listen)],
             ["DICOM over TLS".to_owned(), off(&settings.dicom.tls.listen)],
+            ["HL7 v2 (MLLP)".to_owned(), off(&settings.hl7.listen)],
+            ["HL7 v2 over TLS".to_owned(), off(&settings.hl7.tls.listen)],
             ["Web page and API (HTTP)".to_owned(), settings.http.listen.to_string()],
         ],
     );
