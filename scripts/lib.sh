@@ -35,3 +35,18 @@ need_venv() {
     .venv/bin/pip install -q --disable-pip-version-check -r "$1"
     echo "$sum" >"$stamp"
 }
+
+# need_npm PACKAGE_JSON: these packages of npm in target/npm, beside what cargo builds. Node.js from
+# another source than the distribution's brings its own npm, beside which Debian's cannot stand.
+need_npm() {
+    command -v npm >/dev/null || need_apt nodejs npm
+    local stamp="target/npm/package.sha256" sum
+    sum=$(sha256sum "$1" | cut -d ' ' -f 1)
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$sum" ] && return 0
+    say "installing npm packages of $1 into target/npm"
+    rm -rf target/npm
+    mkdir -p target/npm
+    cp "$1" target/npm/package.json
+    npm install --prefix target/npm --silent --no-audit --no-fund
+    echo "$sum" >"$stamp"
+}

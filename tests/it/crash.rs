@@ -34,7 +34,7 @@ fn killed_at(step: &str) {
         node.kill();
     }
     // DCMTK names files by SOP Instance UID: a second sending of the same object is one file.
-    assert_eq!(files(&peers.pacs_folder).len(), 4, "two studies, two objects each");
+    assert_eq!(files(&peers.pacs_folder).len(), 6, "two studies, three objects each");
     let ids: std::collections::BTreeSet<String> = peers
         .mails()
         .iter()

@@ -2,7 +2,10 @@
 
 mod access;
 mod agreement;
+mod alerting;
+mod artefacts;
 mod crash;
+mod delivering;
 mod dicomweb;
 mod disk;
 mod faults;
@@ -12,8 +15,10 @@ mod kill;
 mod layers;
 mod leaving;
 mod load;
+mod messages;
 mod net;
 mod node;
+mod orders;
 mod peer;
 mod power_cut;
 mod readers;

@@ -83,8 +83,28 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Puts what arrived beside what it was made of, as the validators want it.
+pub fn to_validate(study: &Path, sources: &[PathBuf], arrived: &[PathBuf]) {
+    for (folder, files) in [(study.join("sources"), sources), (study.to_owned(), arrived)] {
+        std::fs::create_dir_all(&folder).unwrap();
+        for file in files {
+            let name = file.file_name().unwrap().to_string_lossy();
+            let end = if name.ends_with(".dcm") { "" } else { ".dcm" };
+            std::fs::copy(file, folder.join(format!("{name}{end}"))).unwrap();
+        }
+    }
+}
+
+/// Other people's validators over all studies of a folder; PixelMed over the report of one.
+pub fn validate(folder: &Path, to_pixelmed: &str) {
+    let mut validate = Command::new("bash");
+    validate.arg(root().join("tests/peers/validate_sr.sh")).arg(folder);
+    let output = run(validate.args(["--pixelmed", to_pixelmed]));
+    assert!(said(&output).contains("checks passed"), "{}", said(&output));
+}
+
 /// Files of the node that hold any of these, by name.
-fn holding(folder: &Path, words: &[&str], found: &mut Vec<String>) {
+pub fn holding(folder: &Path, words: &[&str], found: &mut Vec<String>) {
     for path in files(folder) {
         if path.is_dir() {
             holding(&path, words, found);
@@ -110,26 +130,20 @@ fn a_positive_child_ends_as_report_structured_report_and_alert() {
     assert_eq!(shown["outcome"], "read", "{shown:#}");
     assert_eq!(shown["findings"][0], "Pneumonia", "{shown:#}");
 
-    // The PACS holds both objects, under the study of the image, and the validators agree.
-    let sent = wait_for("two objects in the PACS", || {
+    // The PACS holds report, PDF and key image, under the study of the image, and the validators
+    // agree.
+    let sent = wait_for("three objects in the PACS", || {
         let sent = files(&peers.pacs_folder);
-        (sent.len() == 2).then_some(sent)
+        (sent.len() == 3).then_some(sent)
     });
     for object in &sent {
         let dump =
             run(Command::new("dcmdump").args(["+P", "0020,000D", "+P", "0008,0016"]).arg(object));
         assert!(said(&dump).contains(&uid), "{}", said(&dump));
     }
-    let set = folder.path().join("validate/child");
-    std::fs::create_dir_all(set.join("sources")).unwrap();
-    std::fs::copy(&file, set.join("sources/child.dcm")).unwrap();
-    for object in &sent {
-        let is_sr = object.file_name().unwrap().to_string_lossy().starts_with("SR");
-        std::fs::copy(object, set.join(if is_sr { "sr.dcm" } else { "pdf.dcm" })).unwrap();
-    }
-    let mut validate = Command::new("bash");
-    validate.arg(root().join("tests/peers/validate_sr.sh")).arg(folder.path().join("validate"));
-    run(validate.args(["--pixelmed", "child"]));
+    let set = folder.path().join("validate");
+    to_validate(&set.join("child"), &[file], &sent);
+    validate(&set, "child");
 
     // One mail, to the person on call, with what and where and no identity.
     let mail = wait_for("a mail", || peers.mails().into_iter().next());

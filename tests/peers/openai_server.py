@@ -1,7 +1,8 @@
 """A small OpenAI-compatible server: openai_server.py PORT FOLDER MODE
 
 Keeps every request body in FOLDER as <n>.json. MODE says how it answers:
-  read       a reading of a chest X-ray with one finding, in prose and a code fence
+  read       a reading of a chest X-ray with one finding, in prose and a code fence; of another
+             study, with the first finding that is asked for
   prose      words that are no reading, each time
   busy-once  503 with Retry-After at first, then a reading
   401, 500…  this status, each time
@@ -13,6 +14,7 @@ Keeps every request body in FOLDER as <n>.json. MODE says how it answers:
   refute, uphold  as a verifier, this verdict on each claim
   wound      an object of a schema that is not ours; the first time one that does not follow it
   slow       as read, after a second
+  once       as read at first, then sure of nothing being there
 """
 
 import base64
@@ -123,7 +125,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                   "pictures": [], "boxes": [], "recommendation": "", "urgency": "routine"}
         findings = [READING["findings"][0] | absent | {"key": key} for key in keys if key != "other"]
         clear = {"findings": findings, "impression": "Clear.", "recommendation": "", "urgency": "routine", "confidence": 0.95}
+        if mode == "once" and Handler.count > 1:
+            mode = "clear"
         reading = READING | {"clear": clear, "unsure": {"confidence": 0.4}}.get(mode, {})
+        if mode == "read" and READING["findings"][0]["key"] not in keys:
+            reading = READING | {"findings": [READING["findings"][0] | {"key": keys[0]}]}
         if mode == "nodule":
             box = nodule(json.loads(body)["messages"][1]["content"])
             found = {"key": "nodule", "laterality": "right", "pictures": [box["picture"]], "boxes": [box], "description": "Calcified."}

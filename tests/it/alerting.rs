@@ -1,0 +1,387 @@
+//! The loop of an alert with a real mail server and a receiver of webhooks: raised, told level by
+//! level, answered by its link, taken back.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::gateway::Gateway;
+use crate::node::Background;
+use crate::node::Node;
+use crate::node::PRELIM;
+use crate::node::chest_xray;
+use crate::node::free_port;
+use crate::node::python;
+use crate::node::root;
+use crate::node::run;
+use crate::node::wait_for;
+use crate::node::wait_until_listening;
+use crate::peer::http;
+use crate::way::POSITIVE;
+use crate::way::Peers;
+use crate::way::files;
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+struct Hook {
+    _process: Background,
+    folder: PathBuf,
+    set: Vec<String>,
+}
+
+impl Hook {
+    fn start(folder: &Path, answers: &[&str]) -> Hook {
+        let folder = folder.join("hook");
+        std::fs::create_dir_all(&folder).unwrap();
+        let port = free_port();
+        let mut hook = Command::new(python());
+        hook.arg(root().join("tests/peers/webhook.py")).arg(port.to_string());
+        let hook = hook.arg(&folder).arg(SECRET).args(answers).spawn().unwrap();
+        wait_until_listening(port);
+        let secret = folder.join("secret");
+        std::fs::write(&secret, SECRET).unwrap();
+        let set = vec![
+            format!("deliver.webhook.pager.url=\"http://127.0.0.1:{port}/hook\""),
+            format!("deliver.webhook.pager.secret_file=\"{}\"", secret.display()),
+            "deliver.webhook.pager.timeout_s=1".to_owned(),
+        ];
+        Hook { _process: Background(hook), folder, set }
+    }
+
+    fn requests(&self) -> Vec<Value> {
+        let all = files(&self.folder).into_iter();
+        let kept = all.filter(|file| file.extension().is_some_and(|end| end == "json"));
+        kept.filter_map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).ok()).collect()
+    }
+}
+
+/// Only kim hears, and has time.
+const ALONE: &str = "alert.services.chest.steps=[{tell=[\"kim\"],wait_s=600}]";
+
+/// Settings in which kim hears first, then lee, each for some seconds.
+fn two_levels(peers: &Peers, more: &[&str]) -> Vec<String> {
+    let mut set: Vec<String> = peers.set.clone();
+    set.retain(|one| !one.starts_with("alert."));
+    let own = [
+        "alert.base_url=\"http://127.0.0.1:1\"",
+        "alert.undelivered_s=2",
+        "alert.recipients.kim.emails=[\"kim@hospital.example\"]",
+        "alert.recipients.lee.emails=[\"lee@hospital.example\"]",
+        "alert.services.chest.steps=[{tell=[\"kim\"],wait_s=3},{tell=[\"lee\"],wait_s=3}]",
+        "alert.services.chest.repeats=0",
+        "alert.rules=[{service=\"chest\"}]",
+    ];
+    set.extend(own.iter().chain(more).map(|&one| one.to_owned()));
+    set
+}
+
+fn start(folder: &Path, set: &[String]) -> Node {
+    Node::start(&folder.join("data"), &set.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn send(node: &Node, folder: &Path, name: &str, what: &[&str]) -> String {
+    let file = folder.join(name);
+    let uid = chest_xray(POSITIVE, &file, what);
+    node.storescu(&[file]);
+    uid
+}
+
+/// `prelim alerts --json` of a study.
+fn alerts(node: &Node, uid: &str) -> Vec<Value> {
+    let mut command = Command::new(PRELIM);
+    command.args(["alerts", "--json", "--study", uid, "--data"]).arg(&node.data);
+    serde_json::from_slice(&command.output().unwrap().stdout).unwrap_or_default()
+}
+
+fn alert_that(node: &Node, uid: &str, is: impl Fn(&Value) -> bool) -> Value {
+    wait_for("an alert in this state", || alerts(node, uid).into_iter().find(&is))
+}
+
+fn mail_to(peers: &Peers, to: &str) -> Value {
+    wait_for("a mail", || peers.mails().into_iter().find(|mail| mail["to"][0] == to))
+}
+
+/// The link to answer in a mail, as a path.
+fn link(mail: &Value) -> String {
+    let text = mail["parts"][0]["text"].as_str().unwrap();
+    let from = text.find("/alert/").unwrap_or_else(|| panic!("no link in {text}"));
+    text[from..].split_whitespace().next().unwrap().to_owned()
+}
+
+fn post(node: &Node, path: &str, form: &[(&str, &str)]) -> u16 {
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST"]);
+    for (key, value) in form {
+        curl.arg("--data-urlencode").arg(format!("{key}={value}"));
+    }
+    let output = curl.arg(format!("http://{}{path}", node.http)).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).parse().unwrap()
+}
+
+#[test]
+fn an_alert_that_nobody_answers_goes_to_the_next_and_an_answer_ends_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let node = start(folder.path(), &two_levels(&peers, &[]));
+    let uid = send(&node, folder.path(), "a.dcm", &[]);
+    let first = mail_to(&peers, "kim@hospital.example");
+    let second = mail_to(&peers, "lee@hospital.example");
+    let subject = second["headers"]["subject"].as_str().unwrap();
+    assert!(subject.contains("not answered yet"), "{subject}");
+    assert_eq!(second["headers"]["in-reply-to"], first["headers"]["message-id"], "one thread");
+    assert!(second["parts"][0]["text"].as_str().unwrap().contains("nobody has answered since"));
+
+    // A mail scanner opens the link: that is no answer.
+    let path = link(&second);
+    let page = http(&node, &path);
+    assert!(page.contains("Nobody has answered yet") && page.contains("lee@hospital.example"));
+    assert!(!page.contains("Zyxwv") && !page.contains("PID-998877"), "no identity: {page}");
+    assert_eq!(alerts(&node, &uid)[0]["state"], "open");
+
+    let form = [("answer", "take"), ("name", "Dr Lee"), ("note", "called ward 3, read back")];
+    assert_eq!(post(&node, &path, &form), 303);
+    let row = alerts(&node, &uid).remove(0);
+    assert_eq!(
+        (&row["state"], &row["by"]),
+        (&json!("acknowledged"), &json!("Dr Lee, lee@hospital.example"))
+    );
+    assert_eq!((&row["how"], &row["note"]), (&json!("link"), &json!("called ward 3, read back")));
+    // Who comes later is told who has it.
+    let page = http(&node, &link(&first));
+    assert!(page.contains("Dr Lee, lee@hospital.example has it since"), "{page}");
+    assert_eq!(post(&node, &link(&first), &[("answer", "take")]), 303);
+    assert_eq!(alerts(&node, &uid)[0]["by"], "Dr Lee, lee@hospital.example", "the first counts");
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!(peers.mails().len(), 2, "nobody else is told");
+    let page = http(&node, &format!("/studies/{uid}"));
+    assert!(page.contains("has it since"), "the record is on the page");
+    // And an addendum for the PACS, as DCMTK reads it.
+    let file = folder.path().join("record.dcm");
+    let mut export = Command::new(PRELIM);
+    export.args(["alerts", "--study", &uid, "--export"]).arg(&file);
+    run(export.arg("--data").arg(&node.data));
+    let dump = run(Command::new("dsrdump").args(["+Pl"]).arg(&file));
+    let dump = String::from_utf8_lossy(&dump.stdout).into_owned();
+    for said in [
+        "Communication of Critical Results",
+        "Told lee@hospital.example by e-mail",
+        "called ward 3",
+    ] {
+        assert!(dump.contains(said), "{said} in {dump}");
+    }
+    let metrics = http(&node, "/metrics");
+    for name in
+        ["prelim_alerts_escalated_total 1", "prelim_alert_answer_seconds", "prelim_alert_seconds"]
+    {
+        assert!(metrics.contains(name), "{name} in {metrics}");
+    }
+    // A changed link holds nothing.
+    let forged = format!("{}A", &path[..path.len() - 1]);
+    assert!(forged == path || post(&node, &forged, &form) == 404);
+}
+
+#[test]
+fn who_is_not_the_one_hands_over_at_once_and_the_end_of_the_chain_is_on_the_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let slow = "alert.services.chest.steps=[{tell=[\"kim\"],wait_s=600},{tell=[\"lee\"],wait_s=2}]";
+    let mut set = two_levels(&peers, &[]);
+    set.push(slow.to_owned());
+    let node = start(folder.path(), &set);
+    let uid = send(&node, folder.path(), "a.dcm", &[]);
+    let first = mail_to(&peers, "kim@hospital.example");
+    assert_eq!(post(&node, &link(&first), &[("answer", "decline")]), 303);
+    let second = mail_to(&peers, "lee@hospital.example");
+    let text = second["parts"][0]["text"].as_str().unwrap();
+    assert!(text.contains("kim@hospital.example has handed it over"), "{text}");
+    let row = alert_that(&node, &uid, |row| row["state"] == "exhausted");
+    assert_eq!(row["declined"][0]["by"], "kim@hospital.example");
+    let page = wait_for("a banner", || {
+        Some(http(&node, "/")).filter(|page| page.contains("that nobody has answered"))
+    });
+    assert!(page.contains("1 alert that nobody has answered"), "{page}");
+    // It can still be answered, on the page too.
+    let path = format!("/alerts/{}", row["alert"].as_str().unwrap());
+    assert_eq!(post(&node, &path, &[("name", "Dr Kim")]), 303);
+    assert_eq!(alerts(&node, &uid)[0]["by"], "Dr Kim");
+}
+
+#[test]
+fn an_alert_that_cannot_be_delivered_goes_to_the_next_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let long =
+        "alert.services.chest.steps=[{tell=[\"kim\"],wait_s=600},{tell=[\"lee\"],wait_s=600}]";
+    // 410: the receiver is gone for good.
+    let hook = Hook::start(folder.path(), &["410"]);
+    let mut set = two_levels(&peers, &[long, "alert.undelivered_s=300"]);
+    set.retain(|one| !one.starts_with("alert.recipients.kim"));
+    set.push("alert.recipients.kim.webhooks=[\"pager\"]".to_owned());
+    set.extend(hook.set.clone());
+    let node = start(folder.path(), &set);
+    let uid = send(&node, folder.path(), "a.dcm", &[]);
+    let second = mail_to(&peers, "lee@hospital.example");
+    let text = second["parts"][0]["text"].as_str().unwrap();
+    assert!(text.contains("could not be delivered"), "{text}");
+    assert_eq!(alerts(&node, &uid)[0]["sendings"][0]["state"], "dead");
+    assert_eq!(hook.requests().len(), 1, "no storm");
+}
+
+/// D8: errors, a drop, a receiver that does not answer, a redirect.
+#[test]
+fn a_webhook_is_signed_and_tried_again_as_the_same_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let hook = Hook::start(folder.path(), &["500", "hang", "drop"]);
+    let mut set = two_levels(&peers, &["alert.recipients.kim.webhooks=[\"pager\"]"]);
+    set.extend(hook.set.clone());
+    let node = start(folder.path(), &set);
+    let uid = send(&node, folder.path(), "a.dcm", &[]);
+    let id = wait_for("a job that waits", || {
+        let sending = |row: &Value| {
+            let rows = row["sendings"].as_array().cloned().unwrap_or_default();
+            rows.into_iter().find(|s| s["channel"] == "kim/webhook:pager" && s["attempts"] == 1)
+        };
+        let row = alerts(&node, &uid).into_iter().find(|row| sending(row).is_some())?;
+        Some(format!("{uid}/1/alert/{}/kim/webhook:pager", row["alert"].as_str()?))
+    });
+    assert!(id.contains("/alert/"), "{id}");
+    let taken = wait_for("four requests", || Some(hook.requests()).filter(|r| r.len() >= 4));
+    let ids: Vec<&Value> = taken.iter().map(|one| &one["headers"]["webhook-id"]).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert!(taken.iter().all(|one| one["signed"] == true), "{taken:?}");
+    let body = &taken[0]["body"];
+    assert_eq!(body["type"], "alert.raised");
+    assert_eq!(body["data"]["urgency"], "urgent");
+    assert!(body["data"]["answer_url"].as_str().unwrap().contains("/alert/"));
+    let all = body.to_string();
+    for name in ["Zyxwv", "PID-998877", "ACC-774411", "20210630"] {
+        assert!(!all.contains(name), "{name} in {all}");
+    }
+    let log = node.log();
+    assert!(!log.contains("MfKQ9r8G"), "no secret in the log");
+}
+
+#[test]
+fn what_a_later_revision_does_not_show_is_withdrawn_in_the_same_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let gateway = Gateway::start(folder.path(), "once");
+    let mut set = two_levels(&peers, &[ALONE]);
+    set.extend(gateway.set.clone());
+    let node = start(folder.path(), &set);
+    let uid = send(&node, folder.path(), "a.dcm", &[]);
+    let first = mail_to(&peers, "kim@hospital.example");
+    node.study_in(&uid, "delivered");
+    let same = format!("StudyInstanceUID={uid}");
+    send(&node, folder.path(), "b.dcm", &[&same, "InstanceNumber=2"]);
+    let row = alert_that(&node, &uid, |row| row["state"] == "withdrawn");
+    assert!(row["why"].as_str().unwrap().contains("revision 2"), "{row:#}");
+    let mails = wait_for("a second mail", || Some(peers.mails()).filter(|m| m.len() == 2));
+    let later = mails.iter().find(|m| m["headers"]["message-id"] != first["headers"]["message-id"]);
+    let later = later.unwrap();
+    assert_eq!(later["headers"]["in-reply-to"], first["headers"]["message-id"]);
+    assert!(later["headers"]["subject"].as_str().unwrap().contains("withdrawn"));
+    assert_eq!(post(&node, &link(&first), &[("answer", "take")]), 303);
+    assert_eq!(alerts(&node, &uid)[0]["state"], "withdrawn");
+}
+
+#[test]
+fn what_a_later_revision_shows_again_joins_the_alert_that_is_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let gateway = Gateway::start(folder.path(), "read");
+    let mut set = two_levels(&peers, &[ALONE]);
+    set.extend(gateway.set.clone());
+    let node = start(folder.path(), &set);
+    let first = send(&node, folder.path(), "a.dcm", &[]);
+    let row = alert_that(&node, &first, |row| row["sendings"][0]["state"] == "done");
+    assert_eq!(row["state"], "open");
+    let same = format!("StudyInstanceUID={first}");
+    send(&node, folder.path(), "b.dcm", &[&same, "InstanceNumber=2"]);
+    let row = alert_that(&node, &first, |row| row["joined"][0] == 2);
+    assert_eq!(row["sendings"].as_array().unwrap().len(), 1, "{row:#}");
+    assert_eq!(peers.mails().len(), 1);
+}
+
+#[test]
+fn what_comes_too_fast_for_one_person_is_told_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let more = ["alert.messages_per_hour_max=1", "alert.group_s=3", "alert.undelivered_s=300"];
+    let node = start(folder.path(), &two_levels(&peers, &[&more[..], &[ALONE]].concat()));
+    let first = send(&node, folder.path(), "a.dcm", &[]);
+    alert_that(&node, &first, |row| row["sendings"][0]["state"] == "done");
+    // Three others: kim has had her message of this hour.
+    let others: Vec<String> = (1..=3)
+        .map(|n| {
+            let id = format!("PatientID=OTHER-{n}");
+            send(&node, folder.path(), &format!("c{n}.dcm"), &[&id])
+        })
+        .collect();
+    for uid in &others {
+        alert_that(&node, uid, |row| row["sendings"][0]["state"] == "done");
+    }
+    let mails = peers.mails();
+    let together = mails.iter().filter(|mail| {
+        mail["headers"]["subject"].as_str().unwrap().contains("alert")
+            && mail["parts"][0]["text"].as_str().unwrap().contains("told together")
+    });
+    let together: Vec<&Value> = together.collect();
+    assert!(!together.is_empty() && mails.len() < 5, "{} mails", mails.len());
+    let text = together[0]["parts"][0]["text"].as_str().unwrap();
+    assert!(text.contains("/alert/"), "each can be answered: {text}");
+}
+
+#[test]
+fn a_drill_goes_through_the_whole_loop_and_names_its_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let node = start(folder.path(), &two_levels(&peers, &[]));
+    let mut drill = Command::new(PRELIM);
+    drill.args(["drill", "chest", "--json", "--wait", "30", "--data"]).arg(&node.data);
+    let drill = drill.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mail = mail_to(&peers, "kim@hospital.example");
+    assert!(mail["headers"]["subject"].as_str().unwrap().starts_with("[Prelim DRILL]"));
+    let text = mail["parts"][0]["text"].as_str().unwrap();
+    assert!(text.contains("THIS IS A DRILL") && !text.contains("needs review"), "{text}");
+    assert!(http(&node, &link(&mail)).contains("This is a drill"));
+    assert_eq!(post(&node, &link(&mail), &[("answer", "take")]), 303);
+    let output = drill.wait_with_output().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{said:#}");
+    assert_eq!(
+        (&said["answered_by"], &said["levels"]),
+        (&json!("kim@hospital.example"), &json!(1))
+    );
+    assert!(said["delivered_s"].as_f64().unwrap() < 10.0, "{said:#}");
+    let unknown = Command::new(PRELIM).args(["drill", "no", "--data"]).arg(&node.data).output();
+    assert!(
+        String::from_utf8_lossy(&unknown.unwrap().stderr).contains("chest"),
+        "names those there are"
+    );
+    // It is no study.
+    assert!(!http(&node, "/").contains("DRILL"));
+}
+
+/// Timers and messages survive: killed again and again, each level is told and nothing is lost.
+#[test]
+fn killed_between_two_levels_the_chain_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let set = two_levels(&peers, &[]);
+    let node = start(folder.path(), &set);
+    let uid = send(&node, folder.path(), "a.dcm", &[]);
+    mail_to(&peers, "kim@hospital.example");
+    node.kill();
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let node = start(folder.path(), &set);
+    mail_to(&peers, "lee@hospital.example");
+    node.kill();
+    let node = start(folder.path(), &set);
+    let row = alert_that(&node, &uid, |row| row["state"] == "exhausted");
+    assert_eq!(row["steps"].as_array().unwrap().len(), 2, "{row:#}");
+}
