@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::alert::route::Rule;
 use crate::alert::route::Service;
 use crate::alert::schedule::Schedule;
+use crate::domain::alert::address;
 use crate::domain::urgency::Urgency;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -244,11 +245,6 @@ impl By<'_> {
             By::Webhook(_) => "webhook",
         }
     }
-}
-
-/// The address of a channel, or `webhook:` and a name.
-pub fn address(channel: &str) -> &str {
-    channel.split_once('/').map_or(channel, |(_, address)| address)
 }
 
 pub fn by(channel: &str) -> By<'_> {

@@ -9,12 +9,13 @@ mod missing;
 mod route;
 mod schedule;
 
+pub use crate::domain::alert::address;
 pub use compose::Telling;
 pub use compose::compose;
+pub use compose::local;
 pub use compose::study_url;
 pub use config::By;
 pub use config::Config;
-pub use config::address;
 pub use config::by;
 pub use later::Digest;
 pub use later::Entry;

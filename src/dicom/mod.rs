@@ -8,6 +8,7 @@ pub mod charset;
 pub mod command;
 pub mod config;
 pub mod elements;
+pub mod find_scu;
 pub mod mpps;
 pub mod negotiation;
 pub mod pdu;

@@ -5,14 +5,8 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use dicom_dictionary_std::uids;
 
-use crate::dicom::command::Command;
-use crate::dicom::command::field;
-use crate::dicom::elements::Elements;
 use crate::dicom::elements::Encoder;
-use crate::dicom::elements::SYNTAXES;
-use crate::dicom::status::Status;
-use crate::dicom::status::StatusKind;
-use crate::dicom::storage_scu::Open;
+use crate::dicom::find_scu::Finder;
 use crate::dicom::storage_scu::ScuError;
 use crate::dicom::storage_scu::Target;
 use crate::dicom::storage_scu::Timeouts;
@@ -21,17 +15,11 @@ use crate::domain::uid::StudyUid;
 const FIND: &str = uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND;
 /// One match.
 const MATCH_BYTES_MAX: usize = 64 << 10;
-/// Matches of one question; a study with more series or images is not counted.
-const MATCHES_MAX: usize = 20_000;
 /// Series whose images are counted one question each.
 const SERIES_MAX: usize = 200;
 
 /// An association on which questions are asked one after the other.
-pub struct Query {
-    open: Open,
-    context: u8,
-    transfer_syntax: String,
-}
+pub struct Query(Finder);
 
 /// What came of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,17 +34,11 @@ pub enum Count {
 
 impl Query {
     pub async fn open(target: &Target, timeouts: &Timeouts) -> Result<Query, ScuError> {
-        let contexts = SYNTAXES.map(|syntax| (FIND.to_owned(), syntax.to_owned()));
-        let open = Open::new(target, timeouts, &contexts).await?;
-        let accepted = contexts.into_iter().find_map(|key| Some((open.context(&key)?, key.1)));
-        match accepted {
-            Some((context, transfer_syntax)) => Ok(Query { open, context, transfer_syntax }),
-            None => Err(ScuError::NoContext),
-        }
+        Finder::open(target, timeouts, FIND).await.map(Query)
     }
 
     pub async fn release(self) {
-        self.open.release().await;
+        self.0.release().await;
     }
 
     /// Asks at STUDY level for Number of Study Related Instances (0020,1208); where the archive
@@ -102,26 +84,13 @@ impl Query {
         series: &str,
         instance: &str,
     ) -> Result<Option<bool>, ScuError> {
-        let data = instance_identifier(&self.transfer_syntax, study, series, instance);
-        let id = self.open.next_message_id();
-        self.open.request(self.context, &Command::find_request(id, FIND), &data).await?;
+        let identifier = |syntax: &str| instance_identifier(syntax, study, series, instance);
         let mut is_there = false;
-        for _match in 0..MATCHES_MAX {
-            let (answer, data) = self.open.response(field::C_FIND_RSP, id, MATCH_BYTES_MAX).await?;
-            match Status(answer.status.unwrap_or(0xC000)).kind() {
-                StatusKind::Pending => {
-                    let found = Elements::read(&data, &self.transfer_syntax);
-                    // Some archives match everything when they do not know a key.
-                    is_there |=
-                        found.is_ok_and(|found| found.text(tags::SOP_INSTANCE_UID) == instance);
-                }
-                StatusKind::Success => return Ok(Some(is_there)),
-                StatusKind::Warning | StatusKind::Cancelled | StatusKind::Failure => {
-                    return Ok(None);
-                }
-            }
-        }
-        Err(ScuError::Protocol { what: "more matches than a study can have" })
+        let is_answered = self.0.ask(identifier, MATCH_BYTES_MAX, |found| {
+            // Some archives match everything when they do not know a key.
+            is_there |= found.text(tags::SOP_INSTANCE_UID) == instance;
+        });
+        Ok(is_answered.await?.then_some(is_there))
     }
 
     /// The matches of one question; None: the archive refuses it, or answers without an end.
@@ -132,33 +101,17 @@ impl Query {
         series: &str,
         count: Option<dicom_core::Tag>,
     ) -> Result<Option<Vec<Match>>, ScuError> {
-        let identifier = identifier(&self.transfer_syntax, level, study, series, count);
-        let id = self.open.next_message_id();
-        let command = Command::find_request(id, FIND);
-        self.open.request(self.context, &command, &identifier).await?;
+        let identifier = |syntax: &str| identifier(syntax, level, study, series, count);
         let mut matches = Vec::new();
-        loop {
-            let (answer, data) = self.open.response(field::C_FIND_RSP, id, MATCH_BYTES_MAX).await?;
-            match Status(answer.status.unwrap_or(0xC000)).kind() {
-                StatusKind::Pending => {}
-                StatusKind::Success => return Ok(Some(matches)),
-                StatusKind::Warning | StatusKind::Cancelled | StatusKind::Failure => {
-                    return Ok(None);
-                }
-            }
-            if matches.len() >= MATCHES_MAX {
-                return Err(ScuError::Protocol { what: "more matches than a study can have" });
-            }
-            let found = Elements::read(&data, &self.transfer_syntax);
-            let found =
-                found.map_err(|_| ScuError::Protocol { what: "a match that cannot be read" })?;
+        let is_answered = self.0.ask(identifier, MATCH_BYTES_MAX, |found| {
             // Some archives match everything when they do not know a key.
             let of_study = found.text(tags::STUDY_INSTANCE_UID);
             if of_study.is_empty() || of_study == study {
                 let number = count.and_then(|tag| found.text(tag).parse().ok());
                 matches.push(Match { series_uid: found.text(tags::SERIES_INSTANCE_UID), number });
             }
-        }
+        });
+        Ok(is_answered.await?.then_some(matches))
     }
 }
 

@@ -249,12 +249,11 @@ pub async fn ask(
     let class = uids::STORAGE_COMMITMENT_PUSH_MODEL;
     let contexts = SYNTAXES.map(|syntax| (class.to_owned(), syntax.to_owned()));
     let mut open = Open::new(target, timeouts, &contexts).await?;
-    let accepted = contexts.iter().find_map(|key| Some((key, open.context(key)?)));
-    let Some((key, context)) = accepted else {
+    let Some((context, transfer_syntax)) = open.first_of(&contexts) else {
         open.release().await;
         return Ok(Asked::No);
     };
-    let mut data = Encoder::new(&key.1);
+    let mut data = Encoder::new(&transfer_syntax);
     data.uid(tags::TRANSACTION_UID, request.transaction_uid.as_str());
     data.sequence(tags::REFERENCED_SOP_SEQUENCE, &request.references, |item, reference| {
         item.uid(tags::REFERENCED_SOP_CLASS_UID, reference.0.as_str());
@@ -272,7 +271,7 @@ pub async fn ask(
     if let Some((command, data)) = open.next_request(patience, ANSWER_BYTES_MAX).await?
         && command.field == field::N_EVENT_REPORT_RQ
     {
-        let outcome = Outcome::read(&data, &key.1);
+        let outcome = Outcome::read(&data, &transfer_syntax);
         let status = outcome.as_ref().map_or_else(|(status, _)| *status, |_| Status::SUCCESS);
         open.respond(context, &command, status).await?;
         asked = outcome.map_or(Asked::Later, Asked::Answered);
@@ -291,9 +290,8 @@ pub async fn report(
     let class = uids::STORAGE_COMMITMENT_PUSH_MODEL;
     let contexts = SYNTAXES.map(|syntax| (class.to_owned(), syntax.to_owned()));
     let mut open = Open::as_scp(target, timeouts, &contexts, class).await?;
-    let accepted = contexts.iter().find_map(|key| Some((key, open.context(key)?)));
-    let Some((key, context)) = accepted else { return Err(ScuError::NoContext) };
-    let answer = open.event_report(context, &outcome.report(&key.1)).await?;
+    let (context, transfer_syntax) = open.first_of(&contexts).ok_or(ScuError::NoContext)?;
+    let answer = open.event_report(context, &outcome.report(&transfer_syntax)).await?;
     open.release().await;
     Ok(answer)
 }

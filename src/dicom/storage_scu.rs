@@ -386,6 +386,11 @@ impl Open {
         self.contexts.get(key).copied()
     }
 
+    /// The first of these that was accepted: its context and its transfer syntax.
+    pub fn first_of(&self, contexts: &[(String, String)]) -> Option<(u8, String)> {
+        contexts.iter().find_map(|key| Some((self.context(key)?, key.1.clone())))
+    }
+
     pub fn next_message_id(&mut self) -> u16 {
         self.message_id = self.message_id.checked_add(1).unwrap_or(1);
         self.message_id

@@ -6,14 +6,9 @@ use dicom_dictionary_std::tags;
 use dicom_dictionary_std::uids;
 use jiff::Timestamp;
 
-use crate::dicom::command::Command;
-use crate::dicom::command::field;
 use crate::dicom::elements::Elements;
 use crate::dicom::elements::Encoder;
-use crate::dicom::elements::SYNTAXES;
-use crate::dicom::status::Status;
-use crate::dicom::status::StatusKind;
-use crate::dicom::storage_scu::Open;
+use crate::dicom::find_scu::Finder;
 use crate::dicom::storage_scu::ScuError;
 use crate::dicom::storage_scu::Target;
 use crate::dicom::storage_scu::Timeouts;
@@ -26,8 +21,6 @@ use crate::domain::uid;
 const FIND: &str = uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND;
 /// One match.
 const MATCH_BYTES_MAX: usize = 256 << 10;
-/// Matches of one question; a worklist that does not know a key answers with all that it has.
-const MATCHES_MAX: usize = 5_000;
 
 /// By what is asked.
 pub enum Key<'a> {
@@ -58,25 +51,15 @@ impl Key<'_> {
 }
 
 /// An association on which questions are asked one after the other.
-pub struct Query {
-    open: Open,
-    context: u8,
-    transfer_syntax: String,
-}
+pub struct Query(Finder);
 
 impl Query {
     pub async fn open(target: &Target, timeouts: &Timeouts) -> Result<Query, ScuError> {
-        let contexts = SYNTAXES.map(|syntax| (FIND.to_owned(), syntax.to_owned()));
-        let open = Open::new(target, timeouts, &contexts).await?;
-        let accepted = contexts.into_iter().find_map(|key| Some((open.context(&key)?, key.1)));
-        match accepted {
-            Some((context, transfer_syntax)) => Ok(Query { open, context, transfer_syntax }),
-            None => Err(ScuError::NoContext),
-        }
+        Finder::open(target, timeouts, FIND).await.map(Query)
     }
 
     pub async fn release(self) {
-        self.open.release().await;
+        self.0.release().await;
     }
 
     pub async fn orders(
@@ -96,37 +79,23 @@ impl Query {
         source: &str,
         at: Timestamp,
     ) -> Result<Vec<(Order, String)>, ScuError> {
-        let identifier = identifier(&self.transfer_syntax, key);
-        let id = self.open.next_message_id();
-        let command = Command::find_request(id, FIND);
-        self.open.request(self.context, &command, &identifier).await?;
-        let (mut found, mut matches) = (Vec::new(), 0);
-        loop {
-            let (answer, data) = self.open.response(field::C_FIND_RSP, id, MATCH_BYTES_MAX).await?;
-            match Status(answer.status.unwrap_or(0xC000)).kind() {
-                StatusKind::Pending => {}
-                StatusKind::Success => return Ok(found),
-                StatusKind::Warning | StatusKind::Cancelled | StatusKind::Failure => {
-                    return Ok(Vec::new());
+        let mut found = Vec::new();
+        let is_answered = self.0.ask(
+            |syntax| identifier(syntax, key),
+            MATCH_BYTES_MAX,
+            |one| {
+                let (order, modality) = order(one, source, at);
+                let is_asked = match key {
+                    Key::StudyUid(uid) => order.study_uid == *uid,
+                    Key::AccessionNumber(number) => order.accession_number == *number,
+                    Key::PatientId(id) => order.patient_ids.iter().any(|own| own == id),
+                };
+                if is_asked {
+                    found.push((order, modality));
                 }
-            }
-            matches += 1;
-            if matches > MATCHES_MAX {
-                return Err(ScuError::Protocol { what: "more matches than a question can have" });
-            }
-            let one = Elements::read(&data, &self.transfer_syntax);
-            let one =
-                one.map_err(|_| ScuError::Protocol { what: "a match that cannot be read" })?;
-            let (order, modality) = order(&one, source, at);
-            let is_asked = match key {
-                Key::StudyUid(uid) => order.study_uid == *uid,
-                Key::AccessionNumber(number) => order.accession_number == *number,
-                Key::PatientId(id) => order.patient_ids.iter().any(|own| own == id),
-            };
-            if is_asked {
-                found.push((order, modality));
-            }
-        }
+            },
+        );
+        Ok(if is_answered.await? { found } else { Vec::new() })
     }
 }
 
@@ -238,6 +207,7 @@ fn order(found: &Elements<'_>, source: &str, at: Timestamp) -> (Order, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dicom::elements::SYNTAXES;
 
     #[test]
     fn a_question_asks_for_one_key_and_can_be_read() {

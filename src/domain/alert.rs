@@ -93,6 +93,11 @@ pub struct Answer {
     pub at: Timestamp,
 }
 
+/// The address that a channel ends in, whoever is told by it; `webhook:` and a name for a webhook.
+pub fn address(channel: &str) -> &str {
+    channel.split_once('/').map_or(channel, |(_, address)| address)
+}
+
 /// What must have come about for a level of an alert to be left at rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -269,23 +269,9 @@ pub fn order_drill(service: &str, by: &str, now: Timestamp) -> (Event, String) {
     (Event::JobEnqueued { job: job::job(kind, &study_uid, 1, now) }, key)
 }
 
-/// What came of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answered {
-    /// This person has it now, or has handed it over.
-    Taken,
-    /// Somebody else was first, or it was withdrawn.
-    Over,
-}
-
 /// A person takes the alert over. The first counts; every answer stands in the ledger.
-pub async fn acknowledge(
-    store: &Store,
-    row: &AlertRow,
-    answer: Answer,
-) -> Result<Answered, StoreError> {
-    let first = row.standing.is_unanswered();
-    if first {
+pub async fn acknowledge(store: &Store, row: &AlertRow, answer: Answer) -> Result<(), StoreError> {
+    if row.standing.is_unanswered() {
         let waited = answer.at.duration_since(row.raised_at).as_secs_f64().max(0.0);
         metrics::histogram!("prelim_alert_answer_seconds", "urgency" => row.urgency.as_str())
             .record(waited);
@@ -296,18 +282,13 @@ pub async fn acknowledge(
         alert: row.alert.clone(),
         answer,
     };
-    store.commit(vec![event]).await?;
-    Ok(if first { Answered::Taken } else { Answered::Over })
+    store.commit(vec![event]).await.map(drop)
 }
 
 /// A person who was told is not the one: the next are told at once.
-pub async fn decline(
-    store: &Store,
-    row: &AlertRow,
-    answer: Answer,
-) -> Result<Answered, StoreError> {
+pub async fn decline(store: &Store, row: &AlertRow, answer: Answer) -> Result<(), StoreError> {
     if row.standing != Standing::Open {
-        return Ok(Answered::Over);
+        return Ok(());
     }
     let kind =
         JobKind::Escalate { alert: row.alert.clone(), level: row.level, unless: Unless::Never };
@@ -318,14 +299,12 @@ pub async fn decline(
         alert: row.alert.clone(),
         answer,
     };
-    store.commit(vec![declined, Event::JobEnqueued { job }]).await?;
-    Ok(Answered::Taken)
+    store.commit(vec![declined, Event::JobEnqueued { job }]).await.map(drop)
 }
 
 /// One alert as a record for people: what, when found, who was told by what and when, who answered.
 fn record(row: &AlertRow, zone: &TimeZone) -> Vec<String> {
-    let when =
-        |at: Timestamp| at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S UTC%:z").to_string();
+    let when = |at: Timestamp| alert::local(at, zone);
     let what = match row.findings.is_empty() {
         true => "the study needs review".to_owned(),
         false => row.findings.join("; "),

@@ -75,10 +75,10 @@ pub async fn tell(
         let took = way.kit.clock.now().duration_since(last).as_secs_f64().max(0.0);
         metrics::histogram!("prelim_alert_seconds").record(took);
     }
-    Ok(vec![sent(way, &row, channel, level, &delivered)])
+    Ok(vec![sent(&row, channel, level, &delivered, way.kit.clock.now())])
 }
 
-fn sent(way: &Way<'_>, row: &AlertRow, channel: &str, level: u32, delivered: &Delivered) -> Event {
+fn sent(row: &AlertRow, channel: &str, level: u32, delivered: &Delivered, at: Timestamp) -> Event {
     Event::AlertSent {
         study_uid: row.study_uid.clone(),
         revision: row.revision,
@@ -86,7 +86,7 @@ fn sent(way: &Way<'_>, row: &AlertRow, channel: &str, level: u32, delivered: &De
         channel: channel.to_owned(),
         level,
         detail: delivered.detail.clone(),
-        at: way.kit.clock.now(),
+        at,
     }
 }
 
@@ -181,16 +181,8 @@ pub async fn tell_together(way: &Way<'_>, address: &str) -> Result<Vec<Event>, S
     metrics::counter!("prelim_alerts_sent_total").increment(1);
     // One moment: they are one message.
     let at = way.kit.clock.now();
-    let mut events: Vec<Event> = waiting
-        .iter()
-        .map(|(held, row)| sent(way, row, &held.channel, held.level, &delivered))
-        .collect();
-    for event in &mut events {
-        if let Event::AlertSent { at: sent_at, .. } = event {
-            *sent_at = at;
-        }
-    }
-    Ok(events)
+    let told = waiting.iter();
+    Ok(told.map(|(held, row)| sent(row, &held.channel, held.level, &delivered, at)).collect())
 }
 
 /// Word to one of those who were told that an alert holds no more. A second run is the same message.

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::domain::alert::Answer;
 use crate::domain::alert::Standing;
+use crate::domain::alert::address;
 use crate::domain::uid::StudyUid;
 use crate::store::error::StoreError;
 use crate::store::event::Event;
@@ -255,11 +256,6 @@ fn words(answer: &Answer) -> String {
         note => format!(": {note}"),
     };
     format!("by {} ({}){note}", answer.by, answer.how)
-}
-
-/// What a channel ends in: one address, whoever is told by it.
-fn address(channel: &str) -> &str {
-    channel.split_once('/').map_or(channel, |(_, address)| address)
 }
 
 #[cfg(test)]

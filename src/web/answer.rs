@@ -20,7 +20,6 @@ use crate::domain::alert::Kind;
 use crate::domain::alert::Standing;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::alerting;
-use crate::pipeline::alerting::Answered;
 use crate::store::AlertRow;
 use crate::store::DeliveryState;
 use crate::web::Shared;
@@ -179,7 +178,7 @@ pub async fn answer(
     by: String,
     how: &str,
     note: &str,
-) -> Result<Answered, Failure> {
+) -> Result<(), Failure> {
     let (store, at) = (&web.node.store, web.node.clock.now());
     let answer = Answer { by, how: how.to_owned(), note: plain(note, NOTE_MAX), at };
     match word {
