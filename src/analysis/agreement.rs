@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::domain::agreement::Comparison;
 use crate::domain::agreement::How;
+use crate::domain::alert::Told;
 use crate::domain::finding::Presence;
 use crate::domain::uid::StudyUid;
 
@@ -47,6 +48,7 @@ impl By {
 /// One finding of one study, as read and as it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation<'a> {
+    pub study: &'a str,
     pub at: Timestamp,
     pub key: &'a str,
     pub called: bool,
@@ -68,6 +70,7 @@ pub fn observations<'a>(
         for compared in &comparison.findings {
             let (Some(ours), Some(is_there)) = (compared.ours, compared.truth) else { continue };
             let observation = Observation {
+                study: study.as_str(),
                 at,
                 key: &compared.key,
                 called: ours == Presence::Present,
@@ -286,6 +289,25 @@ pub fn weeks(reads: &[Read<'_>]) -> Vec<Week> {
     all.into_values().collect()
 }
 
+/// Share of alerts with a finding that is there, of those of whose findings anything is said.
+///
+/// - `alerts`: of each its study and what people were told.
+pub fn alert_precision<'a>(
+    alerts: impl IntoIterator<Item = (&'a str, &'a [Told])>,
+    observations: &[Observation<'a>],
+) -> Option<Share> {
+    let known: BTreeMap<(&str, &str), bool> =
+        observations.iter().map(|one| ((one.study, one.key), one.is_there)).collect();
+    let (mut right, mut judged) = (0, 0);
+    for (study, told) in alerts {
+        let said = told.iter().filter_map(|told| known.get(&(study, told.key.as_str())).copied());
+        let said: Vec<bool> = said.collect();
+        judged += u32::from(!said.is_empty());
+        right += u32::from(said.contains(&true));
+    }
+    share(right, judged)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,6 +315,7 @@ mod tests {
     use crate::domain::agreement::Origin;
     use crate::domain::agreement::ReadBy;
     use crate::domain::agreement::ReportKind;
+    use crate::domain::urgency::Urgency;
 
     /// Against scipy 1.17 (binomtest, proportion_ci, method "wilson").
     #[test]
@@ -380,6 +403,31 @@ mod tests {
         };
         assert_eq!(of(&[(1, &word), (2, &text)]), (1, true));
         assert_eq!(of(&[(1, &word), (2, &text), (3, &later)]), (1, false));
+    }
+
+    /// One of two findings makes an alert right; what nobody spoke of is not counted.
+    #[test]
+    fn an_alert_is_right_when_one_of_its_findings_is_there() {
+        let studies: Vec<StudyUid> =
+            (1..=4).map(|n| StudyUid::parse(&format!("1.2.{n}")).unwrap()).collect();
+        let said = [
+            (0, "mass", Some(false)),
+            (0, "nodule", Some(true)),
+            (1, "mass", Some(false)),
+            (2, "mass", None),
+        ];
+        let said = said.map(|(study, key, truth)| {
+            (study, comparison("a", key, Presence::Present, truth, How::Doctor))
+        });
+        let observed = observations(said.iter().map(|(n, c)| (&studies[*n], at(0), c)));
+        let told = |key: &str| Told { key: key.into(), laterality: None, urgency: Urgency::Urgent };
+        let [mass, nodule] = ["mass", "nodule"].map(|key| vec![told(key)]);
+        let both = [&mass[..], &nodule].concat();
+        let alerts = [(0, &both), (1, &mass), (1, &nodule), (2, &mass), (3, &mass)];
+        let alerts = alerts.map(|(n, told)| (studies[n].as_str(), told.as_slice()));
+        let precision = alert_precision(alerts, &observed).unwrap();
+        assert_eq!((precision.of, precision.value), (2, 0.5));
+        assert_eq!(alert_precision(alerts[3..].iter().copied(), &observed), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::domain::clock::SystemClock;
 use crate::pipeline::statistics;
 use crate::pipeline::statistics::Statistics;
 
-/// Shows sensitivity, PPV and agreement with doctors, and what drifts
+/// Shows sensitivity, PPV and agreement with doctors, how right alerts were, and what drifts
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Rests on prelim feedback and on final reports (SR sent to the node, prelim final).\n\
@@ -96,6 +96,12 @@ fn print(found: &Statistics) {
     match found.lines.is_empty() {
         true => println!("No doctor has said anything of a reading yet."),
         false => println!("{table}\n\n{}", found.notice),
+    }
+    if let Some(precision) = found.alert_precision {
+        let (of, share) = (precision.of, percent(Some(precision)));
+        println!(
+            "\nAlerts with a finding that is there: {share}, of {of} of which anything is said."
+        );
     }
     let mut table =
         cli::table(["Week of", "Read", "With findings", "By several models", "They differ"]);

@@ -14,9 +14,13 @@ use crate::analysis::agreement;
 use crate::analysis::agreement::By;
 use crate::analysis::agreement::Drift;
 use crate::analysis::agreement::Line;
+use crate::analysis::agreement::Observation;
 use crate::analysis::agreement::Read;
+use crate::analysis::agreement::Share;
 use crate::analysis::agreement::Week;
 use crate::analysis::codes;
+use crate::domain::alert::Kind;
+use crate::domain::uid::StudyUid;
 use crate::pipeline::way::Kit;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -24,6 +28,8 @@ use crate::store::StudyRow;
 
 /// Between two looks for drift.
 const LOOK: Duration = Duration::from_secs(3600);
+/// For which the precision of alerts is measured.
+const ALERT_DAYS: u32 = 90;
 const DAY_S: i64 = 86_400;
 pub const NOTICE: &str = "Against what doctors said of findings, and their final reports. Where a report has no code, its \
 English words are matched: an estimate. What a report does not mention counts as absent.";
@@ -34,6 +40,9 @@ pub struct Statistics {
     /// What a line's group is made of.
     pub by: Vec<By>,
     pub lines: Vec<Line>,
+    /// Of the alerts about findings of which doctors or final reports say anything.
+    #[serde(default)]
+    pub alert_precision: Option<Share>,
     /// The last week against the eight before.
     pub drift: Vec<Drift>,
     pub weeks: Vec<Week>,
@@ -59,10 +68,26 @@ pub fn statistics(
     Ok(Statistics {
         by: by.to_vec(),
         lines: agreement::table(&observed, by),
+        alert_precision: alert_precision(store, &observed)?,
         drift: agreement::drift(&reads, now),
         weeks: agreement::weeks(&in_time),
         notice: NOTICE.to_owned(),
     })
+}
+
+fn alert_precision(
+    store: &Store,
+    observed: &[Observation<'_>],
+) -> Result<Option<Share>, StoreError> {
+    let studies: BTreeSet<&str> = observed.iter().map(|one| one.study).collect();
+    let mut alerts = Vec::new();
+    for study in studies {
+        let Ok(uid) = StudyUid::parse(study) else { continue };
+        let rows = store.alerts(&uid)?.into_iter().filter(|row| row.kind == Kind::Finding);
+        alerts.extend(rows.map(|row| (study, row.told)));
+    }
+    let told = alerts.iter().map(|(study, told)| (*study, told.as_slice()));
+    Ok(agreement::alert_precision(told, observed))
 }
 
 fn back(now: Timestamp, days: i64) -> Timestamp {
@@ -94,7 +119,7 @@ fn reads(rows: &[StudyRow]) -> Vec<Read<'_>> {
 pub async fn watch_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
     let mut told = BTreeSet::new();
     loop {
-        match drifting(&kit) {
+        match look(&kit) {
             Ok(found) => tell(&found, &mut told),
             Err(StoreError::Remaking { .. }) => {}
             Err(error) => tracing::error!(%error, "drift cannot be looked for now"),
@@ -106,12 +131,14 @@ pub async fn watch_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
     }
 }
 
-fn drifting(kit: &Kit) -> Result<Vec<Drift>, StoreError> {
-    let now = kit.clock.now();
-    let studies = read_since(&kit.store, back(now, agreement::WEEK_DAYS + agreement::BEFORE_DAYS))?;
-    let mut found = agreement::drift(&reads(&studies), now);
-    found.retain(|line| line.alarm);
-    Ok(found)
+/// What drifts. Sets how right alerts were of late.
+fn look(kit: &Kit) -> Result<Vec<Drift>, StoreError> {
+    let found = statistics(&kit.store, &[By::Finding], ALERT_DAYS, kit.clock.now())?;
+    if let Some(precision) = found.alert_precision {
+        metrics::gauge!("prelim_alert_precision").set(precision.value);
+        metrics::gauge!("prelim_alerts_judged").set(f64::from(precision.of));
+    }
+    Ok(found.drift.into_iter().filter(|line| line.alarm).collect())
 }
 
 /// - `told`: what was told before; what has ended may be told again.
@@ -123,8 +150,7 @@ fn tell(found: &[Drift], told: &mut BTreeSet<(String, String)>) {
         if told.contains(&(line.examination.clone(), line.finding.clone())) {
             continue;
         }
-        let percent =
-            |share: Option<agreement::Share>| share.map_or(0.0, |s| s.value * 100.0).round();
+        let percent = |share: Option<Share>| share.map_or(0.0, |s| s.value * 100.0).round();
         tracing::warn!(
             examination = line.examination,
             finding = line.finding,

@@ -191,6 +191,9 @@ fn feedback_and_final_reports_become_sensitivity_and_ppv() {
         assert!((ppv["value"].as_f64().unwrap() - 1.0 / 3.0).abs() < 1e-6, "{ppv}");
         assert!((ppv["low"].as_f64().unwrap() - 0.0614).abs() < 1e-3, "{ppv}");
         assert_eq!(found["weeks"][0]["studies"], 3, "{found:#}");
+        let alerts = &found["alert_precision"];
+        assert_eq!(alerts["of"], 3, "each was alerted and judged: {found:#}");
+        assert!((alerts["value"].as_f64().unwrap() - 1.0 / 3.0).abs() < 1e-6, "{alerts}");
     };
     let agreement = ["agreement", "--by", "finding,model,prompt,scanner", "--json"];
     check(json(&site.prelim(&agreement)));
