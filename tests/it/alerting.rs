@@ -385,3 +385,70 @@ fn killed_between_two_levels_the_chain_goes_on() {
     let row = alert_that(&node, &uid, |row| row["state"] == "exhausted");
     assert_eq!(row["steps"].as_array().unwrap().len(), 2, "{row:#}");
 }
+
+/// Mail server and receiver of webhooks go wrong in turn, the node is killed again and again: each
+/// alert is taken by both, each time as the same message, or by the next person.
+#[test]
+fn no_alert_is_lost_over_faults_of_mail_and_webhooks_and_kills() {
+    const STUDIES: usize = 10;
+    let folder = tempfile::tempdir().unwrap();
+    // One address and one receiver refuse for good: the same alert has somebody left.
+    let mail = "--faults=421,451,lost,450,hang,452,drop,552,lost,421,450,drop";
+    let peers = Peers::faulty(folder.path(), &[mail, "--greylist=1"]);
+    let hook = Hook::start(
+        folder.path(),
+        &["500", "drop", "429", "hang", "503", "redirect", "502", "drop", "408", "500"],
+    );
+    let both = "alert.recipients.kim={emails=[\"kim@hospital.example\"],webhooks=[\"pager\"]}";
+    let long =
+        "alert.services.chest.steps=[{tell=[\"kim\"],wait_s=600},{tell=[\"lee\"],wait_s=600}]";
+    let more = ["alert.undelivered_s=300", "deliver.email.timeout_s=5", long];
+    let mut set = two_levels(&peers, &more);
+    set.retain(|one| !one.starts_with("alert.recipients.kim"));
+    set.push(both.to_owned());
+    set.extend(hook.set.clone());
+    let mut node = start(folder.path(), &set);
+    let mut uids = Vec::new();
+    for n in 0..STUDIES {
+        let id = format!("PatientID=FAULT-{n}");
+        uids.push(send(&node, folder.path(), &format!("{n}.dcm"), &[&id]));
+        if n % 4 == 3 {
+            node.kill();
+            node = start(folder.path(), &set);
+        }
+    }
+    let ended = |sending: &Value| sending["state"] == "done" || sending["state"] == "dead";
+    for uid in &uids {
+        let row = alert_that(&node, uid, |row| {
+            let sendings = row["sendings"].as_array().unwrap();
+            sendings.len() >= 2
+                && sendings.iter().all(ended)
+                && sendings.iter().any(|sending| sending["state"] == "done")
+        });
+        let sendings = row["sendings"].as_array().unwrap();
+        for sending in sendings.iter().filter(|sending| sending["state"] == "done") {
+            let channel = sending["channel"].as_str().unwrap();
+            let is_there = match channel.split_once('/').unwrap().1 {
+                "webhook:pager" => hook.requests().iter().any(|one| {
+                    one["body"]["data"]["alert"] == row["alert"] && one["answer"] == "200"
+                }),
+                to => peers.mails().iter().any(|mail| {
+                    let text = mail["parts"][0]["text"].as_str().unwrap();
+                    mail["to"][0] == to && text.contains(uid.as_str())
+                }),
+            };
+            assert!(is_there, "{channel} is marked as told, and was not: {row:#}");
+        }
+    }
+    assert!(hook.requests().iter().all(|one| one["signed"] == true));
+    // What a server took and did not say is sent again as the same message, not as another.
+    let mails = peers.mails();
+    let ids: std::collections::BTreeSet<&str> =
+        mails.iter().map(|mail| mail["headers"]["message-id"].as_str().unwrap()).collect();
+    assert!(
+        ids.len() <= STUDIES * 2 && mails.len() > ids.len(),
+        "{} of {}",
+        ids.len(),
+        mails.len()
+    );
+}

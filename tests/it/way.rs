@@ -34,6 +34,12 @@ pub struct Peers {
 
 impl Peers {
     pub fn start(folder: &Path) -> Peers {
+        Peers::faulty(folder, &[])
+    }
+
+    /// - `mail`: arguments of the mail server, for what goes wrong there.
+    pub fn faulty(folder: &Path, mail: &[&str]) -> Peers {
+        let faults = mail;
         let (pacs_folder, mail_folder) = (folder.join("pacs"), folder.join("mail"));
         std::fs::create_dir_all(&pacs_folder).unwrap();
         std::fs::create_dir_all(&mail_folder).unwrap();
@@ -44,6 +50,7 @@ impl Peers {
         let mail = Command::new(python())
             .arg(root().join("tests/peers/smtp_catcher.py"))
             .args(["--port", &mail_port.to_string(), "--folder", mail_folder.to_str().unwrap()])
+            .args(faults)
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::null())
             .spawn();

@@ -6,6 +6,10 @@ Prints one line of JSON when it listens: {"port": …, "cert": …}. Each mail b
   --at rcpt|data --answer 550   that answer to RCPT (only for addresses with "bad") or after the mail
   --drop                        keeps the mail, then drops the connection instead of answering
   --hang                        never answers after the mail
+  --faults 451,drop,...         what the first transactions meet, one each, before all is well: a
+                                code, to MAIL (421, 451), RCPT (450, 550) or after the mail (452, 552,
+                                554); `hang` or `drop` before the mail is kept, `lost` after it
+  --greylist SECONDS            450 to each sender and recipient that was not here so long before
   --tls starttls|implicit       with a certificate for localhost, made on the spot
   --auth user:password          needs it, over TLS or not
 """
@@ -19,6 +23,7 @@ import pathlib
 import ssl
 import subprocess
 import sys
+import time
 
 from aiosmtpd.smtp import SMTP, AuthResult
 
@@ -27,18 +32,42 @@ class Keeper:
     def __init__(self, arguments):
         self.arguments = arguments
         self.kept = 0
+        self.faults = [fault for fault in arguments.faults.split(",") if fault]
+        self.seen = {}
+
+    async def handle_MAIL(self, server, session, envelope, address, options):
+        session.fault = self.faults.pop(0) if self.faults else ""
+        if session.fault in ("421", "451"):
+            return f"{session.fault} not now"
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
 
     async def handle_RCPT(self, server, session, envelope, address, options):
         if self.arguments.at == "rcpt" and "bad" in address:
             return f"{self.arguments.answer} address refused"
+        if session.fault in ("450", "550"):
+            return f"{session.fault} address refused"
+        first = self.seen.setdefault((envelope.mail_from, address), time.monotonic())
+        if time.monotonic() - first < self.arguments.greylist:
+            if session.fault:
+                self.faults.insert(0, session.fault)
+            return "450 4.7.1 greylisted, try again"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
     async def handle_DATA(self, server, session, envelope):
         if self.arguments.at == "data":
             return f"{self.arguments.answer} refused after the mail"
+        if session.fault.isdigit():
+            return f"{session.fault} refused after the mail"
+        if session.fault == "hang":
+            await asyncio.sleep(3600)
+        if session.fault == "drop":
+            server.transport.abort()
+            return "451 gone"
         self.keep(session, envelope)
-        if self.arguments.drop:
+        if self.arguments.drop or session.fault == "lost":
             server.transport.abort()
         if self.arguments.hang:
             await asyncio.sleep(3600)
@@ -127,6 +156,8 @@ def main():
     arguments.add_argument("--answer", default="450")
     arguments.add_argument("--drop", action="store_true")
     arguments.add_argument("--hang", action="store_true")
+    arguments.add_argument("--faults", default="")
+    arguments.add_argument("--greylist", type=float, default=0)
     arguments.add_argument("--tls", choices=["starttls", "implicit"])
     arguments.add_argument("--auth")
     asyncio.run(serve(arguments.parse_args()))
