@@ -160,6 +160,7 @@ pub fn compose(telling: &Telling<'_>) -> Result<Message, ComposeError> {
         text,
         html,
         picture: inline,
+        attachments: Vec::new(),
         id,
         thread,
         date: alert.found_at,

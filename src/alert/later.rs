@@ -11,6 +11,7 @@ use crate::alert::compose::first_id;
 use crate::alert::compose::local;
 use crate::alert::compose::one_line;
 use crate::alert::compose::span;
+use crate::domain::message;
 use crate::domain::message::Message;
 use crate::domain::text;
 use crate::domain::urgency::Urgency;
@@ -39,7 +40,7 @@ pub fn withdrawn(w: &Withdrawal<'_>) -> Message {
     Message {
         to: vec![address(w.channel).to_owned()],
         subject: format!("[Prelim PRELIMINARY] withdrawn: {what}"),
-        html: html(&text),
+        html: message::html(&text, "en"),
         json: serde_json::json!({
             "type": "alert.withdrawn",
             "timestamp": w.at,
@@ -54,6 +55,7 @@ pub fn withdrawn(w: &Withdrawal<'_>) -> Message {
         .to_string(),
         text,
         picture: None,
+        attachments: Vec::new(),
         id: format!("{}-withdrawn", first_id(w.alert)),
         thread: Some(first_id(w.alert)),
         date: w.at,
@@ -111,7 +113,7 @@ pub fn digest(d: &Digest<'_>) -> Message {
     Message {
         to: vec![address(d.channel).to_owned()],
         subject: format!("[Prelim PRELIMINARY] {count} alerts, the first {}", most.as_str()),
-        html: html(&text),
+        html: message::html(&text, "en"),
         json: serde_json::json!({
             "type": "alerts.grouped",
             "timestamp": d.now,
@@ -120,6 +122,7 @@ pub fn digest(d: &Digest<'_>) -> Message {
         .to_string(),
         text,
         picture: None,
+        attachments: Vec::new(),
         id: id(&d.alerts),
         thread: None,
         date: d.now,
@@ -140,23 +143,4 @@ fn id(alerts: &[Entry]) -> String {
     let mut hash = Sha256::new();
     keys.iter().for_each(|key| hash.update(key.as_bytes()));
     format!("alerts-{}", text::hex(&hash.finalize()[..16]))
-}
-
-/// The text as it is; what looks like one of our links can be followed.
-fn html(text: &str) -> String {
-    let lines: Vec<String> = text
-        .lines()
-        .map(|line| match line.split_once(": http") {
-            Some((word, rest)) => {
-                let url = handlebars::html_escape(&format!("http{rest}"));
-                format!("{}: <a href=\"{url}\">{url}</a>", handlebars::html_escape(word))
-            }
-            None => handlebars::html_escape(line),
-        })
-        .collect();
-    let body = lines.join("\n");
-    format!(
-        "<!DOCTYPE html><html lang=\"en\"><body style=\"font-family:Helvetica,Arial,sans-serif\">\
-         <pre style=\"font-family:inherit;white-space:pre-wrap\">{body}</pre></body></html>"
-    )
 }

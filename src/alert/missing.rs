@@ -44,6 +44,7 @@ pub fn missing(m: &Missing<'_>) -> Message {
         html: format!("<!DOCTYPE html><html lang=\"en\"><body><pre>{escaped}</pre></body></html>"),
         text,
         picture: None,
+        attachments: Vec::new(),
         json: serde_json::json!({
             "type": "study.images_missing",
             "timestamp": m.at,

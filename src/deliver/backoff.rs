@@ -12,13 +12,6 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Artefacts to archives: a PACS may be down over a weekend.
-    pub const DELIVERY: Schedule = Schedule {
-        first: SignedDuration::from_secs(30),
-        cap: SignedDuration::from_hours(1),
-        give_up_after: SignedDuration::from_hours(72),
-    };
-
     /// Alerts: someone waits for it. Greylisting servers let the try after 5 minutes pass.
     pub const ALERT: Schedule = Schedule {
         first: SignedDuration::from_secs(3),
@@ -62,13 +55,14 @@ mod tests {
 
     #[test]
     fn tries_come_less_and_less_often_for_three_days() {
-        let waits = waits_s(Schedule::DELIVERY, 0.5);
+        let delivery = crate::deliver::Config::default().schedule();
+        let waits = waits_s(delivery, 0.5);
         assert_eq!(waits[..9], [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
         let hours = waits.iter().sum::<i64>() as f64 / 3600.0;
         assert!((71.0..=72.0).contains(&hours), "{} tries in {hours} h", waits.len());
         assert_eq!(waits.len(), 77);
         for attempt in [78, u32::MAX] {
-            assert_eq!(Schedule::DELIVERY.next_try(attempt, Timestamp::UNIX_EPOCH, 0.5), None);
+            assert_eq!(delivery.next_try(attempt, Timestamp::UNIX_EPOCH, 0.5), None);
         }
 
         let alerts = waits_s(Schedule::ALERT, 0.5);
@@ -77,8 +71,9 @@ mod tests {
 
     #[test]
     fn the_spread_is_a_fifth_each_way() {
+        let delivery = crate::deliver::Config::default().schedule();
         for (rand01, waits) in [(0.0, [24, 48]), (1.0, [36, 72]), (7.0, [36, 72])] {
-            assert_eq!(waits_s(Schedule::DELIVERY, rand01)[..2], waits);
+            assert_eq!(waits_s(delivery, rand01)[..2], waits);
         }
     }
 }

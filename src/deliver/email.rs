@@ -103,7 +103,7 @@ impl Config {
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
         let s = self.timeout_s;
         if !(5..=600).contains(&s) {
-            let why = "a shorter wait fails on a slow server, a longer one blocks the next alert";
+            let why = "a shorter wait fails on a slow server, a longer one blocks what waits";
             problems.push(format!("{at}.timeout_s = {s}: use 5 to 600 (default 60); {why}"));
         }
         if !self.is_set() {
@@ -123,7 +123,7 @@ impl Config {
         }
         for (key, file) in [("password_file", &self.password_file), ("ca_file", &self.ca_file)] {
             if let Some(Err(e)) = file.as_deref().map(std::fs::File::open) {
-                problems.push(format!("{at}.{key}: cannot be read ({e}); no alert could be sent"));
+                problems.push(format!("{at}.{key}: cannot be read ({e}); nothing could be sent"));
             }
         }
     }
@@ -265,7 +265,7 @@ fn failed(error: lettre::transport::smtp::Error) -> DeliverError {
     }
 }
 
-/// `alternative(text, related(html, picture))`, all of it ASCII on the wire.
+/// `mixed(alternative(text, related(html, picture)), files)`, all of it ASCII on the wire.
 fn mime(message: &Message, from: &Mailbox, to: &[Mailbox]) -> Result<Vec<u8>, DeliverError> {
     let failed = |_| unusable("the message");
     let id = format!("<{}@{}>", message.id, from.email.domain());
@@ -304,6 +304,18 @@ fn mime(message: &Message, from: &Mailbox, to: &[Mailbox]) -> Result<Vec<u8>, De
     };
     let text = SinglePart::plain(message.text.clone());
     let body = MultiPart::alternative().singlepart(text).multipart(html);
+    let body = match message.attachments.is_empty() {
+        true => body,
+        false => message.attachments.iter().try_fold(
+            MultiPart::mixed().multipart(body),
+            |all, file| {
+                let media_type = ContentType::parse(&file.media_type);
+                let media_type = media_type.map_err(|_| unusable("a file's media type"))?;
+                let part = Attachment::new(file.file.clone()).body(file.bytes.clone(), media_type);
+                Ok(all.singlepart(part))
+            },
+        )?,
+    };
     Ok(builder.multipart(body).map_err(failed)?.formatted())
 }
 

@@ -70,16 +70,7 @@ impl Endpoint<'_> {
     /// # Errors
     /// Settings and files that cannot be used, no connection, no answer in time.
     pub async fn post(&self, request: Request<'_>) -> Result<(u16, Vec<u8>), DeliverError> {
-        let settings = |what: String| DeliverError::Settings { what };
-        let unreadable =
-            |why: String| DeliverError::Unreachable { cause: format!("token_file: {why}") };
-        let url = format!("{}{}", self.url.trim().trim_end_matches('/'), request.path);
-        let url = outgoing::endpoint(&url, self.allow_plain).map_err(settings)?;
-        let waited = Duration::from_secs(self.timeout_s);
-        let ca_file = self.ca_file.map(PathBuf::as_path);
-        let client = outgoing::client(&url, self.allow_plain, ca_file, waited);
-        let client = client.map_err(|cause| DeliverError::Unreachable { cause })?.build();
-        let client = client.map_err(|error| settings(peer_words(&error.to_string())))?;
+        let (client, url) = self.client(request.path)?;
         let mut post = client
             .post(url)
             .header("content-type", request.content_type)
@@ -88,11 +79,43 @@ impl Endpoint<'_> {
         for (name, value) in request.headers {
             post = post.header(name, value);
         }
+        self.answer(post).await
+    }
+
+    /// The same to one GET.
+    ///
+    /// - `path`: as in [`Request`].
+    pub async fn get(&self, path: &str, accept: &str) -> Result<(u16, Vec<u8>), DeliverError> {
+        let (client, url) = self.client(path)?;
+        self.answer(client.get(url).header("accept", accept)).await
+    }
+
+    fn client(&self, path: &str) -> Result<(reqwest::Client, reqwest::Url), DeliverError> {
+        let settings = |what: String| DeliverError::Settings { what };
+        let url = format!("{}{path}", self.url.trim().trim_end_matches('/'));
+        let url = outgoing::endpoint(&url, self.allow_plain).map_err(settings)?;
+        let (ca_file, waited) = (self.ca_file.map(PathBuf::as_path), self.waited());
+        let client = outgoing::client(&url, self.allow_plain, ca_file, waited);
+        let client = client.map_err(|cause| DeliverError::Unreachable { cause })?.build();
+        let client = client.map_err(|error| settings(peer_words(&error.to_string())))?;
+        Ok((client, url))
+    }
+
+    fn waited(&self) -> Duration {
+        Duration::from_secs(self.timeout_s)
+    }
+
+    async fn answer(
+        &self,
+        mut request: reqwest::RequestBuilder,
+    ) -> Result<(u16, Vec<u8>), DeliverError> {
+        let unreadable =
+            |why: String| DeliverError::Unreachable { cause: format!("token_file: {why}") };
         if let Some(token) = self.token().map_err(unreadable)? {
-            post = post.header(AUTHORIZATION, token);
+            request = request.header(AUTHORIZATION, token);
         }
         let exchange = async {
-            let mut answer = post.send().await?;
+            let mut answer = request.send().await?;
             let mut body = Vec::new();
             while let Some(chunk) = answer.chunk().await? {
                 let room = ANSWER_BYTES_MAX - body.len();
@@ -103,6 +126,7 @@ impl Endpoint<'_> {
             }
             Ok((answer.status().as_u16(), body))
         };
+        let waited = self.waited();
         let answered = tokio::time::timeout(waited, exchange).await;
         answered
             .map_err(|_| DeliverError::TimedOut { waited })?

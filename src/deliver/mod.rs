@@ -6,7 +6,9 @@ pub mod email;
 pub mod fhir;
 pub mod folder;
 mod http;
+pub mod mailbox;
 pub mod mllp;
+mod object;
 pub mod pacs;
 pub mod stow;
 pub mod webhook;
@@ -14,11 +16,14 @@ pub mod webhook;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::deliver::backoff::Schedule;
+
 /// Destinations by name: `[deliver.pacs.main]`, `[deliver.folder.archive]`, and the mail server.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Archives that take DICOM objects by C-STORE.
@@ -33,12 +38,41 @@ pub struct Config {
     pub fhir: BTreeMap<String, fhir::Config>,
     /// Who gives the numbers that stand in FHIR resources.
     pub identifiers: Identifiers,
-    /// Where alerts are posted as JSON.
+    /// Where alerts, and reports where it says so, are posted as JSON.
     pub webhook: BTreeMap<String, webhook::Config>,
-    /// The mail server that alerts go through.
+    /// Who gets reports by e-mail.
+    pub mailbox: BTreeMap<String, mailbox::Config>,
+    /// The mail server that alerts and reports go through.
     pub email: email::Config,
     /// Destinations, e.g. "pacs.main", whose entries wait until a person releases them.
     pub release_by_hand: Vec<String>,
+    /// Seconds after which a delivery that failed is tried again; each wait is twice the one before.
+    pub retry_first_s: u64,
+    /// Seconds of the longest wait.
+    pub retry_longest_s: u64,
+    /// Hours after which it is given up and shown to a person.
+    pub retry_hours: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            pacs: BTreeMap::new(),
+            folder: BTreeMap::new(),
+            mllp: BTreeMap::new(),
+            stow: BTreeMap::new(),
+            fhir: BTreeMap::new(),
+            identifiers: Identifiers::default(),
+            webhook: BTreeMap::new(),
+            mailbox: BTreeMap::new(),
+            email: email::Config::default(),
+            release_by_hand: Vec::new(),
+            retry_first_s: 30,
+            retry_longest_s: 3600,
+            // A PACS may be down over a weekend.
+            retry_hours: 72,
+        }
+    }
 }
 
 /// URIs, e.g. `urn:oid:2.16.840.1.113883.3.42`; may be empty.
@@ -58,7 +92,34 @@ impl Config {
         let fhir = self.fhir.keys().map(|name| named("fhir", name));
         let mllp = self.mllp.keys().map(|name| named("mllp", name));
         let folder = self.folder.keys().map(|name| named("folder", name));
-        pacs.chain(stow).chain(fhir).chain(mllp).chain(folder).collect()
+        let mailbox = self.mailbox.keys().map(|name| named("mailbox", name));
+        let hooks = self.webhook.iter().filter(|(_, hook)| hook.reports);
+        let hooks = hooks.map(|(name, _)| named("webhook", name));
+        let archives = pacs.chain(stow).chain(fhir).chain(mllp).chain(folder);
+        archives.chain(mailbox).chain(hooks).collect()
+    }
+
+    /// Whether a destination is asked for what it took.
+    pub fn asks_for_proof(&self, destination: &str) -> bool {
+        match destination.split_once('.') {
+            Some(("pacs", name)) => {
+                self.pacs.get(name).is_some_and(|one| one.proof != pacs::Proof::Status)
+            }
+            Some(("stow", name)) => {
+                self.stow.get(name).is_some_and(|one| one.proof != stow::Proof::Status)
+            }
+            _ => false,
+        }
+    }
+
+    /// When a delivery that failed is tried again.
+    pub fn schedule(&self) -> Schedule {
+        let seconds = |s: u64| SignedDuration::from_secs(i64::try_from(s).unwrap_or(3600));
+        Schedule {
+            first: seconds(self.retry_first_s),
+            cap: seconds(self.retry_longest_s),
+            give_up_after: seconds(self.retry_hours.saturating_mul(3600)),
+        }
     }
 
     /// Adds one line to `problems` for each value that cannot work.
@@ -97,7 +158,24 @@ impl Config {
             check_name(&format!("{at}.webhook"), name, problems);
             webhook.check(&format!("{at}.webhook.{name}"), problems);
         }
+        for (name, mailbox) in &self.mailbox {
+            check_name(&format!("{at}.mailbox"), name, problems);
+            mailbox.check(&format!("{at}.mailbox.{name}"), self.email.is_set(), problems);
+        }
         self.email.check(&format!("{at}.email"), problems);
+        for (key, found, allowed, usual) in [
+            ("retry_first_s", self.retry_first_s, 1..=3600, 30),
+            ("retry_longest_s", self.retry_longest_s, self.retry_first_s..=86_400, 3600),
+            ("retry_hours", self.retry_hours, 1..=720, 72),
+        ] {
+            if !allowed.contains(&found) {
+                let (from, to) = (allowed.start(), allowed.end());
+                let why = "sooner troubles a peer that is down, later is a report that is missed";
+                problems.push(format!(
+                    "{at}.{key} = {found}: use {from} to {to} (default {usual}); {why}"
+                ));
+            }
+        }
         let known = self.destinations();
         for name in self.release_by_hand.iter().filter(|name| !known.contains(name)) {
             let known = known.join(", ");
@@ -106,6 +184,11 @@ impl Config {
             ));
         }
     }
+}
+
+/// The file that keeps a message to a destination, in the result folder.
+pub fn message_file(destination: &str) -> String {
+    format!("report.{}.json", destination.replace('.', "-"))
 }
 
 /// A destination's name stands in job ids and on the page.

@@ -10,24 +10,20 @@ use serde::Serialize;
 use crate::deliver::DeliverError;
 use crate::deliver::Delivered;
 use crate::deliver::check_address;
+use crate::deliver::object::Object;
+use crate::deliver::object::read;
 use crate::deliver::peer_words;
 use crate::dicom::elements::SYNTAXES;
 use crate::dicom::query_scu::Query;
-use crate::dicom::scan::ScanLimits;
-use crate::dicom::scan::scan;
 use crate::dicom::status::Status;
 use crate::dicom::storage_commitment;
 use crate::dicom::storage_commitment::Asked;
 use crate::dicom::storage_scu;
-use crate::dicom::storage_scu::Head;
 use crate::dicom::storage_scu::ScuError;
 use crate::dicom::storage_scu::SendOutcome;
 use crate::dicom::tls_client;
 use crate::domain::ae_title::AeTitle;
-use crate::domain::uid::SopClassUid;
-use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::TransactionUid;
-use crate::domain::uid::TransferSyntaxUid;
 
 /// What an archive can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -275,7 +271,7 @@ pub async fn prove(
     file: &Path,
     transaction_uid: &TransactionUid,
 ) -> Result<Proven, DeliverError> {
-    let object = object(file).await?;
+    let object = Object::of(&read(file).await?)?;
     let (find, commitment) = match config.proof {
         Proof::Auto => (true, true),
         Proof::Find => (true, false),
@@ -319,42 +315,6 @@ async fn find_it(config: &Config, object: &Object) -> Result<Option<bool>, Deliv
     let found = query.holds(study_uid, series_uid, reference.1.as_str()).await.map_err(failed)?;
     query.release().await;
     Ok(found)
-}
-
-/// What an archive is asked about.
-struct Object {
-    study_uid: String,
-    series_uid: String,
-    reference: storage_commitment::Reference,
-}
-
-/// What a file of ours says of itself.
-async fn object(file: &Path) -> Result<Object, DeliverError> {
-    let unread = |source| DeliverError::File { what: "the result cannot be read", source };
-    let broken = || DeliverError::Settings { what: "the result is no DICOM object".into() };
-    let bytes = tokio::fs::read(file).await.map_err(unread)?;
-    let head = Head::of_bytes(&bytes).map_err(|_| broken())?;
-    let at = usize::try_from(head.data_at).map_err(|_| broken())?;
-    let data = bytes.get(at..).ok_or_else(broken)?;
-    let facts = scan(
-        std::io::Cursor::new(data),
-        data.len() as u64,
-        &syntax(&head)?,
-        &ScanLimits::default(),
-    );
-    let facts = facts.map_err(|_| broken())?;
-    let class = SopClassUid::parse(&head.sop_class_uid).map_err(|_| broken())?;
-    let instance = SopInstanceUid::parse(&head.sop_instance_uid).map_err(|_| broken())?;
-    Ok(Object {
-        study_uid: facts.study_uid,
-        series_uid: facts.series_uid,
-        reference: (class, instance),
-    })
-}
-
-fn syntax(head: &Head) -> Result<TransferSyntaxUid, DeliverError> {
-    let broken = |_| DeliverError::Settings { what: "the result is no DICOM object".into() };
-    TransferSyntaxUid::parse(&head.transfer_syntax_uid).map_err(broken)
 }
 
 /// What an archive takes and answers.

@@ -1,4 +1,5 @@
-//! STOW-RS (PS3.18 10.5): DICOM objects to an archive over HTTP.
+//! STOW-RS (PS3.18 10.5): DICOM objects to an archive over HTTP, and the look whether it has them by
+//! QIDO-RS (10.6).
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -11,13 +12,20 @@ use crate::deliver::DeliverError;
 use crate::deliver::Delivered;
 use crate::deliver::http;
 use crate::deliver::http::Endpoint;
+use crate::deliver::object::Object;
+use crate::deliver::object::read;
 use crate::deliver::pacs;
 use crate::deliver::pacs::Artefact;
+use crate::deliver::pacs::Proven;
 
 /// No DICOM object holds it: it is random.
 const BOUNDARY: &str = "prelim-7f3c91d2a85e4b06b1c4e9d3f0a2c857";
 const FAILED_SOP_SEQUENCE: &str = "00081198";
+const REFERENCED_SOP_SEQUENCE: &str = "00081199";
+const REFERENCED_SOP_INSTANCE_UID: &str = "00081155";
+const SOP_INSTANCE_UID: &str = "00080018";
 const FAILURE_REASON: &str = "00081197";
+const JSON: &str = "application/dicom+json";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +36,9 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     #[serde(default = "pacs::default_artefacts")]
     pub artefacts: Vec<Artefact>,
+    /// What shows that it keeps an object.
+    #[serde(default)]
+    pub proof: Proof,
     /// PEM file with the root certificates to trust instead of the machine's.
     pub ca_file: Option<PathBuf>,
     /// http:// to addresses that are not private.
@@ -36,6 +47,19 @@ pub struct Config {
     /// Seconds for one answer.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: u64,
+}
+
+/// What shows that an archive keeps what it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// It is found by QIDO-RS; where the archive offers no search, its answer counts.
+    #[default]
+    Auto,
+    /// QIDO-RS; an archive that refuses it is shown to a person.
+    Find,
+    /// The answer to the storing.
+    Status,
 }
 
 fn default_timeout_s() -> u64 {
@@ -68,8 +92,8 @@ impl Config {
 /// # Errors
 /// As the archive says of the object (Failure Reason), else of the request.
 pub async fn deliver(config: &Config, file: &Path) -> Result<Delivered, DeliverError> {
-    let unread = |source| DeliverError::File { what: "the result cannot be read", source };
-    let object = tokio::fs::read(file).await.map_err(unread)?;
+    let object = read(file).await?;
+    let own = Object::of(&object)?.reference.1;
     let mut body = format!("--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n").into_bytes();
     body.extend_from_slice(&object);
     body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
@@ -78,37 +102,114 @@ pub async fn deliver(config: &Config, file: &Path) -> Result<Delivered, DeliverE
     let request = http::Request {
         path: "/studies",
         content_type: &content_type,
-        accept: "application/dicom+json",
+        accept: JSON,
         headers: Vec::new(),
         body,
     };
     let (status, answer) = config.endpoint().post(request).await?;
-    outcome(status, serde_json::from_slice(&answer).ok().as_ref())
+    outcome(status, &Word::of(&answer, own.as_str()))
 }
 
-/// - `answer`: the Store Instances Response Module, where the archive sent one.
-fn outcome(status: u16, answer: Option<&Value>) -> Result<Delivered, DeliverError> {
-    let failed = answer.and_then(|answer| {
-        // Some send a list with one data set.
-        let answer = answer.get(0).unwrap_or(answer);
-        answer[FAILED_SOP_SEQUENCE]["Value"].as_array()?.first()
-    });
-    let reason = failed.map(|item| item[FAILURE_REASON]["Value"][0].as_u64());
-    match (status, reason) {
-        (200 | 202 | 409, Some(Some(reason))) => {
-            let reason = u16::try_from(reason).unwrap_or(0xC000);
-            pacs::outcome(reason, "")
+/// What the Store Instances Response (PS3.18 10.5.3) says of one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// It is named in Referenced SOP Sequence.
+    Stored,
+    /// It is named in Failed SOP Sequence, with its Failure Reason where there is one.
+    Failed(Option<u64>),
+    /// There is no answer but the status.
+    Nothing,
+    /// What came does not name the instance: of another, or a page of a proxy.
+    Other,
+}
+
+impl Word {
+    fn of(answer: &[u8], sop_instance_uid: &str) -> Word {
+        let answer = answer.trim_ascii();
+        if answer.is_empty() {
+            return Word::Nothing;
         }
-        (200 | 202 | 409, Some(None)) => {
+        let Ok(answer) = serde_json::from_slice::<Value>(answer) else {
+            return Word::of_xml(&String::from_utf8_lossy(answer), sop_instance_uid);
+        };
+        // Some send a list with one data set.
+        let answer = answer.get(0).unwrap_or(&answer);
+        let items = |tag: &str| answer[tag]["Value"].as_array().map_or(&[][..], Vec::as_slice);
+        let named = |item: &Value, or: bool| {
+            let uid = item[REFERENCED_SOP_INSTANCE_UID]["Value"][0].as_str();
+            uid.map_or(or, |uid| uid == sop_instance_uid)
+        };
+        // One was sent: a failure that names none is its own.
+        let failed = items(FAILED_SOP_SEQUENCE).iter().find(|item| named(item, true));
+        match (failed, items(REFERENCED_SOP_SEQUENCE).iter().any(|item| named(item, false))) {
+            (Some(failed), _) => Word::Failed(failed[FAILURE_REASON]["Value"][0].as_u64()),
+            (None, true) => Word::Stored,
+            (None, false) => Word::Other,
+        }
+    }
+
+    /// The Native DICOM Model (PS3.19 A.1), which some send whatever they are asked for: as much of
+    /// it as one instance needs.
+    fn of_xml(answer: &str, sop_instance_uid: &str) -> Word {
+        let has = |tag: &str| answer.contains(&format!("tag=\"{tag}\""));
+        let names_it = answer.contains(&format!(">{sop_instance_uid}<"));
+        match (has(FAILED_SOP_SEQUENCE), has(REFERENCED_SOP_SEQUENCE) && names_it) {
+            (true, _) => Word::Failed(None),
+            (false, true) => Word::Stored,
+            (false, false) => Word::Other,
+        }
+    }
+}
+
+/// The archive's word on the instance counts before that on the request.
+fn outcome(status: u16, word: &Word) -> Result<Delivered, DeliverError> {
+    match (status, word) {
+        (200 | 202 | 409, Word::Failed(Some(reason))) => {
+            pacs::outcome(u16::try_from(*reason).unwrap_or(0xC000), "")
+        }
+        (200 | 202 | 409, Word::Failed(None)) => {
             Err(http::refused(409, "the archive says that it failed, and not why"))
         }
-        (200, None) => Ok(Delivered { detail: "HTTP 200".into() }),
-        // Stored with a warning, where the answer says what became of it.
-        (202, None) if answer.is_some() => Ok(Delivered { detail: "HTTP 202".into() }),
-        (200..=299, None) => Err(DeliverError::Deferred {
-            answer: format!("HTTP {status}, but no word of what was stored"),
+        // 202: stored with a warning.
+        (200 | 202, Word::Stored) | (200, Word::Nothing) => {
+            Ok(Delivered { detail: format!("HTTP {status}") })
+        }
+        (200..=299, _) => Err(DeliverError::Deferred {
+            answer: format!("HTTP {status}, but no word of this instance"),
         }),
         (status, _) => Err(http::refused(status, "")),
+    }
+}
+
+/// Asks whether the archive keeps the object of a file.
+pub async fn prove(config: &Config, file: &Path) -> Result<Proven, DeliverError> {
+    let Object { study_uid, reference, .. } = Object::of(&read(file).await?)?;
+    let (endpoint, how) = (config.endpoint(), "QIDO-RS");
+    let own = reference.1.as_str();
+    let path = format!("/studies/{study_uid}/instances?SOPInstanceUID={own}");
+    let (status, answer) = endpoint.get(&path, JSON).await?;
+    let found: Option<Value> = serde_json::from_slice(&answer).ok();
+    match (status, found.as_ref().and_then(Value::as_array)) {
+        (200, Some(found)) => {
+            let is_own = |one: &Value| one[SOP_INSTANCE_UID]["Value"][0] == own;
+            Ok(if found.iter().any(is_own) {
+                Proven::Yes { how: "found by QIDO-RS" }
+            } else {
+                Proven::No { how }
+            })
+        }
+        (204, _) => Ok(Proven::No { how }),
+        // There is no such study, or no search: what is asked of all studies tells them apart.
+        (404, _) => {
+            let all = format!("/studies?StudyInstanceUID={study_uid}");
+            match (endpoint.get(&all, JSON).await?.0, config.proof) {
+                (200 | 204, _) | (_, Proof::Find) => Ok(Proven::No { how }),
+                (_, Proof::Auto | Proof::Status) => Ok(Proven::NotOffered),
+            }
+        }
+        (408 | 425 | 429 | 500 | 502..=599, _) => Err(http::refused(status, "to QIDO-RS")),
+        _ if config.proof == Proof::Find => Err(http::refused(status, "to QIDO-RS")),
+        _ => Ok(Proven::NotOffered),
     }
 }
 
@@ -118,33 +219,54 @@ mod tests {
 
     use super::*;
 
+    const OWN: &str = "1.2.3.4";
+
     #[test]
-    fn the_archives_word_on_the_object_counts_before_that_on_the_request() {
-        let stored = json!({"00081199": {"vr": "SQ", "Value": [{}]}});
-        let failed = |reason: u16| json!({"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [reason]}}]}});
+    fn the_archives_word_on_the_instance_counts_before_that_on_the_request() {
+        let item = |uid: &str| json!({"00081155": {"vr": "UI", "Value": [uid]}});
+        let stored = |uid: &str| json!({"00081199": {"vr": "SQ", "Value": [item(uid)]}});
+        let failed = |uid: &str, reason: u16| {
+            let mut item = item(uid);
+            item["00081197"] = json!({"vr": "US", "Value": [reason]});
+            json!({"00081198": {"vr": "SQ", "Value": [item]}})
+        };
         let unsaid = json!({"00081198": {"vr": "SQ", "Value": [{}]}});
+        let both = json!({"00081199": stored(OWN)["00081199"], "00081198": failed("9", 0xA700)["00081198"]});
+        let xml = |tag: &str, uid: &str| {
+            format!(
+                "<NativeDicomModel><DicomAttribute tag=\"{tag}\" vr=\"SQ\"><Item number=\"1\"><Value>{uid}</Value>"
+            )
+        };
         let (done, again, never) = (None, Some(true), Some(false));
         for (status, answer, expected) in [
-            (200, Some(stored.clone()), done),
-            (200, None, done),
-            (202, Some(stored.clone()), done),
-            (202, Some(json!([stored])), done),
-            (202, None, again),
-            (204, None, again),
-            (202, Some(failed(0xA700)), again),
-            (409, Some(failed(0xA700)), again),
-            (409, Some(failed(0x0110)), again),
-            (409, Some(failed(0x0111)), done),
-            (409, Some(failed(0x0122)), never),
-            (200, Some(failed(0xC000)), never),
-            (409, Some(unsaid), never),
-            (409, None, never),
-            (415, None, never),
-            (401, None, never),
-            (503, None, again),
+            (200, stored(OWN).to_string(), done),
+            (200, String::new(), done),
+            (202, stored(OWN).to_string(), done),
+            (202, json!([stored(OWN)]).to_string(), done),
+            (200, both.to_string(), done),
+            (200, stored("9").to_string(), again),
+            (200, json!({}).to_string(), again),
+            (200, "<html>sign in</html>".into(), again),
+            (202, String::new(), again),
+            (204, String::new(), again),
+            (202, failed(OWN, 0xA700).to_string(), again),
+            (409, failed(OWN, 0xA700).to_string(), again),
+            (409, failed(OWN, 0x0110).to_string(), again),
+            (409, failed(OWN, 0x0111).to_string(), done),
+            (409, failed(OWN, 0x0122).to_string(), never),
+            (200, failed(OWN, 0xC000).to_string(), never),
+            (409, unsaid.to_string(), never),
+            (409, String::new(), never),
+            (415, String::new(), never),
+            (401, String::new(), never),
+            (503, String::new(), again),
+            (200, xml("00081199", OWN), done),
+            (200, xml("00081199", "9"), again),
+            (202, xml("00081198", OWN), never),
         ] {
-            let said = outcome(status, answer.as_ref()).map_err(|error| error.is_transient()).err();
-            assert_eq!(said, expected, "{status} {answer:?}");
+            let word = Word::of(answer.as_bytes(), OWN);
+            let said = outcome(status, &word).map_err(|error| error.is_transient()).err();
+            assert_eq!(said, expected, "{status} {answer} {word:?}");
         }
     }
 }

@@ -86,6 +86,7 @@ fn message() -> Message {
             media_type: "image/png".into(),
             bytes: crate::domain::sample::picture_png(64, 64),
         }),
+        attachments: Vec::new(),
         id: "alert-0123456789abcdef".into(),
         thread: None,
         json: "{}".into(),

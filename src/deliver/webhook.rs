@@ -14,6 +14,8 @@ use crate::deliver::DeliverError;
 use crate::deliver::Delivered;
 use crate::deliver::http;
 use crate::deliver::http::Endpoint;
+use crate::deliver::mailbox::is_result;
+use crate::domain::identity::Shown;
 use crate::domain::message::Message;
 
 /// Begins the secret of a hook; what follows is base64.
@@ -37,6 +39,15 @@ pub struct Config {
     /// http:// to addresses that are not private.
     #[serde(default)]
     pub allow_plain: bool,
+    /// Whether it gets an event for each report, beside the alerts that recipients name it for.
+    #[serde(default)]
+    pub reports: bool,
+    /// How much of the patient's identity stands in these events.
+    #[serde(default)]
+    pub identity: Shown,
+    /// Files of the result whose URLs they hold, e.g. `["report.pdf"]`.
+    #[serde(default)]
+    pub files: Vec<String>,
 }
 
 fn default_timeout_s() -> u64 {
@@ -49,6 +60,10 @@ impl Config {
         self.endpoint().check(at, problems);
         if let Err(why) = self.secret() {
             problems.push(format!("{at}.secret_file: {why}"));
+        }
+        for file in self.files.iter().filter(|file| !is_result(file)) {
+            let known = "e.g. report.pdf, report.ko.html, sr.dcm";
+            problems.push(format!("{at}.files: {file:?} is no result; there are {known}"));
         }
     }
 

@@ -1,8 +1,23 @@
 //! What identifies the patient of a study, and how to find it in a text: for what leaves the
 //! building (notes) and for what comes back (a model that read a name off the pixels).
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::domain::study::PersonName;
 use crate::domain::study::Study;
+
+/// How much of it a message shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shown {
+    #[default]
+    None,
+    /// Patient ID and accession number.
+    Numbers,
+    /// Name, birth date and sex too.
+    Full,
+}
 
 /// What stands where an identifier was.
 pub const MASK: &str = "[removed]";

@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use crate::deliver;
 use crate::deliver::DeliverError;
 use crate::deliver::pacs::Artefact;
-use crate::deliver::pacs::Proof;
+use crate::domain::message::Message;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::job;
 use crate::pipeline::job::StepError;
+use crate::pipeline::messages;
 use crate::pipeline::way::Way;
 use crate::store::DeliveryState;
 use crate::store::JobState;
@@ -43,6 +44,11 @@ pub fn outbox(config: &crate::deliver::Config, files: &[&str]) -> Vec<(String, S
     }
     for name in config.mllp.keys() {
         entries.push((deliver::mllp::FILE.to_owned(), format!("mllp.{name}")));
+    }
+    let mailboxes = config.mailbox.keys().map(|name| format!("mailbox.{name}"));
+    let hooks = config.webhook.iter().filter(|(_, hook)| hook.reports);
+    for destination in mailboxes.chain(hooks.map(|(name, _)| format!("webhook.{name}"))) {
+        entries.push((deliver::message_file(&destination), destination));
     }
     for (name, folder) in &config.folder {
         let taken = files.iter().filter(|file| folder.takes(file));
@@ -87,11 +93,13 @@ pub async fn deliver(
     let sent = match destination.split_once('.') {
         Some(("pacs", name)) => {
             let pacs = way.kit.deliver.pacs.get(name).ok_or_else(gone)?;
+            // Where nothing says the same it is tried again: a refusal may have ended.
             if let Some(kind) = Artefact::of_file(artefact).filter(|_| pacs.fallback)
                 && is_refused(way, pacs, kind, destination)?
+                && let why = "it took none of this kind lately"
+                && let Some(events) = in_its_place(way, artefact, kind, destination, why)?
             {
-                let why = "it took none of this kind lately";
-                return in_its_place(way, artefact, kind, destination, why);
+                return Ok(events);
             }
             deliver::pacs::deliver(pacs, &file).await
         }
@@ -112,19 +120,28 @@ pub async fn deliver(
             let fhir = way.kit.deliver.fhir.get(name).ok_or_else(gone)?;
             deliver::fhir::deliver(fhir, &file).await
         }
+        Some(("mailbox", name)) => {
+            let mailbox = way.kit.deliver.mailbox.get(name).ok_or_else(gone)?;
+            // To where it goes now: an address may have been put right since.
+            let message = Message { to: mailbox.to.clone(), ..messages::ready(way, artefact)? };
+            deliver::email::send(&way.kit.deliver.email, &message).await
+        }
+        Some(("webhook", name)) => {
+            let hook = way.kit.deliver.webhook.get(name).ok_or_else(gone)?;
+            let message = messages::ready(way, artefact)?;
+            deliver::webhook::send(hook, &message, way.kit.clock.now()).await
+        }
         _ => return Err(gone()),
     };
     let sent = match sent {
         Err(DeliverError::NotTaken { answer }) => {
-            return not_taken(way, artefact, destination, &answer);
+            return not_taken(way, artefact, destination, &answer).await;
         }
         sent => sent.map_err(undelivered)?,
     };
     metrics::counter!("prelim_deliveries_total", "destination" => destination.to_owned())
         .increment(1);
-    let name = destination.strip_prefix("pacs.");
-    let asks = name.and_then(|name| way.kit.deliver.pacs.get(name));
-    let unproven = asks.is_some_and(|pacs| pacs.proof != Proof::Status);
+    let unproven = way.kit.deliver.asks_for_proof(destination);
     let mut events = vec![delivered(way, artefact, destination, sent.detail, unproven)];
     if unproven {
         let (artefact, destination) = (artefact.to_owned(), destination.to_owned());
@@ -135,7 +152,10 @@ pub async fn deliver(
 
 /// The destination takes none of this kind: remembered for a while, and what says the same goes in
 /// its place.
-fn not_taken(
+///
+/// # Errors
+/// Lasting when nothing does.
+async fn not_taken(
     way: &Way<'_>,
     artefact: &str,
     destination: &str,
@@ -146,31 +166,34 @@ fn not_taken(
     metrics::counter!("prelim_kinds_refused_total", "destination" => destination.to_owned())
         .increment(1);
     tracing::warn!(destination, kind = kind.as_str(), why, "the destination takes none of a kind");
-    let mut events = vec![Event::KindRefused {
+    let remembered = Event::KindRefused {
         destination: destination.to_owned(),
         kind: kind.as_str().to_owned(),
         why: why.to_owned(),
         at: way.kit.clock.now(),
-    }];
-    events.extend(in_its_place(way, artefact, kind, destination, why)?);
-    Ok(events)
+    };
+    match in_its_place(way, artefact, kind, destination, why)? {
+        Some(events) => Ok([vec![remembered], events].concat()),
+        None => {
+            // A step that fails leaves no events: the next that looks for a place has to know.
+            way.kit.store.commit(vec![remembered]).await.map_err(StepError::passing)?;
+            Err(StepError::lasting(format!("refused: {why}; nothing else says the same")))
+        }
+    }
 }
 
-/// The next kind that the destination is not known to refuse, with a job for each of its files.
-///
-/// # Errors
-/// Lasting when there is none.
+/// The next kind that the destination is not known to refuse, with a job for each of its files;
+/// `None` when there is none.
 fn in_its_place(
     way: &Way<'_>,
     artefact: &str,
     kind: Artefact,
     destination: &str,
     why: &str,
-) -> Result<Vec<Event>, StepError> {
+) -> Result<Option<Vec<Event>>, StepError> {
     let name = destination.strip_prefix("pacs.").unwrap_or_default();
     let pacs = way.kit.deliver.pacs.get(name).filter(|pacs| pacs.fallback);
-    let none = || StepError::lasting(format!("refused: {why}; nothing else says the same"));
-    let pacs = pacs.ok_or_else(none)?;
+    let Some(pacs) = pacs else { return Ok(None) };
     let kept = way.kit.store.artefacts(way.study_uid, way.revision).map_err(StepError::passing)?;
     let mut next = kind.fallback();
     while let Some(other) = next {
@@ -195,9 +218,9 @@ fn in_its_place(
             let destination = destination.to_owned();
             events.push(way.next(JobKind::Deliver { artefact, destination }));
         }
-        return Ok(events);
+        return Ok(Some(events));
     }
-    Err(none())
+    Ok(None)
 }
 
 /// Whether the destination took none of this kind lately.
@@ -233,7 +256,7 @@ fn delivered(
 }
 
 /// Destinations at which a report takes the place of the one before: it must not be overtaken.
-const REPLACING: [&str; 2] = ["mllp.", "fhir."];
+const REPLACING: [&str; 4] = ["mllp.", "fhir.", "mailbox.", "webhook."];
 
 /// The later revision that is on its way to the same place, for which this one is not sent any more.
 /// Two are never sent at a time: they stand in one line.

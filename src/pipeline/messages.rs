@@ -1,8 +1,13 @@
-//! The report as messages for other systems, in the site's own language.
+//! The report as messages for other systems and for people, in the site's own language.
 
+use crate::alert;
 use crate::deliver;
 use crate::deliver::fhir::Patient;
 use crate::domain::assessment::Assessment;
+use crate::domain::identity::Shown;
+use crate::domain::message::Attachment;
+use crate::domain::message::Message;
+use crate::domain::text;
 use crate::pipeline::job::StepError;
 use crate::pipeline::record;
 use crate::pipeline::record::PlanRecord;
@@ -11,6 +16,7 @@ use crate::pipeline::way::Way;
 use crate::report;
 use crate::report::ReportInput;
 use crate::report::fhir;
+use crate::report::notice;
 use crate::sr::SrOptions;
 
 /// A result file: name, media type, bytes.
@@ -49,7 +55,82 @@ pub fn messages(
         let bundle = fhir::fhir(&input, &options).to_string();
         files.push((patient.file().into(), "application/fhir+json", bundle.into_bytes()));
     }
+    for (name, mailbox) in &config.mailbox {
+        let (shown, link) = (mailbox.identity, mailbox.link);
+        let to = Told { destination: format!("mailbox.{name}"), shown, link, files: &[] };
+        let mut message = told(way, &input, &to)?;
+        message.attachments = attached(&mailbox.attach, reports);
+        files.push(kept(&to, &message)?);
+    }
+    for (name, hook) in config.webhook.iter().filter(|(_, hook)| hook.reports) {
+        let (shown, files_of) = (hook.identity, &hook.files);
+        let to =
+            Told { destination: format!("webhook.{name}"), shown, link: true, files: files_of };
+        files.push(kept(&to, &told(way, &input, &to)?)?);
+    }
     Ok(files)
+}
+
+/// A destination that gets the report as a message.
+struct Told<'a> {
+    destination: String,
+    shown: Shown,
+    link: bool,
+    /// Files of the result that it is given the URLs of.
+    files: &'a [String],
+}
+
+fn told(way: &Way<'_>, input: &ReportInput<'_>, to: &Told<'_>) -> Result<Message, StepError> {
+    let study_url = alert::study_url(&way.kit.alert, way.study_uid).filter(|_| to.link);
+    let base = way.kit.alert.base_url.trim_end_matches('/');
+    let (study, revision) = (way.study_uid, way.revision);
+    let url = |file: &String| (file.clone(), format!("{base}/results/{study}/{revision}/{file}"));
+    let rows = way.kit.store.deliveries(way.study_uid).map_err(StepError::passing)?;
+    let earlier = rows.iter().filter(|row| row.destination == to.destination);
+    // The one that began the thread is the first that was meant to go there.
+    let first = earlier.map(|row| row.revision).filter(|before| *before < revision).min();
+    Ok(notice::notice(
+        input,
+        &notice::Options {
+            shown: to.shown,
+            files: study_url.iter().flat_map(|_| to.files.iter().map(url)).collect(),
+            study_url,
+            id: message_id(way, revision, &to.destination),
+            thread: first.map(|first| message_id(way, first, &to.destination)),
+        },
+    ))
+}
+
+/// Decided by study, revision and destination: a repeat is known by it.
+fn message_id(way: &Way<'_>, revision: u32, destination: &str) -> String {
+    let of = [way.study_uid.as_str(), &revision.to_string(), destination].join("\0");
+    format!("report-{}", text::hex(&blake3::hash(of.as_bytes()).as_bytes()[..16]))
+}
+
+/// Those of the wanted files that there are; their bytes are read when they go out.
+fn attached(wanted: &[String], reports: &[File]) -> Vec<Attachment> {
+    let of = |file: &&File| wanted.contains(&file.0);
+    let attachment = |(file, media_type, _): &File| Attachment {
+        file: file.clone(),
+        media_type: (*media_type).to_owned(),
+        bytes: Vec::new(),
+    };
+    reports.iter().filter(of).map(attachment).collect()
+}
+
+fn kept(to: &Told<'_>, message: &Message) -> Result<File, StepError> {
+    let bytes = serde_json::to_vec_pretty(message).map_err(StepError::lasting)?;
+    Ok((deliver::message_file(&to.destination), "application/json", bytes))
+}
+
+/// A message as it was composed, with its files.
+pub fn ready(way: &Way<'_>, artefact: &str) -> Result<Message, StepError> {
+    let mut message: Message = way.load(artefact)?;
+    for one in &mut message.attachments {
+        let gone = || StepError::lasting(format!("{} is gone", one.file));
+        one.bytes = way.load_bytes(&one.file)?.ok_or_else(gone)?;
+    }
+    Ok(message)
 }
 
 /// Of all revisions before this one that were read.

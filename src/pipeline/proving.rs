@@ -26,27 +26,28 @@ pub async fn prove(
     destination: &str,
     attempt: u32,
 ) -> Result<Vec<Event>, StepError> {
-    let store = &way.kit.store;
-    let name = destination.strip_prefix("pacs.");
-    let pacs = name.and_then(|name| way.kit.deliver.pacs.get(name));
     let gone = || StepError::lasting(format!("{destination} is not in the configuration any more"));
-    let pacs = pacs.ok_or_else(gone)?;
     for earlier in 1..attempt {
         if let Some(end) = heard(way, artefact, destination, earlier)? {
             return end.map_err(|how| not_kept(&how, attempt));
         }
     }
-    let transaction = transaction(way, artefact, destination, attempt);
-    let (artefact_of, destination_of) = (artefact.to_owned(), destination.to_owned());
-    let kind = JobKind::Prove { artefact: artefact_of, destination: destination_of };
-    let now = way.kit.clock.now();
-    let job = job::job(kind, way.study_uid, way.revision, now).id;
-    // In the ledger before the archive can call.
-    let asked = Event::ProofAsked { transaction_uid: transaction.clone(), job, at: now };
-    store.commit(vec![asked]).await.map_err(StepError::passing)?;
-    let file = store.result_path(way.study_uid, way.revision, artefact);
+    let file = way.kit.store.result_path(way.study_uid, way.revision, artefact);
     let file = file.ok_or_else(|| StepError::lasting(format!("{artefact} is no result file")))?;
-    match deliver::pacs::prove(pacs, &file, &transaction).await.map_err(undelivered)? {
+    let said = match destination.split_once('.') {
+        Some(("pacs", name)) => {
+            let pacs = way.kit.deliver.pacs.get(name).ok_or_else(gone)?;
+            let transaction = transaction(way, artefact, destination, attempt);
+            asked(way, artefact, destination, &transaction).await?;
+            deliver::pacs::prove(pacs, &file, &transaction).await
+        }
+        Some(("stow", name)) => {
+            let stow = way.kit.deliver.stow.get(name).ok_or_else(gone)?;
+            deliver::stow::prove(stow, &file).await
+        }
+        _ => return Err(gone()),
+    };
+    match said.map_err(undelivered)? {
         Proven::Yes { how } => Ok(vec![proven(way, artefact, destination, how)]),
         Proven::No { how } => Err(not_kept(how, attempt)),
         // It may have called while we waited on the association.
@@ -59,6 +60,21 @@ pub async fn prove(
             Ok(vec![proven(way, artefact, destination, detail)])
         }
     }
+}
+
+/// In the ledger before the archive can call.
+async fn asked(
+    way: &Way<'_>,
+    artefact: &str,
+    destination: &str,
+    transaction: &TransactionUid,
+) -> Result<(), StepError> {
+    let (artefact, destination) = (artefact.to_owned(), destination.to_owned());
+    let at = way.kit.clock.now();
+    let job =
+        job::job(JobKind::Prove { artefact, destination }, way.study_uid, way.revision, at).id;
+    let asked = Event::ProofAsked { transaction_uid: transaction.clone(), job, at };
+    way.kit.store.commit(vec![asked]).await.map_err(StepError::passing)
 }
 
 /// What the archive has reported on the question of a try: that it has it, or why not.

@@ -446,7 +446,7 @@ pub fn next_try(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let schedule = match &job.kind {
-        JobKind::Deliver { .. } | JobKind::Prove { .. } => Schedule::DELIVERY,
+        JobKind::Deliver { .. } | JobKind::Prove { .. } => kit.deliver.schedule(),
         JobKind::Alert { .. }
         | JobKind::Escalate { .. }
         | JobKind::Withdraw { .. }

@@ -7,6 +7,7 @@ mod content;
 pub mod fhir;
 mod html;
 mod names;
+pub mod notice;
 mod oru;
 mod pdf;
 mod plain;

@@ -26,15 +26,19 @@ use crate::way::files;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-struct Hook {
+pub struct Hook {
     _process: Background,
     folder: PathBuf,
-    set: Vec<String>,
+    pub set: Vec<String>,
 }
 
 impl Hook {
     fn start(folder: &Path, answers: &[&str]) -> Hook {
-        let folder = folder.join("hook");
+        Hook::named(folder, "pager", answers)
+    }
+
+    pub fn named(folder: &Path, name: &str, answers: &[&str]) -> Hook {
+        let folder = folder.join(format!("hook-{name}"));
         std::fs::create_dir_all(&folder).unwrap();
         let port = free_port();
         let mut hook = Command::new(python());
@@ -44,14 +48,14 @@ impl Hook {
         let secret = folder.join("secret");
         std::fs::write(&secret, SECRET).unwrap();
         let set = vec![
-            format!("deliver.webhook.pager.url=\"http://127.0.0.1:{port}/hook\""),
-            format!("deliver.webhook.pager.secret_file=\"{}\"", secret.display()),
-            "deliver.webhook.pager.timeout_s=1".to_owned(),
+            format!("deliver.webhook.{name}.url=\"http://127.0.0.1:{port}/hook\""),
+            format!("deliver.webhook.{name}.secret_file=\"{}\"", secret.display()),
+            format!("deliver.webhook.{name}.timeout_s=1"),
         ];
         Hook { _process: Background(hook), folder, set }
     }
 
-    fn requests(&self) -> Vec<Value> {
+    pub fn requests(&self) -> Vec<Value> {
         let all = files(&self.folder).into_iter();
         let kept = all.filter(|file| file.extension().is_some_and(|end| end == "json"));
         kept.filter_map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).ok()).collect()

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::access::Certificates;
 use crate::node::Background;
 use crate::node::Node;
 use crate::node::PRELIM;
@@ -114,6 +115,44 @@ fn a_report_of_storage_commitment_on_an_association_of_its_own_is_taken() {
     }
     let said = std::fs::read_to_string(archive.folder.join("said.txt")).unwrap();
     assert!(said.contains("reported: 0000") && !said.contains("refused"), "{said}");
+}
+
+/// Stored and found over TLS, both sides known; without our certificate nothing is sent.
+#[test]
+fn an_archive_over_tls_shows_what_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Certificates::new();
+    let [key, certificate, root] = ["node.key", "node.crt", "ca.crt"].map(|name| made.at(name));
+    let options = ["--find", "yes", "--tls", &key, &certificate, &root];
+    let archive = Archive::start(folder.path(), "tls", &options);
+    let mut set = [archive.set("main"), archive.set("nobody"), archive.set("plain")].concat();
+    for name in ["main", "nobody"] {
+        set.push(format!("deliver.pacs.{name}.tls.ca_file=\"{root}\""));
+    }
+    for (key, file) in [("certificate_file", "ct1.crt"), ("key_file", "ct1.key")] {
+        set.push(format!("deliver.pacs.main.tls.{key}=\"{}\"", made.at(file)));
+    }
+    set.push("deliver.pacs.plain.timeout_s=5".to_owned());
+    let node = start(folder.path(), &set);
+    let uid = send(&node, folder.path());
+    let rows = |destination: &str| {
+        let shown = study(&node.data, &uid)?;
+        let rows = shown["deliveries"].as_array()?.clone();
+        Some(rows.into_iter().filter(|r| r["destination"] == destination).collect::<Vec<_>>())
+    };
+    let done = wait_for("all there", || {
+        rows("pacs.main").filter(|all| all.len() >= 3 && all.iter().all(|r| r["state"] == "done"))
+    });
+    for row in &done {
+        assert!(row["detail"].as_str().unwrap().contains("found by C-FIND"), "{row:#}");
+    }
+    for name in ["pacs.nobody", "pacs.plain"] {
+        wait_for("a failed try", || {
+            rows(name).filter(|all| all.iter().any(|row| row["cause"] != ""))
+        });
+        assert!(rows(name).unwrap().iter().all(|row| row["state"] == "queued"), "{name}");
+    }
+    assert_eq!(archive.kept().len(), done.len());
 }
 
 #[test]

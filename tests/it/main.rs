@@ -18,6 +18,7 @@ mod load;
 mod messages;
 mod net;
 mod node;
+mod notices;
 mod orders;
 mod peer;
 mod power_cut;

@@ -258,6 +258,11 @@ fn archives_get_objects_by_stow() {
     };
     wait_for("what our archive has", || done("stow.own"));
     wait_for("what Orthanc has", || done("stow.orthanc"));
+    let shown = crate::node::study(&node.data, &uid).unwrap();
+    let rows = shown["deliveries"].as_array().unwrap().iter();
+    for row in rows.filter(|row| row["state"] == "done") {
+        assert_eq!(row["detail"], "HTTP 200, found by QIDO-RS", "{row:#}");
+    }
     let asked =
         run(Command::new("curl").args(["-sf", &format!("http://127.0.0.1:{port}/statistics")]));
     let statistics: Value = serde_json::from_slice(&asked.stdout).unwrap();

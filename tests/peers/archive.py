@@ -1,14 +1,15 @@
 """An archive (pynetdicom): archive.py PORT FOLDER [--refuse UID,UID] [--find yes|no|later] [--commitment same|later|fail] [--call FILE]
-[--hang] [--status A700,...]
+[--hang] [--status A700,...] [--tls KEY CERTIFICATE ROOT]
 
 Keeps what it takes in FOLDER, in the order in which it came, as <n>-<SOP Instance UID>.dcm. --refuse: takes none of these SOP classes.
 --find: answers C-FIND at the level of the image, `no` as if it had nothing, `later` nothing at first. --commitment: reports on the same
 association, or `later` on one of its own to the `AE host port` that FILE names; `fail` reports that it lacks the object. --status: what the
-first C-STOREs are answered, in turn. --hang: never answers a C-STORE.
+first C-STOREs are answered, in turn. --hang: never answers a C-STORE. --tls: over TLS, with callers whose certificate ROOT has signed.
 """
 
 import argparse
 import pathlib
+import ssl
 import threading
 import time
 
@@ -26,6 +27,7 @@ parser.add_argument("--commitment")
 parser.add_argument("--call", type=pathlib.Path)
 parser.add_argument("--hang", action="store_true")
 parser.add_argument("--status", default="")
+parser.add_argument("--tls", nargs=3)
 arguments = parser.parse_args()
 statuses = [int(status, 16) for status in arguments.status.split(",") if status]
 kept = {}
@@ -111,4 +113,10 @@ if arguments.find:
 if arguments.commitment:
     ae.add_supported_context(StorageCommitmentPushModel)
 handlers = [(evt.EVT_C_STORE, store), (evt.EVT_C_FIND, find), (evt.EVT_N_ACTION, action)]
-ae.start_server(("127.0.0.1", arguments.port), block=True, evt_handlers=handlers)
+context = None
+if arguments.tls:
+    key, certificate, root = arguments.tls
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=root)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(certificate, key)
+ae.start_server(("127.0.0.1", arguments.port), block=True, evt_handlers=handlers, ssl_context=context)

@@ -9,6 +9,8 @@ Prints one line of JSON when it listens: {"port": …, "cert": …}. Each mail b
   --faults 451,drop,...         what the first transactions meet, one each, before all is well: a
                                 code, to MAIL (421, 451), RCPT (450, 550) or after the mail (452, 552,
                                 554); `hang` or `drop` before the mail is kept, `lost` after it
+  --by-address                  the same by the local part of the first address, after its first mail: a code
+                                (those with 5 each time), `hang`, `drop`, `lost`, `garbage`
   --greylist SECONDS            450 to each sender and recipient that was not here so long before
   --tls starttls|implicit       with a certificate for localhost, made on the spot
   --auth user:password          needs it, over TLS or not
@@ -34,6 +36,7 @@ class Keeper:
         self.kept = 0
         self.faults = [fault for fault in arguments.faults.split(",") if fault]
         self.seen = {}
+        self.met = set()
 
     async def handle_MAIL(self, server, session, envelope, address, options):
         session.fault = self.faults.pop(0) if self.faults else ""
@@ -56,7 +59,15 @@ class Keeper:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
+    def fault_of(self, envelope):
+        name = envelope.rcpt_tos[0].partition("@")[0]
+        first = name not in self.met
+        self.met.add(name)
+        return name if first or name.startswith("5") else ""
+
     async def handle_DATA(self, server, session, envelope):
+        if self.arguments.by_address:
+            session.fault = self.fault_of(envelope)
         if self.arguments.at == "data":
             return f"{self.arguments.answer} refused after the mail"
         if session.fault.isdigit():
@@ -71,6 +82,8 @@ class Keeper:
             server.transport.abort()
         if self.arguments.hang:
             await asyncio.sleep(3600)
+        if session.fault == "garbage":
+            return "<html>sign in</html>"
         return f"250 OK queued as {self.kept}"
 
     def keep(self, session, envelope):
@@ -156,6 +169,7 @@ def main():
     arguments.add_argument("--answer", default="450")
     arguments.add_argument("--drop", action="store_true")
     arguments.add_argument("--hang", action="store_true")
+    arguments.add_argument("--by-address", action="store_true")
     arguments.add_argument("--faults", default="")
     arguments.add_argument("--greylist", type=float, default=0)
     arguments.add_argument("--tls", choices=["starttls", "implicit"])
