@@ -363,8 +363,9 @@ fn failed(error: ScuError) -> DeliverError {
             DeliverError::Unreachable { cause: error.to_string() }
         }
         ScuError::NoContext => DeliverError::NotTaken { answer: error.to_string() },
+        // Another service on its port, or a box on the way: it may be gone at the next try.
+        ScuError::Protocol { .. } => DeliverError::Deferred { answer: error.to_string() },
         ScuError::Rejected { .. }
-        | ScuError::Protocol { .. }
         | ScuError::Connect { .. }
         | ScuError::Aborted { .. }
         | ScuError::TimedOut { .. }

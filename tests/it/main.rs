@@ -20,6 +20,7 @@ mod net;
 mod node;
 mod notices;
 mod orders;
+mod outbox;
 mod peer;
 mod power_cut;
 mod readers;
