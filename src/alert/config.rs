@@ -85,7 +85,7 @@ pub struct Recipients {
     #[serde(default = "default_review")]
     pub review: bool,
     /// They hear of what the technical staff has to look after: images that did not come, alerts
-    /// that nobody answers.
+    /// that nobody answers, results that a destination does not get.
     #[serde(default)]
     pub technical: bool,
 }

@@ -5,9 +5,9 @@ mod compose;
 mod config;
 mod later;
 mod link;
-mod missing;
 mod route;
 mod schedule;
+mod technical;
 
 pub use crate::domain::alert::address;
 pub use compose::Telling;
@@ -23,13 +23,15 @@ pub use later::Withdrawal;
 pub use later::digest;
 pub use later::withdrawn;
 pub use link::Signer;
-pub use missing::Missing;
-pub use missing::missing;
 pub use route::Around;
 pub use route::Way;
 pub use route::level;
 pub use route::service;
 pub use schedule::Shift;
+pub use technical::Missing;
+pub use technical::Undelivered;
+pub use technical::missing;
+pub use technical::undelivered;
 
 use jiff::Timestamp;
 use sha2::Digest as _;

@@ -18,12 +18,13 @@ use crate::web::local::Retry;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  prelim queue\n  prelim queue --retry '1.2.3/1/deliver/sr.dcm/pacs.main'\n  \
+    prelim queue --retry pacs.main\n  \
     prelim queue --cancel '1.2.3/1/deliver/sr.dcm/pacs.main' --by 'Kim'\n\n\
     Exit code: 0; with --retry, --release and --cancel 1 when there is no such job."
 )]
 pub struct Args {
-    /// Does a job that was given up, or that waits, now
-    #[arg(long, value_name = "ID", conflicts_with = "cancel")]
+    /// Does a job that was given up, or that waits, now; of a destination all that was given up
+    #[arg(long, value_name = "ID|DESTINATION", conflicts_with = "cancel")]
     retry: Option<String>,
     /// Sends what waits for a person's word (deliver.release_by_hand)
     #[arg(long, value_name = "ID", conflicts_with_all = ["retry", "cancel"])]
@@ -97,12 +98,11 @@ async fn retry(args: &Args, id: &str) -> anyhow::Result<bool> {
     match node::open(args.data.existing()?).await? {
         Folder::Node(node) => node.post("queue/retry", &Retry { id: id.to_owned() }).await,
         Folder::Own(store) => {
-            if !store.job(id)?.is_some_and(|row| row.state.may_be_moved()) {
-                return Ok(false);
-            }
-            let at = SystemClock.now();
-            store.commit(vec![Event::JobRetried { id: id.to_owned(), at }]).await?;
-            Ok(true)
+            let (ids, at) = (store.to_retry(id)?, SystemClock.now());
+            let is_any = !ids.is_empty();
+            let events = ids.into_iter().map(|id| Event::JobRetried { id, at });
+            store.commit(events.collect()).await?;
+            Ok(is_any)
         }
     }
 }

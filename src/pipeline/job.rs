@@ -11,9 +11,23 @@ use crate::store::event::Job;
 use crate::store::event::JobKind;
 
 /// Names of the steps, in order.
-pub const STEP_NAMES: [&str; 15] = [
-    "plan", "picture", "analyse", "shadow", "judge", "compose", "deliver", "prove", "alert",
-    "escalate", "withdraw", "digest", "drill", "notice", "commit",
+pub const STEP_NAMES: [&str; 16] = [
+    "plan",
+    "picture",
+    "analyse",
+    "shadow",
+    "judge",
+    "compose",
+    "deliver",
+    "prove",
+    "alert",
+    "escalate",
+    "withdraw",
+    "digest",
+    "drill",
+    "notice",
+    "undelivered",
+    "commit",
 ];
 
 pub fn step_name(kind: &JobKind) -> &'static str {
@@ -32,6 +46,7 @@ pub fn step_name(kind: &JobKind) -> &'static str {
         JobKind::Digest { .. } => "digest",
         JobKind::Drill { .. } => "drill",
         JobKind::Notice { .. } => "notice",
+        JobKind::Undelivered { .. } => "undelivered",
         JobKind::Commit { .. } => "commit",
     }
 }
@@ -80,6 +95,10 @@ pub fn job(kind: JobKind, study_uid: &StudyUid, revision: u32, now: Timestamp) -
         }
         JobKind::Notice { channel } => {
             id = format!("{id}/{channel}");
+            *ALERTS.start()
+        }
+        JobKind::Undelivered { destination, channel } => {
+            id = format!("{id}/{destination}/{channel}");
             *ALERTS.start()
         }
         JobKind::Commit { transaction_uid, request } => {

@@ -88,6 +88,9 @@ pub async fn run(kit: &Kit, job: &Job, attempt: u32) -> Result<Vec<Event>, StepE
         JobKind::Digest { channel, .. } => telling::tell_together(&way, channel).await,
         JobKind::Drill { service, .. } => alerting::drill(&way, service),
         JobKind::Notice { channel } => telling::tell_missing(&way, channel).await,
+        JobKind::Undelivered { destination, channel } => {
+            telling::tell_undelivered(&way, destination, channel).await
+        }
         JobKind::Commit { transaction_uid, request } => {
             commitment::report(kit, transaction_uid, request).await
         }
@@ -452,7 +455,8 @@ pub fn next_try(
         | JobKind::Withdraw { .. }
         | JobKind::Digest { .. }
         | JobKind::Drill { .. }
-        | JobKind::Notice { .. } => Schedule::ALERT,
+        | JobKind::Notice { .. }
+        | JobKind::Undelivered { .. } => Schedule::ALERT,
         JobKind::Commit { .. } => commitment::schedule(&kit.commitment),
         JobKind::Plan
         | JobKind::Picture
@@ -470,7 +474,8 @@ pub fn next_try(
 }
 
 /// What a step that is given up leaves behind: a reading that failed is a study that a person
-/// must look at. A delivery or an alert that failed is a dead letter, on the page and counted.
+/// must look at. A delivery or an alert that failed is a dead letter, on the page and counted; the
+/// technical staff hears of deliveries.
 pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
     match &job.kind {
         JobKind::Plan | JobKind::Picture | JobKind::Analyse | JobKind::Judge | JobKind::Compose => {
@@ -483,7 +488,7 @@ pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
         JobKind::Deliver { destination, .. } | JobKind::Prove { destination, .. } => {
             metrics::counter!("prelim_deliveries_dead_total", "destination" => destination.clone())
                 .increment(1);
-            Vec::new()
+            telling::raise_undelivered(kit, destination)
         }
         JobKind::Alert { alert, channel, level } => {
             metrics::counter!("prelim_alerts_dead_total").increment(1);
@@ -494,7 +499,8 @@ pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
         | JobKind::Withdraw { .. }
         | JobKind::Digest { .. }
         | JobKind::Drill { .. }
-        | JobKind::Notice { .. } => {
+        | JobKind::Notice { .. }
+        | JobKind::Undelivered { .. } => {
             metrics::counter!("prelim_alerts_dead_total").increment(1);
             Vec::new()
         }

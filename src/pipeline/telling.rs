@@ -16,12 +16,16 @@ use crate::domain::alert::Standing;
 use crate::domain::assessment::Assessment;
 use crate::domain::message::Message;
 use crate::domain::study::Study;
+use crate::domain::uid;
+use crate::domain::uid::StudyUid;
 use crate::domain::urgency::Urgency;
 use crate::pipeline::alerting;
 use crate::pipeline::delivering::undelivered;
+use crate::pipeline::job;
 use crate::pipeline::job::StepError;
 use crate::pipeline::record;
 use crate::pipeline::record::PlanRecord;
+use crate::pipeline::way::Kit;
 use crate::pipeline::way::Way;
 use crate::report::Communication;
 use crate::store::AlertRow;
@@ -29,6 +33,9 @@ use crate::store::DeliveryState;
 use crate::store::event::Event;
 use crate::store::event::JobKind;
 use crate::store::event::StudyState;
+
+/// What fails within this time is told in one message.
+const TOGETHER: SignedDuration = SignedDuration::from_secs(30);
 
 /// One alert to one person. A second run is the same message: its id is fixed.
 pub async fn tell(
@@ -230,6 +237,46 @@ pub async fn tell_missing(way: &Way<'_>, channel: &str) -> Result<Vec<Event>, St
         to: alert::address(channel),
         config: &way.kit.alert,
         zone: &way.kit.equipment.time_zone,
+    });
+    send(way, channel, &message).await.map_err(undelivered)?;
+    Ok(Vec::new())
+}
+
+/// Word to the technical staff of deliveries that were given up: of each destination at most once
+/// in an hour, when what fails together has failed.
+pub fn raise_undelivered(kit: &Kit, destination: &str) -> Vec<Event> {
+    let now = kit.clock.now();
+    let hour = now.as_second().div_euclid(3600).to_string();
+    let of = uid::derived(&["undelivered", destination, &hour]);
+    let of = StudyUid::parse(&of).expect("a derived UID is one");
+    let due = now.saturating_add(TOGETHER).unwrap_or(Timestamp::MAX);
+    let channels = kit.alert.channels(&kit.alert.technical()).into_iter();
+    let jobs = channels.map(|channel| {
+        let kind = JobKind::Undelivered { destination: destination.to_owned(), channel };
+        Event::JobEnqueued { job: job::job(kind, &of, 1, due) }
+    });
+    jobs.collect()
+}
+
+/// The same to one of them. A second run is the same message.
+pub async fn tell_undelivered(
+    way: &Way<'_>,
+    destination: &str,
+    channel: &str,
+) -> Result<Vec<Event>, StepError> {
+    let given_up = way.kit.store.given_up(destination).map_err(StepError::passing)?;
+    let Some(last) = given_up.last() else {
+        // Somebody has seen to it meanwhile.
+        return Ok(Vec::new());
+    };
+    let message = alert::undelivered(&alert::Undelivered {
+        id: way.study_uid.as_str(),
+        destination,
+        count: given_up.len(),
+        cause: &last.cause,
+        at: last.due,
+        to: alert::address(channel),
+        config: &way.kit.alert,
     });
     send(way, channel, &message).await.map_err(undelivered)?;
     Ok(Vec::new())

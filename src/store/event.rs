@@ -165,6 +165,11 @@ pub enum JobKind {
     Notice {
         channel: String,
     },
+    /// Word to the technical staff that a destination does not get its results, to one address.
+    Undelivered {
+        destination: String,
+        channel: String,
+    },
     /// The result of a storage commitment, to its requester.
     Commit {
         transaction_uid: TransactionUid,
@@ -173,6 +178,16 @@ pub enum JobKind {
 }
 
 impl JobKind {
+    /// Where it sends results.
+    pub fn destination(&self) -> Option<&str> {
+        match self {
+            JobKind::Deliver { destination, .. } | JobKind::Prove { destination, .. } => {
+                Some(destination)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the job makes a revision's result, as against telling someone of it.
     pub fn is_reading(&self) -> bool {
         match self {
@@ -190,6 +205,7 @@ impl JobKind {
             | JobKind::Digest { .. }
             | JobKind::Drill { .. }
             | JobKind::Notice { .. }
+            | JobKind::Undelivered { .. }
             | JobKind::Commit { .. } => false,
         }
     }

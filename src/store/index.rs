@@ -709,6 +709,7 @@ fn sending(txn: &mut Txn<'_>, row: &JobRow, at: Option<Timestamp>) -> Result<(),
         | JobKind::Digest { .. }
         | JobKind::Drill { .. }
         | JobKind::Notice { .. }
+        | JobKind::Undelivered { .. }
         | JobKind::Commit { .. } => Ok(()),
         JobKind::Deliver { .. } | JobKind::Prove { .. } => deliveries::job(txn, row, state, at),
         JobKind::Alert { alert, channel, level } => {

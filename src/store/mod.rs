@@ -467,6 +467,25 @@ impl Store {
         Ok(rows)
     }
 
+    /// Deliveries to a destination that were given up, in the order in which they were enqueued.
+    pub fn given_up(&self, destination: &str) -> Result<Vec<JobRow>, StoreError> {
+        let mut rows = self.jobs()?;
+        rows.retain(|row| {
+            row.state == JobState::Dead && row.job.kind.destination() == Some(destination)
+        });
+        Ok(rows)
+    }
+
+    /// What a person's word to try again means: this job, or all that were given up of a
+    /// destination.
+    pub fn to_retry(&self, id_or_destination: &str) -> Result<Vec<String>, StoreError> {
+        if let Some(row) = self.job(id_or_destination)? {
+            return Ok(row.state.may_be_moved().then_some(row.job.id).into_iter().collect());
+        }
+        let rows = self.given_up(id_or_destination)?;
+        Ok(rows.into_iter().map(|row| row.job.id).collect())
+    }
+
     pub fn job_counts(&self) -> JobCounts {
         self.shared.queue().counts()
     }

@@ -62,12 +62,7 @@ impl Entry {
             order: row.order,
             due: row.due,
             attempts: row.attempts,
-            destination: match &row.job.kind {
-                JobKind::Deliver { destination, .. } | JobKind::Prove { destination, .. } => {
-                    Some(destination.clone())
-                }
-                _ => None,
-            },
+            destination: row.job.kind.destination().map(str::to_owned),
             is_clock: matches!(row.job.kind, JobKind::Escalate { .. }),
             place,
         }

@@ -100,6 +100,9 @@ pub fn job(n: u32, revision: u32, kind: JobKind, due: i64, priority: u8) -> Job 
         JobKind::Digest { channel, .. } => format!("digest/{channel}"),
         JobKind::Drill { service, .. } => format!("drill/{service}"),
         JobKind::Notice { channel } => format!("notice/{channel}"),
+        JobKind::Undelivered { destination, channel } => {
+            format!("undelivered/{destination}/{channel}")
+        }
         JobKind::Commit { transaction_uid, request } => {
             format!("commit/{transaction_uid}/{request}")
         }

@@ -431,15 +431,18 @@ pub(in crate::web) async fn cancel_job(web: &Web, id: &str, by: &str) -> Result<
     Ok(delivering::settle(store, &job.study_uid, job.revision, at).await?)
 }
 
-/// Has a job done now that was given up, or that waits.
+/// Has a job done now that was given up, or that waits, or all that were given up of a destination.
 pub(in crate::web) async fn retry_job(web: &Web, id: &str) -> Result<(), Failure> {
     let wanted = id.to_owned();
-    let row = web.read(move |web| Ok(web.node.store.job(&wanted)?)).await?;
-    if !row.is_some_and(|row| row.state.may_be_moved()) {
-        return Err(Failure::not_found("No job with this id waits or was given up."));
+    let ids = web.read(move |web| Ok(web.node.store.to_retry(&wanted)?)).await?;
+    if ids.is_empty() {
+        return Err(Failure::not_found(
+            "No job with this id waits or was given up, and none for a destination of this name.",
+        ));
     }
-    let event = Event::JobRetried { id: id.to_owned(), at: web.node.clock.now() };
-    Ok(web.node.store.commit(vec![event]).await?)
+    let at = web.node.clock.now();
+    let events = ids.into_iter().map(|id| Event::JobRetried { id, at });
+    Ok(web.node.store.commit(events.collect()).await?)
 }
 
 /// What would go.

@@ -112,6 +112,9 @@ pub fn what(kind: &JobKind) -> String {
             format!("Ask {destination} whether it keeps {artefact}")
         }
         JobKind::Notice { channel } => format!("Tell {channel} of missing images"),
+        JobKind::Undelivered { destination, channel } => {
+            format!("Tell {channel} that {destination} does not get its results")
+        }
         JobKind::Commit { .. } => "Report a storage commitment".into(),
         JobKind::Alert { channel, .. } => format!("Alert by {channel}"),
         JobKind::Escalate { level, .. } => {

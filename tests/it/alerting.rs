@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::delivering::Archive;
 use crate::gateway::Gateway;
 use crate::node::Background;
 use crate::node::Node;
@@ -388,6 +389,38 @@ fn killed_between_two_levels_the_chain_goes_on() {
     let node = start(folder.path(), &set);
     let row = alert_that(&node, &uid, |row| row["state"] == "exhausted");
     assert_eq!(row["steps"].as_array().unwrap().len(), 2, "{row:#}");
+}
+
+#[test]
+fn results_that_were_given_up_are_told_once_and_tried_again_by_destination() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    // Refused for good: cannot understand.
+    let statuses = ["C000"; 6].join(",");
+    let archive = Archive::start(folder.path(), "archive", &["--status", &statuses]);
+    let mut set = two_levels(&peers, &[ALONE]);
+    set.retain(|one| !one.starts_with("deliver.pacs"));
+    set.extend(archive.set("main"));
+    set.push("alert.recipients.it={emails=[\"it@hospital.example\"],technical=true}".to_owned());
+    let node = start(folder.path(), &set);
+    let uids: Vec<String> = (0..2)
+        .map(|n| send(&node, folder.path(), &format!("{n}.dcm"), &[&format!("PatientID=T-{n}")]))
+        .collect();
+    let mail = mail_to(&peers, "it@hospital.example");
+    let subject = mail["headers"]["subject"].as_str().unwrap();
+    assert_eq!(subject, "[Prelim] 6 results not delivered to pacs.main");
+    let text = mail["parts"][0]["text"].as_str().unwrap();
+    assert!(text.contains("C000") && text.contains("--retry pacs.main"), "{text}");
+    assert!(!text.contains("Zyxwv"), "no identity: {text}");
+    assert!(archive.kept().is_empty());
+    let mut retry = Command::new(PRELIM);
+    run(retry.args(["queue", "--retry", "pacs.main", "--data"]).arg(&node.data));
+    for uid in &uids {
+        node.study_in(uid, "delivered");
+    }
+    assert_eq!(archive.kept().len(), 6);
+    let to_it = peers.mails().into_iter().filter(|mail| mail["to"][0] == "it@hospital.example");
+    assert_eq!(to_it.count(), 1, "once for all that failed together");
 }
 
 /// Mail server and receiver of webhooks go wrong in turn, the node is killed again and again: each

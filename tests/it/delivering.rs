@@ -23,14 +23,14 @@ use crate::peer::http;
 use crate::way::POSITIVE;
 use crate::way::files;
 
-struct Archive {
+pub struct Archive {
     _process: Background,
     folder: PathBuf,
     address: String,
 }
 
 impl Archive {
-    fn start(folder: &Path, name: &str, options: &[&str]) -> Archive {
+    pub fn start(folder: &Path, name: &str, options: &[&str]) -> Archive {
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let port = free_port();
@@ -42,7 +42,7 @@ impl Archive {
         Archive { _process: Background(archive), folder, address: format!("127.0.0.1:{port}") }
     }
 
-    fn set(&self, name: &str) -> Vec<String> {
+    pub fn set(&self, name: &str) -> Vec<String> {
         vec![
             format!("deliver.pacs.{name}.ae_title=\"ARCHIVE\""),
             format!("deliver.pacs.{name}.address=\"{}\"", self.address),
@@ -50,7 +50,7 @@ impl Archive {
     }
 
     /// SOP Instance UIDs in the order in which they came.
-    fn kept(&self) -> Vec<String> {
+    pub fn kept(&self) -> Vec<String> {
         let all = files(&self.folder);
         let names = all.iter().filter_map(|file| file.file_name()?.to_str());
         names.filter_map(|name| name.strip_suffix(".dcm")?.get(4..).map(str::to_owned)).collect()

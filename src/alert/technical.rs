@@ -1,4 +1,4 @@
-//! Word to the technical staff: images of a study did not come.
+//! Word to the technical staff: images of a study did not come, results do not arrive.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use crate::alert::Config;
 use crate::alert::compose::local;
 use crate::domain::message::Message;
+use crate::domain::text;
 use crate::domain::uid::StudyUid;
 
 /// What did not come, and who hears of it. No identity of the patient.
@@ -58,6 +59,53 @@ pub fn missing(m: &Missing<'_>) -> Message {
     }
 }
 
+/// Results that were given up on their way to a destination, and who hears of it.
+pub struct Undelivered<'a> {
+    /// The same for each try of one message.
+    pub id: &'a str,
+    pub destination: &'a str,
+    /// How many wait for a person now.
+    pub count: usize,
+    /// Why the last was given up.
+    pub cause: &'a str,
+    pub at: Timestamp,
+    pub to: &'a str,
+    pub config: &'a Config,
+}
+
+pub fn undelivered(u: &Undelivered<'_>) -> Message {
+    let (count, destination) = (u.count, u.destination);
+    let cause = text::clean(u.cause, 500);
+    let place = match u.config.base_url.trim_end_matches('/') {
+        "" => "prelim queue".to_owned(),
+        base => format!("{base}/queue"),
+    };
+    let text = format!(
+        "{destination} does not get its results: {count} were given up and wait for a person.\n\n\
+         The last one: {cause}\nAll of them: {place}\n\n\
+         When it is mended: prelim queue --retry {destination}\n"
+    );
+    let escaped = handlebars::html_escape(&text);
+    Message {
+        to: vec![u.to.to_owned()],
+        subject: format!("[Prelim] {count} results not delivered to {destination}"),
+        html: format!("<!DOCTYPE html><html lang=\"en\"><body><pre>{escaped}</pre></body></html>"),
+        text,
+        picture: None,
+        attachments: Vec::new(),
+        json: serde_json::json!({
+            "type": "results.undelivered",
+            "timestamp": u.at,
+            "data": {"destination": destination, "count": count, "cause": cause},
+        })
+        .to_string(),
+        id: format!("undelivered-{}", u.id),
+        thread: None,
+        date: u.at,
+        urgent: false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +128,22 @@ mod tests {
         assert!(message.text.contains("https://prelim.example/studies/1.2.3"));
         assert!(message.html.contains("CT&lt;1&gt;Bcc: x"), "{}", message.html);
         assert_eq!(message.id, "missing-1.2.3-1");
+    }
+
+    #[test]
+    fn the_message_says_where_results_do_not_arrive_why_and_what_to_do() {
+        let config = Config::default();
+        let message = undelivered(&Undelivered {
+            id: "1.2",
+            destination: "pacs.main",
+            count: 12,
+            cause: "refused <C000>\r\nBcc: x",
+            at: Timestamp::UNIX_EPOCH,
+            to: "it@hospital.example",
+            config: &config,
+        });
+        assert_eq!(message.subject, "[Prelim] 12 results not delivered to pacs.main");
+        assert!(message.text.contains("prelim queue --retry pacs.main"), "{}", message.text);
+        assert!(message.html.contains("refused &lt;C000&gt; Bcc: x"), "{}", message.html);
     }
 }
