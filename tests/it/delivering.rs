@@ -209,6 +209,30 @@ fn what_an_archive_takes_none_of_is_replaced_by_what_says_the_same() {
     }
 }
 
+/// What is refused with nothing to take its place is remembered too: of the next study nothing is
+/// promised in the place of anything, and each is a dead letter that says why.
+#[test]
+fn an_archive_that_takes_nothing_is_seen_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let sr = ["34", "33", "22", "11"].map(|n| format!("1.2.840.10008.5.1.4.1.1.88.{n}"));
+    let others = ["1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.7"];
+    let refuse = format!("{},{}", sr.join(","), others.join(","));
+    let archive = Archive::start(folder.path(), "nothing", &["--refuse", &refuse]);
+    let node = start(folder.path(), &archive.set("main"));
+    let states = |uid: &str| {
+        wait_for("the end of all", || {
+            let rows = deliveries(&study(&node.data, uid)?);
+            let over = |row: &(String, String, String)| ["dead", "dropped"].contains(&&*row.1);
+            let states: Vec<String> = rows.iter().map(|row| row.1.clone()).collect();
+            (rows.len() >= 3 && rows.iter().all(over)).then_some(states)
+        })
+    };
+    let first = states(&send(&node, folder.path()));
+    assert!(first.contains(&"dropped".to_owned()), "one after the other was tried: {first:?}");
+    let second = states(&send(&node, folder.path()));
+    assert_eq!(second, ["dead", "dead", "dead"]);
+}
+
 #[test]
 fn probe_says_what_an_archive_takes_and_offers() {
     let folder = tempfile::tempdir().unwrap();
