@@ -36,7 +36,7 @@ pub struct Config {
     pub stow: BTreeMap<String, stow::Config>,
     /// FHIR servers.
     pub fhir: BTreeMap<String, fhir::Config>,
-    /// Who gives the numbers that stand in FHIR resources.
+    /// Who gives the numbers that stand in messages, and how ours begin.
     pub identifiers: Identifiers,
     /// Where alerts, and reports where it says so, are posted as JSON.
     pub webhook: BTreeMap<String, webhook::Config>,
@@ -76,11 +76,24 @@ impl Default for Config {
 }
 
 /// URIs, e.g. `urn:oid:2.16.840.1.113883.3.42`; may be empty.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Identifiers {
     pub patient: String,
     pub accession: String,
+    /// Begins the number of a report (ORC-3, OBR-3; the identifier of a DiagnosticReport), before the
+    /// accession number.
+    pub filler_prefix: String,
+}
+
+impl Default for Identifiers {
+    fn default() -> Identifiers {
+        Identifiers {
+            patient: String::new(),
+            accession: String::new(),
+            filler_prefix: "AI1-".into(),
+        }
+    }
 }
 
 impl Config {
@@ -144,7 +157,16 @@ impl Config {
             check_name(&format!("{at}.fhir"), name, problems);
             fhir.check(&format!("{at}.fhir.{name}"), &self.identifiers.patient, problems);
         }
-        let Identifiers { patient, accession } = &self.identifiers;
+        let Identifiers { patient, accession, filler_prefix } = &self.identifiers;
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if !(1..=8).contains(&filler_prefix.len()) || !filler_prefix.bytes().all(allowed) {
+            let why = "without one a receiver puts the radiologist's report of the same accession \
+                       number away";
+            problems.push(format!(
+                "{at}.identifiers.filler_prefix = {filler_prefix:?}: use 1 to 8 letters, digits, '-', \
+                 '_' or '.' (default \"AI1-\"); {why}"
+            ));
+        }
         for (key, uri) in [("patient", patient), ("accession", accession)] {
             let bad = |c: char| c.is_whitespace() || c.is_control() || c == '|';
             if !uri.is_empty() && (!uri.contains(':') || uri.contains(bad)) {

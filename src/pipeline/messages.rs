@@ -35,7 +35,8 @@ pub fn messages(
     let input = ReportInput { assessment, language, pictures: &[], communications, site };
     let procedure = SrOptions::new(Some(&plan.profile), Vec::new()).procedure;
     let pdf = reports.iter().find(|(name, ..)| name == "report.pdf").map(|(.., bytes)| &bytes[..]);
-    let oru = report::oru(&input, procedure.as_ref(), pdf);
+    let prefix = &way.kit.deliver.identifiers.filler_prefix;
+    let oru = report::oru(&input, procedure.as_ref(), pdf, prefix);
     let mut files: Vec<File> =
         vec![(deliver::mllp::FILE.into(), "application/hl7-v2", oru.into_bytes())];
     let config = &way.kit.deliver;
@@ -51,6 +52,8 @@ pub fn messages(
             makes_patient: patient == Patient::Create,
             patient_system: &config.identifiers.patient,
             accession_system: &config.identifiers.accession,
+            filler_prefix: &config.identifiers.filler_prefix,
+            critical_wait_s: way.kit.alert.wait_critical_s,
         };
         let bundle = fhir::fhir(&input, &options).to_string();
         files.push((patient.file().into(), "application/fhir+json", bundle.into_bytes()));

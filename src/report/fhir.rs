@@ -2,6 +2,7 @@
 //! (AIAST). Everything is put under an identifier of its own or made only where it is missing, so
 //! that the same bundle again changes nothing, and a revision takes the place of the one before.
 
+mod task;
 mod values;
 
 use base64::Engine as _;
@@ -52,6 +53,10 @@ pub struct Options<'a> {
     /// URIs of who gives Patient IDs and accession numbers; may be empty.
     pub patient_system: &'a str,
     pub accession_system: &'a str,
+    /// Begins the number of the report.
+    pub filler_prefix: &'a str,
+    /// Seconds within which somebody has to acknowledge what is critical.
+    pub critical_wait_s: u64,
 }
 
 /// The bundle as JSON.
@@ -78,6 +83,7 @@ pub fn fhir(input: &ReportInput<'_>, options: &Options<'_>) -> Value {
     }
     entries.push(writer.report(&content(input), &own));
     entries.push(writer.provenance());
+    entries.extend(writer.task());
     json!({"resourceType": "Bundle", "type": "transaction", "entry": entries})
 }
 
@@ -104,6 +110,10 @@ impl<'a> Writer<'a> {
             all.push((finding, tracking_uid));
         }
         all
+    }
+
+    fn number(&self) -> String {
+        filler_number(self.a, self.options.filler_prefix)
     }
 
     /// A made-up name within the bundle, the same at each try.
@@ -314,7 +324,7 @@ impl<'a> Writer<'a> {
         let asked = a.study.order().and_then(|order| order.procedure.as_ref());
         let procedure = self.options.procedure.or(asked).cloned();
         let procedure = procedure.unwrap_or_else(|| a.study.unspecified_procedure());
-        let number = filler_number(a);
+        let number = self.number();
         let mut words = vec![content.w.preliminary_line.to_owned()];
         words.extend(content.impression.iter().cloned());
         let mut resource = json!({
@@ -470,6 +480,12 @@ mod tests {
         let options = Options { previous: &before, ..Options::default() };
         let gone = Assessment { revision: 2, findings: vec![], ..sample::positive_chest() };
         bundles.insert("withdrawn".into(), of(&gone, Language::En, &options));
+        let critical = Assessment { urgency: Urgency::Critical, ..sample::positive_chest() };
+        bundles.insert("critical".into(), of(&critical, Language::En, &creating()));
+        let before = [critical];
+        let options = Options { previous: &before, ..Options::default() };
+        let routine = Assessment { urgency: Urgency::Routine, revision: 2, ..gone };
+        bundles.insert("cancelled".into(), of(&routine, Language::En, &options));
         let mut nameless = sample::positive_chest();
         nameless.study.patient = Default::default();
         nameless.study.attributes = Default::default();

@@ -25,11 +25,19 @@ const CODE_CHARS_MAX: usize = 20;
 ///
 /// - `procedure`: what was looked at; `None`: "… unspecified body region" of the modality.
 /// - `pdf`: the report as a document, which stands last.
-pub fn oru(input: &ReportInput<'_>, procedure: Option<&Code>, pdf: Option<&[u8]>) -> String {
+/// - `prefix`: of the filler order number, see [`filler_number`].
+pub fn oru(
+    input: &ReportInput<'_>,
+    procedure: Option<&Code>,
+    pdf: Option<&[u8]>,
+    prefix: &str,
+) -> String {
     let zone = input.site.zone().unwrap_or(TimeZone::UTC);
     let observations = Observations::of(input, &zone, pdf);
     let a = input.assessment;
-    let body = [pid(a), pv1(a), orc(a), obr(a, procedure, &zone)].concat() + &observations;
+    let filler = write::text(&filler_number(a, prefix));
+    let body = [pid(a), pv1(a), orc(a, &filler), obr(a, &filler, procedure, &zone)].concat()
+        + &observations;
     // The same content is the same message: a receiver that has it knows it again.
     let digest = blake3::hash(body.as_bytes()).to_hex();
     let header = write::segment(
@@ -50,16 +58,19 @@ pub fn oru(input: &ReportInput<'_>, procedure: Option<&Code>, pdf: Option<&[u8]>
 
 /// Our own number of the report of this study, never the bare accession number: receivers put away
 /// whatever has the same one, the radiologist's report too.
-pub fn filler_number(a: &Assessment) -> String {
+///
+/// - `prefix`: what tells it from the numbers of others, at most 8 characters.
+pub fn filler_number(a: &Assessment, prefix: &str) -> String {
     let accession = a.study.accession_number();
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/');
-    let number = format!("AI1-{accession}");
+    let number = format!("{prefix}{accession}");
     match !accession.is_empty() && accession.bytes().all(plain) && number.len() <= FILLER_CHARS_MAX
     {
         true => number,
         false => {
             let of = [a.study.study_uid.as_str(), accession].join("\0");
-            format!("AI1-{}", &blake3::hash(of.as_bytes()).to_hex()[..18])
+            let rest = FILLER_CHARS_MAX.saturating_sub(prefix.len());
+            format!("{prefix}{}", &blake3::hash(of.as_bytes()).to_hex()[..rest])
         }
     }
 }
@@ -114,13 +125,13 @@ fn placer(a: &Assessment) -> String {
     a.study.order().map(|order| write::text(&plain::line(&order.placer_number))).unwrap_or_default()
 }
 
-fn orc(a: &Assessment) -> String {
-    let filler = write::text(&filler_number(a));
-    let fields = [(1, "RE".into()), (2, placer(a)), (3, filler), (12, xcn(a.study.requester()))];
+fn orc(a: &Assessment, filler: &str) -> String {
+    let fields =
+        [(1, "RE".into()), (2, placer(a)), (3, filler.into()), (12, xcn(a.study.requester()))];
     write::segment("ORC", &fields)
 }
 
-fn obr(a: &Assessment, procedure: Option<&Code>, zone: &TimeZone) -> String {
+fn obr(a: &Assessment, filler: &str, procedure: Option<&Code>, zone: &TimeZone) -> String {
     let study = &a.study.attributes;
     let asked = a.study.order().and_then(|order| order.procedure.as_ref());
     let procedure = procedure.or(asked).cloned().unwrap_or_else(|| a.study.unspecified_procedure());
@@ -131,7 +142,7 @@ fn obr(a: &Assessment, procedure: Option<&Code>, zone: &TimeZone) -> String {
         &[
             (1, "1".into()),
             (2, placer(a)),
-            (3, write::text(&filler_number(a))),
+            (3, filler.into()),
             (4, coded(&procedure, None)),
             (7, at(&study.study_date, &study.study_time)),
             (16, xcn(a.study.requester())),
@@ -205,7 +216,7 @@ mod tests {
         let site = site();
         let input =
             ReportInput { assessment, language, pictures: &[], communications: &[], site: &site };
-        oru(&input, None, Some(PDF))
+        oru(&input, None, Some(PDF), "AI1-")
     }
 
     /// Images that name neither study nor patient.
@@ -322,6 +333,10 @@ mod tests {
             let message = Message::parse(&of(a, Language::En)).unwrap();
             let filler = message.first("ORC").unwrap().text(3);
             assert_eq!(message.first("OBR").unwrap().text(3), filler);
+            // Preliminary again: C (table 0085) would correct what nobody has called final.
+            assert_eq!(message.first("OBR").unwrap().text(25), "P");
+            let of_results = message.segments().filter(|s| s.name() == "OBX");
+            assert!(of_results.map(|obx| obx.text(11)).all(|status| status == "P"));
             (filler, message.control_id())
         };
         let (one, two) = (read(&first), read(&second));
@@ -334,7 +349,7 @@ mod tests {
             [("", false), ("1234567890123456789", false), ("a b", false), ("ACC9", true)]
         {
             other.study.attributes.accession_number = accession.into();
-            let filler = filler_number(&other);
+            let filler = filler_number(&other, "AI1-");
             assert!(filler.len() <= FILLER_CHARS_MAX && filler != accession);
             assert_eq!(filler == format!("AI1-{accession}"), own, "{accession}: {filler}");
         }

@@ -16,6 +16,7 @@ STATUS = {
     "Observation": {"preliminary", "entered-in-error"},
     "ImagingStudy": {"available"},
     "Device": {"active"},
+    "Task": {"requested", "cancelled"},
 }
 
 
@@ -58,8 +59,10 @@ def faults(bundle):
             yield f"{kind}: two entries with {condition}"
         asked.add((kind, condition))
         labels = [label["code"] for label in resource.get("meta", {}).get("security", [])]
-        if kind in ("DiagnosticReport", "Observation") and "AIAST" not in labels:
+        if kind in ("DiagnosticReport", "Observation", "Task") and "AIAST" not in labels:
             yield f"{kind}: no AIAST"
+        if kind == "Task" and "end" not in resource["restriction"]["period"]:
+            yield "Task: no time by which"
         if kind == "Observation":
             value = resource["valueCodeableConcept"]["coding"][0]["code"]
             code = resource["code"]["coding"][0]["code"]
