@@ -202,22 +202,35 @@ pub async fn prove(config: &Config, file: &Path) -> Result<Proven, DeliverError>
         // There is no such study, or no search: what is asked of all studies tells them apart.
         (404, _) => {
             let all = format!("/studies?StudyInstanceUID={study_uid}");
-            match (endpoint.get(&all, JSON).await?.0, config.proof) {
-                (200 | 204, _) | (_, Proof::Find) => Ok(Proven::No { how }),
-                (_, Proof::Auto | Proof::Status) => Ok(Proven::NotOffered),
+            match endpoint.get(&all, JSON).await?.0 {
+                status if is_busy(status) => Err(http::refused(status, "to QIDO-RS")),
+                200 | 204 => Ok(Proven::No { how }),
+                _ if config.proof == Proof::Find => Ok(Proven::No { how }),
+                _ => Ok(Proven::NotOffered),
             }
         }
-        (408 | 425 | 429 | 500 | 502..=599, _) => Err(http::refused(status, "to QIDO-RS")),
-        _ if config.proof == Proof::Find => Err(http::refused(status, "to QIDO-RS")),
-        _ => Ok(Proven::NotOffered),
+        (status, _) if is_busy(status) => Err(http::refused(status, "to QIDO-RS")),
+        _ if config.proof != Proof::Find => Ok(Proven::NotOffered),
+        (200, None) => Err(DeliverError::Deferred { answer: "HTTP 200, but no list".into() }),
+        _ => Err(DeliverError::Refused { answer: http::answer(status, "to QIDO-RS") }),
     }
+}
+
+/// Not 501: that one has no search.
+fn is_busy(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500 | 502..=599)
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+    use tokio_util::task::TaskTracker;
 
     use super::*;
+    use crate::domain::sample;
 
     const OWN: &str = "1.2.3.4";
 
@@ -268,5 +281,82 @@ mod tests {
             let said = outcome(status, &word).map_err(|error| error.is_transient()).err();
             assert_eq!(said, expected, "{status} {answer} {word:?}");
         }
+    }
+
+    /// An archive that answers its requests with these statuses and bodies, one connection each.
+    async fn archive(answers: Vec<(u16, String)>) -> (String, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let task = TaskTracker::new().spawn(async move {
+            let mut asked = String::new();
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                asked += String::from_utf8_lossy(&head).lines().next().unwrap_or_default();
+                let length = body.len();
+                let close = format!("Connection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+                stream
+                    .write_all(format!("HTTP/1.1 {status} X\r\n{close}").as_bytes())
+                    .await
+                    .unwrap();
+            }
+            asked
+        });
+        (url, task)
+    }
+
+    /// The table of answers to the look: there, not there, nothing that would show it, later.
+    #[tokio::test]
+    async fn what_is_found_is_there_and_a_missing_study_is_no_missing_search() {
+        let here = tempfile::tempdir().unwrap();
+        let (file, own) = sample_object(here.path());
+        let found = |uid: &str| json!([{"00080018": {"vr": "UI", "Value": [uid]}}]).to_string();
+        let (yes, no) = (Ok("Yes"), Ok("No"));
+        for (answers, auto, find) in [
+            (vec![(200, found(&own))], yes, yes),
+            (vec![(200, found("1.2.9"))], no, no),
+            (vec![(200, "[]".to_owned())], no, no),
+            (vec![(204, String::new())], no, no),
+            (vec![(404, String::new()), (204, String::new())], no, no),
+            (vec![(404, String::new()), (200, "[]".to_owned())], no, no),
+            (vec![(404, String::new()), (404, String::new())], Ok("NotOffered"), no),
+            (vec![(404, String::new()), (503, String::new())], Err(true), Err(true)),
+            (vec![(501, String::new())], Ok("NotOffered"), Err(false)),
+            (vec![(403, String::new())], Ok("NotOffered"), Err(false)),
+            (vec![(200, "<html>".to_owned())], Ok("NotOffered"), Err(true)),
+            (vec![(503, String::new())], Err(true), Err(true)),
+        ] {
+            for (proof, expected) in [(Proof::Auto, auto), (Proof::Find, find)] {
+                let (url, task) = archive(answers.clone()).await;
+                let config: Config = toml::from_str(&format!("url = \"{url}\"")).unwrap();
+                let said = prove(&Config { proof, ..config }, &file).await;
+                let shown = said.map(|proven| format!("{proven:?}"));
+                let shown = shown.as_ref().map(|said| said.split(' ').next().unwrap());
+                let shown = shown.map_err(|error| error.is_transient());
+                assert_eq!(shown, expected, "{proof:?} {answers:?}");
+                let asked = task.await.unwrap();
+                assert!(asked.contains(&format!("SOPInstanceUID={own} ")), "{asked}");
+            }
+        }
+    }
+
+    fn sample_object(folder: &Path) -> (PathBuf, String) {
+        use dicom_core::VR;
+        use dicom_dictionary_std::tags;
+        use dicom_dictionary_std::uids;
+        let own = sample::positive_chest().artefact_uid("sr");
+        let mut object = dicom_object::InMemDicomObject::new_empty();
+        object.put_str(tags::SOP_CLASS_UID, VR::UI, uids::COMPREHENSIVE3_DSR_STORAGE);
+        object.put_str(tags::SOP_INSTANCE_UID, VR::UI, own.as_str());
+        object.put_str(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.3");
+        object.put_str(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3.4");
+        let meta = dicom_object::FileMetaTableBuilder::new();
+        let meta = meta.transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+        let file = folder.join("sr.dcm");
+        object.with_meta(meta).unwrap().write_to_file(&file).unwrap();
+        (file, own)
     }
 }

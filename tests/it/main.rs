@@ -9,6 +9,7 @@ mod delivering;
 mod dicomweb;
 mod disk;
 mod faults;
+mod front;
 mod gateway;
 mod gateway_faults;
 mod kill;
