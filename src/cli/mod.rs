@@ -11,6 +11,7 @@ mod confine;
 mod conformance;
 mod cost;
 mod demo;
+mod doctor;
 mod drill;
 mod feedback;
 mod final_report;
@@ -58,6 +59,7 @@ enum Command {
     Serve(serve::Args),
     Demo(demo::Args),
     CheckConfig(check_config::Args),
+    Doctor(doctor::Args),
     Send(send::Args),
     Analyze(analyze::Args),
     Batch(batch::Args),
@@ -98,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(args),
         Command::CheckConfig(args) => check_config::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Send(args) => send::run(args),
         Command::Analyze(args) => analyze::run(args),
         Command::Batch(args) => batch::run(args),
@@ -163,6 +166,11 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
+    /// The folder, whether it is there or not.
+    pub fn path(&self) -> &Path {
+        &self.data
+    }
+
     /// The folder, when it is one.
     pub fn existing(&self) -> Result<&Path, CouldNotStart> {
         match self.data.is_dir() {

@@ -76,6 +76,20 @@ impl Node {
         self.file.pid
     }
 
+    /// Why the node is not ready, and what an operator should know although it is.
+    pub async fn notes(&self) -> Vec<String> {
+        #[derive(serde::Deserialize)]
+        struct Ready {
+            reasons: Vec<String>,
+        }
+        let url = format!("http://{}/readyz", self.file.address);
+        let asked = async { self.client.get(url).send().await?.json::<Ready>().await };
+        match asked.await {
+            Ok(ready) => ready.reasons,
+            Err(error) => vec![format!("it does not say whether it is well: {error}")],
+        }
+    }
+
     fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         let url = format!("http://{}/local/v1/{path}", self.file.address);
         self.client.request(method, url).bearer_auth(&self.file.token)

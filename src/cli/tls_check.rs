@@ -167,6 +167,11 @@ fn print(findings: &Findings) {
     }
 }
 
+/// What has to be repaired in the files of this node's own settings.
+pub fn problems(settings: &tls::Config) -> Vec<String> {
+    own(settings).problems
+}
+
 /// The files of this node's own settings.
 fn own(settings: &tls::Config) -> Findings {
     let mut found = Findings::default();

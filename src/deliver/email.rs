@@ -171,6 +171,17 @@ pub async fn send(config: &Config, message: &Message) -> Result<Delivered, Deliv
     tokio::time::timeout(waited, transaction).await.unwrap_or(timed_out)
 }
 
+/// Connects, greets, encrypts and logs in as for a message, and goes.
+pub async fn reach(config: &Config) -> Result<String, DeliverError> {
+    config.may_be_plain().map_err(|what| DeliverError::Settings { what })?;
+    let waited = Duration::from_secs(config.timeout_s);
+    let greeted = tokio::time::timeout(waited, connect(config)).await;
+    let mut server = greeted.map_err(|_| DeliverError::TimedOut { waited })??;
+    let _ = tokio::time::timeout(Duration::from_secs(2), server.abort()).await;
+    let login = if config.user.is_empty() { "without a login" } else { "with our login" };
+    Ok(format!("the mail server answers, {login}; no message was sent"))
+}
+
 fn unusable(what: &str) -> DeliverError {
     DeliverError::Settings { what: format!("{what} cannot be used") }
 }

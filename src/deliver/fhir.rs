@@ -11,6 +11,7 @@ use crate::deliver::DeliverError;
 use crate::deliver::Delivered;
 use crate::deliver::http;
 use crate::deliver::http::Endpoint;
+use crate::deliver::peer_words;
 
 /// Identifiers that are shorter are words of every message.
 const IDENTITY_CHARS_MIN: usize = 3;
@@ -81,6 +82,20 @@ impl Config {
             allow_plain: self.allow_plain,
             timeout_s: self.timeout_s,
         }
+    }
+}
+
+/// Asks for the server's capabilities (FHIR R4 3.2.0.6).
+pub async fn reach(config: &Config) -> Result<String, DeliverError> {
+    let (status, body) = config.endpoint().get("/metadata", "application/fhir+json").await?;
+    let about: Value = serde_json::from_slice(&body).unwrap_or_default();
+    match (status, about["resourceType"].as_str()) {
+        (200, Some("CapabilityStatement")) => {
+            let version = about["fhirVersion"].as_str().unwrap_or("of no named version");
+            Ok(format!("a FHIR server, {}", peer_words(version)))
+        }
+        (200, _) => Err(http::refused(200, "no CapabilityStatement: is the URL its base?")),
+        (status, _) => Err(http::refused(status, &String::from_utf8_lossy(&body))),
     }
 }
 

@@ -37,6 +37,19 @@ impl Config {
     }
 }
 
+/// Whether a file can be written there.
+pub async fn reach(config: &Config) -> Result<String, DeliverError> {
+    let folder = config.path.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        let failed =
+            |source| DeliverError::File { what: "the folder cannot be written to", source };
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        tempfile::NamedTempFile::with_prefix_in(".prelim-", &folder).map(drop).map_err(failed)
+    });
+    written.await.map_err(|e| DeliverError::Unreachable { cause: e.to_string() })??;
+    Ok("files can be written there".to_owned())
+}
+
 /// Copies `file` into `within` (relative, below the folder) under its own name. A reader sees the
 /// whole file or none: it is written beside its place, synced, then renamed. A second copy
 /// replaces the first.

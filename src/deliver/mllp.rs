@@ -108,6 +108,20 @@ pub async fn deliver(config: &Config, file: &Path) -> Result<Delivered, DeliverE
     let message = write::addressed(&text, from, to);
     let control_id = Message::parse(&message).map(|m| m.control_id()).unwrap_or_default();
     let waited = Duration::from_secs(config.timeout_s);
+    let stream = connect(config).await?;
+    let exchange = exchange(stream, &message, &control_id);
+    let timed_out = |_| DeliverError::TimedOut { waited };
+    tokio::time::timeout(waited, exchange).await.map_err(timed_out)?
+}
+
+/// Connects as for a message.
+pub async fn reach(config: &Config) -> Result<String, DeliverError> {
+    connect(config).await?;
+    Ok("it takes connections; no message was sent".to_owned())
+}
+
+async fn connect(config: &Config) -> Result<tls_client::ClientStream, DeliverError> {
+    let waited = Duration::from_secs(config.timeout_s);
     let unreachable = |cause: String| DeliverError::Unreachable { cause };
     let tls =
         tls_client::read(config.tls.as_ref()).await.map_err(|e| unreachable(e.to_string()))?;
@@ -122,9 +136,7 @@ pub async fn deliver(config: &Config, file: &Path) -> Result<Delivered, DeliverE
         }
     };
     let timed_out = |_| DeliverError::TimedOut { waited };
-    let stream = tokio::time::timeout(waited, connect).await.map_err(timed_out)??;
-    let exchange = exchange(stream, &message, &control_id);
-    tokio::time::timeout(waited, exchange).await.map_err(timed_out)?
+    tokio::time::timeout(waited, connect).await.map_err(timed_out)?
 }
 
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(

@@ -10,6 +10,7 @@ pub mod mailbox;
 pub mod mllp;
 mod object;
 pub mod pacs;
+pub mod reach;
 pub mod stow;
 pub mod webhook;
 

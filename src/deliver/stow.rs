@@ -87,6 +87,16 @@ impl Config {
     }
 }
 
+/// Asks for one study (QIDO-RS); a server that has none, or does not search, is reached all the same.
+pub async fn reach(config: &Config) -> Result<String, DeliverError> {
+    let asked = config.endpoint().get("/studies?limit=1", "application/dicom+json").await?;
+    match asked {
+        (200 | 204, _) => Ok("a DICOMweb server, which can be searched".to_owned()),
+        (404 | 405 | 501, _) => Ok("it answers, and cannot be searched".to_owned()),
+        (status, _) => Err(http::refused(status, "to QIDO-RS")),
+    }
+}
+
 /// One try to store one file. A second one is harmless: the object keeps its SOP Instance UID.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::store::folder::Space;
 use crate::store::retention;
 
 /// When an instance is acknowledged.
@@ -68,6 +69,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The settings with the low-water marks of this disk in bytes.
+    pub fn for_disk(&self, space: &Space) -> Config {
+        let part = |percent: f64| (space.total as f64 * percent / 100.0) as u64;
+        Config {
+            free_bytes_min: self.free_bytes_min.max(part(self.free_percent_min)),
+            free_bytes_warn: self.free_bytes_warn.max(part(self.free_percent_warn)),
+            ..self.clone()
+        }
+    }
+
     /// Adds one line to `problems` for each value that cannot work.
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
         let mut range = |key: &str, found: u64, from: u64, to: u64, default: u64, why: &str| {

@@ -127,17 +127,6 @@ struct FoundView {
     salvage: Option<PathBuf>,
 }
 
-/// The settings with the low-water marks of this disk in bytes.
-fn in_bytes(config: &Config, data: &Path) -> Result<Config, StoreError> {
-    let total = folder::space(data)?.total;
-    let part = |percent: f64| (total as f64 * percent / 100.0) as u64;
-    Ok(Config {
-        free_bytes_min: config.free_bytes_min.max(part(config.free_percent_min)),
-        free_bytes_warn: config.free_bytes_warn.max(part(config.free_percent_warn)),
-        ..config.clone()
-    })
-}
-
 /// Opens everything but the committer's thread.
 pub fn open(
     data: &Path,
@@ -190,7 +179,7 @@ pub fn open(
     };
     let shared = Arc::new(Shared {
         data: data.to_owned(),
-        config: in_bytes(config, data)?,
+        config: config.for_disk(&folder::space(data)?),
         clock,
         objects: Arc::clone(&objects),
         small_bytes_max: 0.into(),

@@ -8,6 +8,7 @@ mod crash;
 mod delivering;
 mod dicomweb;
 mod disk;
+mod doctor;
 mod faults;
 mod front;
 mod gateway;
