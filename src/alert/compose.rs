@@ -319,7 +319,7 @@ fn model(a: &Assessment) -> String {
         "" => String::new(),
         manufacturer => format!(", by {manufacturer}"),
     };
-    format!("{} {}{by}", a.algorithm.name, a.algorithm.version)
+    format!("{}{by}", a.algorithm.label())
 }
 
 fn patient(a: &Assessment) -> String {

@@ -141,7 +141,7 @@ fn print(view: &StudyView) {
         println!("Conflicts    {} images came again with other content", study.conflicts);
     }
     if let Some(reading) = &view.reading {
-        println!("Reading      {} {}", reading.algorithm.name, reading.algorithm.version);
+        println!("Reading      {}", reading.algorithm.label());
         println!("Impression   {}", cli::plain(&reading.impression));
         for warning in &reading.warnings {
             println!("Warning      {}", cli::plain(warning));

@@ -30,6 +30,16 @@ pub struct Algorithm {
     pub measures_only: bool,
 }
 
+impl Algorithm {
+    /// Name and version, for people; once where a gateway has no other version than its name.
+    pub fn label(&self) -> String {
+        match self.version == self.name || self.version.is_empty() {
+            true => self.name.clone(),
+            false => format!("{} {}", self.name, self.version),
+        }
+    }
+}
+
 /// A number read off headers and pixels. Never a finding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StudyMeasurement {

@@ -129,10 +129,7 @@ fn drawing(
     Drawing {
         frame: one.image.frame.unwrap_or(1),
         marks: regions.filter(|mark| mark.region.iter().all(|edge| edge.is_finite())).collect(),
-        above: vec![
-            format!("AI, PRELIMINARY, {} {}", a.algorithm.name, a.algorithm.version),
-            which,
-        ],
+        above: vec![format!("AI, PRELIMINARY, {}", a.algorithm.label()), which],
         below,
         window,
     }

@@ -243,7 +243,7 @@ impl Writer<'_> {
                 false => self.w.ai_notice,
             },
             about: self.about(),
-            footer: plain::line(&format!("{} {}", self.a.algorithm.name, self.a.algorithm.version)),
+            footer: plain::line(&self.a.algorithm.label()),
             w: self.w.clone(),
             findings,
             undetermined,

@@ -274,7 +274,7 @@ fn reading_part(view: &StudyView, assessment: Assessment, now: Timestamp) -> Rea
         seen: seen.into_iter().map(part).collect(),
         unseen: unseen.into_iter().map(part).collect(),
         pictures,
-        algorithm: format!("{} {}", assessment.algorithm.name, assessment.algorithm.version),
+        algorithm: assessment.algorithm.label(),
         provider: assessment.algorithm.provider.clone(),
         parameters: assessment.algorithm.parameters.clone(),
         profile: format!("{} {}", assessment.profile, assessment.profile_version),

@@ -52,7 +52,7 @@ struct Observation<'a> {
 impl Observations<'_> {
     pub fn of(input: &ReportInput<'_>, zone: &TimeZone, pdf: Option<&[u8]>) -> String {
         let a = input.assessment;
-        let name = name(&format!("{} {}", a.algorithm.name, a.algorithm.version));
+        let name = name(&a.algorithm.label());
         let mut all = Observations {
             a,
             language: input.language,
