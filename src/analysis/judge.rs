@@ -90,12 +90,13 @@ pub fn judge(
             .into(),
     });
     let Judge { warnings, review, .. } = judge;
+    let outcome = match review.is_empty() {
+        true => Outcome::Read,
+        false => Outcome::NeedsReview { reason: review.join("; ") },
+    };
     Judged {
-        outcome: match review.is_empty() {
-            true => Outcome::Read,
-            false => Outcome::NeedsReview { reason: review.join("; ") },
-        },
-        key_picture: key_picture(&findings, pictures),
+        key_picture: key_picture(&outcome, &findings, pictures),
+        outcome,
         findings,
         looked_for,
         impression,
@@ -116,14 +117,19 @@ fn order(finding: &Finding) -> (u8, std::cmp::Reverse<Urgency>, f64) {
     (presence, std::cmp::Reverse(finding.urgency), -finding.probability.unwrap_or(0.0))
 }
 
-fn key_picture(findings: &[Finding], pictures: &[PictureRef]) -> Option<u32> {
-    let present = || findings.iter().filter(|f| f.presence == Presence::Present);
+/// The picture of the first present finding. Where nothing is present there is none: only a person
+/// who has to look is shown the first.
+fn key_picture(outcome: &Outcome, findings: &[Finding], pictures: &[PictureRef]) -> Option<u32> {
     let number = |image: &ImageRef| pictures.iter().find(|p| p.image == *image).map(|p| p.number);
-    present()
-        .take(1)
-        .flat_map(|f| f.regions.iter().map(|region| &region.image).chain(&f.evidence))
-        .find_map(number)
-        .or_else(|| pictures.first().map(|p| p.number))
+    let first = || pictures.first().map(|p| p.number);
+    match (findings.iter().find(|f| f.presence == Presence::Present), outcome) {
+        (Some(finding), _) => {
+            let regions = finding.regions.iter().map(|region| &region.image);
+            regions.chain(&finding.evidence).find_map(number).or_else(first)
+        }
+        (None, Outcome::Read) => None,
+        (None, Outcome::NeedsReview { .. } | Outcome::NotCovered { .. }) => first(),
+    }
 }
 
 struct Judge<'a> {

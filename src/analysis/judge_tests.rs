@@ -88,7 +88,7 @@ fn nothing_found_is_never_called_normal() {
         let judged = Case::new("chest_xray", vec![]).with("impression", json!(impression)).judge();
         assert_eq!(judged.outcome, Outcome::Read, "{impression}");
         assert_eq!(judged.impression, "No finding above threshold among those looked for.");
-        assert_eq!(judged.urgency, Urgency::Routine);
+        assert_eq!((judged.urgency, judged.key_picture), (Urgency::Routine, None));
     }
 }
 
@@ -107,6 +107,7 @@ fn urgency_only_rises() {
         needs_review(&whole) && whole.urgency == Urgency::Critical,
         "urgent without a finding: a person"
     );
+    assert_eq!(whole.key_picture, Some(1), "what that person is shown");
 }
 
 #[test]

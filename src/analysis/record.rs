@@ -154,7 +154,10 @@ pub fn pneumonia(basis: Basis, instance: &Instance, result: &LocalResult) -> Ass
     };
     let shown =
         record.pictures.iter().find(|p| p.image.sop_instance_uid == instance.sop_instance_uid);
-    record.key_picture = shown.map(|p| p.number).or(record.key_picture);
+    record.key_picture = match presence {
+        Presence::Present => shown.map(|p| p.number).or(record.key_picture),
+        Presence::Undetermined | Presence::Absent => None,
+    };
     if record.study.age_years().is_some_and(|age| !(1.0..6.0).contains(&age)) {
         record.warnings.push(
             "the model was trained on children of 1 to 5 years; this patient is of another age"
@@ -290,6 +293,11 @@ mod tests {
             assert_eq!(record.findings[0].presence, presence, "{probability}");
             assert_eq!(record.findings[0].evidence.len(), 1);
             assert!(!record.impression.to_lowercase().contains("normal"));
+            assert_eq!(
+                record.key_picture.is_some(),
+                presence == Presence::Present,
+                "{probability}"
+            );
             assert_eq!(record.urgency >= basis.profile.alert_at, presence == Presence::Present);
         }
     }

@@ -106,7 +106,8 @@ pub struct Assessment {
     pub quality: Vec<QualityFlag>,
     /// Pictures that were shown to the model, else made for the report.
     pub pictures: Vec<PictureRef>,
-    /// Number of the picture for report and alert.
+    /// Number of the picture for report and alert: of a finding that is present; of a study that
+    /// nobody read, the first. None: read, and nothing is present.
     pub key_picture: Option<u32>,
     /// Instances that are in the study and were not looked at, and why.
     pub excluded: Vec<Excluded>,

@@ -84,6 +84,7 @@ pub fn negative() -> Assessment {
             ..finding.clone()
         };
     }
+    a.key_picture = None;
     a.impression = "No finding above threshold among those this algorithm looks for.".into();
     a.recommendation = String::new();
     a.urgency = Urgency::Routine;

@@ -5,10 +5,12 @@ use std::process::Command;
 
 use crate::gateway::Gateway;
 use crate::node::Node;
+use crate::node::chest_xray;
 use crate::node::pydicom_file;
 use crate::node::run;
 use crate::node::said;
 use crate::node::wait_for;
+use crate::way::POSITIVE;
 use crate::way::Peers;
 use crate::way::files;
 use crate::way::to_validate;
@@ -54,4 +56,26 @@ fn every_kind_of_object_arrives_and_is_valid() {
         std::fs::read_to_string(file.join("1/report.html")).unwrap().contains("class=\"region\"")
     };
     assert!(files(&page).iter().all(is_drawn), "the reports show the regions");
+}
+
+/// Neither a key image nor anything else that points at an image, also in the report.
+#[test]
+fn where_nothing_is_present_nothing_is_pointed_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let (peers, gateway) = (Peers::start(folder.path()), Gateway::start(folder.path(), "clear"));
+    let mut set: Vec<&str> = peers.set.iter().chain(&gateway.set).map(String::as_str).collect();
+    set.push(ALL);
+    let data = folder.path().join("data");
+    let file = folder.path().join("adult.dcm");
+    let uid = chest_xray(POSITIVE, &file, &["PatientAge=051Y"]);
+    let node = Node::start(&data, &set);
+    node.storescu(&[file]);
+    assert_eq!(node.study_in(&uid, "delivered")["outcome"], "read");
+    assert_eq!(files(&peers.pacs_folder).len(), 5, "four structured reports and the PDF");
+    let report = std::fs::read_to_string(data.join("results").join(&uid).join("1/report.html"));
+    let report = report.unwrap();
+    assert!(
+        report.contains("Looked for, below threshold") && !report.contains("<figure"),
+        "{report}"
+    );
 }
