@@ -48,6 +48,9 @@ pub struct AnsweredFinding {
     pub description: String,
     pub pictures: Vec<u32>,
     pub boxes: Vec<AnsweredBox>,
+    /// Only where the schema was widened by [`with_masks`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masks: Vec<AnsweredMask>,
     pub measurements: Vec<AnsweredMeasurement>,
     pub differential: Vec<String>,
     pub recommendation: String,
@@ -58,6 +61,15 @@ pub struct AnsweredFinding {
     /// The probability from which its model calls it present, by its manifest. Ours, as `support`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
+}
+
+/// A mask on one picture, of its size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnsweredMask {
+    pub picture: u32,
+    /// As [`Mask::counts`](crate::domain::mask::Mask::counts).
+    pub counts: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +234,27 @@ pub fn schema(profile: &Profile) -> Value {
         ("confidence", fraction()),
     ]);
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema
+}
+
+/// Runs of a mask, and masks of a finding, at most.
+const RUNS_MAX: u32 = 200_000;
+const MASKS_MAX: u32 = 16;
+
+/// Our schema for readers that can draw: each finding may have `masks`. Any other schema stays.
+pub fn with_masks(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    let finding = schema.pointer_mut("/properties/findings/items/properties");
+    if let Some(finding) =
+        finding.and_then(Value::as_object_mut).filter(|f| f.contains_key("boxes"))
+    {
+        let run = json!({"type": "integer", "minimum": 0, "maximum": u32::MAX});
+        let runs = json!({"type": "array", "maxItems": RUNS_MAX, "items": run});
+        let picture = json!({"type": "integer", "minimum": 1, "maximum": 999});
+        let mask = object(&[("picture", picture), ("counts", runs)]);
+        let masks = json!({"type": "array", "maxItems": MASKS_MAX, "items": mask});
+        finding.insert("masks".to_owned(), masks);
+    }
     schema
 }
 

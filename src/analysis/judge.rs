@@ -183,7 +183,7 @@ impl Judge<'_> {
         }
         let presence = self.presence(answered, &name);
         let description = self.text(&answered.description, 1000);
-        let (regions, mut evidence) = self.place(answered, &name, presence);
+        let (regions, masks, mut evidence) = self.place(answered, &name, presence);
         let presence = self.possible(row, &name, &description, presence, &mut evidence);
         let laterality = self.side(answered.laterality, row, &name, presence, &evidence);
         self.check_description(row, &name, &description, presence, laterality);
@@ -219,6 +219,7 @@ impl Judge<'_> {
             description,
             measurements,
             regions,
+            masks,
             evidence,
             differential: answered
                 .differential

@@ -1,5 +1,7 @@
 use super::*;
+use crate::analysis::answer;
 use crate::analysis::testing;
+use crate::domain::picture::PictureRef;
 use serde_json::Value;
 use serde_json::json;
 
@@ -21,12 +23,16 @@ impl Case {
         self
     }
 
+    fn pictures(&self) -> Vec<PictureRef> {
+        testing::pictures(&self.study)
+    }
+
     fn judge(&self) -> Judged {
         let text = self.answer.to_string();
-        let answer =
-            crate::analysis::answer::parse(&text, &crate::analysis::answer::schema(&self.profile))
-                .unwrap();
-        let pictures = testing::pictures(&self.study);
+        // As of a reader that can draw: it takes all that the others may say.
+        let schema = answer::with_masks(&answer::schema(&self.profile));
+        let answer = answer::parse(&text, &schema).unwrap();
+        let pictures = self.pictures();
         judge(&answer, &self.study, &self.profile, &pictures, &testing::algorithm())
     }
 }
@@ -521,4 +527,31 @@ fn an_injected_calm_text_does_not_lower_an_alert() {
         (judged.urgency, judged.findings[0].urgency),
         (Urgency::Critical, Urgency::Critical)
     );
+}
+
+#[test]
+fn a_mask_has_a_region_around_it_and_one_that_does_not_fit_is_left_out() {
+    let case = Case::new("chest_xray", vec![present("nodule", json!({}))]);
+    let first = &case.pictures()[0];
+    let (width, height) = (first.width_px, first.height_px);
+    let inside = [width * (height / 2) + width / 4, width / 2];
+    let rest = width * height - inside.iter().sum::<u32>();
+    let whole = json!({"picture": 1, "counts": [inside[0], inside[1], rest]});
+    for (masks, kept, warned) in [
+        (json!([whole]), 1, false),
+        (json!([whole, {"picture": 1, "counts": [1, 2, 3]}]), 1, true),
+        (json!([{"picture": 1, "counts": [width * height]}]), 0, true),
+        (json!([{"picture": 9, "counts": [1]}]), 0, false),
+    ] {
+        let judged =
+            Case::new("chest_xray", vec![present("nodule", json!({"masks": masks}))]).judge();
+        let finding = &judged.findings[0];
+        assert_eq!((finding.masks.len(), finding.regions.len()), (kept, kept), "{masks}");
+        let said = judged.warnings.iter().any(|line| line.contains("does not fit its picture"));
+        assert_eq!(said, warned, "{:?}", judged.warnings);
+        for region in &finding.regions {
+            let image = first.source_columns;
+            assert!((region.x0 - f64::from(image) / 4.0).abs() < 2.0, "{region:?}");
+        }
+    }
 }

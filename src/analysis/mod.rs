@@ -260,6 +260,11 @@ pub async fn ask<T: DeserializeOwned + Written>(
     now: Timestamp,
     calls: &mut Vec<Call>,
 ) -> Result<Said<T>, AnalyzeError> {
+    let widened = provider.draws().then(|| answer::with_masks(question.schema));
+    let question = match &widened {
+        Some(schema) => Question { schema, ..question },
+        None => question,
+    };
     let key = cache::key(provider, &question);
     if let Some(cache) = cache
         && let Some(raw) = cache.get(&key, now).await

@@ -210,6 +210,7 @@ fn pneumonia_finding(
             Presence::Present => row.urgency,
             Presence::Undetermined | Presence::Absent => Urgency::Routine,
         },
+        masks: Vec::new(),
         support: Support::default(),
     }
 }

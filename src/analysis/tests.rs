@@ -54,6 +54,10 @@ impl Provider for Scripted {
         Ok(())
     }
 
+    fn draws(&self) -> bool {
+        false
+    }
+
     fn key_views(&self) -> Vec<provider::keys::KeyView> {
         Vec::new()
     }

@@ -35,6 +35,10 @@ pub fn to_pictures(answer: &mut Answer, sent: &[PictureRef]) -> Vec<String> {
         });
     }
     let mut notes = Vec::new();
+    if !tiles.is_empty() && answer.findings.iter().any(|finding| !finding.masks.is_empty()) {
+        answer.findings.iter_mut().for_each(|finding| finding.masks.clear());
+        notes.push("masks on sheets of several pictures were left out".to_owned());
+    }
     if cut > 0 {
         notes.push(format!("{cut} of the model's boxes reached beyond their picture and were cut"));
     }

@@ -73,7 +73,7 @@ fn best(offer: &Offer) -> Vec<Artefact> {
     let takes = |wanted: &Artefact| offer.artefacts.iter().any(|(artefact, _)| artefact == wanted);
     let report = [Artefact::Sr, Artefact::SrComprehensive, Artefact::SrEnhanced, Artefact::SrText];
     let report = report.into_iter().find(takes);
-    let others = [Artefact::Pdf, Artefact::KeyImages, Artefact::Gsps, Artefact::Kos];
+    let others = [Artefact::Pdf, Artefact::KeyImages, Artefact::Gsps, Artefact::Kos, Artefact::Seg];
     report.into_iter().chain(others.into_iter().filter(takes)).collect()
 }
 

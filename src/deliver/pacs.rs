@@ -45,10 +45,12 @@ pub enum Artefact {
     Gsps,
     /// Which images have findings, as Key Object Selection.
     Kos,
+    /// The pixels of findings, as Segmentation, where a model gave masks.
+    Seg,
 }
 
 impl Artefact {
-    pub const ALL: [Artefact; 8] = [
+    pub const ALL: [Artefact; 9] = [
         Artefact::Sr,
         Artefact::SrComprehensive,
         Artefact::SrEnhanced,
@@ -57,6 +59,7 @@ impl Artefact {
         Artefact::KeyImages,
         Artefact::Gsps,
         Artefact::Kos,
+        Artefact::Seg,
     ];
 
     /// Storage SOP class of its objects.
@@ -70,6 +73,7 @@ impl Artefact {
             Artefact::KeyImages => uids::SECONDARY_CAPTURE_IMAGE_STORAGE,
             Artefact::Gsps => uids::GRAYSCALE_SOFTCOPY_PRESENTATION_STATE_STORAGE,
             Artefact::Kos => uids::KEY_OBJECT_SELECTION_DOCUMENT_STORAGE,
+            Artefact::Seg => uids::SEGMENTATION_STORAGE,
         }
     }
 
@@ -81,7 +85,7 @@ impl Artefact {
             Artefact::SrEnhanced => Some(Artefact::SrText),
             Artefact::SrText => Some(Artefact::Pdf),
             Artefact::Pdf => Some(Artefact::KeyImages),
-            Artefact::KeyImages | Artefact::Gsps | Artefact::Kos => None,
+            Artefact::KeyImages | Artefact::Gsps | Artefact::Kos | Artefact::Seg => None,
         }
     }
 
@@ -96,6 +100,7 @@ impl Artefact {
             Artefact::KeyImages => "key-images",
             Artefact::Gsps => "gsps",
             Artefact::Kos => "kos",
+            Artefact::Seg => "seg",
         }
     }
 
@@ -111,6 +116,7 @@ impl Artefact {
             Artefact::KeyImages => format!("key-image-{nth:02}.dcm"),
             Artefact::Gsps => format!("gsps-{nth:02}.dcm"),
             Artefact::Kos => "kos.dcm".into(),
+            Artefact::Seg => format!("seg-{nth:02}.dcm"),
         }
     }
 

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::domain::code::Code;
+use crate::domain::mask::Mask;
 use crate::domain::picture::ImageRef;
 use crate::domain::text;
 use crate::domain::urgency::Urgency;
@@ -152,6 +153,9 @@ pub struct Finding {
     pub description: String,
     pub measurements: Vec<Measurement>,
     pub regions: Vec<Region>,
+    /// Exact to the pixel, from models that give them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masks: Vec<Mask>,
     /// Images on which it rests; never empty for a finding that is present.
     pub evidence: Vec<ImageRef>,
     pub differential: Vec<String>,

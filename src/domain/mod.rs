@@ -16,6 +16,7 @@ pub mod finding;
 pub mod hours;
 pub mod identity;
 pub mod key_image;
+pub mod mask;
 pub mod message;
 pub mod order;
 pub mod picture;

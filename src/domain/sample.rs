@@ -371,6 +371,7 @@ pub fn finding(id: &str, key: &str, concept: Code, site: Code) -> Finding {
         differential: vec![],
         recommendation: String::new(),
         urgency: Urgency::Routine,
+        masks: Vec::new(),
         support: Support::default(),
     }
 }

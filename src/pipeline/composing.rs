@@ -38,6 +38,7 @@ pub async fn compose(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     files.extend(wrapped(way, &assessment, &files)?);
     files.extend(structured(way, &assessment, &plan)?);
     files.extend(key_objects(way, &assessment)?);
+    files.extend(segmentations(way, &assessment)?);
     files.extend(key_images::make(way, &assessment, &plan.profile.pictures.windows).await?);
     files.extend(messages::messages(way, &assessment, &plan, &files)?);
     let mut events = Vec::new();
@@ -159,6 +160,12 @@ fn reports_before(way: &Way<'_>) -> Result<Vec<Document>, StepError> {
         }
     }
     Ok(Vec::new())
+}
+
+fn segmentations(way: &Way<'_>, assessment: &Assessment) -> Result<Vec<File>, StepError> {
+    let made = sr::segmentations(assessment, &way.kit.equipment).map_err(StepError::lasting)?;
+    let made = made.into_iter().enumerate();
+    Ok(made.map(|(nth, seg)| (Artefact::Seg.file(nth + 1), DICOM, seg)).collect())
 }
 
 fn key_objects(way: &Way<'_>, assessment: &Assessment) -> Result<Option<File>, StepError> {

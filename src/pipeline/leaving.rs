@@ -139,6 +139,10 @@ impl Provider for OnRecord<'_> {
         self.provider.check().await
     }
 
+    fn draws(&self) -> bool {
+        self.provider.draws()
+    }
+
     fn key_views(&self) -> Vec<KeyView> {
         self.provider.key_views()
     }

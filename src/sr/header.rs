@@ -1,6 +1,7 @@
 //! What every object that we make carries: whose study it is, which node wrote it, which
 //! algorithm it comes from.
 
+use dicom_core::DataElement;
 use dicom_core::PrimitiveValue;
 use dicom_core::Tag;
 use dicom_core::VR;
@@ -234,6 +235,16 @@ pub fn put_body(object: &mut InMemDicomObject, a: &Assessment) {
     if !part.is_empty() {
         object.put_str(tags::BODY_PART_EXAMINED, VR::CS, part);
     }
+}
+
+/// Where the rows and columns of the source lead, empty where it does not say.
+pub fn put_orientation(object: &mut InMemDicomObject, source: &Instance) {
+    let orientation = match source.patient_orientation.as_slice() {
+        [row, column] => vec![row.clone(), column.clone()],
+        _ => vec![],
+    };
+    let orientation = PrimitiveValue::Strs(orientation.into_iter().collect());
+    object.put(DataElement::new(tags::PATIENT_ORIENTATION, VR::CS, orientation));
 }
 
 /// What our own coding scheme is (PS3.3 C.12.1.1.7).

@@ -97,12 +97,7 @@ fn put_description(
     if let Some(burned_in) = burned_in(instance) {
         object.put_str(tags::BURNED_IN_ANNOTATION, VR::CS, burned_in);
     }
-    let orientation = match instance.patient_orientation.as_slice() {
-        [row, column] => vec![row.clone(), column.clone()],
-        _ => vec![],
-    };
-    let orientation = PrimitiveValue::Strs(orientation.into_iter().collect());
-    object.put(DataElement::new(tags::PATIENT_ORIENTATION, VR::CS, orientation));
+    header::put_orientation(object, instance);
 }
 
 /// What is drawn names nobody; what the device wrote into its pixels may. Nothing where it is not

@@ -1,5 +1,5 @@
 //! DICOM objects made of an assessment: structured reports, the PDF in its wrapper, key images,
-//! presentation states, key object selections.
+//! presentation states, segmentations, key object selections.
 //! Pure functions: the same assessment gives the same bytes, so that a second run changes nothing.
 
 mod codes;
@@ -12,6 +12,7 @@ mod key_image;
 mod key_objects;
 mod presentation_state;
 mod references;
+mod segmentation;
 mod structured_report;
 mod text;
 mod text_tree;
@@ -31,6 +32,7 @@ pub use key_objects::key_objects;
 pub use presentation_state::Shown;
 pub use presentation_state::presentation_states;
 pub use references::Document;
+pub use segmentation::segmentations;
 pub use structured_report::structured_report;
 
 use dicom_dictionary_std::uids;

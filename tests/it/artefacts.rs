@@ -7,6 +7,8 @@ use crate::gateway::Gateway;
 use crate::node::Node;
 use crate::node::chest_xray;
 use crate::node::pydicom_file;
+use crate::node::python;
+use crate::node::root;
 use crate::node::run;
 use crate::node::said;
 use crate::node::wait_for;
@@ -78,4 +80,56 @@ fn where_nothing_is_present_nothing_is_pointed_at() {
         report.contains("Looked for, below threshold") && !report.contains("<figure"),
         "{report}"
     );
+}
+
+/// A program that draws: its mask becomes a segment in the pixels of the image, on a radiograph that
+/// was shown smaller and on a slice of CT with its place in the patient. A mask that does not fit is
+/// left out, and the report says so.
+#[test]
+fn a_mask_becomes_a_segmentation_in_the_pixels_of_its_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let script = root().join("tests/peers/reader.py");
+    let program = [
+        "analysis.provider=\"own\"".to_owned(),
+        "analysis.gateways.own.kind=\"command\"".to_owned(),
+        "analysis.gateways.own.model=\"drawer\"".to_owned(),
+        format!("analysis.gateways.own.program=\"{}\"", python().display()),
+        format!("analysis.gateways.own.arguments=[\"{}\",\"masks\"]", script.display()),
+        "deliver.pacs.main.artefacts=[\"sr\", \"seg\"]".to_owned(),
+    ];
+    let set: Vec<&str> = peers.set.iter().chain(&program).map(String::as_str).collect();
+    let node = Node::start(&folder.path().join("data"), &set);
+    let mut arrived: Vec<PathBuf> = Vec::new();
+    for name in ["RG1_J2KR.dcm", "CT_small.dcm"] {
+        let file = pydicom_file(name);
+        node.send(std::slice::from_ref(&file));
+        let new = wait_for(name, || {
+            let mut now = files(&peers.pacs_folder);
+            now.retain(|file| !arrived.contains(file));
+            (now.len() == 2).then_some(now)
+        });
+        let study = folder.path().join("validate").join(name.split(['.', '_']).next().unwrap());
+        to_validate(&study, &[file], &new);
+        arrived.extend(new);
+    }
+    validate(&folder.path().join("validate"), "");
+    // The disc of the program, in the pixels of the source.
+    let disc = "import math, sys, highdicom as hd\n\
+                for path in sys.argv[1:]:\n    \
+                    seg = hd.seg.segread(path)\n    \
+                    mask = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)[0] > 0\n    \
+                    ys, xs = mask.nonzero()\n    \
+                    assert abs(xs.mean() + 0.5 - 0.65 * seg.Columns) < 1.5, xs.mean()\n    \
+                    assert abs(ys.mean() + 0.5 - 0.3 * seg.Rows) < 1.5, ys.mean()\n    \
+                    area = mask.sum() / (math.pi * (0.1 * seg.Rows) ** 2)\n    \
+                    assert abs(area - 1) < 0.03, area\n";
+    let drawn = arrived.iter().filter(|file| file.to_string_lossy().contains("/SG"));
+    run(Command::new(python()).args(["-c", disc]).args(drawn.clone()));
+    assert_eq!(drawn.count(), 2);
+    let results = files(&folder.path().join("data/results"));
+    for study in results {
+        let report = std::fs::read_to_string(study.join("1/report.txt")).unwrap();
+        assert!(report.contains("a mask that does not fit its picture"), "{report}");
+    }
 }

@@ -245,7 +245,7 @@ fn probe_says_what_an_archive_takes_and_offers() {
     assert_eq!((&shown["query"], &shown["commitment"]), (&true.into(), &false.into()));
     let send: Vec<&str> =
         shown["send"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    assert_eq!(send, ["sr-comprehensive", "pdf", "key-images", "gsps"]);
+    assert_eq!(send, ["sr-comprehensive", "pdf", "key-images", "gsps", "seg"]);
     assert_eq!(archive.kept().len(), 0, "nothing is stored");
     let nobody = format!("ARCHIVE@127.0.0.1:{}", free_port());
     let gone = Command::new(PRELIM).args(["probe", &nobody]).output().unwrap();

@@ -3,6 +3,7 @@
 MODE says how it answers:
   read      a chest X-ray with a pneumothorax, in answer.json; what it was given goes to FOLDER/seen.json
   stdout    the same on standard output
+  masks     a disc as a mask (centre at 0.65 and 0.3, radius 0.1 of the height), and one that does not fit its picture
   crash     status 3, with words on standard error
   abort     ended by a signal
   hang      for ever, with a child that its own group has; their numbers go to FOLDER/pids
@@ -39,6 +40,28 @@ def reading():
             "image_quality": {"usable": "good", "remarks": ""}, "urgency": "routine", "confidence": 0.9}
 
 
+def disc(picture):
+    """Runs of the pixels whose centre lies in the disc."""
+    width, height = picture["width_px"], picture["height_px"]
+    counts, at = [], 0
+    for y in range(height):
+        inside = [x for x in range(width) if (x + 0.5 - 0.65 * width) ** 2 + (y + 0.5 - 0.3 * height) ** 2 < (0.1 * height) ** 2]
+        if inside:
+            start = y * width + inside[0]
+            counts += [start - at, len(inside)]
+            at = start + len(inside)
+    return counts + [width * height - at]
+
+
+def drawn():
+    pictures = json.loads(pathlib.Path("request.json").read_text())["pictures"]
+    answer = reading()
+    first = next((one for one in answer["findings"] if one["key"] == "pneumothorax"), answer["findings"][0])
+    masks = [{"picture": pictures[0]["number"], "counts": counts} for counts in (disc(pictures[0]), [1, 2, 3])]
+    first |= {"presence": "present", "probability": 0.9, "pictures": [pictures[0]["number"]], "boxes": [], "masks": masks}
+    return answer
+
+
 def asked():
     with open(folder / "asked", "a+") as file:
         file.write("x")
@@ -57,6 +80,8 @@ if mode == "read":
     pathlib.Path("answer.json").write_text(json.dumps(reading()))
 elif mode == "stdout":
     print(json.dumps(reading()))
+elif mode == "masks":
+    print(json.dumps(drawn()))
 elif mode == "crash":
     print("loading\n" * 100_000, file=sys.stderr)
     print("the weights are gone", file=sys.stderr)

@@ -4,7 +4,7 @@ Give it a folder with one folder for each study: its results (`*.dcm`) and, belo
 images that they name. dciodvfy and dcentvfy see everything. dsrdump and highdicom see every
 structured report and key object selection (and their codes are looked up in pydicom's PS3.16 and
 our table), and OHIF's adapters every region of them; dcm2pdf, pdfinfo and pdftotext every
-Encapsulated PDF, dcmpschk every presentation state, dcmj2pnm every key image. PixelMed's template validator (15 s of CPU each) sees
+Encapsulated PDF, dcmpschk every presentation state, highdicom every segmentation, dcmj2pnm every key image. PixelMed's template validator (15 s of CPU each) sees
 the objects named with --pixelmed: study/file, or a study for its Comprehensive 3D SR.
 
 A message is accepted only if it stands in one of the lists below, each with its reason.
@@ -26,6 +26,7 @@ KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.88.59"
 GSPS = "1.2.840.10008.5.1.4.1.1.11.1"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 
 # dciodvfy warnings. Any error fails.
 DCIODVFY_ACCEPTED = [
@@ -96,6 +97,8 @@ def main():
                 checks.append(("dcm2pdf", result, lambda r=result: pdf(r)))
             elif kind == GSPS:
                 checks.append(("dcmpschk", result, lambda r=result: dcmpschk(r)))
+            elif kind == SEGMENTATION:
+                checks.append(("highdicom", result, lambda r=result, s=sources: segments(r, s)))
             elif kind == SECONDARY_CAPTURE:
                 checks.append(("dcmj2pnm", result, lambda r=result: picture(r)))
             elif kind in (BASIC_TEXT_SR, KEY_OBJECTS):
@@ -168,6 +171,28 @@ def dsrdump(path):
     if code != 0:
         problems.append(f"exit status {code}")
     return problems, f"{out.count('<')} items"
+
+
+def segments(path, sources):
+    """Each segment as highdicom takes it apart, over the image that it names."""
+    program = (
+        "import sys, highdicom as hd, pydicom\n"
+        "seg = hd.seg.segread(sys.argv[1])\n"
+        "named = {str(source.SOPInstanceUID): source for source in map(pydicom.dcmread, sys.argv[2:])}\n"
+        "for series, of, uid in seg.get_source_image_uids():\n"
+        "    image = named[str(uid)]\n"
+        "    number = int(image.get('NumberOfFrames', 1))\n"
+        "    if number > 1:\n"
+        "        mask = seg.get_pixels_by_source_frame(uid, range(1, number + 1), ignore_spatial_locations=True,\n"
+        "            assert_missing_frames_are_empty=True)\n"
+        "    else:\n"
+        "        mask = seg.get_pixels_by_source_instance([uid], ignore_spatial_locations=True)\n"
+        "    assert mask.shape[1:3] == (image.Rows, image.Columns), mask.shape\n"
+        "    assert mask.any(axis=(0, 1, 2)).all(), 'an empty segment'\n"
+        "print(seg.number_of_segments, 'segments')\n"
+    )
+    code, out, err = run(sys.executable, "-c", program, path, *sources)
+    return ([] if code == 0 else err.strip().splitlines()[-1:]), out.strip()
 
 
 def highdicom(path):

@@ -342,6 +342,10 @@ impl Provider for Program {
     fn key_views(&self) -> Vec<KeyView> {
         Vec::new()
     }
+
+    fn draws(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

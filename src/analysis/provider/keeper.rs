@@ -299,6 +299,10 @@ impl Provider for Kept {
         self.provider.key_views()
     }
 
+    fn draws(&self) -> bool {
+        self.provider.draws()
+    }
+
     fn manifest(&self) -> Option<&Manifest> {
         self.provider.manifest()
     }
@@ -441,6 +445,10 @@ mod tests {
 
         async fn check(&self) -> Result<(), AnalyzeError> {
             Ok(())
+        }
+
+        fn draws(&self) -> bool {
+            false
         }
 
         fn key_views(&self) -> Vec<KeyView> {

@@ -64,6 +64,9 @@ pub trait Provider: Send + Sync {
 
     fn key_views(&self) -> Vec<KeyView>;
 
+    /// Whether it may give masks.
+    fn draws(&self) -> bool;
+
     /// What is known of a model that has one: for whom it is made, from which score it calls
     /// something present.
     fn manifest(&self) -> Option<&Manifest> {

@@ -245,6 +245,10 @@ impl Provider for Onnx {
         self.scores(vec![sample().map_err(wrong)?], CHECK).await.map(|_| ())
     }
 
+    fn draws(&self) -> bool {
+        false
+    }
+
     fn key_views(&self) -> Vec<KeyView> {
         Vec::new()
     }

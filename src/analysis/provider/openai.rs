@@ -307,6 +307,10 @@ impl Provider for OpenAi {
         }
     }
 
+    fn draws(&self) -> bool {
+        false
+    }
+
     fn key_views(&self) -> Vec<KeyView> {
         self.keys().view(now(), today())
     }
