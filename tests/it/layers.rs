@@ -33,7 +33,7 @@ fn group_of(module: &str) -> Option<usize> {
     GROUPS.iter().position(|group| group.contains(&module))
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+pub fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

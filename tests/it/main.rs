@@ -30,5 +30,6 @@ mod rest;
 mod services;
 mod tls;
 mod volatile;
+mod watching;
 mod way;
 mod workbench;
