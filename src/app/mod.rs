@@ -53,6 +53,7 @@ use crate::receive::Receiver;
 use crate::store::Orders;
 use crate::store::Store;
 use crate::web;
+use crate::web::accounts::Live as Accounts;
 use crate::web::local::NodeFile;
 use crate::worker::Pool;
 
@@ -111,6 +112,14 @@ impl App {
         let dicom = listen_if(&settings.dicom.listen, "dicom.listen").await?;
         let dicom_tls = listen_if(&settings.dicom.tls.listen, "dicom.tls.listen").await?;
         let http = listen(&settings.http.listen.to_string(), "http.listen").await?;
+        let https = match listen_if(&settings.http.tls.listen, "http.tls.listen").await? {
+            Some(listener) => {
+                let server = tls::Server::new(&settings.http.tls);
+                Some((listener, Arc::new(server.context("http.tls cannot be used")?)))
+            }
+            None => None,
+        };
+        let accounts = Arc::new(Accounts::open(data).context("the accounts cannot be used")?);
         let at = |listener: &TcpListener| listener.local_addr();
         let (dicom_at, dicom_tls_at) =
             (dicom.as_ref().map(at).transpose()?, dicom_tls.as_ref().map(at).transpose()?);
@@ -175,6 +184,7 @@ impl App {
             }),
             config: Arc::new(settings.http.clone()),
             token,
+            accounts: Arc::clone(&accounts),
             local_token: crate::domain::secret::Secret::new(node.token.clone()),
             metrics: metrics.clone(),
             not_ready: {
@@ -186,9 +196,14 @@ impl App {
             },
             notes: {
                 let (kit, shared, tls) = (Arc::clone(&kit), Arc::clone(&shared), tls.clone());
+                let https = https.as_ref().map(|(_, server)| Arc::clone(server));
                 Arc::new(move || {
                     let of_tls = tls.as_ref().and_then(|server| server.problem());
                     let of_tls = of_tls.map(|problem| format!("TLS certificate: {problem}"));
+                    let of_https = https.as_ref().and_then(|server| server.problem());
+                    let of_https =
+                        of_https.map(|problem| format!("certificate of the web page: {problem}"));
+                    let of_tls = of_tls.into_iter().chain(of_https).chain(accounts.problem());
                     let of_access = shared.access.problem().into_iter().chain(of_tls);
                     let of_canaries = canary::notes(&kit);
                     let lines = kit.attention.lines().into_iter();
@@ -213,7 +228,8 @@ impl App {
             },
             services: settings.alert.services.keys().cloned().collect(),
         };
-        tasks.spawn(web::serve(http, state, stop.clone(), tasks.clone()));
+        let doors = web::Doors { plain: http, encrypted: https };
+        tasks.spawn(web::serve(doors, state, stop.clone(), tasks.clone()));
         node.write(data).context("node.json cannot be written in the data folder")?;
         tasks.spawn(tell_service_manager(store, stop.clone()));
         let show = |at: Option<SocketAddr>| at.map_or("off".to_owned(), |at| at.to_string());

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use crate::cli::CouldNotStart;
-use crate::dicom::users;
+use crate::domain::password;
 
 /// Print the hash of a passcode for dicom.users.NAME.password_hash
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,6 @@ pub fn run(Args {}: Args) -> anyhow::Result<ExitCode> {
     if passcode.is_empty() {
         return Err(CouldNotStart("there is no passcode on standard input".to_owned()).into());
     }
-    println!("{}", users::hash(passcode.as_bytes())?);
+    println!("{}", password::hash(passcode.as_bytes())?);
     Ok(ExitCode::SUCCESS)
 }

@@ -31,6 +31,8 @@ mod serve;
 mod sources;
 mod study;
 mod tls_check;
+mod token;
+mod user;
 mod verify;
 mod workbench;
 mod worker;
@@ -80,6 +82,8 @@ enum Command {
     Canary(canary::Args),
     Sources(sources::Args),
     Peers(peers::Args),
+    User(user::Args),
+    Token(token::Args),
     TlsCheck(tls_check::Args),
     Conformance(conformance::Args),
     Verify(verify::Args),
@@ -121,6 +125,8 @@ pub fn main() -> ExitCode {
         Command::Canary(args) => canary::run(args),
         Command::Sources(args) => sources::run(args),
         Command::Peers(args) => peers::run(args),
+        Command::User(args) => user::run(args),
+        Command::Token(args) => token::run(args),
         Command::TlsCheck(args) => tls_check::run(args),
         Command::Conformance(args) => conformance::run(args),
         Command::Verify(args) => verify::run(args),

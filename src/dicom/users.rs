@@ -11,10 +11,6 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use argon2::Argon2;
-use argon2::PasswordHash;
-use argon2::PasswordHasher as _;
-use argon2::PasswordVerifier as _;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -22,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::dicom::user_information::Identity;
 use crate::dicom::user_information::IdentityKind;
+use crate::domain::password;
 use crate::domain::secret::Secret;
 
 /// One who may open associations.
@@ -32,29 +29,14 @@ pub struct User {
     pub password_hash: Secret,
 }
 
-/// Most memory that checking one passcode may take, KiB.
-const MEMORY_MAX_KIB: u32 = 64 * 1024;
-
 impl User {
     /// What cannot work about the hash.
     pub fn problem(&self) -> Option<String> {
         if self.password_hash.is_empty() {
             return None;
         }
-        let Ok(hash) = PasswordHash::new(self.password_hash.expose()) else {
-            return Some("is no hash as prelim hash-password prints it".to_owned());
-        };
-        match argon2::Params::try_from(&hash) {
-            Ok(params) if params.m_cost() <= MEMORY_MAX_KIB => None,
-            Ok(_) => Some("takes more than 64 MiB to check".to_owned()),
-            Err(_) => Some("is no Argon2 hash".to_owned()),
-        }
+        password::problem(self.password_hash.expose()).map(str::to_owned)
     }
-}
-
-/// The hash of a passcode, with a salt of its own.
-pub fn hash(password: &[u8]) -> Result<String, argon2::password_hash::Error> {
-    Ok(Argon2::default().hash_password(password)?.to_string())
 }
 
 /// What an identity comes to before a passcode is looked at.
@@ -120,7 +102,7 @@ impl Users {
             turn: Semaphore::new(1),
             right: Mutex::default(),
             key: rand::random(),
-            nobody: compares.then(|| hash(&rand::random::<[u8; 16]>()).ok()).flatten(),
+            nobody: compares.then(|| password::hash(&rand::random::<[u8; 16]>()).ok()).flatten(),
             wrong: Mutex::default(),
         }
     }
@@ -155,12 +137,9 @@ impl Users {
             Some(name) => self.users[name].password_hash.expose().to_owned(),
             None => self.nobody.clone().unwrap_or_default(),
         };
-        let compare = move || {
-            let hash = PasswordHash::new(&hash).ok()?;
-            Argon2::default().verify_password(&passcode, &hash).ok()
-        };
+        let compare = move || password::is_right(&passcode, &hash);
         let turn = self.turn.acquire().await;
-        let same = tokio::task::spawn_blocking(compare).await.ok().flatten().is_some();
+        let same = tokio::task::spawn_blocking(compare).await.is_ok_and(|right| right);
         drop(turn);
         match name.filter(|_| same) {
             Some(name) => {
@@ -211,7 +190,7 @@ mod tests {
     }
 
     fn users() -> BTreeMap<String, User> {
-        let secret = User { password_hash: Secret::new(hash(b"right").unwrap()) };
+        let secret = User { password_hash: Secret::new(password::hash(b"right").unwrap()) };
         BTreeMap::from([("ct".to_owned(), secret), ("open".to_owned(), User::default())])
     }
 
@@ -259,7 +238,7 @@ mod tests {
     #[test]
     fn a_hash_that_cannot_work_is_told() {
         let problem = |hash: &str| User { password_hash: Secret::new(hash) }.problem();
-        assert_eq!(problem(&hash(b"x").unwrap()), None);
+        assert_eq!(problem(&password::hash(b"x").unwrap()), None);
         assert_eq!(problem(""), None);
         for bad in ["secret", "$2b$10$abc", "$argon2id$v=19$m=4000000,t=2,p=1$c2FsdHNhbHQ$aGFzaA"] {
             assert!(problem(bad).is_some(), "{bad}");

@@ -19,6 +19,7 @@ pub mod key_image;
 pub mod mask;
 pub mod message;
 pub mod order;
+pub mod password;
 pub mod picture;
 pub mod profile;
 #[cfg(test)]

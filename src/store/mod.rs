@@ -67,6 +67,7 @@ pub use crate::store::config::Durability;
 pub use crate::store::error::StoreError;
 pub use crate::store::facts::facts_of_file;
 pub use crate::store::folder::space;
+pub use crate::store::folder::write_whole;
 pub use crate::store::gaps::Pace;
 pub use crate::store::gaps::Progress;
 pub use crate::store::gaps::VerifyMode;

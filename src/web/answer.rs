@@ -190,6 +190,8 @@ pub async fn answer(
 
 #[derive(Deserialize)]
 pub struct PageForm {
+    /// Who takes it, where that is not who logged in.
+    #[serde(default)]
     name: String,
     #[serde(default)]
     note: String,
@@ -198,14 +200,17 @@ pub struct PageForm {
 /// From the page of a study, by whoever may see it.
 pub async fn take_on_page(
     State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
     Path(key): Path<String>,
     Form(form): Form<PageForm>,
 ) -> Result<Response, Failure> {
     let row = web.read(move |web| find(web, &key)).await?;
-    let by = plain(&form.name, NAME_MAX);
-    if by.is_empty() {
-        return Err(Failure::bad_request("Say who takes it."));
-    }
+    let by = match (plain(&form.name, NAME_MAX), viewer.person) {
+        (name, None) if name.is_empty() => return Err(Failure::bad_request("Say who takes it.")),
+        (name, None) => name,
+        (name, Some(person)) if name.is_empty() || name == person => person,
+        (name, Some(person)) => format!("{name}, entered by {person}"),
+    };
     answer(&web, &row, "take", by, "page", &form.note).await?;
     Ok(Redirect::to(&format!("/studies/{}", row.study_uid)).into_response())
 }

@@ -198,7 +198,7 @@ async fn soon<T>(
 }
 
 async fn take(web: &Web, mut multipart: Multipart, viewer: Viewer) -> Result<Accepted, Failure> {
-    let mut upload = Upload { by: viewer.0, ..Upload::default() };
+    let mut upload = Upload { by: viewer.name, ..Upload::default() };
     let mut file = None;
     for _ in 0..=FIELDS_MAX {
         let Some(mut field) = soon(web, multipart.next_field()).await? else { break };
@@ -451,8 +451,8 @@ pub async fn final_report(
 /// Who says something: as they say, and where it came from.
 fn signed(by: &str, viewer: &Viewer) -> String {
     match by.trim() {
-        "" => viewer.0.clone(),
-        by => format!("{by} ({})", viewer.0),
+        "" => viewer.name.clone(),
+        by => format!("{by} ({})", viewer.name),
     }
 }
 

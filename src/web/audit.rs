@@ -1,4 +1,4 @@
-//! Who looked at which study: every look is an event in the ledger.
+//! Who looked at which study, and who came in: every look is an event in the ledger.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -64,18 +64,23 @@ async fn write(store: Store, mut events: mpsc::Receiver<Event>, stop: Cancellati
 impl Audit {
     /// Notes that `viewer` looked at `what` of a study.
     pub async fn look(&self, study_uid: Option<&StudyUid>, what: &str, viewer: &Viewer) {
-        let key = (study_uid.cloned(), what.to_owned(), viewer.0.clone());
+        let key = (study_uid.cloned(), what.to_owned(), viewer.name.clone());
         if self.is_known(key) {
             return;
         }
+        self.note(study_uid, what, &viewer.name).await;
+    }
+
+    /// Notes what somebody did, each time.
+    pub async fn note(&self, study_uid: Option<&StudyUid>, what: &str, by: &str) {
         let event = Event::Accessed {
             study_uid: study_uid.cloned(),
             what: what.to_owned(),
-            by: viewer.0.clone(),
+            by: by.to_owned(),
             at: self.clock.now(),
         };
         if self.to_ledger.send_timeout(event, WAIT).await.is_err() {
-            tracing::error!("a look at patient data could not be noted: the ledger is too slow");
+            tracing::error!(what, "this could not be noted: the ledger is too slow");
             metrics::counter!("prelim_audit_lost_total").increment(1);
         }
     }

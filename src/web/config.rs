@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::dicom::tls;
 use crate::domain::secret::Secret;
 use crate::web::dicomweb;
 
@@ -17,7 +18,11 @@ use crate::web::dicomweb;
 pub struct Config {
     /// Address and port. On loopback everyone on this machine may look; elsewhere a token is needed.
     pub listen: SocketAddr,
-    /// File with the access token: one line of at least 16 characters.
+    /// HTTPS, on an address of its own.
+    pub tls: tls::Config,
+    /// Who has to log in.
+    pub login: Login,
+    /// File with the access token of whoever runs the node: one line of at least 16 characters.
     pub token_file: Option<PathBuf>,
     /// Names under which a proxy in front is called, e.g. `prelim.hospital.example`.
     pub hosts_allowed: Vec<String>,
@@ -47,10 +52,25 @@ pub struct Config {
     pub dicomweb: dicomweb::Config,
 }
 
+/// Who has to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Login {
+    /// Everyone, once somebody has an account or a token. Before, everyone on this machine may all.
+    Auto,
+    /// Everyone, also while nobody can.
+    Required,
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
+            tls: tls::Config {
+                client_certificates: tls::ClientCertificates::None,
+                ..tls::Config::default()
+            },
+            login: Login::Auto,
             token_file: None,
             hosts_allowed: Vec::new(),
             secure_cookie: false,
@@ -83,10 +103,11 @@ pub enum TokenError {
     )]
     Unusable { path: String, found: usize },
     #[error(
-        "http.listen = {0} can be reached from other machines, and the pages show patients: \
-             name a file with an access token in http.token_file, or listen on 127.0.0.1"
+        "{0} can be reached from other machines, and the pages show patients: set http.login = \
+             \"required\" and make accounts (prelim user add), or name a file with an access token in \
+             http.token_file, or listen on 127.0.0.1"
     )]
-    Missing(SocketAddr),
+    Missing(String),
 }
 
 impl Config {
@@ -123,21 +144,35 @@ impl Config {
             range(key, found, 1, high, default, wait);
         }
         self.dicomweb.check(&format!("{at}.dicomweb"), problems);
+        self.tls.check(&format!("{at}.tls"), problems);
         if let Err(error @ TokenError::Missing(_)) = self.token_is_named() {
             problems.push(error.to_string());
         }
-        if !self.hosts_allowed.is_empty() && self.token_file.is_none() {
+        if !self.hosts_allowed.is_empty() && !self.has_login() {
             problems.push(format!(
-                "{at}.hosts_allowed is set and {at}.token_file is not: a proxy in front would show \
-                 patients to everyone; name a file with an access token"
+                "{at}.hosts_allowed is set and nobody has to log in: a proxy in front would show \
+                 patients to everyone; set {at}.login = \"required\" or name a file in {at}.token_file"
             ));
         }
     }
 
+    fn has_login(&self) -> bool {
+        self.token_file.is_some() || self.login == Login::Required
+    }
+
+    /// Whether only this machine can ask.
+    pub fn is_loopback(&self) -> bool {
+        let tls: Option<SocketAddr> = self.tls.listen.parse().ok();
+        self.listen.ip().is_loopback() && tls.is_none_or(|tls| tls.ip().is_loopback())
+    }
+
     fn token_is_named(&self) -> Result<(), TokenError> {
-        match self.token_file.is_some() || self.listen.ip().is_loopback() {
-            true => Ok(()),
-            false => Err(TokenError::Missing(self.listen)),
+        match (self.has_login() || self.is_loopback(), self.listen.ip().is_loopback()) {
+            (true, _) => Ok(()),
+            (false, false) => Err(TokenError::Missing(format!("http.listen = {}", self.listen))),
+            (false, true) => {
+                Err(TokenError::Missing(format!("http.tls.listen = {}", self.tls.listen)))
+            }
         }
     }
 

@@ -114,6 +114,7 @@ async fn start(token: bool, config: Config) -> Running {
         intake: Arc::new(Scripted),
         config: Arc::new(config),
         token: token.then(|| Secret::new(TOKEN)),
+        accounts: Arc::new(crate::web::accounts::Live::open(folder.path()).unwrap()),
         local_token: Secret::new(LOCAL),
         metrics: metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle(),
         not_ready: Arc::new(Vec::new),
@@ -140,7 +141,12 @@ async fn start(token: bool, config: Config) -> Running {
         canaries: Arc::new(|| Ok(Vec::new())),
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    tasks.spawn(super::serve(listener, state, stop.clone(), tasks.clone()));
+    tasks.spawn(super::serve(
+        super::Doors { plain: listener, encrypted: None },
+        state,
+        stop.clone(),
+        tasks.clone(),
+    ));
     Running { address, store, stop, tasks, _folder: folder }
 }
 
@@ -459,7 +465,7 @@ async fn a_person_logs_in_and_out_and_a_guesser_waits() {
         (303, "/queue")
     );
     let cookie = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
-    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
     let cookie = cookie.split(';').next().unwrap().to_owned();
     let look = || client.get(node.url("/queue")).header("cookie", &cookie).send();
     assert_eq!(look().await.unwrap().status(), 200);

@@ -36,6 +36,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use crate::web::access::accounts;
+pub use crate::web::access::rights;
 pub use crate::web::api::Accepted;
 pub use crate::web::api::FileKind;
 pub use crate::web::api::Intake;
@@ -44,6 +46,7 @@ pub use crate::web::api::Priority;
 pub use crate::web::api::Upload;
 pub use crate::web::api::file_kind;
 pub use crate::web::config::Config;
+pub use crate::web::server::Doors;
 pub use crate::web::server::serve;
 
 use crate::alert::Signer;
@@ -67,8 +70,10 @@ pub struct WebState {
     /// Takes uploads.
     pub intake: Arc<dyn Intake>,
     pub config: Arc<Config>,
-    /// [`Config::token`]; none opens the pages to everyone on this machine.
+    /// [`Config::token`], which may everything.
     pub token: Option<Secret>,
+    /// People and programs that may come in.
+    pub accounts: Arc<accounts::Live>,
     /// [`local::NodeFile`]'s token, for the command line alone.
     pub local_token: Secret,
     pub metrics: PrometheusHandle,
@@ -158,8 +163,10 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/sources", get(sources::show))
         .route("/results/{uid}/{revision}/{file}", get(files::result))
         .route("/assets/{file}", get(files::asset))
-        .route("/login", get(access::login_page).post(access::login))
-        .route("/logout", post(access::logout))
+        .route("/login", get(access::login::show).post(access::login::take))
+        .route("/logout", post(access::login::leave))
+        .route("/account", get(access::login::account))
+        .route("/account/password", post(access::login::change_password))
         .route("/healthz", get(status::alive))
         .route("/readyz", get(status::ready))
         .route("/metrics", get(status::metrics))

@@ -97,17 +97,6 @@ impl Pages {
         })
     }
 
-    pub fn login(&self, next: &str, problem: &str) -> Html<String> {
-        #[derive(Serialize)]
-        struct Page<'a> {
-            frame: Frame,
-            next: &'a str,
-            problem: &'a str,
-        }
-        let page = Page { frame: Frame::bare("Log in"), next, problem };
-        Html(self.text("login", &page).unwrap_or_default())
-    }
-
     pub fn failure(&self, failure: &Failure) -> Html<String> {
         #[derive(Serialize)]
         struct Page<'a> {
@@ -265,12 +254,12 @@ mod tests {
     #[test]
     fn every_template_is_read() {
         let pages = Pages::new();
-        for name in
-            ["worklist", "study", "queue", "sources", "login", "answer", "failure", "top", "bottom"]
-        {
+        for name in [
+            "worklist", "study", "queue", "sources", "login", "account", "answer", "failure",
+            "top", "bottom",
+        ] {
             assert!(pages.0.has_template(name), "{name}");
         }
-        assert!(pages.login("/\"><script>", "wrong").0.contains("&quot;&gt;&lt;script&gt;"));
     }
 
     #[test]

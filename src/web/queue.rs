@@ -136,7 +136,7 @@ pub async fn cancel(
     axum::Extension(viewer): axum::Extension<crate::web::access::Viewer>,
     Form(wanted): Form<Cancelled>,
 ) -> Result<Response, Failure> {
-    local::cancel_job(&web, &wanted.id, &viewer.0).await?;
+    local::cancel_job(&web, &wanted.id, &viewer.name).await?;
     Ok(Redirect::to("/queue").into_response())
 }
 

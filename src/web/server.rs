@@ -22,12 +22,14 @@ use hyper::service::Service as _;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::dicom::tls;
 use crate::web::Web;
 use crate::web::WebState;
 use crate::web::page;
@@ -42,24 +44,69 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// Serves until `stop`; then ends idle connections at once and busy ones within some seconds.
-pub async fn serve(
-    listener: TcpListener,
-    state: WebState,
+/// Whether a request came over our own TLS: `connection` notes it in the header that proxies use for
+/// it (RFC 7239), and takes away what a client claimed there.
+pub fn is_encrypted(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::FORWARDED)
+}
+
+/// Where browsers and programs come in.
+pub struct Doors {
+    pub plain: TcpListener,
+    pub encrypted: Option<(TcpListener, Arc<tls::Server>)>,
+}
+
+/// What all connections share.
+#[derive(Clone)]
+struct House {
+    router: TowerToHyperService<axum::Router>,
+    places: Arc<Semaphore>,
+    header_timeout: Duration,
     stop: CancellationToken,
     tasks: TaskTracker,
-) {
-    let places = Arc::new(Semaphore::new(state.config.connections_max));
-    let header_timeout = Duration::from_secs(state.config.header_timeout_s);
-    let router = TowerToHyperService::new(crate::web::router(state, stop.clone(), &tasks));
+}
+
+/// Serves until `stop`; then ends idle connections at once and busy ones within some seconds.
+pub async fn serve(doors: Doors, state: WebState, stop: CancellationToken, tasks: TaskTracker) {
+    let house = House {
+        places: Arc::new(Semaphore::new(state.config.connections_max)),
+        header_timeout: Duration::from_secs(state.config.header_timeout_s),
+        router: TowerToHyperService::new(crate::web::router(state, stop.clone(), &tasks)),
+        stop,
+        tasks,
+    };
+    let encrypted = async {
+        if let Some((listener, server)) = doors.encrypted {
+            tokio::join!(
+                accept(listener, Some(Arc::clone(&server)), house.clone()),
+                renew(server, house.stop.clone())
+            );
+        }
+    };
+    tokio::join!(accept(doors.plain, None, house.clone()), encrypted);
+}
+
+/// Looks now and then whether the certificate is another one.
+async fn renew(server: Arc<tls::Server>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(server.reload_pause()) => (),
+        }
+        let server = Arc::clone(&server);
+        let _ = tokio::task::spawn_blocking(move || server.reload(false)).await;
+    }
+}
+
+async fn accept(listener: TcpListener, tls: Option<Arc<tls::Server>>, house: House) {
     loop {
         let place = tokio::select! {
-            () = stop.cancelled() => return,
-            place = Arc::clone(&places).acquire_owned() => place,
+            () = house.stop.cancelled() => return,
+            place = Arc::clone(&house.places).acquire_owned() => place,
         };
         let Ok(place) = place else { return };
         let (stream, peer) = tokio::select! {
-            () = stop.cancelled() => return,
+            () = house.stop.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 // Out of file descriptors, mostly: others will give some back.
@@ -70,37 +117,53 @@ pub async fn serve(
                 }
             },
         };
-        let (router, stop) = (router.clone(), stop.clone());
-        tasks.spawn(async move {
-            connection(stream, peer, router, header_timeout, stop).await;
+        let _ = stream.set_nodelay(true);
+        let (tls, of) = (tls.clone(), house.clone());
+        house.tasks.spawn(async move {
+            match tls {
+                None => connection(stream, peer, false, of).await,
+                Some(server) => {
+                    let handshake = server.acceptor().accept(stream);
+                    match tokio::time::timeout(server.handshake_limit(), handshake).await {
+                        Ok(Ok(stream)) => connection(stream, peer, true, of).await,
+                        // Scanners of ports and browsers that do not trust the certificate.
+                        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed on"),
+                        Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+                    }
+                }
+            }
             drop(place);
         });
     }
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
-    router: TowerToHyperService<axum::Router>,
-    header_timeout: Duration,
-    stop: CancellationToken,
+    encrypted: bool,
+    house: House,
 ) {
-    let _ = stream.set_nodelay(true);
+    let router = house.router;
     let service = hyper::service::service_fn(move |mut request| {
         let request_extensions: &mut axum::http::Request<hyper::body::Incoming> = &mut request;
         request_extensions.extensions_mut().insert(Peer(peer));
+        let headers = request_extensions.headers_mut();
+        headers.remove(header::FORWARDED);
+        if encrypted {
+            headers.insert(header::FORWARDED, HeaderValue::from_static("proto=https"));
+        }
         router.call(request)
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(house.header_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // Resets and time-outs are the peer's business.
         _ = connection.as_mut() => return,
-        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = house.stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     let _ = tokio::time::timeout(DRAIN, connection).await;
 }
@@ -122,6 +185,7 @@ pub async fn dress(State(web): State<Web>, request: Request, next: Next) -> Resp
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let html = wants_html(request.headers());
+    let encrypted = is_encrypted(request.headers());
     let in_pieces = request.headers().contains_key(header::TRANSFER_ENCODING);
     let mut response = next.run(request).await;
     if html && let Some(failure) = response.extensions().get::<Failure>().cloned() {
@@ -144,6 +208,9 @@ pub async fn dress(State(web): State<Web>, request: Request, next: Next) -> Resp
     default(header::CACHE_CONTROL, "no-store");
     default(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
     default(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    if encrypted {
+        default(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    }
     if in_pieces {
         // RFC 9112 6.1: whatever follows may be meant otherwise by a program in between.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

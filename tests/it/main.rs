@@ -1,6 +1,7 @@
 //! Whole-program tests: the built `prelim` against real peers.
 
 mod access;
+mod accounts;
 mod agreement;
 mod alerting;
 mod artefacts;

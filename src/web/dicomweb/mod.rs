@@ -56,6 +56,7 @@ use crate::web::Web;
 use crate::web::WebState;
 use crate::web::dicomweb::media::Accept;
 use crate::web::problem::Failure;
+use crate::web::server::is_encrypted;
 use crate::worker::Pool;
 use crate::worker::WorkerError;
 
@@ -256,7 +257,8 @@ fn base(web: &Web, headers: &HeaderMap) -> String {
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = host.and_then(|host| host.parse::<Authority>().ok());
-    let scheme = if config.secure_cookie { "https" } else { "http" };
+    let encrypted = is_encrypted(headers);
+    let scheme = if config.secure_cookie || encrypted { "https" } else { "http" };
     match (host, authority) {
         (Some(host), Some(authority)) if !host.contains(['"', '\\', '@']) => {
             let name = authority.host().trim_matches(['[', ']']);
@@ -264,7 +266,7 @@ fn base(web: &Web, headers: &HeaderMap) -> String {
                 name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
             // Some clients leave the port out; on this machine itself no proxy stands in between.
             match authority.port() {
-                None if own => {
+                None if own && !encrypted => {
                     format!("{scheme}://{host}:{}{ROOT}", web.dicomweb.parts.listening.port())
                 }
                 _ => format!("{scheme}://{host}{ROOT}"),

@@ -1,0 +1,239 @@
+//! Who may come in: accounts, roles, tokens of programs and HTTPS, with curl as browser and program.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::node::Node;
+use crate::node::PRELIM;
+use crate::node::free_port;
+use crate::node::pydicom_file;
+use crate::node::run;
+use crate::node::said;
+use crate::node::wait_for;
+
+const PASSWORD: &str = "correct horse battery";
+
+/// Runs `prelim ARGS --data …` with a line on its standard input.
+fn prelim(data: &Path, args: &[&str], typed: &str) -> Output {
+    let mut command = Command::new(PRELIM);
+    command.args(args).arg("--data").arg(data);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn done(data: &Path, args: &[&str], typed: &str) -> String {
+    let output = prelim(data, args, typed);
+    assert!(output.status.success(), "{args:?}: {}", said(&output));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Status and body.
+fn curl(args: &[&str]) -> (u16, String) {
+    let output = run(Command::new("curl").args(["-s", "-w", "\n%{http_code}"]).args(args));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (body, status) = text.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), body.to_owned())
+}
+
+/// A browser that logged in.
+struct Browser {
+    jar: String,
+    at: String,
+}
+
+impl Browser {
+    fn log_in(node: &Node, folder: &Path, name: &str, password: &str) -> (u16, Browser) {
+        let jar = folder.join(format!("{name}.jar")).display().to_string();
+        let browser = Browser { jar, at: format!("http://{}", node.http) };
+        let form = format!("name={name}&password={password}&next=/queue");
+        (browser.post("/login", &form), browser)
+    }
+
+    fn post(&self, path: &str, form: &str) -> u16 {
+        let url = format!("{}{path}", self.at);
+        curl(&["-b", &self.jar, "-c", &self.jar, "-d", form, &url]).0
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        curl(&["-b", &self.jar, "-H", "Accept: text/html", &format!("{}{path}", self.at)])
+    }
+}
+
+#[test]
+fn each_role_may_what_it_is_for_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let node = Node::start(&data, &["assemble.quiet_period_s=1800"]);
+    let at = |path: &str| format!("http://{}{path}", node.http);
+    node.storescu(&[pydicom_file("CT_small.dcm")]);
+    let study = "/studies/1.3.6.1.4.1.5962.1.2.1.20040119072730.12322";
+    assert_eq!(curl(&[&at("/queue")]).0, 200, "nobody has an account: open on this machine");
+
+    let refused = prelim(&data, &["user", "add", "chief", "--role", "administrator"], "short\n");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("at least 12 characters"), "{}", said(&refused));
+    let typed = format!("{PASSWORD}\n");
+    for (name, role) in [
+        ("chief", "administrator"),
+        ("kim", "radiologist"),
+        ("duty", "on_call"),
+        ("guest", "viewer"),
+    ] {
+        done(&data, &["user", "add", name, "--role", role], &typed);
+    }
+    // Within a second, without a restart.
+    wait_for("login to be asked for", || (curl(&[&at("/queue")]).0 == 401).then_some(()));
+    let (status, page) = curl(&["-L", "-H", "Accept: text/html", &at(study)]);
+    assert!(status == 200 && page.contains("name=\"password\""), "{status} {page}");
+
+    let browser = |name: &str| {
+        let (status, browser) = Browser::log_in(&node, folder.path(), name, PASSWORD);
+        assert_eq!(status, 303, "{name}");
+        browser
+    };
+    let [chief, kim, duty, guest] = ["chief", "kim", "duty", "guest"].map(browser);
+    for (who, look, answer, judge, operate) in [
+        (&guest, 200, 403, 403, 403),
+        (&duty, 200, 404, 403, 403),
+        (&kim, 200, 404, 422, 403),
+        (&chief, 200, 404, 422, 400),
+    ] {
+        let said = (
+            who.get(study).0,
+            who.post("/alerts/none", "name=x"),
+            curl(&[
+                "-b",
+                &who.jar,
+                "--json",
+                "{\"finding\":\"F1\",\"verdict\":\"agree\"}",
+                &at(&format!("/api/v1{study}/feedback")),
+            ])
+            .0,
+            who.post("/queue/cancel", "id=none"),
+        );
+        let judged = if judge == 422 { [404, 422].contains(&said.2) } else { said.2 == judge };
+        let operated =
+            if operate == 400 { said.3 != 403 && said.3 < 500 } else { said.3 == operate };
+        assert!(said.0 == look && said.1 == answer && judged && operated, "{}: {said:?}", who.jar);
+    }
+    let (status, page) = guest.get("/metrics");
+    assert!(status == 403 && page.contains("the right to watch"), "{page}");
+    // A form of another site's page changes nothing, logged in or not.
+    let cross = ["-b", &chief.jar, "-H", "Origin: http://evil.example", "-d", "id=1"];
+    assert_eq!(curl(&[&cross[..], &[&at("/queue/retry")]].concat()).0, 403);
+
+    // A changed password ends the other sessions; a removed account ends all.
+    let (_, second) = Browser::log_in(&node, folder.path(), "kim", PASSWORD);
+    let other = Browser { jar: format!("{}.2", second.jar), at: second.at.clone() };
+    assert_eq!(other.post("/login", &format!("name=kim&password={PASSWORD}")), 303);
+    let new = "another good phrase";
+    let form = |old: &str| format!("old={old}&new={new}&again={new}");
+    let wrong = curl(&["-b", &second.jar, "-d", &form("not this one"), &at("/account/password")]);
+    assert!(wrong.1.contains("not the name and the password"), "{}", wrong.1);
+    let right = curl(&["-b", &second.jar, "-d", &form(PASSWORD), &at("/account/password")]);
+    assert!(right.1.contains("The password is changed"), "{}", right.1);
+    assert_eq!((second.get(study).0, other.get(study).0), (200, 303));
+    done(&data, &["user", "remove", "guest"], "");
+    wait_for("the session to end", || (guest.get(study).0 == 303).then_some(()));
+    let last = prelim(&data, &["user", "remove", "chief"], "");
+    assert!(said(&last).contains("last administrator"), "{}", said(&last));
+
+    // Who came in and who looked stands in the ledger, by name.
+    let page = chief.get(study).1;
+    assert!(page.contains("duty (127.0.0.1)") && page.contains("kim (127.0.0.1)"), "{page}");
+    assert!(!node.log().contains(PASSWORD) && !node.log().contains(new));
+}
+
+#[test]
+fn a_token_of_a_program_may_what_it_was_made_for_until_it_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let node = Node::start(&data, &["assemble.quiet_period_s=1800"]);
+    let watch = done(&data, &["token", "add", "prometheus", "--may", "watch"], "");
+    let ris = done(&data, &["token", "add", "ris", "--may", "send,view", "--days", "365"], "");
+    let ask = |token: &str, args: &[&str], path: &str| {
+        let key = format!("Authorization: Bearer {token}");
+        let url = format!("http://{}{path}", node.http);
+        curl(&[&["-H", &key], args, &[&url]].concat()).0
+    };
+    wait_for("tokens to be known", || (ask("none", &[], "/metrics") == 401).then_some(()));
+    let file = format!("file=@{}", pydicom_file("CT_small.dcm").display());
+    assert_eq!(ask(&watch, &[], "/metrics"), 200);
+    assert_eq!(ask(&watch, &[], "/"), 403);
+    assert_eq!(ask(&watch, &["-F", &file], "/api/v1/analyze"), 403);
+    assert_eq!(ask(&ris, &[], "/metrics"), 403);
+    assert_eq!(ask(&ris, &["-F", &file], "/api/v1/analyze"), 202);
+    assert_eq!(ask(&ris, &[], "/dicom-web/studies"), 200);
+    assert_eq!(ask(&ris, &["-d", "id=1"], "/queue/retry"), 403);
+    let listed: Value = serde_json::from_str(&done(&data, &["token", "--json"], "")).unwrap();
+    assert_eq!(listed["ris"]["rights"], serde_json::json!(["view", "send"]));
+    let secret = ris.rsplit_once('@').unwrap().1;
+    let kept = std::fs::read_to_string(data.join("accounts.toml")).unwrap();
+    assert!(!kept.contains(secret) && !node.log().contains(secret));
+    done(&data, &["token", "remove", "ris"], "");
+    wait_for("the token to end", || (ask(&ris, &[], "/") == 401).then_some(()));
+}
+
+#[test]
+fn who_guesses_passwords_has_to_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let typed = format!("{PASSWORD}\n");
+    done(&data, &["user", "add", "kim", "--role", "administrator"], &typed);
+    let node = Node::start(&data, &[]);
+    let times: Vec<u16> =
+        (0..11).map(|_| Browser::log_in(&node, folder.path(), "kim", "guess").0).collect();
+    assert_eq!(times[..10], [401; 10]);
+    assert_eq!(times[10], 429);
+    let (status, _) = Browser::log_in(&node, folder.path(), "kim", PASSWORD);
+    assert_eq!(status, 429, "the right one has to wait as well");
+}
+
+#[test]
+fn pages_and_api_speak_https_and_take_a_new_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let (cert, key) = (folder.path().join("web.crt"), folder.path().join("web.key"));
+    let renew = || {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+    };
+    renew();
+    let port = free_port();
+    let set = [
+        format!("http.tls.listen=127.0.0.1:{port}"),
+        format!("http.tls.certificate_file={:?}", cert.display().to_string()),
+        format!("http.tls.key_file={:?}", key.display().to_string()),
+        "http.tls.reload_s=1".to_owned(),
+    ];
+    let node = Node::start(&data, &set.each_ref().map(String::as_str));
+    node.storescu(&[pydicom_file("CT_small.dcm")]);
+    let (url, roots) = (format!("https://localhost:{port}"), cert.display().to_string());
+    let ask = |path: &str| {
+        let headers = ["-D", "-", "--cacert", &roots, "--max-time", "20"];
+        run(Command::new("curl").arg("-sS").args(headers).arg(format!("{url}{path}")))
+    };
+    let page = String::from_utf8(ask("/").stdout).unwrap();
+    assert!(page.contains("strict-transport-security: max-age="), "{page}");
+    let plain = curl(&["-i", "-H", "Forwarded: proto=https", &format!("http://{}/", node.http)]).1;
+    assert!(!plain.contains("strict-transport"), "what a client claims counts nothing");
+    let study = "1.3.6.1.4.1.5962.1.2.1.20040119072730.12322";
+    let found = String::from_utf8(ask(&format!("/dicom-web/studies/{study}/metadata")).stdout);
+    assert!(found.unwrap().contains(&format!("{url}/dicom-web/studies/{study}")));
+    // curl trusts the new certificate alone from now on.
+    renew();
+    wait_for("the new certificate", || {
+        let mut curl = Command::new("curl");
+        let ended = curl.args(["-s", "-o", "/dev/null", "--cacert", &roots, &url]).status();
+        ended.unwrap().success().then_some(())
+    });
+}
