@@ -7,6 +7,7 @@ mod batch;
 mod canary;
 mod check_config;
 mod compare;
+mod completions;
 mod confine;
 mod conformance;
 mod cost;
@@ -18,6 +19,7 @@ mod final_report;
 mod get;
 mod hash_password;
 mod keys;
+mod man;
 mod node;
 mod oncall;
 mod peers;
@@ -90,6 +92,8 @@ enum Command {
     Rebuild(rebuild::Args),
     Retention(retention::Args),
     HashPassword(hash_password::Args),
+    Completions(completions::Args),
+    Man(man::Args),
     /// Started by the node itself: parses what came from outside
     #[command(hide = true)]
     Worker(worker::Args),
@@ -133,6 +137,8 @@ pub fn main() -> ExitCode {
         Command::Rebuild(args) => rebuild::run(args),
         Command::Retention(args) => retention::run(args),
         Command::HashPassword(args) => hash_password::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
         Command::Worker(args) => worker::run(args),
         Command::Confine(args) => confine::run(args),
     };

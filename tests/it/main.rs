@@ -14,6 +14,7 @@ mod faults;
 mod front;
 mod gateway;
 mod gateway_faults;
+mod installing;
 mod kill;
 mod layers;
 mod leaving;
