@@ -24,6 +24,14 @@ need_cargo() {
     exit 2
 }
 
+# need_cargo_tool NAME VERSION: that tool in target/tools/bin, built once.
+need_cargo_tool() {
+    local program="target/tools/bin/$1"
+    [ -x "$program" ] && "$program" --version | grep -qwF "$2" && return 0
+    say "building $1 $2 into target/tools (a minute or two)"
+    cargo install -q "$1" --version "$2" --locked --root target/tools
+}
+
 # need_venv REQUIREMENTS: the Python virtual environment .venv with exactly these packages.
 need_venv() {
     local stamp=".venv/requirements.sha256" sum
@@ -49,4 +57,23 @@ need_npm() {
     cp "$1" target/npm/package.json
     npm install --prefix target/npm --silent --no-audit --no-fund
     echo "$sum" >"$stamp"
+}
+
+# in_scratch_root COMMAND...: runs it as root in a view of this machine of which nothing stays: the
+# root folder with a layer in memory above it, so that a package can be installed for real. The
+# network is this machine's.
+in_scratch_root() {
+    local become=()
+    [ "$(id -u)" -eq 0 ] || become=(sudo)
+    # shellcheck disable=SC2016 # for the inner shell
+    "${become[@]}" unshare --mount --pid --fork --kill-child bash -euc '
+        layer=/mnt
+        mount -t tmpfs tmpfs $layer
+        mkdir $layer/upper $layer/work $layer/root
+        mount -t overlay overlay -o lowerdir=/,upperdir=$layer/upper,workdir=$layer/work $layer/root
+        mount --rbind /dev $layer/root/dev
+        mount -t proc proc $layer/root/proc
+        mount -t tmpfs tmpfs $layer/root/run
+        exec chroot $layer/root "$@"
+    ' in_scratch_root "$@"
 }

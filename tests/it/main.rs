@@ -25,6 +25,7 @@ mod node;
 mod notices;
 mod orders;
 mod outbox;
+mod package;
 mod peer;
 mod power_cut;
 mod readers;

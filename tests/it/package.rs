@@ -1,0 +1,66 @@
+//! The Debian package as users get it, made of the program under test.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::node::root;
+use crate::node::run;
+
+/// Makes it once for all tests, and says where it is.
+pub fn package() -> PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    let make = || {
+        let output = run(Command::new(root().join("scripts/package")).arg("--built"));
+        root().join(String::from_utf8(output.stdout).unwrap().trim())
+    };
+    MADE.get_or_init(make).clone()
+}
+
+#[test]
+fn lintian_finds_no_error_in_the_package() {
+    run(Command::new("lintian").args(["--allow-root", "--fail-on", "error"]).arg(package()));
+}
+
+/// Each line of the script is a claim: the first that does not hold ends it.
+#[test]
+fn the_package_installs_is_upgraded_and_goes_and_studies_stay() {
+    const LIFE: &str = r#"
+        export DEBIAN_FRONTEND=noninteractive
+        test ! -e /etc/prelim
+        dpkg -i "$DEB"
+        id prelim
+        systemctl is-enabled prelim
+        man --warnings -w prelim-serve
+        test "$(stat -c %U:%a /var/lib/prelim)" = prelim:700
+        as_prelim="setpriv --reuid prelim --regid prelim --clear-groups"
+        $as_prelim prelim check-config /etc/prelim/prelim.toml
+
+        : the unit
+        systemd-analyze verify prelim.service
+        systemd-analyze security --offline=true --threshold=20 prelim.service
+
+        : an upgrade keeps what a person wrote, and what the node did
+        echo '# of this site' >>/etc/prelim/prelim.toml
+        $as_prelim prelim serve --config /etc/prelim/prelim.toml --data /var/lib/prelim \
+            --dicom 127.0.0.1:0 --http 127.0.0.1:0 & node=$!
+        until test -s /var/lib/prelim/node.json; do sleep 0.1; done
+        kill $node
+        wait $node
+        dpkg -i "$DEB"
+        grep -q 'of this site' /etc/prelim/prelim.toml
+        prelim verify --data /var/lib/prelim
+
+        dpkg -r prelim
+        test -e /etc/prelim/prelim.toml -a ! -e /usr/bin/prelim
+        dpkg -P prelim
+        test -s /var/lib/prelim/format -a ! -e /etc/prelim
+        test -z "$(find /etc/systemd /usr/lib/systemd -name 'prelim.*')"
+        id prelim
+    "#;
+    let script = format!("{}in_scratch_root bash -euxc \"$0\"", ". scripts/lib.sh; export DEB; ");
+    let mut bash = Command::new("bash");
+    let output = run(bash.current_dir(root()).args(["-euc", &script, LIFE]).env("DEB", package()));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("the studies in /var/lib/prelim are kept"), "{said}");
+}
