@@ -3,6 +3,7 @@
 mod agreement;
 mod alerts;
 mod analyze;
+mod audit;
 mod batch;
 mod canary;
 mod check_config;
@@ -89,6 +90,7 @@ enum Command {
     TlsCheck(tls_check::Args),
     Conformance(conformance::Args),
     Verify(verify::Args),
+    Audit(audit::Args),
     Rebuild(rebuild::Args),
     Retention(retention::Args),
     HashPassword(hash_password::Args),
@@ -134,6 +136,7 @@ pub fn main() -> ExitCode {
         Command::TlsCheck(args) => tls_check::run(args),
         Command::Conformance(args) => conformance::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Rebuild(args) => rebuild::run(args),
         Command::Retention(args) => retention::run(args),
         Command::HashPassword(args) => hash_password::run(args),

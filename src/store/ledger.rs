@@ -397,6 +397,19 @@ pub fn walk(
     Ok(Walked { end: walk.end, torn })
 }
 
+/// Reads every record of one file, in order; damage is handed on as [`walk`] does.
+///
+/// - `last`: whether no file follows it, so that a torn end may still be being written.
+pub fn walk_file(
+    folder: &Path,
+    segment: u64,
+    last: bool,
+    visit: &mut dyn FnMut(Found<'_>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut walk = Walk::new(Position::default(), segment == 1);
+    walk.segment(folder, segment, 0, last, visit).map(drop)
+}
+
 struct Walk {
     end: Position,
     /// False right after damage: what comes next cannot be compared with what stood before.
@@ -571,7 +584,8 @@ fn parse_head(bytes: &[u8]) -> Option<(u64, Position)> {
     Some((segment, Position { segment, offset, number, hash: hash_at(head, 24)? }))
 }
 
-fn read_head(path: &Path) -> Option<(u64, Position)> {
+/// Number of a file, and the record before its first.
+pub fn read_head(path: &Path) -> Option<(u64, Position)> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(FILE_HEAD as u64).read_to_end(&mut bytes).ok()?;
     parse_head(&bytes)

@@ -8,6 +8,8 @@
 pub mod event;
 
 mod alerts;
+mod audit;
+mod chain;
 mod check;
 mod commit;
 mod config;
@@ -61,6 +63,11 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use tokio::sync::watch;
 
+pub use crate::store::audit::AuditPage;
+pub use crate::store::audit::AuditQuery;
+pub use crate::store::audit::AuditRow;
+pub use crate::store::chain::ChainReport;
+pub use crate::store::chain::Hash;
 pub use crate::store::commit::Stored;
 pub use crate::store::config::Config;
 pub use crate::store::config::Durability;
@@ -544,6 +551,25 @@ impl Store {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<VerifyReport, StoreError> {
         verify::verify_running(&self.shared, mode, progress)
+    }
+
+    /// Checks the hash chain of the ledger from its first record to its last. For a folder that no
+    /// node works on.
+    ///
+    /// - `earlier`: a head that was written down before, which has to be part of the chain.
+    pub fn verify_chain(data: &Path, earlier: Option<Hash>) -> Result<ChainReport, StoreError> {
+        chain::verify(data, earlier)
+    }
+
+    /// The same while the node works, up to the last record that was acknowledged. Blocking.
+    pub fn verify_chain_running(&self, earlier: Option<Hash>) -> Result<ChainReport, StoreError> {
+        chain::verify_running(&self.shared, earlier)
+    }
+
+    /// Who looked at, changed, sent or answered what: the newest first, a page at a time. Blocking:
+    /// reads the ledger.
+    pub fn audit(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
+        audit::page(&self.shared, query)
     }
 
     /// Makes the index anew from ledger and objects. For a folder that no node works on.

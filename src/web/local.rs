@@ -36,6 +36,10 @@ use crate::pipeline::delivering;
 use crate::pipeline::replay;
 use crate::pipeline::replay::Kept;
 use crate::store::AlertRow;
+use crate::store::AuditPage;
+use crate::store::AuditQuery;
+use crate::store::ChainReport;
+use crate::store::Hash;
 use crate::store::Pace;
 use crate::store::Progress;
 use crate::store::RetentionReport;
@@ -55,6 +59,9 @@ use crate::web::inspect::UsageView;
 use crate::web::problem::Failure;
 
 const FILE: &str = "node.json";
+
+/// How a look at the audit log itself stands in it.
+pub const AUDIT_LOG: &str = "audit log";
 
 /// Where the node that works on a data folder can be asked.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -465,6 +472,30 @@ pub struct VerifyQuery {
     full: bool,
     #[serde(default)]
     gentle: bool,
+}
+
+#[derive(Deserialize)]
+pub struct ChainQuery {
+    /// A head that was written down before.
+    head: Option<Hash>,
+}
+
+/// The hash chain of the ledger, up to what is acknowledged now.
+pub(in crate::web) async fn verify_chain(
+    State(web): State<Web>,
+    Query(query): Query<ChainQuery>,
+) -> Result<Json<ChainReport>, Failure> {
+    web.read(move |web| Ok(Json(web.node.store.verify_chain_running(query.head)?))).await
+}
+
+/// Who looked at, changed, sent or answered what; the newest first.
+pub(in crate::web) async fn audit(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    Json(query): Json<AuditQuery>,
+) -> Result<Json<AuditPage>, Failure> {
+    web.audit.look(None, AUDIT_LOG, &viewer).await;
+    web.read(move |web| Ok(Json(web.node.store.audit(&query)?))).await
 }
 
 /// A line of the answer to a check.

@@ -204,6 +204,8 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
     // Reads every object: as long as it takes.
     let slow = Router::new()
         .route("/local/v1/verify", get(local::verify))
+        .route("/local/v1/audit", post(local::audit))
+        .route("/local/v1/audit/verify", get(local::verify_chain))
         .route("/local/v1/retention", get(local::retention).post(local::retain));
     Router::new()
         .merge(quick)

@@ -5,6 +5,7 @@ mod accounts;
 mod agreement;
 mod alerting;
 mod artefacts;
+mod audit;
 mod crash;
 mod delivering;
 mod dicomweb;
