@@ -40,6 +40,7 @@ use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
 use crate::orders::worklist::Worklist;
 use crate::pipeline::alerting;
+use crate::pipeline::audit;
 use crate::pipeline::canary;
 use crate::pipeline::canary::Canaries;
 use crate::pipeline::earlier::Marks;
@@ -159,6 +160,11 @@ impl App {
         let wake = Arc::new(tokio::sync::Notify::new());
         tasks.spawn(storage_scp::watch(Arc::clone(&shared), tls.clone(), Arc::clone(&wake)));
         tasks.spawn(Arc::clone(&sources).keep(stop.clone()));
+        let place = audit::remembered(&kit);
+        audit::note(&kit, audit::message::words::STARTED).await;
+        tasks.spawn(audit::run_until_stopped(Arc::clone(&kit), place, stop.clone()));
+        let refused = audit::watch_refusals(Arc::clone(&kit), Arc::clone(&sources), stop.clone());
+        tasks.spawn(refused);
 
         let mut node = NodeFile::new(http_at);
         (node.dicom, node.dicom_tls) = (dicom_at, dicom_tls_at);
@@ -270,6 +276,7 @@ impl App {
         self.stop_taking.cancel();
         self.receiving.close();
         self.receiving.wait().await;
+        audit::note(&self.kit, audit::message::words::STOPPED).await;
         self.stop.cancel();
         self.tasks.close();
         if tokio::time::timeout(REST, self.tasks.wait()).await.is_err() {
@@ -312,6 +319,7 @@ fn kit(
         report: settings.report.clone(),
         deliver: settings.deliver.clone(),
         alert: settings.alert.clone(),
+        audit: settings.audit.clone(),
         commitment: settings.commitment.clone(),
         hl7: settings.hl7.clone(),
         orders: Orders::open(store.data()).context("the folder of orders cannot be used")?,

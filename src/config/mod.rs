@@ -73,6 +73,8 @@ settings! {
     deliver: crate::deliver::Config,
     /// Who is told.
     alert: crate::alert::Config,
+    /// Who is told of what was done.
+    audit: crate::pipeline::audit::Config,
     /// Log lines.
     telemetry: crate::telemetry::Config,
 }

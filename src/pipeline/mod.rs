@@ -2,6 +2,7 @@
 
 pub mod alerting;
 pub mod asking;
+pub mod audit;
 mod budget;
 mod calling;
 pub mod canary;

@@ -27,13 +27,22 @@ pub struct Attention {
     sources: Mutex<BTreeMap<String, String>>,
     /// Of alerts that nobody answers.
     alerts: Mutex<Option<String>>,
+    /// By who says it.
+    others: Mutex<BTreeMap<&'static str, Vec<String>>>,
 }
 
 impl Attention {
     pub fn lines(&self) -> Vec<String> {
         let alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        alerts.into_iter().chain(sources.values().cloned()).collect()
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = others.values().flatten().cloned();
+        alerts.into_iter().chain(sources.values().cloned()).chain(others).collect()
+    }
+
+    /// What `who` has to say from now on, in place of what it said before.
+    pub fn say(&self, who: &'static str, lines: Vec<String>) {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).insert(who, lines);
     }
 }
 

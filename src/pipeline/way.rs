@@ -52,6 +52,7 @@ pub struct Kit {
     pub report: crate::report::Config,
     pub deliver: deliver::Config,
     pub alert: alert::Config,
+    pub audit: crate::pipeline::audit::Config,
     pub commitment: storage_commitment::Config,
     pub hl7: hearing::Config,
     pub orders: Orders,

@@ -36,7 +36,7 @@ const ACCOUNTS: &str = "accounts file";
 pub enum Deed {
     /// Patient data were shown.
     Looked,
-    /// Logged in or out, or tried to.
+    /// Came in or went, or was not let in.
     Login,
     /// Something stands otherwise by someone's word, or by a rule.
     Changed,
@@ -232,7 +232,9 @@ pub fn row(event: &Event, place: Place, at: Timestamp) -> Option<AuditRow> {
     let (deed, by, what, study_uid): (Deed, &str, String, Option<&StudyUid>) = match event {
         Event::Accessed { study_uid, what, by, .. } => {
             let deed = match what.as_str() {
-                "login" | "logout" | "login refused" => Deed::Login,
+                "login" | "logout" | "login refused" | "token refused" => Deed::Login,
+                what if what.starts_with("association refused") => Deed::Login,
+                "node started" | "node stopped" | "settings read again" => Deed::Changed,
                 what if by == ACCOUNTS || what.starts_with("changed ") => Deed::Changed,
                 _ => Deed::Looked,
             };

@@ -17,6 +17,7 @@ mod deliveries;
 mod error;
 mod facts;
 mod folder;
+mod follow;
 mod gaps;
 mod gone;
 mod health;
@@ -75,12 +76,14 @@ pub use crate::store::error::StoreError;
 pub use crate::store::facts::facts_of_file;
 pub use crate::store::folder::space;
 pub use crate::store::folder::write_whole;
+pub use crate::store::follow::Written;
 pub use crate::store::gaps::Pace;
 pub use crate::store::gaps::Progress;
 pub use crate::store::gaps::VerifyMode;
 pub use crate::store::gaps::VerifyReport;
 pub use crate::store::health::Health;
 pub use crate::store::health::HealthState;
+pub use crate::store::ledger::Position as FollowPlace;
 pub use crate::store::objects::CACHED_BYTES;
 pub use crate::store::objects::IncomingObject;
 pub use crate::store::open::OpenReport;
@@ -570,6 +573,25 @@ impl Store {
     /// reads the ledger.
     pub fn audit(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
         audit::page(&self.shared, query)
+    }
+
+    /// The end of the ledger, for one who follows it from here.
+    pub fn followed_to(&self) -> FollowPlace {
+        self.shared.committed()
+    }
+
+    /// What was written behind a place, in order. Blocking.
+    pub fn follow(
+        &self,
+        after: &FollowPlace,
+        records_max: usize,
+    ) -> Result<Vec<Written>, StoreError> {
+        follow::after(&self.shared, after, records_max)
+    }
+
+    /// Writes a small file of the node's own into the data folder: complete or not at all, synced.
+    pub fn keep_beside(&self, file: &str, bytes: &[u8]) -> std::io::Result<()> {
+        folder::write_whole(&self.shared.data.join(file), bytes)
     }
 
     /// Makes the index anew from ledger and objects. For a folder that no node works on.

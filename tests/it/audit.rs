@@ -2,12 +2,20 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::process::Stdio;
 
 use serde_json::Value;
 
+use crate::access::Certificates;
+use crate::node::Background;
 use crate::node::Node;
 use crate::node::PRELIM;
 use crate::node::chest_xray;
+use crate::node::free_port;
+use crate::node::python;
+use crate::node::root;
+use crate::node::wait_for;
+use crate::node::wait_until_listening;
 
 fn audit(data: &Path, words: &[&str]) -> (Value, Option<i32>) {
     let mut command = Command::new(PRELIM);
@@ -58,4 +66,77 @@ fn the_ledger_says_who_did_what_and_proves_that_nobody_changed_it() {
     let problem = changed["report"]["problems"][0].as_str().unwrap();
     assert!(code == Some(1) && problem.contains("00000001.log"), "{changed:#}");
     assert!(problem.contains("record"), "{problem}");
+}
+
+/// An audit record repository of its own kind, over TLS, which wants our certificate.
+fn repository(made: &Certificates, port: u16, out: &Path) -> Background {
+    let mut peer = Command::new(python());
+    peer.arg(root().join("tests/peers/audit_peer.py")).arg(port.to_string()).arg(out);
+    peer.args([made.at("node.crt"), made.at("node.key"), made.at("ca.crt")]);
+    let process = Background(peer.stderr(Stdio::null()).spawn().unwrap());
+    wait_until_listening(port);
+    process
+}
+
+/// The messages that came, each as the repository understood it; none may be wrong.
+fn messages(out: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(out).unwrap_or_default();
+    let all: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert!(all.iter().all(|message| message["wrong"].is_null()), "{all:#?}");
+    all
+}
+
+fn wait_for_message(out: &Path, event: &str, part: &str) -> Value {
+    wait_for(&format!("{event} {part}"), || {
+        let fits =
+            |message: &Value| message["event"] == event && message.to_string().contains(part);
+        messages(out).into_iter().find(fits)
+    })
+}
+
+/// What a study goes through arrives as DICOM audit messages, over a server that was away and over
+/// a restart of the node; no message names the patient.
+#[test]
+fn audit_messages_reach_the_hospitals_repository_and_none_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (made, port) = (Certificates::new(), free_port());
+    let (data, out) = (dir.path().join("data"), dir.path().join("messages"));
+    let reports = dir.path().join("reports");
+    let set = [
+        format!("audit.syslog.address=127.0.0.1:{port}"),
+        format!("audit.syslog.tls.ca_file={}", made.at("ca.crt")),
+        format!("audit.syslog.tls.certificate_file={}", made.at("ct1.crt")),
+        format!("audit.syslog.tls.key_file={}", made.at("ct1.key")),
+        format!("deliver.folder.share.path={}", reports.display()),
+    ];
+    let set: Vec<&str> = set.iter().map(String::as_str).collect();
+    let server = repository(&made, port, &out);
+    let node = Node::start(&data, &set);
+    wait_for_message(&out, "110100", "110120");
+
+    let file = dir.path().join("study.dcm");
+    let uid = chest_xray(
+        "normal_IM-0016-0001.jpeg",
+        &file,
+        &["PatientID=HIDDEN-7", "PatientName=Hidden^Person"],
+    );
+    node.send(&[file]);
+    node.study_in(&uid, "delivered");
+    let received = wait_for_message(&out, "110104", &uid);
+    assert!(received["raw"].as_str().unwrap().contains("NumberOfInstances=\"1\""), "{received:#}");
+    wait_for_message(&out, "110106", "folder.share");
+    wait_for_message(&out, "110103", &uid);
+
+    // Nobody listens: what is done meanwhile waits, over a kill too.
+    drop(server);
+    audit(&data, &["list"]);
+    node.kill();
+    let node = Node::start(&data, &set);
+    wait_for("a warning", || node.log().contains("audit messages do not arrive").then_some(()));
+    let _server = repository(&made, port, &out);
+    wait_for_message(&out, "110101", "/audit");
+    assert_eq!(node.terminate(), Some(0));
+    wait_for_message(&out, "110100", "110121");
+    let all = std::fs::read_to_string(&out).unwrap();
+    assert!(!all.contains("HIDDEN") && !all.contains("Hidden"), "{all}");
 }

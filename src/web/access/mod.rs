@@ -182,7 +182,15 @@ pub async fn guard(State(web): State<Web>, mut request: Request, next: Next) -> 
     for change in changes {
         web.audit.note(None, &change, "accounts file").await;
     }
-    match admit(&web, &accounts, &request) {
+    let admitted = admit(&web, &accounts, &request);
+    let from = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string());
+    if let (Err(failure), Some(from)) = (&admitted, from)
+        && failure.status == StatusCode::UNAUTHORIZED
+        && bearer(request.headers()).is_some()
+    {
+        web.audit.look(None, "token refused", &Viewer::new(from, &[])).await;
+    }
+    match admitted {
         Ok(viewer) => {
             request.extensions_mut().insert(viewer);
             next.run(request).await
