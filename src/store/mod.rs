@@ -268,17 +268,23 @@ impl Store {
         self.read(|view| view.studies_after(order, limit))
     }
 
+    /// Each, the newest change first, until `visit` says `false`.
+    pub fn each_study(
+        &self,
+        visit: &mut dyn FnMut(StudyRow) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.read(|view| view.each_study(visit))
+    }
+
     /// Those that `wanted` says yes to, the newest change first.
     pub fn studies_that(
         &self,
         wanted: impl Fn(&StudyRow) -> bool,
     ) -> Result<Vec<StudyRow>, StoreError> {
         let mut rows = Vec::new();
-        self.read(|view| {
-            view.each_study(&mut |row| {
-                rows.extend(Some(row).filter(&wanted));
-                Ok(true)
-            })
+        self.each_study(&mut |row| {
+            rows.extend(Some(row).filter(&wanted));
+            Ok(true)
         })?;
         Ok(rows)
     }

@@ -40,6 +40,10 @@ pub struct Config {
     pub uploads_max: usize,
     /// Size of one uploaded file.
     pub upload_bytes_max: u64,
+    /// Size of all files of one request to `batch-analyze`.
+    pub batch_bytes_max: u64,
+    /// Requests of one caller to the API in a minute; 0: any number.
+    pub requests_per_minute_max: u32,
     /// Seconds for the head of a request, and for an idle connection.
     pub header_timeout_s: u64,
     /// Seconds for a request that is no upload.
@@ -80,6 +84,8 @@ impl Default for Config {
             watchers_max: 64,
             uploads_max: 4,
             upload_bytes_max: 512 << 20,
+            batch_bytes_max: 2 << 30,
+            requests_per_minute_max: 1200,
             header_timeout_s: 15,
             request_timeout_s: 30,
             upload_timeout_s: 900,
@@ -134,6 +140,15 @@ impl Config {
         let size = "one X-ray has 20 MB, one large multi-frame object some GB";
         let (found, default) = (self.upload_bytes_max, standard.upload_bytes_max);
         range("upload_bytes_max", found, 1 << 20, 64 << 30, default, size);
+        let (found, default) = (self.batch_bytes_max, standard.batch_bytes_max);
+        range(
+            "batch_bytes_max",
+            found,
+            self.upload_bytes_max,
+            1 << 40,
+            default,
+            "one file has to fit",
+        );
         let wait = "shorter cuts off slow lines, longer lets silent ones fill the place";
         for (key, found, high, default) in [
             ("header_timeout_s", self.header_timeout_s, 600, standard.header_timeout_s),

@@ -376,6 +376,10 @@ pub(in crate::web) async fn move_canary(
     State(web): State<Web>,
     Json(word): Json<CanaryWord>,
 ) -> Result<Json<CanaryWord>, Failure> {
+    Ok(Json(set_canary(&web, word).await?))
+}
+
+pub(in crate::web) async fn set_canary(web: &Web, word: CanaryWord) -> Result<CanaryWord, Failure> {
     let views = web.read(|web| Ok((web.node.canaries)()?)).await?;
     let Some(view) = views.into_iter().find(|view| view.name == word.canary) else {
         return Err(Failure::not_found("There is no canary of this name."));
@@ -395,7 +399,7 @@ pub(in crate::web) async fn move_canary(
         at: web.node.clock.now(),
     };
     web.node.store.commit(vec![event]).await?;
-    Ok(Json(word))
+    Ok(word)
 }
 
 #[derive(Serialize, Deserialize)]

@@ -38,13 +38,13 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::web::access::accounts;
 pub use crate::web::access::rights;
-pub use crate::web::api::Accepted;
-pub use crate::web::api::FileKind;
-pub use crate::web::api::Intake;
-pub use crate::web::api::IntakeError;
-pub use crate::web::api::Priority;
-pub use crate::web::api::Upload;
-pub use crate::web::api::file_kind;
+pub use crate::web::api::intake::Accepted;
+pub use crate::web::api::intake::FileKind;
+pub use crate::web::api::intake::Intake;
+pub use crate::web::api::intake::IntakeError;
+pub use crate::web::api::intake::Priority;
+pub use crate::web::api::intake::Upload;
+pub use crate::web::api::intake::file_kind;
 pub use crate::web::config::Config;
 pub use crate::web::server::Doors;
 pub use crate::web::server::serve;
@@ -104,6 +104,7 @@ struct Shared {
     access: access::Access,
     audit: audit::Audit,
     pages: page::Pages,
+    callers: api::Callers,
     people: worklist::People,
     health: status::HealthCache,
     requests: Arc<Semaphore>,
@@ -137,6 +138,7 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         access: access::Access::new(&node),
         audit: audit::start(&node, &stop, tasks),
         pages: page::Pages::new(),
+        callers: api::Callers::default(),
         people: worklist::People::default(),
         health: status::HealthCache::default(),
         requests: Arc::new(Semaphore::new(config.requests_max)),
@@ -146,13 +148,17 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         stop,
         node,
     });
-    // A multipart body has boundaries and text fields around the file.
-    let upload_bytes_max = usize::try_from(config.upload_bytes_max).unwrap_or(usize::MAX);
-    let upload = Router::new()
-        .route("/api/v1/analyze", post(api::analyze))
-        .layer(DefaultBodyLimit::max(upload_bytes_max.saturating_add(1 << 20)));
+    let quick = |routes: Router<Web>| {
+        routes
+            .layer(DefaultBodyLimit::max(64 << 10))
+            .layer(tower_http::timeout::TimeoutLayer::with_status_code(
+                axum::http::StatusCode::SERVICE_UNAVAILABLE,
+                Duration::from_secs(config.request_timeout_s),
+            ))
+            .layer(middleware::from_fn_with_state(Arc::clone(&web), server::places))
+    };
     let watch = Router::new().route("/events", get(live::events));
-    let quick = Router::new()
+    let pages = Router::new()
         .route("/", get(worklist::show))
         .route("/studies/{uid}", get(study::show))
         .route("/alert/{token}", get(answer::show).post(answer::take))
@@ -170,13 +176,9 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/healthz", get(status::alive))
         .route("/readyz", get(status::ready))
         .route("/metrics", get(status::metrics))
-        .route("/api/v1/analyses/{id}", get(api::analysis))
-        .route("/api/v1/studies/{uid}/feedback", post(api::feedback))
-        .route("/local/v1/study/{uid}/feedback", post(api::feedback))
-        .route("/api/v1/studies/{uid}/final", post(api::final_report))
-        .route("/local/v1/study/{uid}/final", post(api::final_report))
-        .route("/api/v1/agreement", get(api::agreement))
-        .route("/local/v1/agreement", get(api::agreement))
+        .route("/local/v1/study/{uid}/feedback", post(api::judging::feedback))
+        .route("/local/v1/study/{uid}/final", post(api::judging::final_report))
+        .route("/local/v1/agreement", get(api::judging::agreement))
         .route("/local/v1/studies", get(local::studies))
         .route("/local/v1/study/{uid}", get(local::study))
         .route("/local/v1/study/{uid}/complete", post(local::complete))
@@ -194,13 +196,7 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/local/v1/comparison", get(local::comparison))
         .route("/local/v1/canaries", get(local::canaries).post(local::move_canary))
         .route("/local/v1/queue/retry", post(local::retry))
-        .route("/local/v1/queue/cancel", post(local::cancel))
-        .layer(DefaultBodyLimit::max(64 << 10))
-        .layer(tower_http::timeout::TimeoutLayer::with_status_code(
-            axum::http::StatusCode::SERVICE_UNAVAILABLE,
-            Duration::from_secs(config.request_timeout_s),
-        ))
-        .layer(middleware::from_fn_with_state(Arc::clone(&web), server::places));
+        .route("/local/v1/queue/cancel", post(local::cancel));
     // Reads every object: as long as it takes.
     let slow = Router::new()
         .route("/local/v1/verify", get(local::verify))
@@ -208,8 +204,8 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/local/v1/audit/verify", get(local::verify_chain))
         .route("/local/v1/retention", get(local::retention).post(local::retain));
     Router::new()
-        .merge(quick)
-        .merge(upload)
+        .merge(quick(pages))
+        .merge(api::router(&web, quick))
         .merge(watch)
         .merge(slow)
         .merge(dicomweb::router(&web))

@@ -65,6 +65,10 @@ pub fn look(web: &Shared) -> Ready {
 }
 
 impl Ready {
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
     /// For the head of the pages.
     pub fn reasons(&self) -> &[String] {
         &self.reasons

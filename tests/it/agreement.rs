@@ -117,7 +117,7 @@ fn feedback_and_final_reports_become_sensitivity_and_ppv() {
     for (body, status) in [
         (r#"{"finding": "F9", "verdict": "agree"}"#, "422"),
         (r#"{"finding": "F1"}"#, "422"),
-        (r#"{"finding": "F1", "verdict": "perhaps"}"#, "400"),
+        (r#"{"finding": "F1", "verdict": "perhaps"}"#, "422"),
         ("{", "400"),
     ] {
         assert_eq!(post(&site.node, &path, json_type, body).0, status, "{body}");

@@ -4,6 +4,7 @@ mod access;
 mod accounts;
 mod agreement;
 mod alerting;
+mod api;
 mod artefacts;
 mod audit;
 mod crash;

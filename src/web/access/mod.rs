@@ -45,13 +45,12 @@ use crate::web::access::sessions::Sessions;
 use crate::web::access::sessions::Subject;
 use crate::web::access::throttle::Throttle;
 use crate::web::answer;
+use crate::web::api::intake;
 use crate::web::config::Login;
 use crate::web::dicomweb;
 use crate::web::problem::Failure;
 use crate::web::server::Peer;
 use crate::web::server::wants_html;
-
-const UPLOADS: [&str; 2] = ["/api/v1/analyze", "/api/v1/batch-analyze"];
 
 /// Who asks, and what they may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -310,7 +309,7 @@ fn well_formed(request: &Request) -> Result<(), Failure> {
         return Err(Failure::bad_request("This is no proxy."));
     }
     let path = request.uri().path();
-    let takes_pieces = UPLOADS.contains(&path) || dicomweb::is_below(path);
+    let takes_pieces = intake::PATHS.contains(&path) || dicomweb::is_below(path);
     if headers.contains_key(header::TRANSFER_ENCODING) && !takes_pieces {
         let detail = "Only an upload may come without its length.";
         return Err(Failure::new(StatusCode::LENGTH_REQUIRED, detail));

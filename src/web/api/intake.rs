@@ -1,4 +1,4 @@
-//! `/api/v1`: a picture or an instance goes in, an analysis comes out.
+//! Files go in, and are read.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -8,41 +8,26 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Extension;
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract;
 use axum::extract::FromRequest as _;
 use axum::extract::Multipart;
-use axum::extract::Query;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::extract::multipart::Field;
 use axum::extract::multipart::MultipartError;
-use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse as _;
 use axum::response::Response;
-use serde::Deserialize;
 use serde::Serialize;
-use serde_json::Value;
-use serde_json::json;
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
+use utoipa::ToSchema;
 
-use crate::analysis::agreement::By;
-use crate::domain::agreement::Comparison;
 use crate::domain::picture::PictureFormat;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
-use crate::pipeline::comparing;
-use crate::pipeline::comparing::CompareError;
-use crate::pipeline::comparing::Opinion;
-use crate::pipeline::record;
-use crate::pipeline::statistics;
-use crate::pipeline::statistics::Statistics;
 use crate::web::Web;
 use crate::web::access::Viewer;
-use crate::web::inspect;
 use crate::web::problem::Failure;
 
 /// Takes what was uploaded the way of everything that is received: scanned, kept, in the ledger.
@@ -128,19 +113,182 @@ const FIELDS_MAX: usize = 32;
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 const FIELDS: &str = "file, modality, body_part, view, age, sex, clinical_notes, priority, profile";
 
-/// Answers 202 as soon as the file is kept; the analysis follows.
+/// What is uploaded where.
+pub const PATHS: [&str; 2] = ["/api/v1/analyze", "/api/v1/batch-analyze"];
+/// Files of one request.
+const BATCH_MAX: usize = 100;
+
+/// Only for the document: the fields of the form.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes a multipart form, which is read piece by piece")]
+struct Form {
+    /// A DICOM Part 10 file, or a PNG or JPEG, which needs its modality.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+    /// CS, e.g. CR.
+    modality: Option<String>,
+    body_part: Option<String>,
+    view: Option<String>,
+    /// Years, or three digits with D, W, M or Y.
+    age: Option<String>,
+    /// M, F or O.
+    sex: Option<String>,
+    clinical_notes: Option<String>,
+    /// routine, urgent or stat.
+    priority: Option<String>,
+    /// By which it is read; else as the headers say.
+    profile: Option<String>,
+}
+
+/// As [`Form`], with up to 100 files, for all of which the other fields are.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes a multipart form, which is read piece by piece")]
+struct Forms {
+    #[schema(value_type = Vec<String>, format = Binary)]
+    file: Vec<Vec<u8>>,
+    modality: Option<String>,
+    body_part: Option<String>,
+    view: Option<String>,
+    age: Option<String>,
+    sex: Option<String>,
+    clinical_notes: Option<String>,
+    priority: Option<String>,
+    profile: Option<String>,
+}
+
+/// A file that was taken.
+#[derive(Serialize, ToSchema)]
+pub struct Taken {
+    /// Of the analysis.
+    id: String,
+    study_uid: String,
+    sop_instance_uid: String,
+    revision: u32,
+    /// Its page.
+    url: String,
+    /// Where the analysis is asked for.
+    status_url: String,
+}
+
+impl From<Accepted> for Taken {
+    fn from(accepted: Accepted) -> Taken {
+        let id = format!("{}-{}", accepted.study_uid, accepted.revision);
+        Taken {
+            status_url: format!("/api/v1/analyses/{id}"),
+            url: format!("/studies/{}", accepted.study_uid),
+            id,
+            study_uid: accepted.study_uid.to_string(),
+            sop_instance_uid: accepted.sop_instance_uid.to_string(),
+            revision: accepted.revision,
+        }
+    }
+}
+
+/// Takes one file, answers as soon as it is kept, and reads it then.
+#[utoipa::path(
+    post, path = "/api/v1/analyze", tag = "analyses",
+    request_body(content = Form, content_type = "multipart/form-data"),
+    responses((status = 202, body = Taken)),
+)]
 pub async fn analyze(
     State(web): State<Web>,
     Extension(viewer): Extension<Viewer>,
     request: Request,
 ) -> Result<Response, Failure> {
+    let bytes_max = web.node.config.upload_bytes_max;
+    let form = read_form(&web, viewer, request, Limits { files: 1, bytes: bytes_max }).await?;
+    let file = form.files.first().expect("a form has at least one file");
+    let taken = Taken::from(keep(&web, file.file.path(), &form.upload).await?);
+    metrics::counter!("prelim_uploads_total").increment(1);
+    let status_url = taken.status_url.clone();
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, status_url)], Json(taken)).into_response())
+}
+
+/// What became of each file, in their order.
+#[derive(Serialize, ToSchema)]
+pub struct Batch {
+    taken: usize,
+    refused: usize,
+    items: Vec<Item>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Item {
+    /// From 0, as sent.
+    index: usize,
+    /// 202 when it was taken.
+    status: u16,
+    analysis: Option<Taken>,
+    /// Why it was not taken.
+    problem: Option<String>,
+}
+
+/// Takes up to 100 files; each has an outcome of its own.
+#[utoipa::path(
+    post, path = "/api/v1/batch-analyze", tag = "analyses",
+    request_body(content = Forms, content_type = "multipart/form-data"),
+    responses((status = 200, body = Batch)),
+)]
+pub async fn batch_analyze(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    request: Request,
+) -> Result<Json<Batch>, Failure> {
+    let limits = Limits { files: BATCH_MAX, bytes: web.node.config.batch_bytes_max };
+    let form = read_form(&web, viewer, request, limits).await?;
+    let mut items = Vec::with_capacity(form.files.len());
+    for (index, file) in form.files.iter().enumerate() {
+        let outcome = match file.problem.clone() {
+            Some(failure) => Err(failure),
+            None => keep(&web, file.file.path(), &form.upload).await,
+        };
+        items.push(match outcome {
+            Ok(accepted) => {
+                metrics::counter!("prelim_uploads_total").increment(1);
+                let status = StatusCode::ACCEPTED.as_u16();
+                Item { index, status, analysis: Some(accepted.into()), problem: None }
+            }
+            Err(failure) => {
+                let (status, detail) = (failure.status.as_u16(), failure.detail);
+                Item { index, status, analysis: None, problem: Some(detail) }
+            }
+        });
+    }
+    let taken = items.iter().filter(|item| item.analysis.is_some()).count();
+    Ok(Json(Batch { taken, refused: items.len() - taken, items }))
+}
+
+struct Limits {
+    files: usize,
+    bytes: u64,
+}
+
+/// What came in one request, on disk.
+struct ReadForm {
+    upload: Upload,
+    /// At least one.
+    files: Vec<Kept>,
+}
+
+struct Kept {
+    file: NamedTempFile,
+    /// Why it cannot be taken, where the others can.
+    problem: Option<Failure>,
+}
+
+async fn read_form(
+    web: &Web,
+    viewer: Viewer,
+    request: Request,
+    limits: Limits,
+) -> Result<ReadForm, Failure> {
     let Ok(_place) = Arc::clone(&web.uploads).try_acquire_owned() else {
         return Err(Failure::busy("Too many uploads at one time.", 5));
     };
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > web.node.config.upload_bytes_max + (1 << 20)) {
-        return Err(too_large(&web));
+    if length.is_some_and(|length| length > limits.bytes + (1 << 20)) {
+        return Err(too_large(web));
     }
     let multipart = match Multipart::from_request(request, &()).await {
         Ok(multipart) => multipart,
@@ -150,23 +298,11 @@ pub async fn analyze(
         }
     };
     let limit = Duration::from_secs(web.node.config.upload_timeout_s);
-    let work = take(&web, multipart, viewer);
-    let accepted = match tokio::time::timeout(limit, work).await {
-        Ok(accepted) => accepted?,
-        Err(_) => return Err(timed_out()),
-    };
-    metrics::counter!("prelim_uploads_total").increment(1);
-    let id = format!("{}-{}", accepted.study_uid, accepted.revision);
-    let status_url = format!("/api/v1/analyses/{id}");
-    let answer = json!({
-        "id": id,
-        "study_uid": accepted.study_uid,
-        "sop_instance_uid": accepted.sop_instance_uid,
-        "revision": accepted.revision,
-        "url": format!("/studies/{}", accepted.study_uid),
-        "status_url": status_url,
-    });
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, status_url)], Json(answer)).into_response())
+    let work = take(web, multipart, viewer, limits);
+    match tokio::time::timeout(limit, work).await {
+        Ok(form) => form,
+        Err(_) => Err(timed_out()),
+    }
 }
 
 fn too_large(web: &Web) -> Failure {
@@ -197,34 +333,54 @@ async fn soon<T>(
     }
 }
 
-async fn take(web: &Web, mut multipart: Multipart, viewer: Viewer) -> Result<Accepted, Failure> {
+async fn take(
+    web: &Web,
+    mut multipart: Multipart,
+    viewer: Viewer,
+    limits: Limits,
+) -> Result<ReadForm, Failure> {
     let mut upload = Upload { by: viewer.name, ..Upload::default() };
-    let mut file = None;
-    for _ in 0..=FIELDS_MAX {
+    let mut files = Vec::new();
+    let mut left = limits.bytes;
+    for _ in 0..=FIELDS_MAX + limits.files {
         let Some(mut field) = soon(web, multipart.next_field()).await? else { break };
         let name = field.name().unwrap_or_default().to_owned();
         if name == "file" {
-            if file.is_some() {
-                return Err(Failure::bad_request("One file at a time."));
+            if files.len() >= limits.files {
+                let detail = match limits.files {
+                    1 => "One file at a time; batch-analyze takes more.".to_owned(),
+                    most => format!("At most {most} files at a time."),
+                };
+                return Err(Failure::bad_request(detail));
             }
-            file = Some(to_disk(web, &mut field).await?);
+            let kept = to_disk(web, &mut field, left).await?;
+            left = left.saturating_sub(kept.file.as_file().metadata().map_or(0, |meta| meta.len()));
+            files.push(kept);
         } else {
             let value = text(web, &mut field).await?;
             upload.say(&name, &value).map_err(Failure::bad_request)?;
         }
     }
-    let Some(file) = file else {
-        return Err(Failure::bad_request("There is no field 'file' with a file in it."));
-    };
+    match files.iter().find_map(|kept| kept.problem.clone().filter(|_| limits.files == 1)) {
+        Some(failure) => Err(failure),
+        None if files.is_empty() => {
+            Err(Failure::bad_request("There is no field 'file' with a file in it."))
+        }
+        None => Ok(ReadForm { upload, files }),
+    }
+}
+
+/// Has a file taken the way of everything that is received.
+async fn keep(web: &Web, file: &Path, upload: &Upload) -> Result<Accepted, Failure> {
     let intake = &web.node.intake;
-    match file_kind(file.path()) {
-        Some(FileKind::Dicom) => Ok(intake.dicom(file.path(), &upload).await?),
+    match file_kind(file) {
+        Some(FileKind::Dicom) => Ok(intake.dicom(file, upload).await?),
         Some(FileKind::Picture(format)) => {
             if upload.modality.is_empty() {
                 let detail = "A bare picture needs its modality, e.g. modality=CR.";
                 return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
             }
-            Ok(intake.picture(file.path(), format, &upload).await?)
+            Ok(intake.picture(file, format, upload).await?)
         }
         None => Err(Failure::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -234,7 +390,9 @@ async fn take(web: &Web, mut multipart: Multipart, viewer: Viewer) -> Result<Acc
 }
 
 /// Into the folder that is emptied at a start, so that a crash leaves nothing.
-async fn to_disk(web: &Web, field: &mut Field<'_>) -> Result<NamedTempFile, Failure> {
+///
+/// - `left`: bytes that the request may still have.
+async fn to_disk(web: &Web, field: &mut Field<'_>, left: u64) -> Result<Kept, Failure> {
     let folder = web.node.store.data().join("incoming");
     let space = |error: std::io::Error| {
         tracing::error!(%error, "an upload cannot be written");
@@ -257,13 +415,17 @@ async fn to_disk(web: &Web, field: &mut Field<'_>) -> Result<NamedTempFile, Fail
     let mut size = 0_u64;
     while let Some(chunk) = soon(web, field.chunk()).await? {
         size += chunk.len() as u64;
-        if size > web.node.config.upload_bytes_max {
+        if size > left {
             return Err(too_large(web));
         }
-        writer.write_all(&chunk).await.map_err(space)?;
+        // The rest of a file that is too large is passed over: those after it may fit.
+        if size <= web.node.config.upload_bytes_max {
+            writer.write_all(&chunk).await.map_err(space)?;
+        }
     }
     writer.flush().await.map_err(space)?;
-    Ok(file)
+    let problem = (size > web.node.config.upload_bytes_max).then(|| too_large(web));
+    Ok(Kept { file, problem })
 }
 
 async fn text(web: &Web, field: &mut Field<'_>) -> Result<String, Failure> {
@@ -383,148 +545,6 @@ fn kind_of(head: &[u8]) -> Option<FileKind> {
         head if head.starts_with(b"\xff\xd8\xff") => Some(FileKind::Picture(PictureFormat::Jpeg)),
         _ => None,
     }
-}
-
-/// A doctor's word on a finding of a study's reading.
-pub async fn feedback(
-    State(web): State<Web>,
-    Extension(viewer): Extension<Viewer>,
-    extract::Path(uid): extract::Path<String>,
-    opinion: Result<Json<Opinion>, JsonRejection>,
-) -> Result<Json<Comparison>, Failure> {
-    let uid = StudyUid::parse(&uid).map_err(|error| Failure::bad_request(error.to_string()))?;
-    let Ok(Json(mut opinion)) = opinion else {
-        return Err(Failure::bad_request(
-            "Send JSON with finding (F1, …) and verdict (agree or disagree), or missed (a key); comment, by and revision as you like.",
-        ));
-    };
-    opinion.by = signed(&opinion.by, &viewer);
-    let (store, at) = (&web.node.store, web.node.clock.now());
-    Ok(Json(comparing::feedback(store, &uid, &opinion, at).await?))
-}
-
-#[derive(Deserialize)]
-pub struct Wanted {
-    /// Words of [`By`], with commas between them.
-    #[serde(default)]
-    by: String,
-    days: Option<u32>,
-}
-
-/// Agreement with doctors, and drift.
-pub async fn agreement(
-    State(web): State<Web>,
-    Query(wanted): Query<Wanted>,
-) -> Result<Json<Statistics>, Failure> {
-    let words = if wanted.by.is_empty() { "finding" } else { &wanted.by };
-    let Some(by) = words.split(',').map(By::parse).collect::<Option<Vec<By>>>() else {
-        let allowed = By::WORDS.join(", ");
-        return Err(Failure::bad_request(format!("by: use {allowed}, with commas between them.")));
-    };
-    let (days, now) = (wanted.days.unwrap_or(365), web.node.clock.now());
-    web.read(move |web| Ok(Json(statistics::statistics(&web.node.store, &by, days, now)?))).await
-}
-
-#[derive(Deserialize)]
-pub struct Signature {
-    #[serde(default)]
-    by: String,
-}
-
-/// The final report of a study, as text or as an HL7 ORU message.
-pub async fn final_report(
-    State(web): State<Web>,
-    Extension(viewer): Extension<Viewer>,
-    extract::Path(uid): extract::Path<String>,
-    Query(signature): Query<Signature>,
-    body: Bytes,
-) -> Result<Json<Comparison>, Failure> {
-    let uid = StudyUid::parse(&uid).map_err(|error| Failure::bad_request(error.to_string()))?;
-    let Ok(text) = std::str::from_utf8(&body) else {
-        return Err(Failure::bad_request("The report is not UTF-8."));
-    };
-    let by = signed(&signature.by, &viewer);
-    let (store, at) = (&web.node.store, web.node.clock.now());
-    Ok(Json(comparing::final_text(store, &uid, text, &by, at).await?))
-}
-
-/// Who says something: as they say, and where it came from.
-fn signed(by: &str, viewer: &Viewer) -> String {
-    match by.trim() {
-        "" => viewer.name.clone(),
-        by => format!("{by} ({})", viewer.name),
-    }
-}
-
-impl From<CompareError> for Failure {
-    fn from(error: CompareError) -> Failure {
-        match error {
-            CompareError::NoReading => Failure::not_found("There is no reading of this study."),
-            CompareError::OtherPatient => {
-                Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
-            }
-            CompareError::Wrong(why) => Failure::new(StatusCode::UNPROCESSABLE_ENTITY, why),
-            CompareError::Store(error) => error.into(),
-        }
-    }
-}
-
-/// How far an analysis is and what it found.
-pub async fn analysis(
-    State(web): State<Web>,
-    Extension(viewer): Extension<Viewer>,
-    extract::Path(id): extract::Path<String>,
-) -> Result<Response, Failure> {
-    let unknown = || Failure::not_found("There is no such analysis.");
-    let (uid, revision) = id.rsplit_once('-').ok_or_else(unknown)?;
-    let uid = StudyUid::parse(uid).map_err(|_| unknown())?;
-    let revision: u32 = revision.parse().map_err(|_| unknown())?;
-    let of = uid.clone();
-    let found = web
-        .read(move |web| {
-            let store = &web.node.store;
-            let Some(study) = store.study(&of)? else { return Ok(None) };
-            let revisions = store.revisions(&of)?;
-            let Some(row) = revisions.into_iter().find(|row| row.revision == revision) else {
-                return Ok(None);
-            };
-            let reading = inspect::assessment_of(store, &of, revision)?
-                .map(|assessment| inspect::reading(assessment, study.revision));
-            let artefacts = store.artefacts(&of, revision)?;
-            let object = store.read_result(&of, revision, record::OBJECT)?;
-            Ok(Some((row, reading, artefacts, object)))
-        })
-        .await?;
-    let Some((row, reading, artefacts, object)) = found else { return Err(unknown()) };
-    web.audit.look(Some(&uid), &format!("analysis of revision {revision}"), &viewer).await;
-    let object: Option<Value> = object.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let artefacts: Vec<_> = artefacts
-        .into_iter()
-        .map(|artefact| {
-            json!({
-                "url": format!("/results/{uid}/{revision}/{}", artefact.file),
-                "file": artefact.file,
-                "media_type": artefact.media_type,
-                "size_bytes": artefact.size_bytes,
-            })
-        })
-        .collect();
-    let answer = json!({
-        "id": id,
-        "study_uid": uid,
-        "revision": revision,
-        "state": row.state,
-        "reason": row.reason,
-        "outcome": row.outcome,
-        "urgency": row.urgency,
-        "findings": reading.as_ref().map(|reading| &reading.findings),
-        "reading": reading,
-        "object": object,
-        "artefacts": artefacts,
-        "url": format!("/studies/{uid}"),
-        "notice": inspect::NOTICE,
-    });
-    Ok(Json(answer).into_response())
 }
 
 #[cfg(test)]

@@ -1,0 +1,259 @@
+//! Studies, and what was found in them.
+
+use axum::Extension;
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+use utoipa::IntoParams;
+use utoipa::ToSchema;
+
+use crate::pipeline::closing;
+use crate::store::StudyRow;
+use crate::web::Shared;
+use crate::web::Web;
+use crate::web::access::Viewer;
+use crate::web::answer::plain;
+use crate::web::api::Body;
+use crate::web::api::Page;
+use crate::web::api::Path;
+use crate::web::api::Query;
+use crate::web::api::cursor;
+use crate::web::api::judging::signed;
+use crate::web::api::page_size;
+use crate::web::api::shapes;
+use crate::web::api::shapes::Finding;
+use crate::web::api::shapes::Study;
+use crate::web::api::shapes::StudyDetail;
+use crate::web::api::study_uid;
+use crate::web::inspect;
+use crate::web::local;
+use crate::web::problem::Failure;
+
+/// Which studies, and how many at once.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Wanted {
+    /// delivered, needs_review, failed, …
+    state: Option<String>,
+    /// routine, significant, urgent or critical.
+    urgency: Option<String>,
+    /// read, not_covered or needs_review.
+    outcome: Option<String>,
+    /// CT, MR, CR, …
+    modality: Option<String>,
+    /// Who sent it.
+    calling_ae: Option<String>,
+    /// Only those that changed at this time or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// At most so many in a page: 1 to 1000, else 100.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+impl Wanted {
+    fn fits(&self, study: &Study) -> bool {
+        let same = |wanted: &Option<String>, found: Option<&String>| {
+            wanted.as_ref().is_none_or(|wanted| found == Some(wanted))
+        };
+        same(&self.state, Some(&study.state))
+            && same(&self.urgency, study.urgency.as_ref())
+            && same(&self.outcome, study.outcome.as_ref())
+            && same(&self.modality, Some(&study.modality))
+            && same(&self.calling_ae, Some(&study.calling_ae))
+    }
+
+    /// Those of one page, the newest change first, each made into `item`s until the page is full.
+    pub fn page<T>(
+        &self,
+        web: &Shared,
+        mut items_of: impl FnMut(&StudyRow, Study) -> Result<Vec<T>, Failure>,
+    ) -> Result<Page<T>, Failure> {
+        let (limit, below) = (page_size(self.limit)?, cursor(self.cursor.as_deref())?);
+        let mut rows = Vec::new();
+        let since = self.since;
+        web.node.store.each_study(&mut |row| {
+            if since.is_some_and(|since| row.changed_at < since) {
+                return Ok(false);
+            }
+            if row.order < below {
+                let study = Study::from(&row);
+                rows.extend(self.fits(&study).then_some((row, study)));
+            }
+            Ok(rows.len() <= limit)
+        })?;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let last = rows.last().map(|(row, _)| row.order.to_string());
+        let mut items = Vec::new();
+        for (row, study) in rows {
+            items.extend(items_of(&row, study)?);
+        }
+        Ok(Page { items, next: last.filter(|_| more) })
+    }
+}
+
+/// Studies, the newest change first.
+#[utoipa::path(
+    get, path = "/api/v1/studies", tag = "studies", params(Wanted),
+    responses((status = 200, body = Page<Study>)),
+)]
+pub async fn list(
+    State(web): State<Web>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<Study>>, Failure> {
+    web.read(move |web| Ok(Json(wanted.page(web, |_, study| Ok(vec![study]))?))).await
+}
+
+/// One study with its reading, history, artefacts, deliveries and alerts.
+#[utoipa::path(
+    get, path = "/api/v1/studies/{uid}", tag = "studies",
+    params(("uid" = String, Path, description = "Study Instance UID (0020,000D)")),
+    responses((status = 200, body = StudyDetail)),
+)]
+pub async fn one(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    Path(uid): Path<String>,
+) -> Result<Json<StudyDetail>, Failure> {
+    let uid = study_uid(&uid)?;
+    let of = uid.clone();
+    let found = web.read(move |web| Ok(inspect::study(&web.node.store, &of)?)).await?;
+    let Some(view) = found else {
+        return Err(Failure::not_found("The node has no such study."));
+    };
+    web.audit.look(Some(&uid), "study", &viewer).await;
+    let text = uid.to_string();
+    let artefacts = view.artefacts.iter().map(|made| shapes::Artefact::new(&text, &made.row));
+    let findings = view.reading.iter().flat_map(|reading| {
+        let algorithm = reading.algorithm.label();
+        let of = &text;
+        reading
+            .findings
+            .iter()
+            .map(move |finding| Finding::new(of, reading.revision, &algorithm, finding))
+    });
+    Ok(Json(StudyDetail {
+        study: Study::from(&view.study),
+        findings_of_reading: findings.collect(),
+        reading: view.reading.as_ref().and_then(|reading| serde_json::to_value(reading).ok()),
+        history: view.history.iter().map(shapes::Step::from).collect(),
+        artefacts: artefacts.collect(),
+        deliveries: view.deliveries.iter().map(shapes::Delivery::from).collect(),
+        alerts: view.alerts.iter().map(shapes::Alert::from).collect(),
+        jobs: view.jobs.iter().map(shapes::Job::from).collect(),
+        notice: inspect::NOTICE.to_owned(),
+    }))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Completed {
+    study_uid: String,
+    /// The revision that takes no more instances and is read now.
+    revision: u32,
+}
+
+/// Says that a study is whole: it is read now.
+#[utoipa::path(
+    post, path = "/api/v1/studies/{uid}/complete", tag = "studies",
+    params(("uid" = String, Path, description = "Study Instance UID (0020,000D)")),
+    request_body = shapes::Word,
+    responses((status = 200, body = Completed)),
+)]
+pub async fn complete(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    Path(uid): Path<String>,
+    Body(word): Body<shapes::Word>,
+) -> Result<Json<Completed>, Failure> {
+    let uid = study_uid(&uid)?;
+    let by = signed(&plain(&word.by, 80), &viewer);
+    let reason = local::Word { by, reason: word.note }.text();
+    let (store, at) = (&web.node.store, web.node.clock.now());
+    match closing::close_by_word(store, &uid, reason, at).await? {
+        Some(revision) => Ok(Json(Completed { study_uid: uid.to_string(), revision })),
+        None => Err(Failure::not_found("No study with this UID takes instances now.")),
+    }
+}
+
+/// What was found, study by study, the newest change first. A page holds the findings of at most
+/// `limit` studies.
+#[utoipa::path(
+    get, path = "/api/v1/findings", tag = "studies", params(Wanted, Of),
+    responses((status = 200, body = Page<Finding>)),
+)]
+pub async fn findings(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    Query(asked): Query<AskedFindings>,
+) -> Result<Json<Page<Finding>>, Failure> {
+    web.audit.look(None, "findings of many studies", &viewer).await;
+    web.read(move |web| {
+        let (wanted, of) = asked.parts();
+        let page = wanted.page(web, |row, _| findings_of(web, row, &of))?;
+        Ok(Json(page))
+    })
+    .await
+}
+
+/// Which findings.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Of {
+    /// Our key, e.g. pneumothorax.
+    key: Option<String>,
+    /// present (else), absent, undetermined or all.
+    presence: Option<String>,
+}
+
+/// [`Wanted`] and [`Of`] in one query (serde's `flatten` reads no numbers from a query).
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AskedFindings {
+    state: Option<String>,
+    urgency: Option<String>,
+    outcome: Option<String>,
+    modality: Option<String>,
+    calling_ae: Option<String>,
+    since: Option<Timestamp>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+    key: Option<String>,
+    presence: Option<String>,
+}
+
+impl AskedFindings {
+    fn parts(self) -> (Wanted, Of) {
+        let wanted = Wanted {
+            state: self.state,
+            urgency: self.urgency,
+            outcome: self.outcome,
+            modality: self.modality,
+            calling_ae: self.calling_ae,
+            since: self.since,
+            limit: self.limit,
+            cursor: self.cursor,
+        };
+        (wanted, Of { key: self.key, presence: self.presence })
+    }
+}
+
+fn findings_of(web: &Shared, row: &StudyRow, of: &Of) -> Result<Vec<Finding>, Failure> {
+    let Some(revision) = row.assessed_revision else { return Ok(Vec::new()) };
+    let found = inspect::assessment_of(&web.node.store, &row.study_uid, revision)?;
+    let Some(assessment) = found else { return Ok(Vec::new()) };
+    let (uid, algorithm) = (row.study_uid.to_string(), assessment.algorithm.label());
+    let presence = of.presence.as_deref().unwrap_or("present");
+    let findings = assessment.findings.iter();
+    let all = findings.map(|finding| Finding::new(&uid, revision, &algorithm, finding));
+    Ok(all
+        .filter(|finding| presence == "all" || finding.presence == presence)
+        .filter(|finding| of.key.as_ref().is_none_or(|key| *key == finding.key))
+        .collect())
+}
