@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::dicom::tls;
 use crate::domain::secret::Secret;
+use crate::web::access::oidc;
 use crate::web::dicomweb;
 
 /// The web page, the API and who may see them.
@@ -24,6 +25,8 @@ pub struct Config {
     pub login: Login,
     /// File with the access token of whoever runs the node: one line of at least 16 characters.
     pub token_file: Option<PathBuf>,
+    /// Login by the identity provider of the site.
+    pub oidc: oidc::Config,
     /// Names under which a proxy in front is called, e.g. `prelim.hospital.example`.
     pub hosts_allowed: Vec<String>,
     /// True when a proxy in front speaks HTTPS: browsers then send the session only there.
@@ -76,6 +79,7 @@ impl Default for Config {
             },
             login: Login::Auto,
             token_file: None,
+            oidc: oidc::Config::default(),
             hosts_allowed: Vec::new(),
             secure_cookie: false,
             session_hours: 12,
@@ -159,6 +163,7 @@ impl Config {
             range(key, found, 1, high, default, wait);
         }
         self.dicomweb.check(&format!("{at}.dicomweb"), problems);
+        self.oidc.check(&format!("{at}.oidc"), problems);
         self.tls.check(&format!("{at}.tls"), problems);
         if let Err(error @ TokenError::Missing(_)) = self.token_is_named() {
             problems.push(error.to_string());
@@ -172,7 +177,7 @@ impl Config {
     }
 
     fn has_login(&self) -> bool {
-        self.token_file.is_some() || self.login == Login::Required
+        self.token_file.is_some() || self.login == Login::Required || self.oidc.is_on()
     }
 
     /// Whether only this machine can ask.

@@ -170,6 +170,8 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/results/{uid}/{revision}/{file}", get(files::result))
         .route("/assets/{file}", get(files::asset))
         .route("/login", get(access::login::show).post(access::login::take))
+        .route("/login/oidc", get(access::oidc::begin))
+        .route(access::oidc::BACK, get(access::oidc::back))
         .route("/logout", post(access::login::leave))
         .route("/account", get(access::login::account))
         .route("/account/password", post(access::login::change_password))

@@ -8,13 +8,16 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
+use crate::node::Background;
 use crate::node::Node;
 use crate::node::PRELIM;
 use crate::node::free_port;
 use crate::node::pydicom_file;
+use crate::node::python;
 use crate::node::run;
 use crate::node::said;
 use crate::node::wait_for;
+use crate::node::wait_until_listening;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -236,4 +239,79 @@ fn pages_and_api_speak_https_and_take_a_new_certificate() {
         let ended = curl.args(["-s", "-o", "/dev/null", "--cacert", &roots, &url]).status();
         ended.unwrap().success().then_some(())
     });
+}
+
+/// What a proxy in front of the node is called.
+const OUTSIDE: &str = "https://prelim.example";
+
+/// A browser at the identity provider: asks for the page that a login leads to, says who it is, and
+/// is sent back. Returns status and page of the way back.
+fn by_provider(node: &Node, jar: &str, sub: &str) -> (u16, String) {
+    let cookies = ["-b", jar, "-c", jar];
+    let whereto = |args: &[&str]| {
+        let output = run(Command::new("curl")
+            .args(["-s", "-o", "/dev/null"])
+            .args(args)
+            .args(["-w", "%{redirect_url}"]));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let begin = format!("http://{}/login/oidc?next=/account", node.http);
+    let form = whereto(&[&cookies[..], &[&begin]].concat());
+    assert!(form.contains("code_challenge_method=S256") && form.contains("nonce="), "{form}");
+    let sub = format!("sub={sub}");
+    let back = whereto(&["-d", &sub, &form]);
+    assert!(back.starts_with(&format!("{OUTSIDE}/login/oidc/back?")), "{back}");
+    let here = |url: String| url.replace(OUTSIDE, &format!("http://{}", node.http));
+    let back = here(back);
+    // Another browser cannot use what was begun in this one.
+    assert_eq!(curl(&[&back.replace("code=", "code=x")]).0, 400);
+    let again = whereto(&[&cookies[..], &[&begin]].concat());
+    let back = here(whereto(&["-d", &sub, &again]));
+    curl(&[&cookies[..], &["-L", "-H", "Accept: text/html", &back]].concat())
+}
+
+#[test]
+fn the_identity_provider_of_the_site_lets_in_who_has_a_role_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let provider = Background(
+        Command::new(python().with_file_name("oidc-provider-mock"))
+            .args(["--port", &port.to_string(), "--require-nonce", "true"])
+            .args(["--user-claims", "{\"sub\":\"kim\",\"groups\":[\"staff\",\"radiology\"]}"])
+            .args(["--user-claims", "{\"sub\":\"cook\",\"groups\":[\"kitchen\"]}"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    wait_until_listening(port);
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "of the provider\n").unwrap();
+    let set = [
+        format!("http.oidc.client_secret_file={:?}", secret.display().to_string()),
+        format!("http.oidc.issuer=http://localhost:{port}"),
+        "http.oidc.client_id=prelim".to_owned(),
+        format!("http.oidc.base_url={OUTSIDE}"),
+        "http.oidc.name_claim=sub".to_owned(),
+        "http.oidc.roles.radiology=radiologist".to_owned(),
+    ];
+    let data = folder.path().join("data");
+    let node = Node::start(&data, &set.each_ref().map(String::as_str));
+    assert_eq!(curl(&[&format!("http://{}/queue", node.http)]).0, 401);
+    let page = curl(&[&format!("http://{}/login", node.http)]).1;
+    assert!(page.contains("Hospital account"), "{page}");
+
+    let jar = |name: &str| folder.path().join(name).display().to_string();
+    let (status, page) = by_provider(&node, &jar("kim"), "kim");
+    assert!(status == 200 && page.contains("kim") && page.contains("judge"), "{status} {page}");
+    let (status, page) = by_provider(&node, &jar("cook"), "cook");
+    assert!(status == 403 && page.contains("no role here"), "{status} {page}");
+
+    // Without its provider a node lets nobody new in, and says so.
+    drop(provider);
+    let (status, _) = curl(&["-b", &jar("kim"), &format!("http://{}/account", node.http)]);
+    assert_eq!(status, 200, "a session goes on");
+    let begin = format!("http://{}/login/oidc", node.http);
+    let (status, said) = curl(&[&begin]);
+    assert!(status == 303 || (status == 502 && said.contains("does not answer")), "{said}");
 }

@@ -40,17 +40,23 @@ struct LoginPage {
     /// What can be logged in with.
     by_name: bool,
     by_token: bool,
+    /// What stands on the button of the identity provider; empty where there is none.
+    by_provider: String,
+    provider_href: String,
 }
 
 fn login_page(web: &Web, next: &str, problem: &str) -> Result<Response, Failure> {
     let accounts = web.access.accounts.look().0;
     let by_token = web.access.token.is_some();
+    let provider = web.access.oidc.as_ref();
     let page = LoginPage {
         frame: Frame::bare("Log in"),
         next: next.to_owned(),
         problem: problem.to_owned(),
         by_name: !accounts.users.is_empty() || !by_token,
         by_token,
+        by_provider: provider.map(|oidc| oidc.config.name.clone()).unwrap_or_default(),
+        provider_href: format!("/login/oidc?next={}", query_escape(next)),
     };
     web.pages.render("login", &page)
 }
@@ -62,7 +68,9 @@ pub async fn show(
     if !web.access.has_login() {
         return Ok(Redirect::to("/").into_response());
     }
-    let nobody = web.access.token.is_none() && web.access.accounts.look().0.users.is_empty();
+    let nobody = web.access.token.is_none()
+        && web.access.oidc.is_none()
+        && web.access.accounts.look().0.users.is_empty();
     let problem = match nobody {
         true => "Nobody has an account yet. On the node: prelim user add NAME --role administrator",
         false => "",
@@ -108,7 +116,7 @@ pub async fn take(
 }
 
 /// Begins the session of somebody who showed who they are.
-async fn enter(
+pub async fn enter(
     web: &Web,
     subject: Subject,
     from: IpAddr,
@@ -272,7 +280,7 @@ impl From<AccountError> for Failure {
 }
 
 /// A path on this node, else the worklist: `//host` and `/\host` lead elsewhere.
-fn own_path(next: Option<&str>) -> String {
+pub fn own_path(next: Option<&str>) -> String {
     let own = |path: &&str| {
         path.starts_with('/')
             && !path[1..].starts_with(['/', '\\'])

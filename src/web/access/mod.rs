@@ -3,10 +3,12 @@
 //! On loopback, as long as nobody has an account or a token: everyone on this machine, if the
 //! browser asks this machine by its own name (a foreign Host is a rebinding attack) and from a page
 //! of ours (a foreign Origin is a forged request). Else: a token of a program, the access token of
-//! the settings, or a session that a person got for a password. What `X-Forwarded-For` and its kin claim counts nowhere.
+//! the settings, or a session that a person got for a password or from the site's identity
+//! provider. What `X-Forwarded-For` and its kin claim counts nowhere.
 
 pub mod accounts;
 pub mod login;
+pub mod oidc;
 pub mod rights;
 
 mod sessions;
@@ -39,6 +41,7 @@ use crate::web::Web;
 use crate::web::WebState;
 use crate::web::access::accounts::Accounts;
 use crate::web::access::accounts::Live;
+use crate::web::access::oidc::Oidc;
 use crate::web::access::rights::Right;
 use crate::web::access::rights::right_for;
 use crate::web::access::sessions::Sessions;
@@ -81,6 +84,9 @@ pub struct Access {
     token: Option<Secret>,
     local_token: Secret,
     accounts: Arc<Live>,
+    oidc: Option<Oidc>,
+    /// Also when the provider cannot be used: that opens nothing.
+    issuer_is_set: bool,
     login: Login,
     hosts_allowed: Vec<String>,
     /// Whether a Host of another name is refused.
@@ -99,6 +105,11 @@ impl Access {
             token: node.token.clone(),
             local_token: node.local_token.clone(),
             accounts: Arc::clone(&node.accounts),
+            issuer_is_set: config.oidc.is_on(),
+            oidc: Oidc::open(&config.oidc).unwrap_or_else(|why| {
+                tracing::error!(why, "the identity provider cannot be used (http.oidc)");
+                None
+            }),
             login: config.login,
             hosts_allowed: config.hosts_allowed.iter().map(|h| h.to_ascii_lowercase()).collect(),
             loopback: config.is_loopback(),
@@ -114,7 +125,8 @@ impl Access {
     }
 
     fn needs_login(&self, accounts: &Accounts) -> bool {
-        self.token.is_some() || self.login == Login::Required || !accounts.is_empty()
+        let required = self.login == Login::Required || self.issuer_is_set;
+        self.token.is_some() || required || !accounts.is_empty()
     }
 
     /// Whether `host` (with or without a port) is a name of this node.
@@ -143,6 +155,7 @@ impl Access {
                 let user = accounts.users.get(name)?;
                 Some(Viewer::person(name, from, user.role.rights()))
             }
+            Subject::Federated { name, role } => Some(Viewer::person(name, from, role.rights())),
         }
     }
 }
@@ -237,7 +250,7 @@ fn admit(web: &Web, accounts: &Accounts, request: &Request) -> Result<Viewer, Fa
     }
     // A browser asks before it sends what it was told to, and has no token then (Fetch, CORS).
     let asks = shared && *request.method() == Method::OPTIONS;
-    let open = matches!(path, "/healthz" | "/readyz" | "/login")
+    let open = matches!(path, "/healthz" | "/readyz" | "/login" | "/language")
         || path.starts_with("/login/")
         || path.starts_with("/assets/");
     // Who has the link of an alert may answer it.
@@ -345,6 +358,8 @@ mod tests {
             token: Some(Secret::new("0123456789abcdef")),
             local_token: Secret::new("local"),
             accounts: Arc::new(Live::open(folder.path()).unwrap()),
+            oidc: None,
+            issuer_is_set: false,
             login: Login::Auto,
             hosts_allowed: hosts.iter().map(|host| (*host).to_owned()).collect(),
             loopback,

@@ -13,6 +13,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::web::access::random_token;
+use crate::web::access::rights::Role;
 
 const COOKIE: &str = "prelim_session";
 const SESSIONS_MAX: usize = 1024;
@@ -24,6 +25,8 @@ pub enum Subject {
     Token,
     /// A user of the accounts.
     User(String),
+    /// Somebody the identity provider of the site vouches for.
+    Federated { name: String, role: Role },
 }
 
 pub struct Sessions {
