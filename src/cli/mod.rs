@@ -4,6 +4,7 @@ mod agreement;
 mod alerts;
 mod analyze;
 mod audit;
+mod backup;
 mod batch;
 mod canary;
 mod check_config;
@@ -28,6 +29,7 @@ mod probe;
 mod queue;
 mod rebuild;
 mod replay;
+mod restore;
 mod retention;
 mod send;
 mod serve;
@@ -92,6 +94,8 @@ enum Command {
     Verify(verify::Args),
     Audit(audit::Args),
     Rebuild(rebuild::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Retention(retention::Args),
     HashPassword(hash_password::Args),
     Completions(completions::Args),
@@ -138,6 +142,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Rebuild(args) => rebuild::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => restore::run(args),
         Command::Retention(args) => retention::run(args),
         Command::HashPassword(args) => hash_password::run(args),
         Command::Completions(args) => completions::run(args),

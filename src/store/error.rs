@@ -15,6 +15,12 @@ pub enum StoreError {
          {known}: start the newer program that wrote it; nothing was changed"
     )]
     Newer { folder: PathBuf, found: u64, known: u64 },
+    #[error(
+        "the data folder {folder} was last written by prelim {found}, and this is {known}, which may \
+         not understand all of it: start the newer program, or restore a backup from before; nothing \
+         was changed"
+    )]
+    NewerProgram { folder: PathBuf, found: String, known: &'static str },
     #[error("{doing} {path}: {source}")]
     Io { doing: &'static str, path: PathBuf, source: Arc<io::Error> },
     #[error("{free} bytes are free in the data folder, {kept} are kept for what was accepted")]
@@ -59,6 +65,7 @@ impl StoreError {
             ),
             StoreError::InUse { .. }
             | StoreError::Newer { .. }
+            | StoreError::NewerProgram { .. }
             | StoreError::Index { .. }
             | StoreError::Remaking { .. }
             | StoreError::TooLarge { .. }
@@ -77,6 +84,7 @@ impl StoreError {
             StoreError::Unsettled { .. } | StoreError::Closed => true,
             StoreError::InUse { .. }
             | StoreError::Newer { .. }
+            | StoreError::NewerProgram { .. }
             | StoreError::Io { .. }
             | StoreError::Space { .. }
             | StoreError::Index { .. }

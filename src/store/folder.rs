@@ -21,6 +21,9 @@ use crate::store::error::StoreError;
 /// Version of the layout on disk. A program refuses a newer one and changes nothing in it.
 /// 2: small objects stand in the journal first, and digests may be BLAKE3.
 pub const FORMAT: u64 = 2;
+/// The program that writes, beside the format. Events and rows may gain kinds and fields with every
+/// minor version, which an earlier one would take for damage.
+pub const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
 pub const LEDGER: &str = "ledger";
 pub const STATE: &str = "state";
@@ -45,7 +48,8 @@ pub fn hold(data: &Path) -> Result<Held, StoreError> {
     let lock = lock(data)?;
     let format = data.join("format");
     let ours = format.exists();
-    let up_to_date = check_format(data, &format)? == Some(FORMAT);
+    let ours_now = format!("prelim data {FORMAT}\nby {PROGRAM}\n");
+    let up_to_date = check_format(data, &format)?.is_some_and(|text| text == ours_now);
     // A folder that is the user's own (empty or made by us) is closed to others. Another one may
     // hold more than our data: only what we make in it is ours to close.
     let nothing_else = || fs::read_dir(data).is_ok_and(|entries| entries.count() <= 1);
@@ -60,14 +64,14 @@ pub fn hold(data: &Path) -> Result<Held, StoreError> {
         }
     }
     if !up_to_date {
-        write_whole(&format, format!("prelim data {FORMAT}\n").as_bytes())
-            .doing("writing", &format)?;
+        write_whole(&format, ours_now.as_bytes()).doing("writing", &format)?;
     }
     sync_folder(data).doing("syncing", data)?;
     Ok(Held { _lock: lock })
 }
 
-fn lock(data: &Path) -> Result<File, StoreError> {
+/// Takes a folder for this process.
+pub fn lock(data: &Path) -> Result<File, StoreError> {
     let path = data.join("lock");
     let mut file = OpenOptions::new()
         .read(true)
@@ -105,19 +109,43 @@ fn lock(data: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-/// The format of a folder that is ours already.
-fn check_format(data: &Path, format: &Path) -> Result<Option<u64>, StoreError> {
+/// Stands in the place of the format until a restore is done.
+const RESTORING: &str = "prelim restore, not finished\n";
+
+/// From now on no program takes the folder for one of ours.
+pub fn begin_restore(data: &Path) -> Result<(), StoreError> {
+    let format = data.join("format");
+    write_whole(&format, RESTORING.as_bytes()).doing("writing", &format)
+}
+
+/// The folder is whole.
+pub fn end_restore(data: &Path, found: u64) -> Result<(), StoreError> {
+    let format = data.join("format");
+    write_whole(&format, format!("prelim data {found}\n").as_bytes()).doing("writing", &format)
+}
+
+/// What a folder that is ours already says of its format.
+fn check_format(data: &Path, format: &Path) -> Result<Option<String>, StoreError> {
     let text = match fs::read_to_string(format) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreError::io("reading", format, error)),
     };
-    let number = text.trim().strip_prefix("prelim data ").and_then(|n| n.parse::<u64>().ok());
-    match number {
+    if text == RESTORING {
+        let what = "a restore to this folder did not come to its end: empty it and restore again";
+        return Err(StoreError::io("reading", format, io::Error::other(what)));
+    }
+    let mut lines = text.lines();
+    let number = lines.next().and_then(|line| line.strip_prefix("prelim data "));
+    match number.and_then(|number| number.trim().parse::<u64>().ok()) {
         Some(found) if found > FORMAT => {
             Err(StoreError::Newer { folder: data.to_owned(), found, known: FORMAT })
         }
-        Some(found) => Ok(Some(found)),
+        Some(_) => {
+            let program = lines.next().and_then(|line| line.strip_prefix("by "));
+            check_program(data, program.unwrap_or_default())?;
+            Ok(Some(text))
+        }
         None => {
             let what = io::Error::new(io::ErrorKind::InvalidData, "not a format of ours");
             Err(StoreError::io("reading", format, what))
@@ -125,8 +153,25 @@ fn check_format(data: &Path, format: &Path) -> Result<Option<u64>, StoreError> {
     }
 }
 
+/// Refuses what a later series of this program wrote: major and minor version count.
+///
+/// - `found`: its version; empty of the first ones, which did not say.
+pub fn check_program(folder: &Path, found: &str) -> Result<(), StoreError> {
+    let series = |version: &str| -> Vec<u64> {
+        version.split('.').take(2).map(|part| part.parse().unwrap_or(0)).collect()
+    };
+    match series(found) > series(PROGRAM) {
+        false => Ok(()),
+        true => Err(StoreError::NewerProgram {
+            folder: folder.to_owned(),
+            found: found.chars().filter(|c| !c.is_control()).take(32).collect(),
+            known: PROGRAM,
+        }),
+    }
+}
+
 /// The data folder and those above it that are missing, each with a name that survives a power cut.
-fn make_folders(data: &Path) -> Result<(), StoreError> {
+pub fn make_folders(data: &Path) -> Result<(), StoreError> {
     let missing: Vec<&Path> = data.ancestors().take_while(|folder| !folder.exists()).collect();
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700).create(data).doing("making the folder", data)?;
@@ -263,6 +308,30 @@ mod tests {
         let error = hold(dir.path()).unwrap_err();
         assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
         assert_eq!(fs::read_to_string(dir.path().join("format")).unwrap(), "prelim data 3\n");
+    }
+
+    #[test]
+    fn what_a_later_minor_version_wrote_is_refused_and_a_later_patch_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours: Vec<u64> = PROGRAM.split('.').map(|part| part.parse().unwrap()).collect();
+        let [major, minor, patch] = ours[..] else { panic!("{PROGRAM}") };
+        for (program, taken) in [
+            (String::new(), true),
+            (format!("by {major}.{minor}.{}\n", patch + 1), true),
+            (format!("by {major}.{}.0\n", minor + 1), false),
+            (format!("by {}.0.0\n", major + 1), false),
+        ] {
+            let text = format!("prelim data {FORMAT}\n{program}");
+            fs::write(dir.path().join("format"), &text).unwrap();
+            match hold(dir.path()) {
+                Ok(_) => assert!(taken, "{program}"),
+                Err(StoreError::NewerProgram { .. }) => {
+                    assert!(!taken, "{program}");
+                    assert_eq!(fs::read_to_string(dir.path().join("format")).unwrap(), text);
+                }
+                Err(other) => panic!("{program}: {other}"),
+            }
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod event;
 
 mod alerts;
 mod audit;
+mod backup;
 mod chain;
 mod check;
 mod commit;
@@ -36,6 +37,7 @@ mod rebuild;
 mod recent;
 mod recover;
 mod remake;
+mod restore;
 mod retention;
 mod rows;
 mod services;
@@ -67,6 +69,8 @@ use tokio::sync::watch;
 pub use crate::store::audit::AuditPage;
 pub use crate::store::audit::AuditQuery;
 pub use crate::store::audit::AuditRow;
+pub use crate::store::backup::BackupReport;
+pub use crate::store::backup::Manifest;
 pub use crate::store::chain::ChainReport;
 pub use crate::store::chain::Hash;
 pub use crate::store::commit::Stored;
@@ -598,6 +602,25 @@ impl Store {
     /// Writes a small file of the node's own into the data folder: complete or not at all, synced.
     pub fn keep_beside(&self, file: &str, bytes: &[u8]) -> std::io::Result<()> {
         folder::write_whole(&self.shared.data.join(file), bytes)
+    }
+
+    /// Copies a data folder, whether a node works on it or not, see [`BackupReport`]. Blocking.
+    pub fn backup(
+        data: &Path,
+        to: &Path,
+        now: Timestamp,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<BackupReport, StoreError> {
+        backup::backup(data, to, now, progress)
+    }
+
+    /// Makes a data folder from such a copy; the index is made when it is opened. Blocking.
+    pub fn restore(
+        from: &Path,
+        data: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Manifest, StoreError> {
+        restore::restore(from, data, progress)
     }
 
     /// Makes the index anew from ledger and objects. For a folder that no node works on.

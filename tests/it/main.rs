@@ -7,6 +7,7 @@ mod alerting;
 mod api;
 mod artefacts;
 mod audit;
+mod backup;
 mod crash;
 mod delivering;
 mod dicomweb;
