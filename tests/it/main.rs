@@ -35,6 +35,7 @@ mod readers;
 mod rest;
 mod services;
 mod tls;
+mod upgrade;
 mod volatile;
 mod watching;
 mod way;
