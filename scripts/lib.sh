@@ -60,20 +60,62 @@ need_npm() {
 }
 
 # in_scratch_root COMMAND...: runs it as root in a view of this machine of which nothing stays: the
-# root folder with a layer in memory above it, so that a package can be installed for real. The
-# network is this machine's.
+# root folder with a layer in memory above it, so that a package can be installed for real, and a
+# network with nothing in it but loopback. The working folder is the real one.
 in_scratch_root() {
     local become=()
     [ "$(id -u)" -eq 0 ] || become=(sudo)
     # shellcheck disable=SC2016 # for the inner shell
-    "${become[@]}" unshare --mount --pid --fork --kill-child bash -euc '
-        layer=/mnt
-        mount -t tmpfs tmpfs $layer
-        mkdir $layer/upper $layer/work $layer/root
-        mount -t overlay overlay -o lowerdir=/,upperdir=$layer/upper,workdir=$layer/work $layer/root
-        mount --rbind /dev $layer/root/dev
-        mount -t proc proc $layer/root/proc
-        mount -t tmpfs tmpfs $layer/root/run
-        exec chroot $layer/root "$@"
+    "${become[@]}" unshare --mount --net --pid --fork --kill-child bash -euc '
+        here=$PWD
+        root=/mnt/root
+        mount -t tmpfs tmpfs /mnt
+        mkdir /mnt/upper /mnt/work $root
+        mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work $root
+        mount --rbind /dev $root/dev
+        mount -t proc proc $root/proc
+        mount -t tmpfs tmpfs $root/run
+        mkdir -p "$root$here"
+        mount --rbind "$here" "$root$here"
+        ip link set lo up
+        # Not chroot: in one, no service may have users of its own.
+        mkdir $root/mnt/old
+        pivot_root $root $root/mnt/old
+        umount -l /mnt/old
+        exec bash -euc "cd \"$here\" && exec \"\$@\"" in_scratch_root "$@"
     ' in_scratch_root "$@"
+}
+
+# booted_scratch_root COMMAND...: the same with systemd as its first process, as on a machine that was
+# just started and has no services of its own.
+booted_scratch_root() {
+    local said=target/scratch
+    rm -rf $said
+    mkdir -p $said
+    # shellcheck disable=SC2016 # for the inner shell
+    in_scratch_root unshare --cgroup bash -euc '
+        units=/etc/systemd/system
+        mount -t sysfs -o ro sysfs /sys
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup
+        mount --make-rshared /
+        : >/etc/fstab
+        rm -f /usr/sbin/policy-rc.d
+        rm -rf $units/*.wants
+        for unit in tmp.mount systemd-udevd.service systemd-udev-trigger.service systemd-modules-load.service; do
+            ln -sf /dev/null $units/$unit
+        done
+        printf "[Unit]\nRequires=basic.target\nAfter=basic.target\nWants=scratch.service\n" >$units/scratch.target
+        {
+            printf "[Service]\nType=oneshot\nTimeoutStartSec=15min\nWorkingDirectory=%s\n" "$PWD"
+            printf "StandardOutput=append:%s/target/scratch/log\nStandardError=inherit\n" "$PWD"
+            printf "ExecStart=%s\nExecStopPost=bash -c \"echo \$EXIT_STATUS >target/scratch/status\"\n" "$*"
+        } >$units/scratch.service
+        export container=scratch
+        exec /lib/systemd/systemd --unit=scratch.target --show-status=false --log-target=null
+    ' booted "$@" </dev/null >/dev/null 2>&1 & local machine=$!
+    until [ -s $said/status ] || ! kill -0 $machine 2>/dev/null; do sleep 0.2; done
+    pkill -KILL -P $machine || true
+    wait $machine 2>/dev/null || true
+    cat $said/log
+    [ "$(cat $said/status)" = 0 ]
 }

@@ -64,3 +64,10 @@ fn the_package_installs_is_upgraded_and_goes_and_studies_stay() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("the studies in /var/lib/prelim are kept"), "{said}");
 }
+
+#[test]
+fn a_newcomer_comes_from_the_package_to_the_first_alert_by_the_words_of_the_readme() {
+    package();
+    let output = run(Command::new(root().join("scripts/newcomer")).arg("--made"));
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+}
