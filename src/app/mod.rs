@@ -227,6 +227,7 @@ impl App {
             sources,
             clock,
             currency: settings.analysis.currency.clone(),
+            settings: Arc::new(settings.effective()),
             links: kit.links.clone(),
             alert_record: {
                 let kit = Arc::clone(&kit);

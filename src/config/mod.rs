@@ -6,7 +6,9 @@
 //! holds one.
 
 mod check;
+mod effective;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -30,6 +32,9 @@ macro_rules! settings {
         #[serde(default, deny_unknown_fields)]
         pub struct Settings {
             $($(#[$doc])* pub $name: $config,)*
+            /// Where what is set comes from, by `section.key`.
+            #[serde(skip)]
+            pub origins: BTreeMap<String, String>,
         }
 
         impl Settings {
@@ -174,7 +179,8 @@ pub fn load(sources: &Sources<'_>) -> Result<Settings, ConfigError> {
             }),
         }
     }
-    let settings = check::unite(&mut layers, &mut problems);
+    let mut settings = check::unite(&mut layers, &mut problems);
+    settings.origins = effective::origins(&layers);
     match problems.is_empty() {
         true => Ok(settings),
         false => Err(ConfigError { problems }),

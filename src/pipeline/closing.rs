@@ -263,7 +263,7 @@ async fn close_with(
 
 /// Takes no more instances for this revision and begins its reading. Doing it twice is
 /// harmless: the job's id is the same.
-fn closing(
+pub fn closing(
     study_uid: &StudyUid,
     revision: u32,
     instances: u32,

@@ -32,6 +32,7 @@ pub mod steps;
 pub mod telling;
 pub mod watch;
 pub mod way;
+pub mod word;
 
 use serde::Deserialize;
 use serde::Serialize;

@@ -183,12 +183,16 @@ fn reading_that_stands(way: &Way<'_>, whole: &Study) -> Result<Option<Assessment
         return Ok(None);
     }
     let instances = store.instances(way.study_uid).map_err(StepError::passing)?;
-    let since = instances.into_iter().filter(|row| row.revision > read);
+    let mut since = instances.into_iter().filter(|row| row.revision > read).peekable();
+    if since.peek().is_none() {
+        // Nothing came: somebody wants it read again.
+        return Ok(None);
+    }
     let is_no_image = |sop: &SopInstanceUid| {
         let same = |i: &&Instance| i.sop_instance_uid == *sop;
         whole.instances.iter().find(same).is_some_and(|i| !i.has_pixels)
     };
-    if !since.into_iter().all(|row| is_no_image(&row.receipt.sop_instance_uid)) {
+    if !since.all(|row| is_no_image(&row.receipt.sop_instance_uid)) {
         return Ok(None);
     }
     let artefacts = store.artefacts(way.study_uid, read).map_err(StepError::passing)?;

@@ -31,6 +31,12 @@ pub use oru::oru;
 pub use pdf::pdf;
 pub use text::text;
 pub use words::Language;
+pub use words::fill;
+
+/// What a finding is called in `language`; its English name where no word is known.
+pub fn finding_name(english: &str, language: Language) -> String {
+    names::finding("", english, language).text
+}
 
 /// What the site says about its reports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

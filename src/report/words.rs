@@ -97,10 +97,10 @@ words! {
     page_of: "Page {page} of {pages}", "{pages}쪽 중 {page}쪽", "Trang {page}/{pages}", "第 {page} 页，共 {pages} 页";
     revision: "Revision {n}", "{n}차 개정", "Bản sửa đổi {n}", "第 {n} 版";
     revision_note:
-        "Images arrived after the earlier report. This revision takes its place.",
-        "이전 보고서 이후에 영상이 추가로 도착하여 이 개정본이 이전 보고서를 대체합니다.",
-        "Có thêm hình ảnh sau báo cáo trước. Bản này thay thế báo cáo trước.",
-        "前次报告之后又收到图像，本版取代前次报告。";
+        "Images arrived after the earlier report, or they were read again. This revision takes its place.",
+        "이전 보고서 이후에 영상이 추가로 도착했거나 다시 판독하여 이 개정본이 이전 보고서를 대체합니다.",
+        "Có thêm hình ảnh sau báo cáo trước, hoặc hình ảnh được đọc lại. Bản này thay thế báo cáo trước.",
+        "前次报告之后又收到图像，或已重新阅片，本版取代前次报告。";
 
     patient: "Patient", "환자", "Bệnh nhân", "患者";
     patient_id: "Patient ID", "환자 ID", "Mã bệnh nhân", "患者编号";

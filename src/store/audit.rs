@@ -25,7 +25,9 @@ pub const ROWS_MAX: usize = 1000;
 /// Read for one page: a rare name is then looked for over several pages.
 const BYTES_MAX: u64 = 128 << 20;
 /// How the history names what a person closed ([`Event::RevisionClosed`]).
-const BY_WORD: [&str; 2] = ["complete by word of ", "uploaded by "];
+const BY_WORD: [&str; 3] = ["complete by word of ", "read again by word of ", "uploaded by "];
+/// How it names what a person held back ([`Event::StateChanged`]).
+const HELD: &str = "held by word of ";
 
 /// Who accounts are changed by, where they are in a file.
 const ACCOUNTS: &str = "accounts file";
@@ -244,6 +246,11 @@ pub fn row(event: &Event, place: Place, at: Timestamp) -> Option<AuditRow> {
             let said = BY_WORD.iter().find_map(|head| reason.strip_prefix(head))?;
             let by = said.split_once(": ").map_or(said, |(by, _)| by);
             (Deed::Changed, by, format!("revision {revision} closed: {reason}"), Some(study_uid))
+        }
+        Event::StateChanged { study_uid, revision, reason, .. } => {
+            let said = reason.strip_prefix(HELD)?;
+            let by = said.split_once(": ").map_or(said, |(by, _)| by);
+            (Deed::Changed, by, format!("revision {revision} {reason}"), Some(study_uid))
         }
         Event::JobRetried { id, .. } => (Deed::Changed, "operator", format!("retried {id}"), None),
         Event::JobCancelled { id, by, .. } => (Deed::Changed, by, format!("cancelled {id}"), None),

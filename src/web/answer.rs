@@ -30,6 +30,7 @@ use crate::web::page::Frame;
 use crate::web::page::Level;
 use crate::web::page::Moment;
 use crate::web::problem::Failure;
+use crate::web::words::Phrase;
 
 /// Below this path no one logs in: the link itself says who may.
 pub const BELOW: &str = "/alert/";
@@ -50,16 +51,14 @@ struct Page {
     is_open: bool,
     /// Whether there is anyone to hand it over to.
     can_decline: bool,
-    standing: String,
+    standing: Phrase,
     told: Vec<ToldPart>,
     study: String,
-    notice: &'static str,
 }
 
 #[derive(Serialize)]
 struct ToldPart {
     to: String,
-    state: &'static str,
     at: Moment,
 }
 
@@ -99,17 +98,13 @@ fn page_of(web: &Shared, token: String) -> Result<Page, Failure> {
     let told = row.sendings.iter().filter(|sending| sending.state == DeliveryState::Done);
     let told = told.map(|sending| ToldPart {
         to: alert::address(&sending.channel).to_owned(),
-        state: page::delivery_word(sending.state),
         at: page::moment(sending.at, now),
     });
     Ok(Page {
-        frame: Frame::bare("Alert"),
+        frame: Frame::bare("alert"),
         level: page::urgency_level(row.urgency),
         is_drill: row.kind == Kind::Drill,
-        findings: match row.findings.is_empty() {
-            true => vec!["The software could not read this study: it may hold anything".into()],
-            false => row.findings.clone(),
-        },
+        findings: row.findings.clone(),
         examination: study.map(|study| study.examination).unwrap_or_default(),
         raised: page::moment(row.raised_at, now),
         is_open: row.standing.is_unanswered(),
@@ -120,28 +115,30 @@ fn page_of(web: &Shared, token: String) -> Result<Page, Failure> {
             Kind::Drill => String::new(),
             Kind::Finding | Kind::Review => format!("/studies/{}", row.study_uid),
         },
-        notice: crate::web::inspect::NOTICE,
         token,
         who,
     })
 }
 
-/// Where an alert stands, in words.
-pub fn standing(row: &AlertRow, now: Timestamp) -> String {
+/// Where an alert stands.
+pub fn standing(row: &AlertRow, now: Timestamp) -> Phrase {
     match &row.standing {
-        Standing::Open => "Nobody has answered yet.".into(),
-        Standing::Exhausted { .. } => "Everyone was told and nobody has answered.".into(),
+        Standing::Open => Phrase::new("standing.open"),
+        Standing::Exhausted { .. } => Phrase::new("standing.exhausted"),
         Standing::Acknowledged(answer) => {
             let note = match answer.note.as_str() {
                 "" => String::new(),
                 note => format!(" \u{201c}{note}\u{201d}"),
             };
-            let at = page::moment(answer.at, now);
-            format!("{} has it since {} ({}, by {}).{note}", answer.by, at.text, at.ago, answer.how)
+            Phrase::new("standing.acknowledged")
+                .with("by", &answer.by)
+                .with("at", page::moment(answer.at, now).text)
+                .with("how", Phrase::new(format!("how.{}", answer.how)))
+                .with("note", note)
         }
-        Standing::Withdrawn { why, at } => {
-            format!("Withdrawn {}: {why}.", page::moment(*at, now).text)
-        }
+        Standing::Withdrawn { why, at } => Phrase::new("standing.withdrawn")
+            .with("at", page::moment(*at, now).text)
+            .with("why", why),
     }
 }
 

@@ -134,6 +134,7 @@ async fn start(token: bool, config: Config) -> Running {
             listening: address,
         },
         currency: "EUR".into(),
+        settings: Arc::default(),
         links: crate::alert::Signer::new([7; 32]),
         alert_record: Arc::new(|_| Ok(None)),
         services: vec!["stroke".into()],
@@ -373,7 +374,7 @@ async fn every_page_is_made_and_nothing_from_outside_is_markup() {
             ],
         ),
         (3, ["A person must look", "could not be read", "Files", "History", "report.html"]),
-        (4, ["Not read yet", "Receiving", "None yet", "not known yet", "1.2.4"]),
+        (4, ["Not read yet", "Receiving", "None", "not known", "1.2.4"]),
         (5, ["Failed", "no image could be decoded", "Not read yet", "History", "1.2.5"]),
     ] {
         let answer = node.get(&format!("/studies/1.2.{n}")).await;

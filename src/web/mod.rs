@@ -5,19 +5,27 @@ pub mod inspect;
 pub mod local;
 
 mod access;
+mod actions;
+mod analysis;
 mod answer;
 mod api;
 mod audit;
 mod config;
+mod evidence;
 mod files;
 mod live;
 mod page;
 mod problem;
+mod query;
 mod queue;
 mod server;
+mod settings;
 mod sources;
 mod status;
 mod study;
+mod trail;
+mod viewer;
+mod words;
 mod worklist;
 
 #[cfg(test)]
@@ -48,6 +56,7 @@ pub use crate::web::api::intake::file_kind;
 pub use crate::web::config::Config;
 pub use crate::web::server::Doors;
 pub use crate::web::server::serve;
+pub use crate::web::settings::Setting;
 
 use crate::alert::Signer;
 use crate::analysis::provider::GatewayView;
@@ -96,6 +105,8 @@ pub struct WebState {
     pub canaries: Arc<dyn Fn() -> Result<Vec<CanaryView>, StoreError> + Send + Sync>,
     /// What calls to models are paid in.
     pub currency: String,
+    /// What the node was started with.
+    pub settings: Arc<Vec<Setting>>,
 }
 
 /// [`WebState`] and what the room keeps for itself.
@@ -122,8 +133,8 @@ impl Shared {
         self: &Arc<Self>,
         work: impl FnOnce(&Shared) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let web = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || work(&web)).await {
+        let (web, asked) = (Arc::clone(self), words::asked());
+        match tokio::task::spawn_blocking(move || asked.within(|| work(&web))).await {
             Ok(result) => result,
             Err(_) => Err(Failure::internal("a page could not be made")),
         }
@@ -161,14 +172,22 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
     let pages = Router::new()
         .route("/", get(worklist::show))
         .route("/studies/{uid}", get(study::show))
+        .route("/studies/{uid}/complete", post(actions::complete))
+        .route("/studies/{uid}/again", post(actions::again))
+        .route("/studies/{uid}/hold", post(actions::hold))
+        .route("/studies/{uid}/feedback", post(actions::feedback))
         .route("/alert/{token}", get(answer::show).post(answer::take))
         .route("/alerts/{alert}", post(answer::take_on_page))
         .route("/queue", get(queue::show))
         .route("/queue/retry", post(queue::retry))
         .route("/queue/cancel", post(queue::cancel))
         .route("/sources", get(sources::show))
+        .route("/analysis", get(analysis::show))
+        .route("/audit", get(trail::show))
+        .route("/settings", get(settings::show))
         .route("/results/{uid}/{revision}/{file}", get(files::result))
         .route("/assets/{file}", get(files::asset))
+        .route("/language", post(words::set))
         .route("/login", get(access::login::show).post(access::login::take))
         .route("/login/oidc", get(access::oidc::begin))
         .route(access::oidc::BACK, get(access::oidc::back))
@@ -216,5 +235,6 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .layer(middleware::from_fn_with_state(Arc::clone(&web), dicomweb::share))
         .layer(middleware::from_fn_with_state(Arc::clone(&web), access::guard))
         .layer(middleware::from_fn_with_state(Arc::clone(&web), server::dress))
+        .layer(middleware::from_fn(words::choose))
         .with_state(web)
 }

@@ -13,25 +13,35 @@ use rust_embed::RustEmbed;
 use serde::Serialize;
 
 use crate::domain::urgency::Urgency;
-use crate::store::DeliveryState;
+use crate::report::Language;
 use crate::store::event::StudyState;
 use crate::web::Shared;
 use crate::web::problem::Failure;
 use crate::web::status;
+use crate::web::words;
+use crate::web::words::Phrase;
 
 #[derive(RustEmbed)]
 #[folder = "templates/web"]
 struct Templates;
 
 /// Templates escape what they show; a field that is missing is an error, not an empty place.
-pub struct Pages(LazyLock<Handlebars<'static>>);
+/// One set for each language, in the order of [`words::LANGUAGES`].
+pub struct Pages(LazyLock<[Handlebars<'static>; 4]>);
 
 /// Head and foot of every page.
 #[derive(Debug, Default, Serialize)]
 pub struct Frame {
+    /// Key of the page's title, or the title.
     pub title: String,
-    /// `worklist`, `queue`, `sources` or empty.
+    /// Which of [`TABS`] it is, or empty.
     pub tab: &'static str,
+    pub tabs: &'static [Tab],
+    /// For the `lang` attribute (BCP 47).
+    pub lang: &'static str,
+    pub languages: Vec<LanguagePart>,
+    /// Path and query of this page.
+    pub path: String,
     /// Whether there is someone to log out.
     pub login: bool,
     /// What an operator should know now.
@@ -45,22 +55,62 @@ pub struct Frame {
     pub program: &'static str,
 }
 
+#[derive(Debug, Serialize)]
+pub struct Tab {
+    pub key: &'static str,
+    pub href: &'static str,
+}
+
+const fn tab(key: &'static str, href: &'static str) -> Tab {
+    Tab { key, href }
+}
+
+/// In the head of every page.
+const TABS: &[Tab] = &[
+    tab("worklist", "/"),
+    tab("queue", "/queue"),
+    tab("sources", "/sources"),
+    tab("analysis", "/analysis"),
+    tab("audit", "/audit"),
+    tab("settings", "/settings"),
+];
+
+#[derive(Debug, Serialize)]
+pub struct LanguagePart {
+    key: &'static str,
+    name: &'static str,
+    /// Two letters.
+    short: &'static str,
+    chosen: bool,
+}
+
 impl Frame {
     pub fn new(web: &Shared, title: &str, tab: &'static str) -> Frame {
         Frame {
-            title: title.to_owned(),
             tab,
+            tabs: TABS,
+            languages: words::LANGUAGES
+                .iter()
+                .map(|(language, name)| LanguagePart {
+                    key: language.as_str(),
+                    name,
+                    short: language.pick(["EN", "한", "VI", "中"]),
+                    chosen: *language == words::asked().language,
+                })
+                .collect(),
+            path: words::asked().path,
             login: web.access.has_login(),
             alarms: status::look(web).reasons().to_vec(),
             dead: web.node.store.job_counts().dead,
             made_at: moment(web.node.clock.now(), web.node.clock.now()),
-            program: PROGRAM,
-            ..Frame::default()
+            ..Frame::bare(title)
         }
     }
 
+    /// Without what is for those alone who are known here.
     pub fn bare(title: &str) -> Frame {
-        Frame { title: title.to_owned(), program: PROGRAM, ..Frame::default() }
+        let lang = words::asked().language.tag();
+        Frame { title: title.to_owned(), lang, program: PROGRAM, ..Frame::default() }
     }
 }
 
@@ -70,18 +120,22 @@ impl Pages {
     /// The templates are parsed when the first page is asked for: a node that starts has to answer
     /// scanners first.
     pub fn new() -> Pages {
-        Pages(LazyLock::new(|| {
-            let mut templates = Handlebars::new();
-            templates.set_strict_mode(true);
-            for file in Templates::iter() {
-                let Some(name) = file.strip_suffix(".hbs") else { continue };
-                let source = Templates::get(&file).expect("a name that it listed");
-                let source = String::from_utf8_lossy(&source.data).into_owned();
-                let known = templates.register_template_string(name, source);
-                known.unwrap_or_else(|error| panic!("templates/web/{file}, built in: {error}"));
-            }
-            templates
-        }))
+        Pages(LazyLock::new(|| words::LANGUAGES.map(|(language, _)| Pages::in_language(language))))
+    }
+
+    fn in_language(language: Language) -> Handlebars<'static> {
+        let mut templates = Handlebars::new();
+        templates.set_strict_mode(true);
+        templates.register_helper("t", Box::new(words::Helping(language)));
+        templates.register_helper("finding", Box::new(words::Naming(language)));
+        for file in Templates::iter() {
+            let Some(name) = file.strip_suffix(".hbs") else { continue };
+            let source = Templates::get(&file).expect("a name that it listed");
+            let source = String::from_utf8_lossy(&source.data).into_owned();
+            let known = templates.register_template_string(name, source);
+            known.unwrap_or_else(|error| panic!("templates/web/{file}, built in: {error}"));
+        }
+        templates
     }
 
     pub fn render(&self, template: &str, page: &impl Serialize) -> Result<Response, Failure> {
@@ -89,7 +143,9 @@ impl Pages {
     }
 
     fn text(&self, template: &str, page: &impl Serialize) -> Result<String, Failure> {
-        self.0.render(template, page).map_err(|error| {
+        let [en, ko, vi, zh] = &*self.0;
+        let templates = words::asked().language.pick([en, ko, vi, zh]);
+        templates.render(template, page).map_err(|error| {
             // Where in the template; not what was to be shown.
             let (line, column) = (error.line_no, error.column_no);
             tracing::error!(template, ?line, ?column, "a page could not be made");
@@ -124,7 +180,7 @@ pub fn method_label(method: &Method) -> String {
 pub struct Moment {
     pub iso: String,
     pub text: String,
-    pub ago: String,
+    pub ago: Phrase,
 }
 
 pub fn moment(at: Timestamp, now: Timestamp) -> Moment {
@@ -136,12 +192,12 @@ pub fn moment(at: Timestamp, now: Timestamp) -> Moment {
     }
 }
 
-fn ago(seconds: i64) -> String {
+fn ago(seconds: i64) -> Phrase {
     match seconds {
-        ..60 => "just now".into(),
-        60..7200 => format!("{} min ago", seconds / 60),
-        7200..172_800 => format!("{} h ago", seconds / 3600),
-        _ => format!("{} days ago", seconds / 86_400),
+        ..60 => Phrase::new("ago.now"),
+        60..7200 => Phrase::new("ago.minutes").with("n", seconds / 60),
+        7200..172_800 => Phrase::new("ago.hours").with("n", seconds / 3600),
+        _ => Phrase::new("ago.days").with("n", seconds / 86_400),
     }
 }
 
@@ -158,66 +214,40 @@ pub fn size(bytes: u64) -> String {
 /// What a row or a study says first: never by colour alone, so a word and an icon of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Level {
-    /// CSS class and icon.
+    /// CSS class, icon and, in `level`, the word.
     pub key: &'static str,
-    pub word: &'static str,
     /// Place in the worklist, the lowest first.
     #[serde(skip)]
     pub rank: u8,
 }
 
-const fn level_of(key: &'static str, word: &'static str, rank: u8) -> Level {
-    Level { key, word, rank }
+const fn level_of(key: &'static str, rank: u8) -> Level {
+    Level { key, rank }
 }
 
 /// A study that was not assessed is never shown as routine.
 pub fn level(state: StudyState, outcome: Option<&str>, urgency: Option<Urgency>) -> Level {
     let read = outcome == Some("read");
     match (urgency, state) {
-        (Some(Urgency::Critical), _) => level_of("critical", "Critical", 0),
-        (_, StudyState::NeedsReview) => level_of("review", "Needs review", 1),
-        _ if outcome == Some("needs_review") => level_of("review", "Needs review", 1),
-        (_, StudyState::Failed) => level_of("failed", "Failed", 1),
-        (Some(Urgency::Urgent), _) => level_of("urgent", "Urgent", 1),
-        (Some(Urgency::Significant), _) => level_of("significant", "Significant", 2),
-        (_, StudyState::Held) => level_of("held", "Held back", 3),
-        _ if outcome == Some("not_covered") => level_of("unassessed", "Not assessed", 3),
-        (Some(Urgency::Routine), _) if read => level_of("routine", "Routine", 3),
-        (Some(Urgency::Routine) | None, _) => level_of("pending", "In progress", 3),
+        (Some(Urgency::Critical), _) => level_of("critical", 0),
+        (_, StudyState::NeedsReview) => level_of("review", 1),
+        _ if outcome == Some("needs_review") => level_of("review", 1),
+        (_, StudyState::Failed) => level_of("failed", 1),
+        (Some(Urgency::Urgent), _) => level_of("urgent", 1),
+        (Some(Urgency::Significant), _) => level_of("significant", 2),
+        (_, StudyState::Held) => level_of("held", 3),
+        _ if outcome == Some("not_covered") => level_of("unassessed", 3),
+        (Some(Urgency::Routine), _) if read => level_of("routine", 3),
+        (Some(Urgency::Routine) | None, _) => level_of("pending", 3),
     }
 }
 
 pub fn urgency_level(urgency: Urgency) -> Level {
     match urgency {
-        Urgency::Critical => level_of("critical", "Critical", 0),
-        Urgency::Urgent => level_of("urgent", "Urgent", 1),
-        Urgency::Significant => level_of("significant", "Significant", 2),
-        Urgency::Routine => level_of("routine", "Routine", 3),
-    }
-}
-
-pub fn state_word(state: StudyState) -> &'static str {
-    match state {
-        StudyState::Receiving => "Receiving",
-        StudyState::Ready => "Waiting to be read",
-        StudyState::Analysing => "Being read",
-        StudyState::Judged => "Read",
-        StudyState::Composed => "Report written",
-        StudyState::Delivered => "Delivered",
-        StudyState::Held => "Held back",
-        StudyState::NeedsReview => "Needs review",
-        StudyState::Failed => "Failed",
-        StudyState::Superseded => "Superseded",
-    }
-}
-
-pub fn delivery_word(state: DeliveryState) -> &'static str {
-    match state {
-        DeliveryState::Queued => "On its way",
-        DeliveryState::Unproven => "Taken, not proven yet",
-        DeliveryState::Done => "Done",
-        DeliveryState::Dead => "Given up",
-        DeliveryState::Dropped => "Not needed any more",
+        Urgency::Critical => level_of("critical", 0),
+        Urgency::Urgent => level_of("urgent", 1),
+        Urgency::Significant => level_of("significant", 2),
+        Urgency::Routine => level_of("routine", 3),
     }
 }
 
@@ -258,14 +288,15 @@ mod tests {
             "worklist", "study", "queue", "sources", "login", "account", "answer", "failure",
             "top", "bottom",
         ] {
-            assert!(pages.0.has_template(name), "{name}");
+            assert!(pages.0[3].has_template(name), "{name}");
         }
     }
 
     #[test]
     fn times_and_sizes_are_for_people() {
-        assert_eq!(ago(-5), "just now");
-        assert_eq!((ago(61), ago(7200)), ("1 min ago".into(), "2 h ago".into()));
+        let minutes = Phrase::new("ago.minutes").with("n", 119);
+        assert_eq!((ago(-5), ago(7199)), (Phrase::new("ago.now"), minutes));
+        assert_eq!(ago(7200), Phrase::new("ago.hours").with("n", 2));
         assert_eq!((size(999), size(1_250_000)), ("999 B".into(), "1.2 MB".into()));
         assert_eq!((date("20240131"), date("2024")), ("2024-01-31".into(), "2024".into()));
     }

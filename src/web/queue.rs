@@ -1,6 +1,9 @@
 //! Work that is not done: what was given up stands first, until a person decides.
 
+use std::collections::BTreeSet;
+
 use axum::Form;
+use axum::extract::Query;
 use axum::extract::State;
 use axum::response::IntoResponse as _;
 use axum::response::Redirect;
@@ -21,9 +24,12 @@ use crate::web::page;
 use crate::web::page::Frame;
 use crate::web::page::Moment;
 use crate::web::problem::Failure;
+use crate::web::query;
+use crate::web::query::Choice;
+use crate::web::words::Phrase;
 
-/// Jobs on the page; what is behind them is counted.
-const JOBS_MAX: usize = 500;
+/// Jobs on a page.
+const JOBS_MAX: usize = 100;
 
 #[derive(Serialize)]
 struct Page {
@@ -32,16 +38,66 @@ struct Page {
     running: usize,
     dead: usize,
     rows: Vec<Row>,
-    left_out: usize,
+    wanted: Wanted,
+    states: Vec<Choice>,
+    destinations: Vec<Choice>,
+    /// Set where one destination is chosen that has given-up work: all of it can be tried again.
+    retry_all: Option<String>,
+    page: usize,
+    newer: Option<String>,
+    older: Option<String>,
+}
+
+/// The filters, as they stand in the query.
+#[derive(Debug, Clone, Default, serde::Deserialize, Serialize)]
+#[serde(default)]
+pub struct Wanted {
+    state: String,
+    to: String,
+    page: String,
+}
+
+impl Wanted {
+    fn takes(&self, row: &JobRow) -> bool {
+        (self.state.is_empty() || self.state == query::word(&row.state))
+            && (self.to.is_empty() || Some(self.to.as_str()) == destination(&row.job.kind))
+    }
+
+    fn href(&self, page: usize) -> String {
+        let page = if page > 1 { page.to_string() } else { String::new() };
+        query::href("/queue", &[("state", &self.state), ("to", &self.to), ("page", &page)])
+    }
+}
+
+/// The destination or the channel that a job is for.
+fn destination(kind: &JobKind) -> Option<&str> {
+    match kind {
+        JobKind::Deliver { destination, .. }
+        | JobKind::Prove { destination, .. }
+        | JobKind::Undelivered { destination, .. } => Some(destination),
+        JobKind::Alert { channel, .. }
+        | JobKind::Withdraw { channel, .. }
+        | JobKind::Digest { channel, .. }
+        | JobKind::Notice { channel } => Some(channel),
+        JobKind::Shadow { gateway } => Some(gateway),
+        JobKind::Plan
+        | JobKind::Picture
+        | JobKind::Analyse
+        | JobKind::Judge
+        | JobKind::Compose
+        | JobKind::Commit { .. }
+        | JobKind::Escalate { .. }
+        | JobKind::Drill { .. } => None,
+    }
 }
 
 #[derive(Serialize)]
 struct Row {
     id: String,
-    what: String,
+    what: Phrase,
     uid: StudyUid,
     revision: u32,
-    state: &'static str,
+    state: JobState,
     key: &'static str,
     is_dead: bool,
     /// Whether a person can have it done now, or be done without.
@@ -52,36 +108,54 @@ struct Row {
     due: Moment,
 }
 
-pub async fn show(State(web): State<Web>) -> Result<Response, Failure> {
-    let page = web.read(page_of).await?;
+pub async fn show(
+    State(web): State<Web>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Failure> {
+    let page = web.read(move |web| page_of(web, wanted)).await?;
     web.pages.render("queue", &page)
 }
 
-fn page_of(web: &Shared) -> Result<Page, Failure> {
+fn page_of(web: &Shared, wanted: Wanted) -> Result<Page, Failure> {
     let now = web.node.clock.now();
-    let mut frame = Frame::new(web, "Queue", "queue");
+    let mut frame = Frame::new(web, "queue", "queue");
     frame.events = "/events".into();
     frame.version = live::version(web, None)?;
     let view = inspect::queue(&web.node.store)?;
+    let all = view.jobs.iter().filter_map(|row| destination(&row.job.kind)).map(str::to_owned);
+    let destinations = query::choices(all.collect::<BTreeSet<String>>(), &wanted.to);
+    let states = [JobState::Dead, JobState::Running, JobState::Waiting];
+    let states = query::words("jobstate", states.iter().map(query::word), &wanted.state);
+    let number = wanted.page.parse::<usize>().unwrap_or(1).max(1);
+    let jobs: Vec<JobRow> = view.jobs.into_iter().filter(|row| wanted.takes(row)).collect();
+    let has_dead = jobs.iter().any(|row| row.state == JobState::Dead);
+    let is_more = jobs.len() > number.saturating_mul(JOBS_MAX);
+    let rows = jobs.into_iter().skip(JOBS_MAX.saturating_mul(number - 1)).take(JOBS_MAX);
     Ok(Page {
         frame,
         waiting: view.counts.waiting,
         running: view.counts.running,
         dead: view.counts.dead,
-        left_out: view.jobs.len().saturating_sub(JOBS_MAX),
-        rows: view.jobs.into_iter().take(JOBS_MAX).map(|job| row(job, now)).collect(),
+        rows: rows.map(|job| row(job, now)).collect(),
+        states,
+        destinations,
+        retry_all: (has_dead && !wanted.to.is_empty()).then(|| wanted.to.clone()),
+        page: number,
+        newer: (number > 1).then(|| wanted.href(number - 1)),
+        older: is_more.then(|| wanted.href(number + 1)),
+        wanted,
     })
 }
 
 fn row(row: JobRow, now: Timestamp) -> Row {
-    let (state, key) = match row.state {
-        JobState::Waiting => ("Waiting", "pending"),
-        JobState::Running => ("Running", "running"),
-        JobState::Done => ("Done", "done"),
-        JobState::Dead => ("Given up", "failed"),
-        JobState::Dropped => ("Not needed any more", "held"),
+    let key = match row.state {
+        JobState::Waiting => "pending",
+        JobState::Running => "running",
+        JobState::Done => "done",
+        JobState::Dead => "failed",
+        JobState::Dropped => "held",
     };
-    let what = what(&row.job.kind);
+    let what = phrase(&row.job.kind);
     Row {
         can_retry: row.state.may_be_moved(),
         can_cancel: row.may_be_cancelled(),
@@ -89,7 +163,7 @@ fn row(row: JobRow, now: Timestamp) -> Row {
         what,
         uid: row.job.study_uid,
         revision: row.job.revision,
-        state,
+        state: row.state,
         key,
         is_dead: row.state == JobState::Dead,
         attempts: row.attempts,
@@ -98,31 +172,36 @@ fn row(row: JobRow, now: Timestamp) -> Row {
     }
 }
 
-/// A job in words.
+/// A job in English words.
 pub fn what(kind: &JobKind) -> String {
+    phrase(kind).in_english()
+}
+
+fn phrase(kind: &JobKind) -> Phrase {
+    let of = |key: &str| Phrase::new(format!("job.{key}"));
     match kind {
-        JobKind::Plan => "Plan".into(),
-        JobKind::Picture => "Make pictures".into(),
-        JobKind::Analyse => "Read".into(),
-        JobKind::Shadow { gateway } => format!("Show to {gateway}, without effect"),
-        JobKind::Judge => "Judge".into(),
-        JobKind::Compose => "Write reports".into(),
-        JobKind::Deliver { artefact, destination } => format!("Send {artefact} to {destination}"),
+        JobKind::Plan => of("plan"),
+        JobKind::Picture => of("picture"),
+        JobKind::Analyse => of("analyse"),
+        JobKind::Shadow { gateway } => of("shadow").with("gateway", gateway),
+        JobKind::Judge => of("judge"),
+        JobKind::Compose => of("compose"),
+        JobKind::Deliver { artefact, destination } => {
+            of("deliver").with("artefact", artefact).with("destination", destination)
+        }
         JobKind::Prove { artefact, destination } => {
-            format!("Ask {destination} whether it keeps {artefact}")
+            of("prove").with("artefact", artefact).with("destination", destination)
         }
-        JobKind::Notice { channel } => format!("Tell {channel} of missing images"),
+        JobKind::Notice { channel } => of("notice").with("channel", channel),
         JobKind::Undelivered { destination, channel } => {
-            format!("Tell {channel} that {destination} does not get its results")
+            of("undelivered").with("destination", destination).with("channel", channel)
         }
-        JobKind::Commit { .. } => "Report a storage commitment".into(),
-        JobKind::Alert { channel, .. } => format!("Alert by {channel}"),
-        JobKind::Escalate { level, .. } => {
-            format!("Wait for an answer, then go past level {level}")
-        }
-        JobKind::Withdraw { channel, .. } => format!("Tell {channel} that an alert is withdrawn"),
-        JobKind::Digest { channel, .. } => format!("Tell {channel} of several alerts together"),
-        JobKind::Drill { .. } => "Raise a drill".into(),
+        JobKind::Commit { .. } => of("commit"),
+        JobKind::Alert { channel, .. } => of("alert").with("channel", channel),
+        JobKind::Escalate { level, .. } => of("escalate").with("level", level),
+        JobKind::Withdraw { channel, .. } => of("withdraw").with("channel", channel),
+        JobKind::Digest { channel, .. } => of("digest").with("channel", channel),
+        JobKind::Drill { .. } => of("drill"),
     }
 }
 

@@ -65,7 +65,7 @@ fn page_of(web: &Shared) -> Page {
     let (strangers, sources): (Vec<Source>, Vec<Source>) =
         web.node.sources.list().into_iter().partition(Source::is_stranger);
     Page {
-        frame: Frame::new(web, "Sources", "sources"),
+        frame: Frame::new(web, "sources", "sources"),
         sources_left_out: sources.len().saturating_sub(ROWS_MAX),
         strangers_left_out: strangers.len().saturating_sub(ROWS_MAX),
         sources: sources.into_iter().take(ROWS_MAX).map(|source| row(source, now)).collect(),

@@ -6,25 +6,35 @@ use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
 
+use crate::analysis::codes;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::assessment::StudyMeasurement;
 use crate::domain::finding::Finding;
-use crate::domain::finding::Laterality;
 use crate::domain::finding::Presence;
-use crate::domain::finding::Severity;
-use crate::domain::finding::Verdict;
 use crate::domain::picture::ImageRef;
 use crate::domain::picture::PictureRef;
+use crate::domain::study::Study;
 use crate::domain::text;
 use crate::domain::uid::StudyUid;
+use crate::pipeline::record;
+use crate::pipeline::replay;
 use crate::store::AlertRow;
 use crate::store::DeliveryRow;
+use crate::store::DeliveryState;
+use crate::store::JobRow;
+use crate::store::event::JobKind;
+use crate::store::event::StudyState;
 use crate::web::Shared;
 use crate::web::Web;
 use crate::web::access::Viewer;
 use crate::web::answer;
+use crate::web::evidence;
+use crate::web::evidence::OpinionPart;
+use crate::web::evidence::RunPart;
 use crate::web::inspect;
 use crate::web::inspect::StudyView;
 use crate::web::live;
@@ -33,6 +43,9 @@ use crate::web::page::Frame;
 use crate::web::page::Level;
 use crate::web::page::Moment;
 use crate::web::problem::Failure;
+use crate::web::query::Choice;
+use crate::web::viewer;
+use crate::web::words::Phrase;
 use crate::web::worklist;
 use crate::web::worklist::Person;
 
@@ -41,7 +54,7 @@ struct Page {
     frame: Frame,
     uid: StudyUid,
     level: Level,
-    state: &'static str,
+    state: StudyState,
     reason: String,
     revision: u32,
     instances: u32,
@@ -61,7 +74,17 @@ struct Page {
     deliveries: Vec<DeliveryPart>,
     alerts: Vec<AlertPart>,
     artefacts: Vec<ArtefactPart>,
-    notice: &'static str,
+    /// [`viewer::Stack`] as JSON; empty where there is nothing to scroll through.
+    stack: String,
+    runs: Vec<RunPart>,
+    cost: String,
+    opinions: Vec<OpinionPart>,
+    /// Findings that a doctor can name as missed.
+    known: Vec<Choice>,
+    can_complete: bool,
+    can_read_again: bool,
+    can_hold: bool,
+    by: String,
 }
 
 #[derive(Serialize)]
@@ -81,7 +104,7 @@ struct ReadingPart {
     finished: Moment,
     seen: Vec<FindingPart>,
     unseen: Vec<FindingPart>,
-    looked_for: String,
+    looked_for: Vec<String>,
     warnings: Vec<String>,
     measurements: Vec<StudyMeasurement>,
     pictures: Vec<PicturePart>,
@@ -94,11 +117,11 @@ struct FindingPart {
     id: String,
     name: String,
     code: String,
-    presence: &'static str,
+    presence: Presence,
     is_present: bool,
     level: Level,
     /// Side, site, severity.
-    details: String,
+    details: Vec<Phrase>,
     probability: String,
     description: String,
     measurements: Vec<String>,
@@ -160,7 +183,7 @@ struct HistoryPart {
 struct DeliveryPart {
     artefact: String,
     destination: String,
-    state: &'static str,
+    state: DeliveryState,
     key: &'static str,
     detail: String,
     attempts: u32,
@@ -174,7 +197,7 @@ struct AlertPart {
     findings: String,
     service: String,
     raised: Moment,
-    standing: String,
+    standing: Phrase,
     is_open: bool,
     steps: Vec<StepPart>,
     declined: Vec<String>,
@@ -206,21 +229,35 @@ pub async fn show(
     let unknown = || Failure::not_found("The node has no such study.");
     let uid = StudyUid::parse(&uid).map_err(|_| unknown())?;
     let of = uid.clone();
-    let page = web.read(move |web| page_of(web, &of)).await?.ok_or_else(unknown)?;
+    let by = viewer.person.clone().unwrap_or_default();
+    let page = web.read(move |web| page_of(web, &of, by)).await?.ok_or_else(unknown)?;
     web.audit.look(Some(&uid), "study page", &viewer).await;
     web.pages.render("study", &page)
 }
 
-fn page_of(web: &Shared, uid: &StudyUid) -> Result<Option<Page>, Failure> {
+fn page_of(web: &Shared, uid: &StudyUid, by: String) -> Result<Option<Page>, Failure> {
     let now = web.node.clock.now();
     let store = &web.node.store;
     // Before the rest, so that a change meanwhile is told.
     let version = live::version(web, Some(uid))?;
     let Some(view) = inspect::study(store, uid)? else { return Ok(None) };
     let assessment = inspect::assessment(store, uid, &view.revisions)?;
-    let mut frame = Frame::new(web, "Study", "");
+    let mut frame = Frame::new(web, "study", "");
     frame.events = format!("/events?study={uid}");
     frame.version = version;
+    let study = match &assessment {
+        Some(assessment) => Some(assessment.study.clone()),
+        None => replay::file::<Study>(store, uid, view.study.revision, record::STUDY),
+    };
+    let shows = web.node.config.dicomweb.enabled && view.study.objects_removed_at.is_none();
+    let stack = study.filter(|_| shows).map(|study| viewer::stack(&study, assessment.as_ref()));
+    let stack = stack.filter(|stack| !stack.series.is_empty());
+    let stack = stack.and_then(|stack| serde_json::to_string(&stack).ok()).unwrap_or_default();
+    let runs = replay::runs(store, uid, view.study.assessed_revision.unwrap_or(1))?;
+    let currency = &web.node.currency;
+    let receives = view.study.state == StudyState::Receiving;
+    let goes_on =
+        |job: &JobRow| job.job.kind.is_reading() || matches!(job.job.kind, JobKind::Deliver { .. });
     let person = assessment.as_ref().map(|assessment| worklist::person(&assessment.study));
     let reading = assessment.map(|assessment| reading_part(&view, assessment, now));
     let (looks, history) = history(&view, now).into_iter().partition(|row| row.what == "access");
@@ -228,7 +265,7 @@ fn page_of(web: &Shared, uid: &StudyUid) -> Result<Option<Page>, Failure> {
         frame,
         uid: uid.clone(),
         level: page::level(view.study.state, view.study.outcome.as_deref(), view.study.urgency),
-        state: page::state_word(view.study.state),
+        state: view.study.state,
         person,
         reading,
         history,
@@ -236,6 +273,15 @@ fn page_of(web: &Shared, uid: &StudyUid) -> Result<Option<Page>, Failure> {
         deliveries: view.deliveries.iter().map(|row| delivery(row, now)).collect(),
         alerts: view.alerts.iter().map(|row| alert(row, now)).collect(),
         artefacts: artefacts(&view, now),
+        stack,
+        runs: evidence::runs(&runs, currency, now),
+        cost: evidence::cost(&runs, currency),
+        opinions: evidence::opinions(&view.comparisons, now),
+        known: known_findings(),
+        can_complete: receives,
+        can_read_again: !receives && view.study.objects_removed_at.is_none(),
+        can_hold: !receives && view.jobs.iter().any(goes_on),
+        by,
         received: page::moment(view.study.last_received_at, now),
         reason: view.study.reason,
         revision: view.study.revision,
@@ -245,8 +291,17 @@ fn page_of(web: &Shared, uid: &StudyUid) -> Result<Option<Page>, Failure> {
         modality: view.study.modality,
         examination: view.study.examination,
         from: view.study.calling_ae,
-        notice: inspect::NOTICE,
     }))
+}
+
+fn known_findings() -> Vec<Choice> {
+    let rows = codes::rows().iter();
+    rows.map(|row| Choice {
+        value: row.key.clone(),
+        text: Phrase::plain(&row.concept.meaning),
+        chosen: false,
+    })
+    .collect()
 }
 
 fn reading_part(view: &StudyView, assessment: Assessment, now: Timestamp) -> ReadingPart {
@@ -279,7 +334,7 @@ fn reading_part(view: &StudyView, assessment: Assessment, now: Timestamp) -> Rea
         parameters: assessment.algorithm.parameters.clone(),
         profile: format!("{} {}", assessment.profile, assessment.profile_version),
         finished: page::moment(assessment.finished_at, now),
-        looked_for: assessment.looked_for.join(", "),
+        looked_for: assessment.looked_for,
         warnings: assessment
             .warnings
             .into_iter()
@@ -302,29 +357,18 @@ fn reading_part(view: &StudyView, assessment: Assessment, now: Timestamp) -> Rea
 }
 
 fn finding_part(finding: &Finding, pictures: &[PictureRef]) -> FindingPart {
-    let laterality = finding.laterality.map(|side| match side {
-        Laterality::Right => "right",
-        Laterality::Left => "left",
-        Laterality::Bilateral => "both sides",
-        Laterality::Unilateral => "one side",
-    });
-    let severity = finding.severity.map(|severity| match severity {
-        Severity::Mild => "mild",
-        Severity::Moderate => "moderate",
-        Severity::Severe => "severe",
-    });
-    let site = finding.site.as_ref().map(|site| site.meaning.as_str());
-    let votes = match finding.support.readers {
-        0 => None,
-        readers => Some(format!("seen by {} of {readers} models", finding.support.present)),
+    let site = finding.site.as_ref().map(|site| Phrase::plain(site.meaning.as_str()));
+    let word = |group: &str, word: Value| {
+        Phrase::new(format!("{group}.{}", word.as_str().unwrap_or_default()))
     };
-    let verdict = finding.support.verdict.map(|verdict| match verdict {
-        Verdict::Upheld => "upheld by another model",
-        Verdict::Refuted => "not seen by another model",
-        Verdict::Unclear => "another model could not decide",
+    let laterality = finding.laterality.map(|side| word("side", json!(side)));
+    let severity = finding.severity.map(|severity| word("severity", json!(severity)));
+    let support = finding.support;
+    let votes = (support.readers > 0).then(|| {
+        Phrase::new("votes").with("present", support.present).with("readers", support.readers)
     });
-    let details: Vec<&str> =
-        [site, laterality, severity, votes.as_deref(), verdict].into_iter().flatten().collect();
+    let verdict = support.verdict.map(|verdict| word("verdict", json!(verdict)));
+    let details = [site, laterality, severity, votes, verdict].into_iter().flatten().collect();
     let rests_on = |shown: &&PictureRef| finding.evidence.contains(&shown.image);
     let shown = pictures.iter().filter(rests_on).map(|picture| picture.number).collect();
     let has_picture = |image: &ImageRef| pictures.iter().any(|shown| shown.image == *image);
@@ -332,14 +376,10 @@ fn finding_part(finding: &Finding, pictures: &[PictureRef]) -> FindingPart {
         id: finding.id.clone(),
         name: finding.concept.meaning.clone(),
         code: format!("{} {}", finding.concept.scheme, finding.concept.value),
-        presence: match finding.presence {
-            Presence::Present => "Present",
-            Presence::Absent => "Not seen",
-            Presence::Undetermined => "Undetermined",
-        },
+        presence: finding.presence,
         is_present: finding.presence == Presence::Present,
         level: page::urgency_level(finding.urgency),
-        details: details.join(", "),
+        details,
         probability: finding.probability.map(text::percent).unwrap_or_default(),
         description: finding.description.clone(),
         measurements: finding
@@ -424,7 +464,7 @@ fn delivery(row: &DeliveryRow, now: Timestamp) -> DeliveryPart {
     DeliveryPart {
         artefact: row.artefact.clone(),
         destination: row.destination.clone(),
-        state: page::delivery_word(row.state),
+        state: row.state,
         key: delivery_key(row.state),
         detail: if row.detail.is_empty() { row.cause.clone() } else { row.detail.clone() },
         attempts: row.attempts,
@@ -432,13 +472,13 @@ fn delivery(row: &DeliveryRow, now: Timestamp) -> DeliveryPart {
     }
 }
 
-fn delivery_key(state: crate::store::DeliveryState) -> &'static str {
+fn delivery_key(state: DeliveryState) -> &'static str {
     match state {
-        crate::store::DeliveryState::Queued => "pending",
-        crate::store::DeliveryState::Unproven => "running",
-        crate::store::DeliveryState::Done => "done",
-        crate::store::DeliveryState::Dead => "failed",
-        crate::store::DeliveryState::Dropped => "held",
+        DeliveryState::Queued => "pending",
+        DeliveryState::Unproven => "running",
+        DeliveryState::Done => "done",
+        DeliveryState::Dead => "failed",
+        DeliveryState::Dropped => "held",
     }
 }
 
@@ -446,7 +486,7 @@ fn alert(row: &AlertRow, now: Timestamp) -> AlertPart {
     let sending = |sending: &crate::store::AlertSending| DeliveryPart {
         artefact: row.alert.clone(),
         destination: sending.channel.clone(),
-        state: page::delivery_word(sending.state),
+        state: sending.state,
         key: delivery_key(sending.state),
         detail: match sending.detail.is_empty() {
             true => sending.cause.clone(),
@@ -459,10 +499,7 @@ fn alert(row: &AlertRow, now: Timestamp) -> AlertPart {
     AlertPart {
         key: row.alert.clone(),
         level: page::urgency_level(row.urgency),
-        findings: match row.findings.is_empty() {
-            true => "Needs review".to_owned(),
-            false => row.findings.join(", "),
-        },
+        findings: row.findings.join(", "),
         service: row.service.clone(),
         raised: page::moment(row.raised_at, now),
         standing: answer::standing(row, now),

@@ -1,5 +1,6 @@
 //! The first page: which study a person should look at first.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -9,12 +10,16 @@ use axum::extract::Query;
 use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::domain::alert::Standing;
 use crate::domain::study::Study;
 use crate::domain::uid::StudyUid;
 use crate::store::StudyRow;
+use crate::store::event::JobKind;
 use crate::store::event::StudyState;
 use crate::web::Shared;
 use crate::web::Web;
@@ -26,13 +31,18 @@ use crate::web::page::Frame;
 use crate::web::page::Level;
 use crate::web::page::Moment;
 use crate::web::problem::Failure;
+use crate::web::query;
+use crate::web::query::Choice;
 
 /// Who the patient is, from the assessment: the ledger and the index do not know it. One entry
 /// for each assessment that a list has shown.
 #[derive(Default)]
 pub struct People(Mutex<HashMap<(StudyUid, u32), Person>>);
 
-const PEOPLE_MAX: usize = 4096;
+const PEOPLE_MAX: usize = 20_000;
+/// Studies whose patients are looked up for one search.
+const SEARCHED_MAX: usize = 5000;
+const SEARCH_CHARS_MAX: usize = 100;
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Person {
@@ -89,25 +99,35 @@ impl People {
 struct Row {
     uid: StudyUid,
     level: Level,
-    state: &'static str,
+    state: StudyState,
     reason: String,
     person: Person,
     modality: String,
     examination: String,
-    /// What was found, or why nothing can be said.
+    /// What was found.
     findings: Vec<String>,
+    /// Key of why nothing can be said, or empty.
     note: &'static str,
     instances: u32,
     missing: String,
     revision: u32,
     received: Moment,
     from: String,
+    alert: Option<OpenAlert>,
+}
+
+/// An alert that nobody has answered.
+#[derive(Debug, Clone, Serialize)]
+struct OpenAlert {
+    /// When the next are told; none once everyone was.
+    until: Option<Moment>,
+    /// `mm:ss`, with hours where there are, at the time of the page.
+    left: String,
 }
 
 #[derive(Serialize)]
 struct Tile {
     key: &'static str,
-    word: &'static str,
     count: usize,
     href: String,
     chosen: bool,
@@ -118,15 +138,81 @@ struct Page {
     frame: Frame,
     tiles: Vec<Tile>,
     rows: Vec<Row>,
-    /// Studies behind the page's limit are not shown: say so.
-    limit: usize,
-    is_cut: bool,
+    wanted: Wanted,
+    modalities: Vec<Choice>,
+    states: Vec<Choice>,
+    sources: Vec<Choice>,
     is_filtered: bool,
+    page: usize,
+    newer: Option<String>,
+    older: Option<String>,
+    /// Above zero: only the patients of so many studies were searched.
+    searched: usize,
 }
 
-#[derive(Deserialize)]
+/// The filters, as they stand in the query.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Wanted {
-    show: Option<String>,
+    show: String,
+    modality: String,
+    state: String,
+    source: String,
+    from: String,
+    to: String,
+    q: String,
+    page: String,
+}
+
+impl Wanted {
+    fn href(&self, show: &str, page: usize) -> String {
+        let page = if page > 1 { page.to_string() } else { String::new() };
+        let show = if show == "all" { "" } else { show };
+        query::href(
+            "/",
+            &[
+                ("show", show),
+                ("modality", &self.modality),
+                ("state", &self.state),
+                ("source", &self.source),
+                ("from", &self.from),
+                ("to", &self.to),
+                ("q", &self.q),
+                ("page", &page),
+            ],
+        )
+    }
+
+    fn is_narrow(&self) -> bool {
+        [&self.modality, &self.state, &self.source, &self.from, &self.to, &self.q]
+            .iter()
+            .any(|field| !field.is_empty())
+    }
+
+    /// All but the search, which needs the patient.
+    fn takes(&self, row: &StudyRow, zone: &TimeZone) -> bool {
+        let day = row.first_received_at.to_zoned(zone.clone()).date();
+        let since = self.from.parse::<Date>().is_ok_and(|from| day < from);
+        let until = self.to.parse::<Date>().is_ok_and(|to| day > to);
+        (self.modality.is_empty() || self.modality == row.modality)
+            && (self.state.is_empty() || self.state == query::word(&row.state))
+            && (self.source.is_empty() || self.source == row.calling_ae)
+            && !since
+            && !until
+    }
+}
+
+/// Whether `words`, each of them, stand in what is known of the study.
+fn is_found(words: &[String], row: &StudyRow, person: Option<&Person>) -> bool {
+    let mut text = format!("{} {} {}", row.study_uid, row.examination, row.findings.join(" "));
+    if let Some(person) = person {
+        for part in [&person.name, &person.id, &person.accession_number, &person.description] {
+            text.push(' ');
+            text.push_str(part);
+        }
+    }
+    let text = text.to_lowercase();
+    words.iter().all(|word| text.contains(word.as_str()))
 }
 
 pub async fn show(
@@ -135,64 +221,177 @@ pub async fn show(
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Failure> {
     web.audit.look(None, "worklist", &viewer).await;
-    let page = web.read(move |web| page_of(web, wanted.show.as_deref().unwrap_or("all"))).await?;
+    let page = web.read(move |web| page_of(web, wanted)).await?;
     web.pages.render("worklist", &page)
 }
 
-/// Groups by which the list can be cut down: key, word, levels.
-const GROUPS: [(&str, &str, &[&str]); 5] = [
-    ("critical", "Critical", &["critical"]),
-    ("urgent", "Urgent", &["urgent"]),
-    ("review", "Needs a person", &["review", "failed"]),
-    ("pending", "In progress", &["pending"]),
-    ("all", "All", &[]),
+/// Groups by which the list can be cut down: key and levels. `alerts`: those that wait for an answer.
+const GROUPS: [(&str, &[&str]); 6] = [
+    ("critical", &["critical"]),
+    ("urgent", &["urgent"]),
+    ("alerts", &[]),
+    ("review", &["review", "failed"]),
+    ("pending", &["pending"]),
+    ("all", &[]),
 ];
 
-fn page_of(web: &Shared, show: &str) -> Result<Page, Failure> {
+fn level(row: &StudyRow) -> Level {
+    page::level(row.state, row.outcome.as_deref(), row.urgency)
+}
+
+fn page_of(web: &Shared, mut wanted: Wanted) -> Result<Page, Failure> {
     let now = web.node.clock.now();
-    let limit = web.node.config.worklist_max;
-    let mut frame = Frame::new(web, "Worklist", "worklist");
+    let size = web.node.config.worklist_max;
+    let mut frame = Frame::new(web, "worklist", "worklist");
     frame.events = "/events".into();
     frame.version = live::version(web, None)?;
-    let mut studies = web.node.store.studies(limit)?;
-    let is_cut = studies.len() >= limit;
-    let level = |row: &StudyRow| page::level(row.state, row.outcome.as_deref(), row.urgency);
-    // The most urgent first; then the newest.
-    studies.sort_by(|a, b| {
-        let newest = || b.last_received_at.cmp(&a.last_received_at);
-        level(a).rank.cmp(&level(b).rank).then_with(newest)
-    });
-    let group = GROUPS.iter().find(|group| group.0 == show).unwrap_or(&GROUPS[4]);
-    let tiles = GROUPS.map(|(key, word, levels)| Tile {
+    wanted.q = wanted.q.trim().chars().take(SEARCH_CHARS_MAX).collect();
+    let group = GROUPS.iter().find(|group| group.0 == wanted.show).unwrap_or(&GROUPS[5]);
+    wanted.show = group.0.to_owned();
+    let alerts = open_alerts(web, now)?;
+    let belongs = |key: &str, levels: &[&str], row: &StudyRow| match key {
+        "alerts" => alerts.contains_key(&row.study_uid),
+        _ => levels.is_empty() || levels.contains(&level(row).key),
+    };
+    // The latest changes, and whatever still waits for an answer.
+    let mut latest = web.node.store.studies(size)?;
+    for uid in alerts.keys() {
+        if !latest.iter().any(|row| row.study_uid == *uid) {
+            latest.extend(web.node.store.study(uid)?);
+        }
+    }
+    let tiles = GROUPS.map(|(key, levels)| Tile {
         key,
-        word,
-        count: studies.iter().filter(|row| belongs(levels, level(row))).count(),
-        href: if key == "all" { "/".into() } else { format!("/?show={key}") },
+        count: latest.iter().filter(|row| belongs(key, levels, row)).count(),
+        href: wanted.href(key, 1),
         chosen: key == group.0,
     });
-    studies.retain(|row| belongs(group.2, level(row)));
-    let rows = studies.into_iter().map(|study| row(web, study, now)).collect();
-    Ok(Page { frame, tiles: tiles.into(), rows, limit, is_cut, is_filtered: group.0 != "all" })
+    let distinct = |of: fn(&StudyRow) -> &str| -> BTreeSet<String> {
+        latest.iter().map(|row| of(row).to_owned()).filter(|text| !text.is_empty()).collect()
+    };
+    let modalities = query::choices(distinct(|row| &row.modality), &wanted.modality);
+    let sources = query::choices(distinct(|row| &row.calling_ae), &wanted.source);
+    let states = query::words("state", STATES.iter().map(query::word), &wanted.state);
+
+    let number = wanted.page.parse::<usize>().unwrap_or(1).max(1);
+    let is_filtered = group.0 != "all" || wanted.is_narrow();
+    let mut searched = 0;
+    let (mut rows, is_more) = if number == 1 && !is_filtered {
+        let is_more = latest.len() >= size;
+        (latest, is_more)
+    } else {
+        let zone = TimeZone::system();
+        let takes = |row: &StudyRow| wanted.takes(row, &zone) && belongs(group.0, group.1, row);
+        let mut rows = web.node.store.studies_that(takes)?;
+        if !wanted.q.is_empty() {
+            if rows.len() > SEARCHED_MAX {
+                rows.truncate(SEARCHED_MAX);
+                searched = SEARCHED_MAX;
+            }
+            let words: Vec<String> =
+                wanted.q.to_lowercase().split_whitespace().map(str::to_owned).collect();
+            rows.retain(|row| {
+                is_found(&words, row, None)
+                    || is_found(&words, row, web.people.of(web, row).as_ref())
+            });
+        }
+        let mut rest = rows.into_iter().skip(size.saturating_mul(number - 1));
+        let rows: Vec<StudyRow> = rest.by_ref().take(size).collect();
+        (rows, rest.next().is_some())
+    };
+    // The most urgent first; then the newest.
+    rows.sort_by(|a, b| {
+        let newest = || b.last_received_at.cmp(&a.last_received_at);
+        let waits = |row: &StudyRow| !alerts.contains_key(&row.study_uid);
+        let rank = |row: &StudyRow| (level(row).rank, waits(row));
+        rank(a).cmp(&rank(b)).then_with(newest)
+    });
+    let rows = rows
+        .into_iter()
+        .map(|study| {
+            let alert = alerts.get(&study.study_uid).cloned();
+            row(web, study, alert, now)
+        })
+        .collect();
+    Ok(Page {
+        frame,
+        tiles: tiles.into(),
+        rows,
+        modalities,
+        states,
+        sources,
+        is_filtered,
+        page: number,
+        newer: (number > 1).then(|| wanted.href(group.0, number - 1)),
+        older: is_more.then(|| wanted.href(group.0, number + 1)),
+        searched,
+        wanted,
+    })
 }
 
-fn belongs(levels: &[&str], level: Level) -> bool {
-    levels.is_empty() || levels.contains(&level.key)
+const STATES: [StudyState; 9] = [
+    StudyState::Receiving,
+    StudyState::Ready,
+    StudyState::Analysing,
+    StudyState::Judged,
+    StudyState::Composed,
+    StudyState::Delivered,
+    StudyState::Held,
+    StudyState::NeedsReview,
+    StudyState::Failed,
+];
+
+/// Studies with an alert that nobody has answered, and how long until the next are told.
+fn open_alerts(web: &Shared, now: Timestamp) -> Result<HashMap<StudyUid, OpenAlert>, Failure> {
+    let unanswered = web.node.store.unanswered()?;
+    let mut due = HashMap::new();
+    if !unanswered.is_empty() {
+        for row in web.node.store.jobs()?.into_iter().filter(|row| row.state.is_open()) {
+            if let JobKind::Escalate { alert, .. } = row.job.kind {
+                due.insert(alert, row.due);
+            }
+        }
+    }
+    let mut open: HashMap<StudyUid, OpenAlert> = HashMap::new();
+    for row in unanswered {
+        let until = due.get(&row.alert).filter(|_| row.standing == Standing::Open);
+        let left = until.map_or(0, |until| until.duration_since(now).as_secs().max(0));
+        let alert =
+            OpenAlert { until: until.map(|until| page::moment(*until, now)), left: clock(left) };
+        // Of several, the one that is due first.
+        let sooner = open.get(&row.study_uid).is_none_or(|known| {
+            let at = |alert: &OpenAlert| alert.until.as_ref().map(|until| until.iso.clone());
+            at(&alert) < at(known)
+        });
+        if sooner {
+            open.insert(row.study_uid, alert);
+        }
+    }
+    Ok(open)
 }
 
-fn row(web: &Shared, study: StudyRow, now: Timestamp) -> Row {
+fn clock(seconds: i64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, minutes, seconds) => format!("{minutes:02}:{seconds:02}"),
+        (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+fn row(web: &Shared, study: StudyRow, alert: Option<OpenAlert>, now: Timestamp) -> Row {
     let note = match (study.outcome.as_deref(), study.state) {
-        (Some("not_covered"), _) => "No model covers this study: measurements only",
-        (Some("needs_review"), _) | (_, StudyState::NeedsReview) => "A person must look",
-        (Some("read"), _) if study.findings.is_empty() => "Nothing seen of what was looked for",
-        (_, StudyState::Failed) => "Could not be read",
-        (_, StudyState::Held) => "Not for reading",
+        (Some("not_covered"), _) => "not_covered",
+        (Some("needs_review"), _) | (_, StudyState::NeedsReview) => "needs_review",
+        (Some("read"), _) if study.findings.is_empty() => "nothing",
+        (_, StudyState::Failed) => "failed",
+        (_, StudyState::Held) => "held",
         _ => "",
     };
     Row {
-        level: page::level(study.state, study.outcome.as_deref(), study.urgency),
-        state: page::state_word(study.state),
+        level: level(&study),
+        state: study.state,
         person: web.people.of(web, &study).unwrap_or_default(),
         note,
+        alert,
         received: page::moment(study.last_received_at, now),
         uid: study.study_uid,
         reason: study.reason,
@@ -203,5 +402,51 @@ fn row(web: &Shared, study: StudyRow, now: Timestamp) -> Row {
         missing: study.shortfall.map(|missing| missing.what).unwrap_or_default(),
         revision: study.revision,
         from: study.calling_ae,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_finds_each_word_in_what_is_known_of_study_and_patient() {
+        let uid = StudyUid::parse("1.2.3").unwrap();
+        let row: StudyRow = serde_json::from_value(serde_json::json!({
+            "study_uid": uid, "revision": 1, "state": "delivered", "reason": "", "modality": "CR",
+            "examination": "CR CHEST", "outcome": "read", "urgency": "routine",
+            "findings": ["Pneumonia"], "assessed_revision": 1, "instances": 1, "conflicts": 0,
+            "first_received_at": "2026-01-02T10:00:00Z", "last_received_at": "2026-01-02T10:00:00Z",
+            "changed_at": "2026-01-02T10:00:00Z", "calling_ae": "CR_1", "order": 1,
+        }))
+        .unwrap();
+        let person =
+            Person { name: "Hong Gildong".into(), id: "MRN-7".into(), ..Person::default() };
+        let found = |q: &str| {
+            let words: Vec<String> =
+                q.to_lowercase().split_whitespace().map(str::to_owned).collect();
+            is_found(&words, &row, Some(&person))
+        };
+        for (q, expected) in [
+            ("gild mrn-7", true),
+            ("PNEUMONIA chest", true),
+            ("1.2.3", true),
+            ("hong mrn-8", false),
+        ] {
+            assert_eq!(found(q), expected, "{q}");
+        }
+        let takes = |field: &str, value: &str| {
+            let wanted = serde_json::json!({ field: value });
+            serde_json::from_value::<Wanted>(wanted).unwrap().takes(&row, &TimeZone::UTC)
+        };
+        for (field, yes, no) in [
+            ("modality", "CR", "CT"),
+            ("state", "delivered", "held"),
+            ("source", "CR_1", "CT_1"),
+            ("from", "2026-01-02", "2026-01-03"),
+            ("to", "2026-01-02", "2026-01-01"),
+        ] {
+            assert!(takes(field, yes) && !takes(field, no), "{field}");
+        }
     }
 }

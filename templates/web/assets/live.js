@@ -1,6 +1,19 @@
 "use strict";
 // Keeps an open page true: replaces the parts that changed, and says so when it cannot.
 (() => {
+  // Time that is left, of everything that says until when.
+  const count = () => {
+    for (const e of document.querySelectorAll("time[data-until]")) {
+      const left = Math.max(0, Math.round((Date.parse(e.dataset.until) - Date.now()) / 1000));
+      const two = (n) => String(n).padStart(2, "0");
+      const hours = Math.floor(left / 3600);
+      e.textContent = `${hours ? `${hours}:` : ""}${two(Math.floor(left / 60) % 60)}:${two(left % 60)}`;
+      e.classList.toggle("soon", left < 300);
+    }
+  };
+  count();
+  setInterval(count, 1000);
+
   const main = document.getElementById("main");
   const light = document.getElementById("live");
   if (!main || !light || !main.dataset.events || !window.EventSource) return;
@@ -50,7 +63,7 @@
       document.title = fresh.title;
       main.dataset.version = fresh.getElementById("main").dataset.version;
     } catch {
-      say("lost", "Not up to date: no connection");
+      say("lost", light.dataset.lost);
     } finally {
       busy = false;
       if (again) {
@@ -62,13 +75,13 @@
 
   const source = new EventSource(main.dataset.events);
   source.addEventListener("version", (event) => {
-    say("live", "Live");
+    say("live", light.dataset.live);
     if (event.data !== main.dataset.version) refresh();
   });
-  source.addEventListener("open", () => say("live", "Live"));
+  source.addEventListener("open", () => say("live", light.dataset.live));
   source.addEventListener("error", () => {
     const at = new Date().toTimeString().slice(0, 5);
-    say("lost", `Not up to date: no connection since ${at}`);
+    say("lost", `${light.dataset.lost} ${at}`);
   });
   addEventListener("pagehide", () => source.close());
   // "12 min ago" has to grow also when nothing happens.
