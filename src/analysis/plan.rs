@@ -1,6 +1,8 @@
 //! Which profile reads a study, and which studies are not read at all. Pure: the same headers
 //! give the same plan.
 
+pub mod explain;
+
 use serde::Deserialize;
 use serde::Serialize;
 

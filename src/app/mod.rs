@@ -2,6 +2,7 @@
 
 pub mod handles;
 mod intake;
+mod trials;
 pub mod workbench;
 
 use std::collections::BTreeMap;
@@ -227,6 +228,7 @@ impl App {
             sources,
             clock,
             currency: settings.analysis.currency.clone(),
+            trials: Arc::new(trials::Tried(Arc::clone(&kit))),
             settings: Arc::new(settings.effective()),
             links: kit.links.clone(),
             alert_record: {

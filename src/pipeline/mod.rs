@@ -30,6 +30,7 @@ pub mod services;
 pub mod statistics;
 pub mod steps;
 pub mod telling;
+pub mod trying;
 pub mod watch;
 pub mod way;
 pub mod word;

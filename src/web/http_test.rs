@@ -74,6 +74,20 @@ impl Intake for Scripted {
     }
 }
 
+/// Has no workers.
+struct Untried;
+
+#[async_trait]
+impl crate::web::Trials for Untried {
+    async fn try_files(
+        &self,
+        _: std::path::PathBuf,
+        files: Vec<std::path::PathBuf>,
+    ) -> Result<crate::pipeline::trying::Trial, String> {
+        Err(format!("{} files cannot be tried: no workers", files.len()))
+    }
+}
+
 /// Takes no instance.
 struct Closed;
 
@@ -134,6 +148,7 @@ async fn start(token: bool, config: Config) -> Running {
             listening: address,
         },
         currency: "EUR".into(),
+        trials: Arc::new(Untried),
         settings: Arc::default(),
         links: crate::alert::Signer::new([7; 32]),
         alert_record: Arc::new(|_| Ok(None)),

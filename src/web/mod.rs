@@ -18,6 +18,7 @@ mod page;
 mod problem;
 mod query;
 mod queue;
+mod rules;
 mod server;
 mod settings;
 mod sources;
@@ -54,6 +55,7 @@ pub use crate::web::api::intake::Priority;
 pub use crate::web::api::intake::Upload;
 pub use crate::web::api::intake::file_kind;
 pub use crate::web::config::Config;
+pub use crate::web::rules::Trials;
 pub use crate::web::server::Doors;
 pub use crate::web::server::serve;
 pub use crate::web::settings::Setting;
@@ -105,6 +107,8 @@ pub struct WebState {
     pub canaries: Arc<dyn Fn() -> Result<Vec<CanaryView>, StoreError> + Send + Sync>,
     /// What calls to models are paid in.
     pub currency: String,
+    /// Tries files without keeping them.
+    pub trials: Arc<dyn Trials>,
     /// What the node was started with.
     pub settings: Arc<Vec<Setting>>,
 }
@@ -218,6 +222,10 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/local/v1/canaries", get(local::canaries).post(local::move_canary))
         .route("/local/v1/queue/retry", post(local::retry))
         .route("/local/v1/queue/cancel", post(local::cancel));
+    let bytes_max = usize::try_from(config.upload_bytes_max).unwrap_or(usize::MAX);
+    let rules = Router::new()
+        .route("/rules", get(rules::show).post(rules::take))
+        .layer(DefaultBodyLimit::max(bytes_max.saturating_add(1 << 20)));
     // Reads every object: as long as it takes.
     let slow = Router::new()
         .route("/local/v1/verify", get(local::verify))
@@ -227,6 +235,7 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
     Router::new()
         .merge(quick(pages))
         .merge(api::router(&web, quick))
+        .merge(rules)
         .merge(watch)
         .merge(slow)
         .merge(dicomweb::router(&web))

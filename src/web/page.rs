@@ -71,6 +71,7 @@ const TABS: &[Tab] = &[
     tab("queue", "/queue"),
     tab("sources", "/sources"),
     tab("analysis", "/analysis"),
+    tab("rules", "/rules"),
     tab("audit", "/audit"),
     tab("settings", "/settings"),
 ];

@@ -29,6 +29,7 @@ mod notices;
 mod orders;
 mod outbox;
 mod package;
+mod pages;
 mod peer;
 mod power_cut;
 mod readers;
