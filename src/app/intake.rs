@@ -31,7 +31,7 @@ use crate::imaging::wrap::WrapFields;
 use crate::pipeline::closing;
 use crate::pipeline::record;
 use crate::pipeline::record::Request;
-use crate::pipeline::way::Kit;
+use crate::pipeline::way::Kits;
 use crate::receive::Receiver;
 use crate::store::InstanceRow;
 use crate::web::Accepted;
@@ -45,7 +45,7 @@ const CHUNK_BYTES: u64 = 512 * 1024;
 
 pub struct Uploads {
     pub receiver: Arc<Receiver>,
-    pub kit: Arc<Kit>,
+    pub kits: Arc<Kits>,
     pub ae_title: AeTitle,
 }
 
@@ -102,7 +102,7 @@ impl Uploads {
             sink.write(Bytes::from(std::mem::take(&mut chunk))).await.map_err(refused)?;
         }
         sink.finish().await.map_err(refused)?;
-        let row = self.kit.store.instance(&uid).map_err(failed)?;
+        let row = self.kits.now().store.instance(&uid).map_err(failed)?;
         row.ok_or_else(|| {
             IntakeError::Conflict(
                 "the same SOP Instance UID with other bytes is here already".into(),
@@ -118,8 +118,13 @@ impl Uploads {
         upload: &Upload,
     ) -> Result<NamedTempFile, IntakeError> {
         let bytes = tokio::fs::read(file).await.map_err(failed)?;
-        let fields = fields(upload, &bytes, &self.kit.equipment.time_zone, self.kit.clock.now());
-        let wrapped = self.kit.pool.wrap(bytes, fields).await;
+        let fields = fields(
+            upload,
+            &bytes,
+            &self.kits.now().equipment.time_zone,
+            self.kits.now().clock.now(),
+        );
+        let wrapped = self.kits.now().pool.wrap(bytes, fields).await;
         let object = wrapped.map_err(|error| IntakeError::Unusable(error.to_string()))?;
         let part10 = NamedTempFile::new_in(folder).map_err(failed)?;
         tokio::fs::write(part10.path(), object).await.map_err(failed)?;
@@ -162,15 +167,16 @@ impl Uploads {
     fn check(&self, upload: &Upload) -> Result<(), IntakeError> {
         match upload.profile.as_str() {
             "" => Ok(()),
-            name => {
-                profile::find(&self.kit.profiles, name).map(|_| ()).map_err(IntakeError::Unusable)
-            }
+            name => profile::find(&self.kits.now().profiles, name)
+                .map(|_| ())
+                .map_err(IntakeError::Unusable),
         }
     }
 
     /// Keeps what was said with the upload and closes the study: it is whole.
     async fn accepted(&self, row: InstanceRow, upload: &Upload) -> Result<Accepted, IntakeError> {
-        let store = &self.kit.store;
+        let kit = self.kits.now();
+        let store = &kit.store;
         let (study_uid, revision) = (row.receipt.study_uid, row.revision);
         let request = Request {
             clinical_notes: upload.clinical_notes.clone(),
@@ -195,7 +201,7 @@ impl Uploads {
         let bytes = serde_json::to_vec_pretty(&request).map_err(failed)?;
         store.write_result(&study_uid, revision, record::REQUEST, &bytes).map_err(failed)?;
         if is_open {
-            let (reason, at) = (format!("uploaded by {}", upload.by), self.kit.clock.now());
+            let (reason, at) = (format!("uploaded by {}", upload.by), self.kits.now().clock.now());
             closing::close_by_word(store, &study_uid, reason, at).await.map_err(failed)?;
         }
         Ok(Accepted { study_uid, sop_instance_uid: row.receipt.sop_instance_uid, revision })

@@ -2,10 +2,11 @@
 
 pub mod handles;
 mod intake;
+mod parts;
+pub mod reload;
 mod trials;
 pub mod workbench;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,16 +19,8 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::alert;
-use crate::analysis;
-use crate::analysis::AnalyzeError;
-use crate::analysis::config::Kind;
-use crate::analysis::provider::Provider;
-use crate::analysis::provider::cache::Cache;
-use crate::analysis::provider::command::Program;
-use crate::analysis::provider::keeper::Kept;
-use crate::analysis::provider::onnx::Onnx;
-use crate::analysis::provider::openai::OpenAi;
+use crate::app::reload::Load;
+use crate::app::reload::Reloader;
 use crate::config::Settings;
 use crate::dicom::access;
 use crate::dicom::access::Access;
@@ -37,22 +30,15 @@ use crate::dicom::storage_scp;
 use crate::dicom::storage_scp::Door;
 use crate::dicom::storage_scp::Shared;
 use crate::dicom::tls;
-use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
-use crate::orders::worklist::Worklist;
 use crate::pipeline::alerting;
 use crate::pipeline::audit;
 use crate::pipeline::canary;
-use crate::pipeline::canary::Canaries;
-use crate::pipeline::earlier::Marks;
 use crate::pipeline::hearing;
-use crate::pipeline::key_file;
 use crate::pipeline::runner;
 use crate::pipeline::services::Services;
-use crate::pipeline::watch::Attention;
-use crate::pipeline::way::Kit;
+use crate::pipeline::way::Kits;
 use crate::receive::Receiver;
-use crate::store::Orders;
 use crate::store::Store;
 use crate::web;
 use crate::web::accounts::Live as Accounts;
@@ -64,15 +50,13 @@ const REST: Duration = Duration::from_secs(10);
 /// How often a service manager hears that the store still works (systemd's watchdog).
 const WATCHDOG: Duration = Duration::from_secs(10);
 
-/// The key of the links by which people answer alerts.
-const ALERTS_KEY: &str = "alerts.key";
-
 /// A running node.
 pub struct App {
     /// The port without TLS, or the one with it where that is the only one.
     pub dicom: SocketAddr,
     pub http: SocketAddr,
-    pub kit: Arc<Kit>,
+    pub kits: Arc<Kits>,
+    reloader: Arc<Reloader>,
     wake: Arc<tokio::sync::Notify>,
     stop_taking: CancellationToken,
     stop: CancellationToken,
@@ -85,6 +69,7 @@ impl App {
     /// Opens the data folder and starts everything. When it returns, both ports listen.
     ///
     /// - `program`: this program's own file, started again as the worker processes.
+    /// - `load`: reads the settings again.
     ///
     /// # Errors
     /// The folder is in use or cannot be written, a port is taken, a profile or a token file is
@@ -94,6 +79,7 @@ impl App {
         data: &Path,
         program: &Path,
         metrics: PrometheusHandle,
+        load: Load,
     ) -> anyhow::Result<App> {
         let clock = Arc::new(SystemClock);
         let (store, report) = {
@@ -129,11 +115,14 @@ impl App {
 
         let (stop_taking, stop) = (CancellationToken::new(), CancellationToken::new());
         let (receiving, tasks) = (TaskTracker::new(), TaskTracker::new());
-        let kit = kit(settings, &store, &data.join("answers"), program, &tasks)?;
-        let kit = Arc::new(kit);
-        runner::start(Arc::clone(&kit), stop.clone(), &tasks);
+        let answers = data.join("answers");
+        let kit = parts::kit(settings, &store, &answers, program, &tasks, None)?;
+        let kits = Arc::new(Kits::new(kit));
+        let (kit, retire) = (kits.now(), stop.child_token());
+        tasks.spawn(runner::settle_what_was_left(Arc::clone(&kit)));
+        runner::start(&kit, &retire, &stop, &tasks);
 
-        let services = Arc::new(Services::new(Arc::clone(&kit)));
+        let services = Arc::new(Services::new(Arc::clone(&kits)));
         let receiver = Arc::new(Receiver::new(store.clone(), clock.clone(), Some(services)));
         let access = Access::new(settings.dicom.peers.clone(), Some(data.join(access::PEERS_FILE)));
         let sources =
@@ -155,7 +144,7 @@ impl App {
                 receiving.spawn(storage_scp::serve(listener, door, shared, tracker));
             }
         }
-        let hl7_at = hearing(settings, &kit, &stop_taking, &receiving).await?;
+        let hl7_at = hearing(settings, &kits, &stop_taking, &receiving).await?;
         let days = settings.orders.keep_days;
         tasks.spawn(hearing::forget(Arc::clone(&kit), days, stop.clone()));
         let wake = Arc::new(tokio::sync::Notify::new());
@@ -163,9 +152,21 @@ impl App {
         tasks.spawn(Arc::clone(&sources).keep(stop.clone()));
         let place = audit::remembered(&kit);
         audit::note(&kit, audit::message::words::STARTED).await;
-        tasks.spawn(audit::run_until_stopped(Arc::clone(&kit), place, stop.clone()));
+        tasks.spawn(audit::run_until_stopped(Arc::clone(&kits), place, stop.clone()));
         let refused = audit::watch_refusals(Arc::clone(&kit), Arc::clone(&sources), stop.clone());
         tasks.spawn(refused);
+
+        let reloader = Arc::new(Reloader {
+            load,
+            settings: std::sync::Mutex::new(settings.clone()),
+            kits: Arc::clone(&kits),
+            shared: Arc::clone(&shared),
+            retire: std::sync::Mutex::new(retire),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+            answers,
+            program: program.to_owned(),
+        });
 
         let mut node = NodeFile::new(http_at);
         (node.dicom, node.dicom_tls) = (dicom_at, dicom_tls_at);
@@ -186,7 +187,7 @@ impl App {
             dicomweb,
             intake: Arc::new(intake::Uploads {
                 receiver,
-                kit: Arc::clone(&kit),
+                kits: Arc::clone(&kits),
                 ae_title: settings.dicom.ae_title.clone(),
             }),
             config: Arc::new(settings.http.clone()),
@@ -202,7 +203,7 @@ impl App {
                 })
             },
             notes: {
-                let (kit, shared, tls) = (Arc::clone(&kit), Arc::clone(&shared), tls.clone());
+                let (kits, shared, tls) = (Arc::clone(&kits), Arc::clone(&shared), tls.clone());
                 let https = https.as_ref().map(|(_, server)| Arc::clone(server));
                 Arc::new(move || {
                     let of_tls = tls.as_ref().and_then(|server| server.problem());
@@ -212,30 +213,48 @@ impl App {
                         of_https.map(|problem| format!("certificate of the web page: {problem}"));
                     let of_tls = of_tls.into_iter().chain(of_https).chain(accounts.problem());
                     let of_access = shared.access.problem().into_iter().chain(of_tls);
+                    let kit = kits.now();
                     let of_canaries = canary::notes(&kit);
                     let lines = kit.attention.lines().into_iter();
                     lines.chain(of_access).chain(of_canaries).collect()
                 })
             },
             gateways: {
-                let kit = Arc::clone(&kit);
-                Arc::new(move || kit.providers.values().map(|gateway| gateway.view()).collect())
+                let kits = Arc::clone(&kits);
+                Arc::new(move || {
+                    kits.now().providers.values().map(|gateway| gateway.view()).collect()
+                })
             },
             canaries: {
-                let kit = Arc::clone(&kit);
-                Arc::new(move || canary::views(&kit))
+                let kits = Arc::clone(&kits);
+                Arc::new(move || canary::views(&kits.now()))
             },
             sources,
             clock,
             currency: settings.analysis.currency.clone(),
-            trials: Arc::new(trials::Tried(Arc::clone(&kit))),
-            settings: Arc::new(settings.effective()),
+            trials: Arc::new(trials::Tried(Arc::clone(&kits))),
+            settings: {
+                let reloader = Arc::clone(&reloader);
+                Arc::new(move || reloader.effective())
+            },
             links: kit.links.clone(),
             alert_record: {
-                let kit = Arc::clone(&kit);
-                Arc::new(move |uid| alerting::addendum(&kit, uid).map_err(|error| error.cause))
+                let kits = Arc::clone(&kits);
+                Arc::new(move |uid| {
+                    alerting::addendum(&kits.now(), uid).map_err(|error| error.cause)
+                })
             },
-            services: settings.alert.services.keys().cloned().collect(),
+            services: {
+                let kits = Arc::clone(&kits);
+                Arc::new(move || kits.now().alert.services.keys().cloned().collect())
+            },
+            reload: {
+                let (reloader, wake) = (Arc::clone(&reloader), Arc::clone(&wake));
+                Arc::new(move || {
+                    wake.notify_one();
+                    reloader.reload()
+                })
+            },
         };
         let doors = web::Doors { plain: http, encrypted: https };
         tasks.spawn(web::serve(doors, state, stop.clone(), tasks.clone()));
@@ -256,7 +275,8 @@ impl App {
         Ok(App {
             dicom: dicom_at.or(dicom_tls_at).unwrap_or(http_at),
             http: http_at,
-            kit,
+            kits,
+            reloader,
             wake,
             stop_taking,
             stop,
@@ -266,9 +286,11 @@ impl App {
         })
     }
 
-    /// Looks at once whether peers and certificates have changed.
+    /// Looks at once whether peers and certificates have changed, and reads the settings again.
     pub fn reload(&self) {
         self.wake.notify_one();
+        let reloader = Arc::clone(&self.reloader);
+        self.tasks.spawn_blocking(move || reloader.reload());
     }
 
     /// Takes nothing new, lets associations finish or aborts them, then brings the rest to an
@@ -279,62 +301,15 @@ impl App {
         self.stop_taking.cancel();
         self.receiving.close();
         self.receiving.wait().await;
-        audit::note(&self.kit, audit::message::words::STOPPED).await;
+        audit::note(&self.kits.now(), audit::message::words::STOPPED).await;
         self.stop.cancel();
         self.tasks.close();
         if tokio::time::timeout(REST, self.tasks.wait()).await.is_err() {
             tracing::warn!("some work did not come to rest in time; the next start does it again");
         }
-        NodeFile::remove(self.kit.store.data());
+        NodeFile::remove(self.kits.now().store.data());
         tracing::info!("stopped");
     }
-}
-
-/// Everything the steps work with, and the workers that they share.
-///
-/// - `answers`: folder of the answers that are kept.
-fn kit(
-    settings: &Settings,
-    store: &Store,
-    answers: &Path,
-    program: &Path,
-    tasks: &TaskTracker,
-) -> anyhow::Result<Kit> {
-    let profiles = analysis::profile::load(settings.analysis.site_profiles())
-        .context("the profiles cannot be used")?;
-    let answers = Cache::open(answers, &settings.analysis.cache)
-        .context("the folder of answers that are kept cannot be used")?;
-    let pool = Pool::start(&settings.worker, program.to_owned(), tasks.clone());
-    let marks = Marks::open(store.data()).context("the key of patients' marks cannot be made")?;
-    Ok(Kit {
-        providers: gateways(settings, store, &pool, program)?,
-        pool,
-        store: store.clone(),
-        clock: Arc::new(SystemClock),
-        profiles,
-        canaries: Canaries::default(),
-        answers,
-        equipment: equipment(settings),
-        pipeline: settings.pipeline.clone(),
-        assemble: settings.assemble.clone(),
-        analysis: settings.analysis.clone(),
-        deid: settings.deid.clone(),
-        report: settings.report.clone(),
-        deliver: settings.deliver.clone(),
-        alert: settings.alert.clone(),
-        audit: settings.audit.clone(),
-        commitment: settings.commitment.clone(),
-        hl7: settings.hl7.clone(),
-        orders: Orders::open(store.data()).context("the folder of orders cannot be used")?,
-        worklist: Worklist::new(&settings.orders.worklist),
-        ae_title: settings.dicom.ae_title.clone(),
-        attention: Attention::default(),
-        links: alert::Signer::new(
-            key_file::open(store.data(), ALERTS_KEY, "links in earlier alerts do not hold")
-                .context("the key of the links in alerts cannot be made")?,
-        ),
-        marks,
-    })
 }
 
 async fn listen(address: &str, key: &str) -> anyhow::Result<TcpListener> {
@@ -368,7 +343,7 @@ fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// The listeners for HL7 messages, and where they are.
 async fn hearing(
     settings: &Settings,
-    kit: &Arc<Kit>,
+    kits: &Arc<Kits>,
     stop: &CancellationToken,
     tracker: &TaskTracker,
 ) -> anyhow::Result<(Option<SocketAddr>, Option<SocketAddr>)> {
@@ -383,7 +358,7 @@ async fn hearing(
     let places = (plain.as_ref().map(at).transpose()?, secured.as_ref().map(at).transpose()?);
     for (listener, tls) in [(plain, None), (secured, tls)] {
         let Some(listener) = listener else { continue };
-        let heard = hearing::serve(listener, tls, Arc::clone(kit), stop.clone());
+        let heard = hearing::serve(listener, tls, Arc::clone(kits), stop.clone());
         tracker.spawn(heard);
     }
     Ok(places)
@@ -394,51 +369,6 @@ async fn listen_if(address: &str, key: &str) -> anyhow::Result<Option<TcpListene
     match address.is_empty() {
         true => Ok(None),
         false => Ok(Some(listen(address, key).await?)),
-    }
-}
-
-/// The gateways of the configuration, with what their keys were used for this month.
-///
-/// - `pool`: where models of the site run.
-/// - `program`: this program, which sets the limits of programs of the site.
-fn gateways(
-    settings: &Settings,
-    store: &Store,
-    pool: &Pool,
-    program: &Path,
-) -> anyhow::Result<BTreeMap<String, Arc<Kept>>> {
-    let today = SystemClock.now().to_zoned(jiff::tz::TimeZone::UTC).date();
-    // An index that is being made anew knows later; quotas are then counted from now.
-    let rows = store.usage(today.first_of_month(), today).unwrap_or_default();
-    let mut gateways = BTreeMap::new();
-    for (name, gateway) in &settings.analysis.gateways {
-        let used = |key: &str| {
-            let of_it = rows.iter().filter(|row| row.gateway == *name && row.key == key);
-            of_it.map(|row| row.calls - row.cached).sum()
-        };
-        let provider: Result<Arc<dyn Provider>, AnalyzeError> = match gateway.kind {
-            Kind::Openai => OpenAi::new(name, gateway, used).map(|one| Arc::new(one) as _),
-            Kind::Onnx => {
-                Onnx::new(name, gateway, Arc::new(pool.clone())).map(|one| Arc::new(one) as _)
-            }
-            Kind::Command => {
-                let folder = store.data().join("readers").join(name);
-                Program::new(name, gateway, program, &folder).map(|one| Arc::new(one) as _)
-            }
-        };
-        let provider = provider.with_context(|| format!("the gateway {name} cannot be used"))?;
-        let kept = Kept::new(provider, &gateway.limits);
-        gateways.insert(name.clone(), Arc::new(kept));
-    }
-    Ok(gateways)
-}
-
-/// The node as General Equipment of what it writes.
-fn equipment(settings: &Settings) -> crate::sr::Equipment {
-    crate::sr::Equipment {
-        station_name: settings.dicom.ae_title.to_string(),
-        time_zone: settings.report.zone().unwrap_or(jiff::tz::TimeZone::UTC),
-        ..crate::sr::Equipment::default()
     }
 }
 

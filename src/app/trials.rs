@@ -7,14 +7,14 @@ use async_trait::async_trait;
 
 use crate::pipeline::trying;
 use crate::pipeline::trying::Trial;
-use crate::pipeline::way::Kit;
+use crate::pipeline::way::Kits;
 use crate::web::Trials;
 
-pub struct Tried(pub Arc<Kit>);
+pub struct Tried(pub Arc<Kits>);
 
 #[async_trait]
 impl Trials for Tried {
     async fn try_files(&self, folder: PathBuf, files: Vec<PathBuf>) -> Result<Trial, String> {
-        trying::try_files(&self.0, &folder, &files).await.map_err(|error| error.cause)
+        trying::try_files(&self.0.now(), &folder, &files).await.map_err(|error| error.cause)
     }
 }

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alert;
-use crate::app;
 use crate::app::intake::Uploads;
+use crate::app::parts;
 use crate::config::Settings;
 use crate::deliver;
 use crate::domain::assessment::Assessment;
@@ -27,6 +27,7 @@ use crate::pipeline::record::Run;
 use crate::pipeline::replay;
 use crate::pipeline::runner;
 use crate::pipeline::way::Kit;
+use crate::pipeline::way::Kits;
 use crate::pipeline::way::Way;
 use crate::receive::Receiver;
 use crate::store::JobState;
@@ -127,15 +128,17 @@ impl Workbench {
         };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let own = folder.path().join("answers");
-        let mut kit = app::kit(&settings, &store, answers.unwrap_or(&own), &program, &tasks)?;
+        let mut kit =
+            parts::kit(&settings, &store, answers.unwrap_or(&own), &program, &tasks, None)?;
         if let Some(provider) = provider {
             read_by(&mut kit, provider)?;
         }
-        let kit = Arc::new(kit);
-        runner::start(Arc::clone(&kit), stop.clone(), &tasks);
+        let kits = Arc::new(Kits::new(kit));
+        let kit = kits.now();
+        runner::start(&kit, &stop, &stop, &tasks);
         let receiver = Arc::new(Receiver::new(store, clock, None));
         let ae_title = settings.dicom.ae_title.clone();
-        let uploads = Uploads { receiver, kit: Arc::clone(&kit), ae_title };
+        let uploads = Uploads { receiver, kits, ae_title };
         Ok(Workbench { kit, uploads, stop, tasks, _folder: folder })
     }
 

@@ -28,6 +28,7 @@ mod peers;
 mod probe;
 mod queue;
 mod rebuild;
+mod reload;
 mod replay;
 mod restore;
 mod retention;
@@ -96,6 +97,7 @@ enum Command {
     Rebuild(rebuild::Args),
     Backup(backup::Args),
     Restore(restore::Args),
+    Reload(reload::Args),
     Retention(retention::Args),
     HashPassword(hash_password::Args),
     Completions(completions::Args),
@@ -144,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Rebuild(args) => rebuild::run(args),
         Command::Backup(args) => backup::run(args),
         Command::Restore(args) => restore::run(args),
+        Command::Reload(args) => reload::run(args),
         Command::Retention(args) => retention::run(args),
         Command::HashPassword(args) => hash_password::run(args),
         Command::Completions(args) => completions::run(args),

@@ -24,7 +24,9 @@ Examples:
 
 Every key has a default: with no file it runs, on loopback, with the local model.
 Ends in order on SIGTERM or Ctrl-C; what was not done is done after the next start.
-SIGHUP reads certificates and peers again, which it also does by itself when they change.")]
+SIGHUP and prelim reload read the settings again: all but addresses and what stands on them take
+effect at once; settings that cannot be used are refused, and those from before stay.
+Certificates and peers are read again by themselves when they change.")]
 pub struct Args {
     /// Settings file (TOML); see config/example.toml for every key
     #[arg(long, value_name = "FILE")]
@@ -48,10 +50,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     // An address is text: it must not be taken for a TOML value.
     set.extend(args.dicom.map(|address| format!("dicom.listen={address:?}")));
     set.extend(args.http.map(|address| format!("http.listen={address:?}")));
-    let sources = Sources { file: args.config.as_deref(), environment: true, set: &set };
-    let mut settings = crate::config::load(&sources)?;
+    let file = args.config;
+    let load = move || {
+        let sources = Sources { file: file.as_deref(), environment: true, set: &set };
+        crate::config::load(&sources)
+    };
+    let mut settings = load()?;
     telemetry::init(&settings.telemetry);
     handles::share(&mut settings);
+    let again = Box::new(move || {
+        let mut settings = load()?;
+        handles::share(&mut settings);
+        Ok(settings)
+    });
     let metrics = telemetry::metrics();
     let program = std::env::current_exe().context("this program's own file cannot be found")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -59,7 +70,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let app = App::start(&settings, &args.data, &program, metrics)
+        let app = App::start(&settings, &args.data, &program, metrics, again)
             .await
             .map_err(|error| CouldNotStart(format!("{error:#}")))?;
         loop {

@@ -229,7 +229,7 @@ impl Allowance {
 
 /// The peers that are known now: those of the settings and those of the peers file.
 pub struct Access {
-    configured: Peers,
+    configured: Mutex<Peers>,
     file: Option<PathBuf>,
     now: Mutex<Known>,
     allowances: Mutex<BTreeMap<String, Allowance>>,
@@ -255,13 +255,26 @@ impl Access {
     pub fn new(configured: Peers, file: Option<PathBuf>) -> Access {
         let known = Known { peers: Arc::new(configured.clone()), mark: None, problem: None };
         let allowances = Mutex::default();
-        let access = Access { configured, file, now: Mutex::new(known), allowances };
+        let access =
+            Access { configured: Mutex::new(configured), file, now: Mutex::new(known), allowances };
         access.reload();
         access
     }
 
     pub fn peers(&self) -> Arc<Peers> {
         Arc::clone(&lock(&self.now).peers)
+    }
+
+    /// Other peers by the settings; those of the peers file stay beside them.
+    pub fn configure(&self, configured: Peers) {
+        *lock(&self.configured) = configured.clone();
+        // With a file nobody is shut out before it has been read again.
+        if self.file.as_deref().is_some_and(|file| mark(file).is_some()) {
+            lock(&self.now).mark = None;
+            self.reload();
+        } else {
+            lock(&self.now).peers = Arc::new(configured);
+        }
     }
 
     /// Why the peers file is not in force.
@@ -282,7 +295,7 @@ impl Access {
         now.mark = mark;
         match read {
             Ok(added) => {
-                let mut peers = self.configured.clone();
+                let mut peers = lock(&self.configured).clone();
                 for (name, peer) in added {
                     peers.entry(name).or_insert(peer);
                 }

@@ -342,7 +342,7 @@ impl<'a> Caller<'a> {
         let (now, on_record) =
             (kit.clock.now(), OnRecord::new(self.way, &self.made, provider.as_ref()));
         // What is on this machine costs nothing, and may have changed without another name.
-        let cache = (config.kind == Kind::Openai).then_some(&kit.answers);
+        let cache = (config.kind == Kind::Openai).then_some(kit.answers.as_ref());
         let said = analysis::ask(&on_record, cache, question, now, &mut calls).await;
         for call in &mut calls {
             call.cost_micro = call.cost_micro.or_else(|| kit.analysis.cost_micro(call));

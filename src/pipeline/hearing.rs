@@ -35,6 +35,7 @@ use crate::pipeline::comparing;
 use crate::pipeline::comparing::CompareError;
 use crate::pipeline::record;
 use crate::pipeline::way::Kit;
+use crate::pipeline::way::Kits;
 use crate::store::StoreError;
 
 /// Seconds for an answer to be taken.
@@ -110,10 +111,10 @@ impl Config {
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<tls::Server>>,
-    kit: Arc<Kit>,
+    kits: Arc<Kits>,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(kit.hl7.connections_max));
+    let places = Arc::new(Semaphore::new(kits.now().hl7.connections_max));
     let sessions = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -129,6 +130,7 @@ pub async fn serve(
                 continue;
             }
         };
+        let kit = kits.now();
         if !kit.hl7.may_send(peer.ip()) {
             tracing::warn!(peer = %peer.ip(), "an HL7 sender that is no peer (hl7.peers)");
             count("", "no_peer");
@@ -142,7 +144,7 @@ pub async fn serve(
         if let Some(server) = &tls {
             server.reload(false);
         }
-        let (kit, tls, stop) = (Arc::clone(&kit), tls.clone(), stop.clone());
+        let (tls, stop) = (tls.clone(), stop.clone());
         sessions.spawn(async move {
             let _place = place;
             session(stream, peer, tls, &kit, &stop).await;

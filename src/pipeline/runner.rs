@@ -31,15 +31,22 @@ const COMMITMENTS_AT_ONCE: usize = 2;
 /// A claim is given up by a node that died; a living one ends its steps well before.
 const LEASE: Duration = Duration::from_secs(3600);
 
-/// Starts the assembler and the runners; they end soon after `stop`, in the middle of nothing:
-/// a step that was cut off is claimed again by the next start.
-pub fn start(kit: Arc<Kit>, stop: CancellationToken, tasks: &TaskTracker) {
-    tasks.spawn(settle_what_was_left(Arc::clone(&kit)));
-    tasks.spawn(closing::run_until_stopped(Arc::clone(&kit), stop.clone()));
-    tasks.spawn(asking::run_until_stopped(Arc::clone(&kit), stop.clone()));
-    tasks.spawn(watch::run_until_stopped(Arc::clone(&kit), stop.clone()));
-    tasks.spawn(health::run_until_stopped(Arc::clone(&kit), stop.clone()));
-    tasks.spawn(statistics::watch_until_stopped(Arc::clone(&kit), stop.clone()));
+/// Starts the assembler and the runners of a kit. They end soon after `stop`, in the middle of
+/// nothing: a step that was cut off is claimed again by the next start.
+///
+/// - `retire`: ends with `stop` at the latest; before, when another kit takes over: what was begun
+///   is brought to its end with this one.
+pub fn start(
+    kit: &Arc<Kit>,
+    retire: &CancellationToken,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) {
+    tasks.spawn(closing::run_until_stopped(Arc::clone(kit), retire.clone()));
+    tasks.spawn(asking::run_until_stopped(Arc::clone(kit), retire.clone()));
+    tasks.spawn(watch::run_until_stopped(Arc::clone(kit), retire.clone()));
+    tasks.spawn(health::run_until_stopped(Arc::clone(kit), retire.clone()));
+    tasks.spawn(statistics::watch_until_stopped(Arc::clone(kit), retire.clone()));
     let mut lanes = vec![
         (kit.pipeline.alerts_at_once, Lane::Priorities(job::ALERTS)),
         (kit.pipeline.steps_at_once, Lane::Priorities(job::READING)),
@@ -53,14 +60,20 @@ pub fn start(kit: Arc<Kit>, stop: CancellationToken, tasks: &TaskTracker) {
     lanes.push((1, Lane::OtherThan(destinations)));
     for (runners, lane) in lanes {
         for _ in 0..runners {
-            tasks.spawn(run_until_stopped(Arc::clone(&kit), lane.clone(), stop.clone()));
+            let (retire, stop) = (retire.clone(), stop.clone());
+            tasks.spawn(run_until_stopped(Arc::clone(kit), lane.clone(), retire, stop));
         }
     }
 }
 
-async fn run_until_stopped(kit: Arc<Kit>, lane: Lane, stop: CancellationToken) {
+async fn run_until_stopped(
+    kit: Arc<Kit>,
+    lane: Lane,
+    retire: CancellationToken,
+    stop: CancellationToken,
+) {
     let mut changed = kit.store.queued();
-    while !stop.is_cancelled() {
+    while !retire.is_cancelled() {
         match kit.store.claim(kit.clock.now(), LEASE, &lane) {
             Ok(Some(claimed)) => {
                 let span = tracing::info_span!(
@@ -80,7 +93,7 @@ async fn run_until_stopped(kit: Arc<Kit>, lane: Lane, stop: CancellationToken) {
             Err(error) => tracing::error!(%error, "the queue cannot be read now"),
         }
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = retire.cancelled() => return,
             () = tokio::time::sleep(LOOK_AGAIN) => (),
             gone = changed.changed() => if gone.is_err() { return },
         }
@@ -146,7 +159,7 @@ async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
 }
 
 /// Studies whose last delivery was done by a node that ended before it could say so.
-async fn settle_what_was_left(kit: Arc<Kit>) {
+pub async fn settle_what_was_left(kit: Arc<Kit>) {
     let rows = loop {
         let store = kit.store.clone();
         let composed = |row: &StudyRow| row.state == StudyState::Composed;

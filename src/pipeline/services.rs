@@ -22,6 +22,7 @@ use crate::dicom::service::ServiceRequest;
 use crate::dicom::status::Status;
 use crate::dicom::storage_commitment;
 use crate::dicom::storage_commitment::Outcome;
+use crate::domain::clock::Clock;
 use crate::domain::text;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
@@ -29,9 +30,10 @@ use crate::domain::uid::TransactionUid;
 use crate::pipeline::commitment;
 use crate::pipeline::job;
 use crate::pipeline::proving;
-use crate::pipeline::way::Kit;
+use crate::pipeline::way::Kits;
 use crate::store::CommitmentRow;
 use crate::store::JobState;
+use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::event::Event;
 use crate::store::event::JobKind;
@@ -43,7 +45,9 @@ use crate::store::event::StepState;
 const OWN_ASSOCIATION: SignedDuration = SignedDuration::from_secs(15);
 
 pub struct Services {
-    kit: Arc<Kit>,
+    kits: Arc<Kits>,
+    store: Store,
+    clock: Arc<dyn Clock>,
     /// One at a time decides what is there already.
     turn: tokio::sync::Mutex<()>,
     /// Reports that are out on the requester's association: how many are kept, how many not.
@@ -53,12 +57,15 @@ pub struct Services {
 type Refused = ServiceAnswer;
 
 impl Services {
-    pub fn new(kit: Arc<Kit>) -> Services {
-        Services { kit, turn: tokio::sync::Mutex::new(()), out: Mutex::new(HashMap::new()) }
+    pub fn new(kits: Arc<Kits>) -> Services {
+        let kit = kits.now();
+        let (store, clock) = (kit.store.clone(), Arc::clone(&kit.clock));
+        let (turn, out) = (tokio::sync::Mutex::new(()), Mutex::new(HashMap::new()));
+        Services { kits, store, clock, turn, out }
     }
 
     async fn commit(&self, events: Vec<Event>) -> Result<(), Refused> {
-        self.kit.store.commit(events).await.map_err(|error| unkept(&error))
+        self.store.commit(events).await.map_err(|error| unkept(&error))
     }
 
     async fn request_commitment(&self, request: &ServiceRequest) -> Result<ServiceAnswer, Refused> {
@@ -77,7 +84,7 @@ impl Services {
         let key = request_key(request, &asked);
         let transaction_uid = asked.transaction_uid;
         let _turn = self.turn.lock().await;
-        let store = &self.kit.store;
+        let store = &self.store;
         let before = store.commitment(&transaction_uid, &key).map_err(|error| unkept(&error))?;
         let requests = before.map_or(0, |row| row.requests) + 1;
         let known = asked.references.iter().find_map(|(_, sop)| store.instance(sop).ok().flatten());
@@ -85,8 +92,8 @@ impl Services {
             Some(row) => row.receipt.study_uid,
             None => StudyUid::derived(&["commitment", transaction_uid.as_str()]),
         };
-        let at = self.kit.clock.now();
-        let same = self.kit.commitment.same_association;
+        let at = self.clock.now();
+        let same = self.kits.now().commitment.same_association;
         let due = if same { at.saturating_add(OWN_ASSOCIATION).unwrap_or(at) } else { at };
         let count = asked.references.len();
         let job = job_of(&transaction_uid, &key, requests, &study_uid, due);
@@ -113,12 +120,12 @@ impl Services {
         let outcome = Outcome::read(&request.data_set, &request.transfer_syntax_uid)
             .map_err(|(status, why)| ServiceAnswer::refused(status, why))?;
         let transaction_uid = outcome.transaction_uid.clone();
-        let row = self.kit.store.proof(&transaction_uid).map_err(|error| unkept(&error))?;
+        let row = self.store.proof(&transaction_uid).map_err(|error| unkept(&error))?;
         let Some(row) = row else {
             let why = "no such transaction was asked for here";
             return Err(ServiceAnswer::refused(Status::INVALID_ARGUMENT, why));
         };
-        let at = self.kit.clock.now();
+        let at = self.clock.now();
         self.commit(vec![proving::answered(&outcome, at), Event::JobRetried { id: row.job, at }])
             .await?;
         Ok(ServiceAnswer::success())
@@ -126,7 +133,7 @@ impl Services {
 
     /// Refuses below the low-water mark, as receiving does.
     async fn check_space(&self) -> Result<(), Refused> {
-        let store = self.kit.store.clone();
+        let store = self.store.clone();
         let looked = tokio::task::spawn_blocking(move || store.begin_object().map(drop)).await;
         looked.unwrap_or(Err(StoreError::Closed)).map_err(|error| unkept(&error))
     }
@@ -135,7 +142,7 @@ impl Services {
         let created = mpps::Created::read(&request.data_set, &request.transfer_syntax_uid)
             .map_err(|(status, why)| ServiceAnswer::refused(status, why))?;
         self.check_space().await?;
-        let at = self.kit.clock.now();
+        let at = self.clock.now();
         let given = request.sop_instance_uid.as_str();
         let step_uid = match given.is_empty() {
             true => {
@@ -147,7 +154,7 @@ impl Services {
             })?,
         };
         let _turn = self.turn.lock().await;
-        if self.kit.store.step(&step_uid).map_err(|error| unkept(&error))?.is_some() {
+        if self.store.step(&step_uid).map_err(|error| unkept(&error))?.is_some() {
             let why = "this performed procedure step was created before";
             return Err(ServiceAnswer::refused(Status::DUPLICATE_SOP_INSTANCE, why));
         }
@@ -173,7 +180,7 @@ impl Services {
             .map_err(|(status, why)| ServiceAnswer::refused(status, why))?;
         self.check_space().await?;
         let _turn = self.turn.lock().await;
-        let row = self.kit.store.step(&step_uid).map_err(|error| unkept(&error))?;
+        let row = self.store.step(&step_uid).map_err(|error| unkept(&error))?;
         let row = row.ok_or_else(unknown)?;
         if row.state.is_over() {
             let why = "Performed Procedure Step may no longer be updated";
@@ -187,7 +194,7 @@ impl Services {
             Some(StepStatus::Discontinued) => StepState::Discontinued,
             None => row.state,
         };
-        let (instances, at) = (changed.instances, self.kit.clock.now());
+        let (instances, at) = (changed.instances, self.clock.now());
         self.commit(vec![Event::StepChanged { step_uid, state, instances, at }]).await?;
         if state.is_over() {
             metrics::counter!("prelim_procedure_steps_total", "what" => state.as_str())
@@ -201,7 +208,7 @@ impl Services {
         let mut parts = id.splitn(3, ' ');
         let transaction = TransactionUid::parse(parts.next()?).ok()?;
         let (key, job) = (parts.next()?, parts.next()?);
-        let row = self.kit.store.commitment(&transaction, key).ok()??;
+        let row = self.store.commitment(&transaction, key).ok()??;
         row.reported_at.is_none().then(|| (row, job.to_owned()))
     }
 }
@@ -232,7 +239,7 @@ impl ServiceHandler for Services {
 
     async fn report(&self, id: &str, transfer_syntax_uid: &str) -> Option<Report> {
         let (row, _) = self.pending(id)?;
-        let outcome = commitment::look_up(&self.kit.store, row).await.ok()?;
+        let outcome = commitment::look_up(&self.store, row).await.ok()?;
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         out.insert(id.to_owned(), commitment::counts(&outcome));
         Some(outcome.report(transfer_syntax_uid))
@@ -241,25 +248,25 @@ impl ServiceHandler for Services {
     async fn reported(&self, id: &str, status: Option<Status>) {
         let counts = self.out.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         let Some((row, job)) = self.pending(id) else { return };
-        let at = self.kit.clock.now();
+        let at = self.clock.now();
         let events = match (status, counts) {
             (Some(Status::SUCCESS), Some(counts)) => {
                 let detail = "on its own association".to_owned();
                 let outcome = JobOutcome::Done;
                 vec![
-                    commitment::reported(&self.kit, &row, counts, detail),
+                    commitment::reported(&self.kits.now(), &row, counts, detail),
                     Event::JobEnded { id: job, outcome, at },
                 ]
             }
             // It left before, or did not want it there: it is called now.
-            (_, _) => match self.kit.store.job(&job) {
+            (_, _) => match self.store.job(&job) {
                 Ok(Some(waiting)) if waiting.state == JobState::Waiting => {
                     vec![Event::JobRetried { id: job, at }]
                 }
                 Ok(_) | Err(_) => return,
             },
         };
-        if let Err(error) = self.kit.store.commit(events).await {
+        if let Err(error) = self.store.commit(events).await {
             tracing::warn!(%error, "a report's end cannot be kept; the requester is told again");
         }
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,9 +42,11 @@ pub struct Kit {
     pub profiles: Vec<Profile>,
     /// The gateways by name.
     pub providers: BTreeMap<String, Arc<Kept>>,
-    pub canaries: Canaries,
+    /// What each gateway was made of: its settings and the files that they name.
+    pub gateway_marks: BTreeMap<String, String>,
+    pub canaries: Arc<Canaries>,
     /// Answers of gateways that are kept.
-    pub answers: Cache,
+    pub answers: Arc<Cache>,
     /// This node, as it stands in what it writes.
     pub equipment: sr::Equipment,
     pub pipeline: crate::pipeline::Config,
@@ -55,14 +59,32 @@ pub struct Kit {
     pub audit: crate::pipeline::audit::Config,
     pub commitment: storage_commitment::Config,
     pub hl7: hearing::Config,
-    pub orders: Orders,
-    pub worklist: Worklist,
+    pub orders: Arc<Orders>,
+    pub worklist: Arc<Worklist>,
     /// By which we call others.
     pub ae_title: AeTitle,
-    pub attention: Attention,
+    pub attention: Arc<Attention>,
     /// Makes the links by which people answer alerts.
     pub links: alert::Signer,
     pub marks: Marks,
+}
+
+/// The kit in force. Settings that are read again make another; who has begun something ends it
+/// with the one it began with. Store, workers, clock and what was counted are the same in all.
+pub struct Kits(RwLock<Arc<Kit>>);
+
+impl Kits {
+    pub fn new(kit: Kit) -> Kits {
+        Kits(RwLock::new(Arc::new(kit)))
+    }
+
+    pub fn now(&self) -> Arc<Kit> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn replace(&self, kit: Kit) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(kit);
+    }
 }
 
 /// One revision of one study, and its files.

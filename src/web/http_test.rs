@@ -149,10 +149,11 @@ async fn start(token: bool, config: Config) -> Running {
         },
         currency: "EUR".into(),
         trials: Arc::new(Untried),
-        settings: Arc::default(),
+        settings: Arc::new(Vec::new),
         links: crate::alert::Signer::new([7; 32]),
         alert_record: Arc::new(|_| Ok(None)),
-        services: vec!["stroke".into()],
+        services: Arc::new(|| vec!["stroke".into()]),
+        reload: Arc::new(|| crate::web::local::Reloaded { taken: true, lines: Vec::new() }),
         gateways: Arc::new(Vec::new),
         canaries: Arc::new(|| Ok(Vec::new())),
     };

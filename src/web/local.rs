@@ -341,8 +341,8 @@ pub(in crate::web) async fn drill(
     State(web): State<Web>,
     Json(word): Json<DrillWord>,
 ) -> Result<Json<String>, Failure> {
-    if !word.service.is_empty() && !web.node.services.contains(&word.service) {
-        let names = web.node.services.join(", ");
+    if !word.service.is_empty() && !(web.node.services)().contains(&word.service) {
+        let names = (web.node.services)().join(", ");
         return Err(Failure::bad_request(format!(
             "There is no service of this name; the configuration has: {names}"
         )));
@@ -476,6 +476,19 @@ pub struct VerifyQuery {
     full: bool,
     #[serde(default)]
     gentle: bool,
+}
+
+/// What came of settings that were read again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Whether they are in force; else those from before are.
+    pub taken: bool,
+    /// What changed and what waits for a restart, or what is wrong with them.
+    pub lines: Vec<String>,
+}
+
+pub(in crate::web) async fn reload(State(web): State<Web>) -> Result<Json<Reloaded>, Failure> {
+    web.read(|web| Ok(Json((web.node.reload)()))).await
 }
 
 #[derive(Deserialize)]

@@ -101,7 +101,9 @@ pub struct WebState {
     /// The record of a study's alerts, as a DICOM object.
     pub alert_record: AlertRecord,
     /// Names of the services that hear of alerts.
-    pub services: Vec<String>,
+    pub services: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Reads the settings again.
+    pub reload: Arc<dyn Fn() -> local::Reloaded + Send + Sync>,
     pub dicomweb: dicomweb::Parts,
     pub gateways: Arc<dyn Fn() -> Vec<GatewayView> + Send + Sync>,
     pub canaries: Arc<dyn Fn() -> Result<Vec<CanaryView>, StoreError> + Send + Sync>,
@@ -110,7 +112,7 @@ pub struct WebState {
     /// Tries files without keeping them.
     pub trials: Arc<dyn Trials>,
     /// What the node was started with.
-    pub settings: Arc<Vec<Setting>>,
+    pub settings: Arc<dyn Fn() -> Vec<Setting> + Send + Sync>,
 }
 
 /// [`WebState`] and what the room keeps for itself.
@@ -230,6 +232,7 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
     let slow = Router::new()
         .route("/local/v1/verify", get(local::verify))
         .route("/local/v1/audit", post(local::audit))
+        .route("/local/v1/reload", post(local::reload))
         .route("/local/v1/audit/verify", get(local::verify_chain))
         .route("/local/v1/retention", get(local::retention).post(local::retain));
     Router::new()

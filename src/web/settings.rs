@@ -42,14 +42,14 @@ pub async fn show(State(web): State<Web>) -> Result<Response, Failure> {
 
 fn page_of(web: &Shared) -> Page {
     let mut sections: Vec<Section> = Vec::new();
-    for setting in web.node.settings.iter() {
+    for setting in (web.node.settings)() {
         let name = setting.key.split('.').next().unwrap_or_default();
         if sections.last().is_none_or(|section| section.name != name) {
             sections.push(Section { name: name.to_owned(), settings: Vec::new(), set: 0 });
         }
         if let Some(section) = sections.last_mut() {
             section.set += usize::from(!setting.source.is_empty());
-            section.settings.push(setting.clone());
+            section.settings.push(setting);
         }
     }
     Page { frame: Frame::new(web, "settings", "settings"), sections }

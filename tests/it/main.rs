@@ -33,6 +33,7 @@ mod pages;
 mod peer;
 mod power_cut;
 mod readers;
+mod reload;
 mod rest;
 mod services;
 mod tls;

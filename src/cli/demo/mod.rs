@@ -80,7 +80,10 @@ async fn show(args: &Args, data: &Path) -> anyhow::Result<ExitCode> {
     let settings = settings(args, &around)?;
     telemetry::init(&settings.telemetry);
     let program = std::env::current_exe()?;
-    let app = App::start(&settings, &data.join("node"), &program, telemetry::metrics()).await?;
+    let again = settings.clone();
+    let again = Box::new(move || Ok(again.clone()));
+    let app =
+        App::start(&settings, &data.join("node"), &program, telemetry::metrics(), again).await?;
     println!(
         "Node:    DICOM {} (AE {}), web page http://{}/",
         app.dicom, settings.dicom.ae_title, app.http
@@ -210,7 +213,8 @@ fn bar(steps: usize, what: &'static str) -> ProgressBar {
 }
 
 async fn wait_until_read(app: &App) -> anyhow::Result<Vec<StudyRow>> {
-    let store = &app.kit.store;
+    let kit = app.kits.now();
+    let store = &kit.store;
     let mut rows = store.studies(1000)?;
     let bar = bar(rows.len(), "reading, reporting, delivering");
     let deadline = Instant::now() + PATIENCE;
@@ -233,7 +237,8 @@ async fn wait_until_read(app: &App) -> anyhow::Result<Vec<StudyRow>> {
 
 /// The table, and where everything is.
 fn report(app: &App, data: &Path, around: &Around, rows: &[StudyRow]) -> anyhow::Result<()> {
-    let store = &app.kit.store;
+    let kit = app.kits.now();
+    let store = &kit.store;
     let mut shown =
         table(["#", "modality", "examination", "result", "urgency", "seconds", "PACS", "mail"]);
     let mut files: BTreeMap<usize, (StudyUid, PathBuf)> = BTreeMap::new();

@@ -26,6 +26,7 @@ use crate::pipeline::audit::message::words;
 use crate::pipeline::audit::syslog::Way;
 use crate::pipeline::record;
 use crate::pipeline::way::Kit;
+use crate::pipeline::way::Kits;
 use crate::store::FollowPlace;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -124,10 +125,8 @@ struct Follower {
 }
 
 /// - `place`: how far the ledger was told before, see [`remembered`].
-pub async fn run_until_stopped(kit: Arc<Kit>, place: FollowPlace, stop: CancellationToken) {
-    if kit.audit.syslog.address.is_empty() {
-        return;
-    }
+pub async fn run_until_stopped(kits: Arc<Kits>, place: FollowPlace, stop: CancellationToken) {
+    let kit = kits.now();
     let own = Own {
         ae_title: kit.ae_title.to_string(),
         host: std::fs::read_to_string("/proc/sys/kernel/hostname")
@@ -146,6 +145,7 @@ pub async fn run_until_stopped(kit: Arc<Kit>, place: FollowPlace, stop: Cancella
     };
     loop {
         let is_last = stop.is_cancelled();
+        follower.take(kits.now());
         if is_last && follower.failures > 0 {
             return;
         }
@@ -167,6 +167,16 @@ pub async fn run_until_stopped(kit: Arc<Kit>, place: FollowPlace, stop: Cancella
 }
 
 impl Follower {
+    /// Goes on by the settings in force.
+    fn take(&mut self, kit: Arc<Kit>) {
+        if kit.audit != self.kit.audit {
+            (self.way, self.failures) = (None, 0);
+            self.sent = self.kept;
+            self.own.site.clone_from(&kit.audit.syslog.site);
+        }
+        self.kit = kit;
+    }
+
     /// Sends what stands in the ledger now. True when there may be more.
     async fn step(&mut self) -> bool {
         match self.try_step().await {
@@ -191,6 +201,12 @@ impl Follower {
     }
 
     async fn try_step(&mut self) -> Result<bool, String> {
+        if self.kit.audit.syslog.address.is_empty() {
+            // Nobody is told; who is told later is told from then on.
+            self.kept = self.kit.store.followed_to();
+            self.sent = self.kept;
+            return Ok(false);
+        }
         let records = {
             let (store, after) = (self.kit.store.clone(), self.sent);
             let read = move || store.follow(&after, RECORDS_MAX);
