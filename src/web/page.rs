@@ -7,6 +7,7 @@ use axum::response::Html;
 use axum::response::IntoResponse as _;
 use axum::response::Response;
 use handlebars::Handlebars;
+use handlebars::handlebars_helper;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rust_embed::RustEmbed;
@@ -16,6 +17,8 @@ use crate::domain::urgency::Urgency;
 use crate::report::Language;
 use crate::store::event::StudyState;
 use crate::web::Shared;
+use crate::web::access::rights::Right;
+use crate::web::access::rights::right_for;
 use crate::web::problem::Failure;
 use crate::web::status;
 use crate::web::words;
@@ -36,7 +39,8 @@ pub struct Frame {
     pub title: String,
     /// Which of [`TABS`] it is, or empty.
     pub tab: &'static str,
-    pub tabs: &'static [Tab],
+    /// Those that who asks may see.
+    pub tabs: Vec<&'static Tab>,
     /// For the `lang` attribute (BCP 47).
     pub lang: &'static str,
     pub languages: Vec<LanguagePart>,
@@ -59,6 +63,12 @@ pub struct Frame {
 pub struct Tab {
     pub key: &'static str,
     pub href: &'static str,
+}
+
+impl Tab {
+    fn is_for(&self, rights: &[Right]) -> bool {
+        right_for(&Method::GET, self.href).is_none_or(|right| rights.contains(&right))
+    }
 }
 
 const fn tab(key: &'static str, href: &'static str) -> Tab {
@@ -89,7 +99,7 @@ impl Frame {
     pub fn new(web: &Shared, title: &str, tab: &'static str) -> Frame {
         Frame {
             tab,
-            tabs: TABS,
+            tabs: TABS.iter().filter(|tab| tab.is_for(&words::asked().rights)).collect(),
             languages: words::LANGUAGES
                 .iter()
                 .map(|(language, name)| LanguagePart {
@@ -117,6 +127,8 @@ impl Frame {
 
 const PROGRAM: &str = concat!("Prelim ", env!("CARGO_PKG_VERSION"));
 
+handlebars_helper!(may: |right: str| words::may(right));
+
 impl Pages {
     /// The templates are parsed when the first page is asked for: a node that starts has to answer
     /// scanners first.
@@ -128,6 +140,7 @@ impl Pages {
         let mut templates = Handlebars::new();
         templates.set_strict_mode(true);
         templates.register_helper("t", Box::new(words::Helping(language)));
+        templates.register_helper("may", Box::new(may));
         templates.register_helper("finding", Box::new(words::Naming(language)));
         for file in Templates::iter() {
             let Some(name) = file.strip_suffix(".hbs") else { continue };

@@ -29,6 +29,7 @@ use serde_json::Value;
 
 use crate::report;
 use crate::report::Language;
+use crate::web::access::rights::Right;
 
 /// As the menu shows them, each in its own language.
 pub const LANGUAGES: [(Language, &str); 4] = [
@@ -61,6 +62,8 @@ pub struct Asked {
     pub language: Language,
     /// Path and query, to come back to.
     pub path: String,
+    /// Of who asks; none before that is known.
+    pub rights: Vec<Right>,
 }
 
 tokio::task_local! {
@@ -72,7 +75,16 @@ pub fn asked() -> Asked {
     ASKED.try_with(Clone::clone).unwrap_or_default()
 }
 
+/// Whether who asks may do this: what they may not is not offered.
+pub fn may(right: &str) -> bool {
+    asked().rights.iter().any(|own| own.word() == right)
+}
+
 impl Asked {
+    pub async fn around<T>(self, work: impl Future<Output = T>) -> T {
+        ASKED.scope(self, work).await
+    }
+
     pub fn within<T>(self, work: impl FnOnce() -> T) -> T {
         ASKED.sync_scope(self, work)
     }
@@ -85,7 +97,7 @@ const COOKIE_DAYS: u32 = 400;
 pub async fn choose(request: Request, next: Next) -> Response {
     let language = chosen(request.headers()).unwrap_or_else(|| accepted(request.headers()));
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    ASKED.scope(Asked { language, path }, next.run(request)).await
+    Asked { language, path, rights: Vec::new() }.around(next.run(request)).await
 }
 
 fn parse(name: &str) -> Option<Language> {

@@ -126,6 +126,13 @@ fn each_role_may_what_it_is_for_and_no_more() {
             if operate == 400 { said.3 != 403 && said.3 < 500 } else { said.3 == operate };
         assert!(said.0 == look && said.1 == answer && judged && operated, "{}: {said:?}", who.jar);
     }
+    // What one may not do is not offered.
+    for (who, offered) in [(&guest, false), (&kim, true)] {
+        assert_eq!(who.get(study).1.contains("/complete"), offered, "{}", who.jar);
+    }
+    for (who, offered) in [(&kim, false), (&chief, true)] {
+        assert_eq!(who.get("/").1.contains("href=\"/settings\""), offered, "{}", who.jar);
+    }
     let (status, page) = guest.get("/metrics");
     assert!(status == 403 && page.contains("the right to watch"), "{page}");
     // A form of another site's page changes nothing, logged in or not.

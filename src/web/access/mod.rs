@@ -54,6 +54,7 @@ use crate::web::dicomweb;
 use crate::web::problem::Failure;
 use crate::web::server::Peer;
 use crate::web::server::wants_html;
+use crate::web::words;
 
 /// Who asks, and what they may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,8 +205,9 @@ pub async fn guard(State(web): State<Web>, mut request: Request, next: Next) -> 
     }
     match admitted {
         Ok(viewer) => {
+            let asked = words::Asked { rights: viewer.rights.clone(), ..words::asked() };
             request.extensions_mut().insert(viewer);
-            next.run(request).await
+            asked.around(next.run(request)).await
         }
         Err(failure)
             if failure.status == StatusCode::UNAUTHORIZED
