@@ -29,7 +29,9 @@ use serde_json::Value;
 
 use crate::report;
 use crate::report::Language;
+use crate::web::access::login::own_path;
 use crate::web::access::rights::Right;
+use crate::web::access::sessions;
 
 /// As the menu shows them, each in its own language.
 pub const LANGUAGES: [(Language, &str); 4] = [
@@ -106,11 +108,7 @@ fn parse(name: &str) -> Option<Language> {
 }
 
 fn chosen(headers: &HeaderMap) -> Option<Language> {
-    let all = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    all.flat_map(|line| line.split(';')).find_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        parse(value).filter(|_| name == COOKIE)
-    })
+    parse(sessions::value_of(headers, COOKIE)?)
 }
 
 /// The first of the best that we have (RFC 9110 12.5.4).
@@ -138,13 +136,11 @@ pub struct Wanted {
 
 /// From the menu in the head of every page.
 pub async fn set(Form(wanted): Form<Wanted>) -> Response {
-    let own = wanted.next.starts_with('/') && !wanted.next.starts_with("//");
-    let own = own && !wanted.next.contains(['\\', '\r', '\n']);
-    let next = if own { wanted.next.as_str() } else { "/" };
+    let next = own_path(Some(&wanted.next));
     let language = parse(&wanted.language).unwrap_or_default().as_str();
     let age_s = COOKIE_DAYS * 86_400;
     let cookie = format!("{COOKIE}={language}; Path=/; SameSite=Lax; HttpOnly; Max-Age={age_s}");
-    let mut answer = Redirect::to(next).into_response();
+    let mut answer = Redirect::to(&next).into_response();
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         answer.headers_mut().insert(header::SET_COOKIE, cookie);
     }

@@ -331,8 +331,13 @@ impl Live {
         Ok(Live { file, now: Mutex::new(known) })
     }
 
-    /// The accounts, and what changed since the last time they were asked for. A file that cannot
-    /// be used changes nothing.
+    /// The accounts in force, as the last look found them.
+    pub fn now(&self) -> Arc<Accounts> {
+        Arc::clone(&self.now.lock().unwrap_or_else(PoisonError::into_inner).accounts)
+    }
+
+    /// The accounts, and what changed since the last look: for the guard, which sees each request and
+    /// notes the changes. A file that cannot be used changes nothing.
     pub fn look(&self) -> (Arc<Accounts>, Vec<String>) {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         if now.looked.elapsed() < LOOK {

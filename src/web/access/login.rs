@@ -46,7 +46,7 @@ struct LoginPage {
 }
 
 fn login_page(web: &Web, next: &str, problem: &str) -> Result<Response, Failure> {
-    let accounts = web.access.accounts.look().0;
+    let accounts = web.access.accounts.now();
     let by_token = web.access.token.is_some();
     let provider = web.access.oidc.as_ref();
     let page = LoginPage {
@@ -70,7 +70,7 @@ pub async fn show(
     }
     let nobody = web.access.token.is_none()
         && web.access.oidc.is_none()
-        && web.access.accounts.look().0.users.is_empty();
+        && web.access.accounts.now().users.is_empty();
     let problem = match nobody {
         true => "Nobody has an account yet. On the node: prelim user add NAME --role administrator",
         false => "",
@@ -123,7 +123,7 @@ pub async fn enter(
     encrypted: bool,
     next: &str,
 ) -> Result<Response, Failure> {
-    let accounts = web.access.accounts.look().0;
+    let accounts = web.access.accounts.now();
     let gone = || unauthorised("This account is gone.");
     let viewer = web.access.viewer_of(&subject, &accounts, from).ok_or_else(gone)?;
     web.audit.note(None, "login", &viewer.name).await;
@@ -148,7 +148,7 @@ async fn by_password(
     from: IpAddr,
 ) -> Result<Subject, Failure> {
     web.access.throttle.check(from, Some(name))?;
-    let user = web.access.accounts.look().0.users.get(name).cloned();
+    let user = web.access.accounts.now().users.get(name).cloned();
     let is_known = user.is_some();
     let hash = user.map_or_else(|| NOBODY.clone(), |user| user.password_hash);
     let _turn = web.access.turns.acquire().await;
@@ -195,7 +195,7 @@ fn account_page(
     done: bool,
     problem: String,
 ) -> Result<Response, Failure> {
-    let accounts = web.access.accounts.look().0;
+    let accounts = web.access.accounts.now();
     let person = viewer.person.clone().unwrap_or_else(|| viewer.name.clone());
     let page = AccountPage {
         frame: Frame::new(web, "Account", ""),

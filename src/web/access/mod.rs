@@ -11,7 +11,7 @@ pub mod login;
 pub mod oidc;
 pub mod rights;
 
-mod sessions;
+pub mod sessions;
 mod throttle;
 
 use std::net::IpAddr;
@@ -122,7 +122,7 @@ impl Access {
 
     /// Whether people log in here.
     pub fn has_login(&self) -> bool {
-        self.needs_login(&self.accounts.look().0)
+        self.needs_login(&self.accounts.now())
     }
 
     fn needs_login(&self, accounts: &Accounts) -> bool {

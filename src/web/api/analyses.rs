@@ -23,6 +23,7 @@ use crate::web::api::shapes::Artefact;
 use crate::web::api::studies::Wanted;
 use crate::web::inspect;
 use crate::web::problem::Failure;
+use crate::web::query::word;
 
 /// An analysis in a list.
 #[derive(Serialize, ToSchema)]
@@ -125,14 +126,13 @@ fn find(web: &Shared, uid: &StudyUid, revision: u32) -> Result<Option<Analysis>,
     let object = store.read_result(uid, revision, record::OBJECT)?;
     let text = uid.to_string();
     let artefacts = store.artefacts(uid, revision)?;
-    let word = |value: Value| value.as_str().map(str::to_owned);
     Ok(Some(Analysis {
         id: format!("{uid}-{revision}"),
         revision,
-        state: word(serde_json::to_value(row.state).unwrap_or_default()).unwrap_or_default(),
+        state: word(&row.state),
         reason: row.reason,
         outcome: row.outcome,
-        urgency: row.urgency.and_then(|urgency| word(serde_json::to_value(urgency).ok()?)),
+        urgency: row.urgency.as_ref().map(word),
         findings: reading
             .as_ref()
             .map(|reading| serde_json::to_value(&reading.findings).unwrap_or_default()),

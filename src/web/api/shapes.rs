@@ -16,6 +16,7 @@ use crate::store::DeliveryRow;
 use crate::store::HistoryRow;
 use crate::store::JobRow;
 use crate::store::StudyRow;
+use crate::web::query::word;
 
 /// Problem details (RFC 9457), as application/problem+json.
 #[derive(Serialize, ToSchema)]
@@ -25,14 +26,6 @@ pub struct Problem {
     status: u16,
     /// What is wrong and what to do, without patient data.
     detail: String,
-}
-
-/// A value of a closed set, as the store writes it.
-fn word(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(Value::String(word)) => word,
-        Ok(_) | Err(_) => String::new(),
-    }
 }
 
 /// A study, without who the patient is.
