@@ -33,10 +33,13 @@ use crate::dicom::tls;
 use crate::domain::clock::SystemClock;
 use crate::pipeline::alerting;
 use crate::pipeline::audit;
+use crate::pipeline::audit::Repository;
 use crate::pipeline::canary;
+use crate::pipeline::following;
 use crate::pipeline::hearing;
 use crate::pipeline::runner;
 use crate::pipeline::services::Services;
+use crate::pipeline::traces::Collector;
 use crate::pipeline::way::Kits;
 use crate::receive::Receiver;
 use crate::store::Store;
@@ -150,9 +153,13 @@ impl App {
         let wake = Arc::new(tokio::sync::Notify::new());
         tasks.spawn(storage_scp::watch(Arc::clone(&shared), tls.clone(), Arc::clone(&wake)));
         tasks.spawn(Arc::clone(&sources).keep(stop.clone()));
-        let place = audit::remembered(&kit);
+        let (told, traced) =
+            (following::remembered::<Repository>(&kit), following::remembered::<Collector>(&kit));
         audit::note(&kit, audit::message::words::STARTED).await;
-        tasks.spawn(audit::run_until_stopped(Arc::clone(&kits), place, stop.clone()));
+        let repository = Repository::new(&kit);
+        let all = || Arc::clone(&kits);
+        tasks.spawn(following::run_until_stopped(repository, all(), told, stop.clone()));
+        tasks.spawn(following::run_until_stopped(Collector, all(), traced, stop.clone()));
         let refused = audit::watch_refusals(Arc::clone(&kit), Arc::clone(&sources), stop.clone());
         tasks.spawn(refused);
 

@@ -88,6 +88,7 @@ pub fn kit(
         deliver: settings.deliver.clone(),
         alert: settings.alert.clone(),
         audit: settings.audit.clone(),
+        traces: settings.traces.clone(),
         commitment: settings.commitment.clone(),
         hl7: settings.hl7.clone(),
         orders,

@@ -80,6 +80,8 @@ settings! {
     alert: crate::alert::Config,
     /// Who is told of what was done.
     audit: crate::pipeline::audit::Config,
+    /// One trace for each study, to a collector.
+    traces: crate::pipeline::traces::Config,
     /// Log lines.
     telemetry: crate::telemetry::Config,
 }

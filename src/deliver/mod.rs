@@ -5,7 +5,7 @@ pub mod backoff;
 pub mod email;
 pub mod fhir;
 pub mod folder;
-mod http;
+pub mod http;
 pub mod mailbox;
 pub mod mllp;
 mod object;

@@ -57,6 +57,7 @@ pub struct Kit {
     pub deliver: deliver::Config,
     pub alert: alert::Config,
     pub audit: crate::pipeline::audit::Config,
+    pub traces: crate::pipeline::traces::Config,
     pub commitment: storage_commitment::Config,
     pub hl7: hearing::Config,
     pub orders: Arc<Orders>,

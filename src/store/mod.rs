@@ -54,7 +54,7 @@ mod bench_test;
 #[cfg(test)]
 mod crash_test;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 
 use std::path::Path;
 use std::path::PathBuf;

@@ -37,6 +37,7 @@ mod reload;
 mod rest;
 mod services;
 mod tls;
+mod traces;
 mod upgrade;
 mod volatile;
 mod watching;
