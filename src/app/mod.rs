@@ -222,7 +222,9 @@ impl App {
                     let of_access = shared.access.problem().into_iter().chain(of_tls);
                     let kit = kits.now();
                     let of_canaries = canary::notes(&kit);
-                    let lines = kit.attention.lines().into_iter();
+                    let of_workers = kit.pool.trouble();
+                    let of_workers = of_workers.map(|why| format!("no study can be read: {why}"));
+                    let lines = kit.attention.lines().into_iter().chain(of_workers);
                     lines.chain(of_access).chain(of_canaries).collect()
                 })
             },

@@ -27,10 +27,11 @@ const BEHIND_MAX: Duration = Duration::from_secs(300);
 
 /// Who is told.
 pub trait Listener: Send + 'static {
-    /// In the names of its metrics and of its file in the data folder.
+    /// In the name of its file in the data folder.
     const NAME: &'static str;
-    /// What it is sent, in words; in the name of the metric that counts it: the last of them.
+    /// What it is sent, in words.
     const SENT: &'static str;
+    const METRICS: Metrics;
 
     /// What it has to remember beside the place.
     type State: Clone + Default + Send + Serialize + DeserializeOwned;
@@ -52,6 +53,15 @@ pub trait Listener: Send + 'static {
         records: &[Written],
         state: &mut Self::State,
     ) -> impl Future<Output = Result<u64, String>> + Send;
+}
+
+/// Names of what is counted.
+pub struct Metrics {
+    pub sent: &'static str,
+    pub failures: &'static str,
+    /// Records of the ledger, and seconds since something waits.
+    pub behind: &'static str,
+    pub behind_s: &'static str,
 }
 
 /// How far a listener is: what its file holds.
@@ -149,7 +159,7 @@ impl<L: Listener> Follower<L> {
                 }
                 self.failures += 1;
                 self.why = why;
-                metrics::counter!(format!("prelim_{}_failures_total", L::NAME)).increment(1);
+                metrics::counter!(L::METRICS.failures).increment(1);
                 false
             }
         }
@@ -171,8 +181,7 @@ impl<L: Listener> Follower<L> {
         if let Some(last) = records.last() {
             self.kept = Kept { place: last.end, state };
             keep::<L>(&self.kit.store, &self.kept);
-            let unit = L::SENT.rsplit(' ').next().unwrap_or(L::SENT);
-            metrics::counter!(format!("prelim_{}_{unit}_total", L::NAME)).increment(sent);
+            metrics::counter!(L::METRICS.sent).increment(sent);
         }
         Ok(records.len() >= RECORDS_MAX)
     }
@@ -181,7 +190,7 @@ impl<L: Listener> Follower<L> {
     fn show(&mut self) {
         let end = self.kit.store.followed_to().number;
         let behind = end.saturating_sub(self.kept.place.number);
-        metrics::gauge!(format!("prelim_{}_behind_records", L::NAME)).set(behind as f64);
+        metrics::gauge!(L::METRICS.behind).set(behind as f64);
         let late = match (behind, self.failures) {
             (0, _) | (_, 0) => {
                 self.behind_since = None;
@@ -189,7 +198,7 @@ impl<L: Listener> Follower<L> {
             }
             _ => self.behind_since.get_or_insert_with(Instant::now).elapsed(),
         };
-        metrics::gauge!(format!("prelim_{}_behind_seconds", L::NAME)).set(late.as_secs_f64());
+        metrics::gauge!(L::METRICS.behind_s).set(late.as_secs_f64());
         let told = (late > BEHIND_MAX).then(|| {
             let server = L::server(&self.kit).unwrap_or_default();
             let (minutes, why) = (late.as_secs() / 60, &self.why);

@@ -18,6 +18,8 @@ use crate::store::rows::JobCounts;
 
 /// How long something that is over is shown.
 const ALARM_SHOWN: SignedDuration = SignedDuration::from_hours(24);
+/// Work that waits longer for someone to take it up: nobody does, or there is too much of it.
+const DUE_MAX_S: u64 = 15 * 60;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -115,6 +117,10 @@ pub fn health(shared: &Shared) -> Health {
     }
     let jobs = shared.queue().counts();
     let age = jobs.oldest_due.map(|due| at.duration_since(due).as_secs().max(0).unsigned_abs());
+    if let Some(minutes) = age.filter(|&age| age > DUE_MAX_S).map(|age| age / 60) {
+        let waiting = jobs.waiting;
+        seen.degraded(format!("steps that are due wait for {minutes} minutes ({waiting} in all)"));
+    }
     let free_bytes = space.ok().map(|(_, free)| free);
     let Seen { state, reasons } = seen;
     Health { state, reasons, free_bytes, records, jobs, oldest_due_age_s: age, at }

@@ -1,5 +1,7 @@
 //! For the machine that watches the machine.
 
+use std::sync::Arc;
+use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -20,9 +22,66 @@ use crate::web::problem::Failure;
 
 /// Asked without a token, and each time it writes to the disk: at most this often.
 const HEALTH_AGE_MAX: Duration = Duration::from_secs(2);
+/// A disk that has not answered by then is not ready, whoever asks.
+const LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// The last look at the node, and the one that is under way.
+pub struct HealthCache {
+    looks: Mutex<Looks>,
+    ended: Condvar,
+    wait_max: Duration,
+}
 
 #[derive(Default)]
-pub struct HealthCache(Mutex<Option<(Instant, Ready)>>);
+struct Looks {
+    last: Option<(Instant, Ready)>,
+    begun: Option<Instant>,
+}
+
+impl Default for HealthCache {
+    fn default() -> HealthCache {
+        HealthCache { looks: Mutex::default(), ended: Condvar::new(), wait_max: LOOK_MAX }
+    }
+}
+
+impl HealthCache {
+    /// What the last look found, or one that is begun now. Those who ask meanwhile wait for the same
+    /// one, and none for longer than the limit: what does not answer is not ready.
+    ///
+    /// - `look`: blocking; has a thread of its own.
+    fn ask(self: &Arc<Self>, look: impl FnOnce() -> Ready + Send + 'static) -> Ready {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, ready)) = &looks.last
+            && at.elapsed() < HEALTH_AGE_MAX
+        {
+            return ready.clone();
+        }
+        let begun = *looks.begun.get_or_insert_with(|| {
+            let cache = Arc::clone(self);
+            std::thread::spawn(move || cache.end(look()));
+            Instant::now()
+        });
+        let left = self.wait_max.saturating_sub(begun.elapsed());
+        let under_way = |looks: &mut Looks| looks.begun == Some(begun);
+        let waited = self.ended.wait_timeout_while(looks, left, under_way);
+        let (looks, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        match &looks.last {
+            Some((_, ready)) if !waited.timed_out() => ready.clone(),
+            _ => {
+                let since_s = begun.elapsed().as_secs();
+                let why = format!("the data folder takes no write and read: for {since_s} s now");
+                Ready { ready: false, reasons: vec![why] }
+            }
+        }
+    }
+
+    fn end(&self, ready: Ready) {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        *looks = Looks { last: Some((Instant::now(), ready)), begun: None };
+        drop(looks);
+        self.ended.notify_all();
+    }
+}
 
 #[derive(Clone, Serialize)]
 pub struct Ready {
@@ -41,27 +100,24 @@ pub async fn ready(State(web): State<Web>) -> Result<Response, Failure> {
     Ok((status, Json(ready)).into_response())
 }
 
-/// A real write and read in the data folder, and the word of the rest of the node.
+/// A real write and read in the data folder, and the word of the rest of the node. Blocking, for
+/// [`LOOK_MAX`] at most.
 pub fn look(web: &Shared) -> Ready {
-    // Held while it writes: those who ask meanwhile wait for the one answer.
-    let mut cache = web.health.0.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((at, ready)) = cache.as_ref()
-        && at.elapsed() < HEALTH_AGE_MAX
-    {
-        return ready.clone();
-    }
-    let health = web.node.store.health();
-    let mut reasons = (web.node.not_ready)();
-    let failing = match health.state {
-        HealthState::Ok | HealthState::Degraded => false,
-        HealthState::Failing => true,
-    };
-    let ready = reasons.is_empty() && !failing;
-    reasons.extend(health.reasons);
-    reasons.extend((web.node.notes)());
-    let ready = Ready { ready, reasons };
-    *cache = Some((Instant::now(), ready.clone()));
-    ready
+    let node = &web.node;
+    let (store, not_ready, notes) =
+        (node.store.clone(), Arc::clone(&node.not_ready), Arc::clone(&node.notes));
+    web.health.ask(move || {
+        let health = store.health();
+        let mut reasons = not_ready();
+        let failing = match health.state {
+            HealthState::Ok | HealthState::Degraded => false,
+            HealthState::Failing => true,
+        };
+        let ready = reasons.is_empty() && !failing;
+        reasons.extend(health.reasons);
+        reasons.extend(notes());
+        Ready { ready, reasons }
+    })
 }
 
 impl Ready {
@@ -100,4 +156,31 @@ pub async fn metrics(State(web): State<Web>) -> Result<Response, Failure> {
         })
         .await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk that hangs: everyone hears in time, one look alone waits for it, and when it answers
+    /// so does the node.
+    #[test]
+    fn a_look_that_does_not_end_is_not_ready_and_is_not_begun_again() {
+        let wait_max = Duration::from_millis(50);
+        let cache = Arc::new(HealthCache { wait_max, ..HealthCache::default() });
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let fine = || Ready { ready: true, reasons: Vec::new() };
+        let hanging = cache.ask(move || {
+            held.recv().unwrap();
+            fine()
+        });
+        assert!(!hanging.ready && hanging.reasons[0].contains("no write and read"));
+        let meanwhile = cache.ask(|| panic!("a second look was begun"));
+        assert!(!meanwhile.ready);
+        release.send(()).unwrap();
+        let begun = Instant::now();
+        while !cache.ask(|| panic!("a second look was begun")).ready {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -82,6 +83,8 @@ struct Shared {
     tasks: TaskTracker,
     slots: Semaphore,
     idle: Mutex<Vec<Worker>>,
+    /// Why no process could be started, the last time that one was needed.
+    trouble: Mutex<Option<String>>,
 }
 
 /// One process. Dropped: killed.
@@ -123,6 +126,7 @@ impl Pool {
             tasks,
             slots: Semaphore::new(processes),
             idle: Mutex::new(Vec::new()),
+            trouble: Mutex::new(None),
         };
         Pool { shared: Arc::new(shared) }
     }
@@ -139,7 +143,12 @@ impl Pool {
         let rested = shared.idle.lock().map(|mut idle| idle.pop()).unwrap_or_default();
         let mut worker = match rested.and_then(Worker::if_alive) {
             Some(worker) => worker,
-            None => Worker::start(shared).await?,
+            None => {
+                let started = Worker::start(shared).await;
+                let trouble = started.as_ref().err().map(ToString::to_string);
+                *shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+                started?
+            }
         };
         // From here on the worker is ours: when this future is dropped, it dies with it.
         let limit = Duration::from_secs(shared.config.task_time_max_s);
@@ -158,6 +167,11 @@ impl Pool {
             Answer::Refused { reason } => Err(WorkerError::Refused(reason)),
             answer => Ok(answer),
         }
+    }
+
+    /// Why nothing can be read now: processes do not start.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Parses headers, in batches. A batch that kills a worker is done again one object at a
@@ -698,6 +712,26 @@ mod tests {
             "{found:?}"
         );
         assert_eq!(run("rgb-squash").await.unwrap()[0].len(), 3);
+    }
+
+    #[tokio::test]
+    async fn processes_that_do_not_start_are_told_of_until_one_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("gone");
+        let real = pool(Config::default());
+        let arguments = real.shared.arguments.clone();
+        let pool = Pool::with_arguments(
+            &Config::default(),
+            program.clone(),
+            arguments,
+            TaskTracker::new(),
+        );
+        assert_eq!(pool.trouble(), None);
+        assert!(misbehave(&pool, "alive").await.is_err());
+        assert!(pool.trouble().unwrap().contains("cannot be started"), "{:?}", pool.trouble());
+        std::os::unix::fs::symlink(&real.shared.program, &program).unwrap();
+        assert_eq!(misbehave(&pool, "alive").await.unwrap(), "alive");
+        assert_eq!(pool.trouble(), None);
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ use crate::pipeline::audit::message::Own;
 use crate::pipeline::audit::message::words;
 use crate::pipeline::audit::syslog::Way;
 use crate::pipeline::following::Listener;
+use crate::pipeline::following::Metrics;
 use crate::pipeline::record;
 use crate::pipeline::way::Kit;
 use crate::store::Written;
@@ -142,6 +143,12 @@ impl Repository {
 impl Listener for Repository {
     const NAME: &'static str = "audit";
     const SENT: &'static str = "audit messages";
+    const METRICS: Metrics = Metrics {
+        sent: "prelim_audit_messages_total",
+        failures: "prelim_audit_failures_total",
+        behind: "prelim_audit_behind_records",
+        behind_s: "prelim_audit_behind_seconds",
+    };
     type State = ();
 
     fn server(kit: &Kit) -> Option<&str> {

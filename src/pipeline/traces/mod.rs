@@ -24,6 +24,7 @@ use crate::deliver::http;
 use crate::deliver::http::Endpoint;
 use crate::deliver::http::Request;
 use crate::pipeline::following::Listener;
+use crate::pipeline::following::Metrics;
 use crate::pipeline::traces::span::text;
 use crate::pipeline::traces::spans::Open;
 use crate::pipeline::way::Kit;
@@ -84,6 +85,12 @@ pub struct Collector;
 impl Listener for Collector {
     const NAME: &'static str = "traces";
     const SENT: &'static str = "trace spans";
+    const METRICS: Metrics = Metrics {
+        sent: "prelim_traces_spans_total",
+        failures: "prelim_traces_failures_total",
+        behind: "prelim_traces_behind_records",
+        behind_s: "prelim_traces_behind_seconds",
+    };
     type State = Open;
 
     fn server(kit: &Kit) -> Option<&str> {
