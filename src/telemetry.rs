@@ -6,12 +6,19 @@
 //! Whoever logs a value that came from outside logs its length or its kind instead.
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Deserialize;
 use serde::Serialize;
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Section `telemetry`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,25 +57,52 @@ impl Config {
     }
 }
 
+type Change = Box<dyn Fn(&Config) + Send + Sync>;
+
+/// Changes what is logged and how, once lines are sent anywhere.
+static CHANGE: OnceLock<Change> = OnceLock::new();
+
+fn filter(config: &Config) -> EnvFilter {
+    EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+fn lines<S>(config: &Config) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    // A line that cannot be written (the log is on the full disk) is lost and no more: told about
+    // on standard error it would panic, in the panic hook even, which ends the node.
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    match config.format {
+        Format::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    }
+}
+
 /// Sends log lines to standard error, and keeps panic messages, which can quote the data they
 /// stumbled over, out of them. The first call wins, so tests may call it more than once.
 pub fn init(config: &Config) {
-    let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    // A line that cannot be written (the log is on the full disk) is lost and no more: told about
-    // on standard error it would panic, in the panic hook even, which ends the node.
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .log_internal_errors(false);
-    let set = match config.format {
-        Format::Human => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        Format::Json => lines.json().flatten_event(true).try_init(),
-    };
-    if set.is_ok() {
+    let (wanted, change_filter) = reload::Layer::new(filter(config));
+    let (lines_now, change_lines) = reload::Layer::new(lines(config));
+    if tracing_subscriber::registry().with(wanted).with(lines_now).try_init().is_ok() {
+        let _ = CHANGE.set(Box::new(move |config| {
+            let changed = change_filter.reload(filter(config));
+            if let Err(error) = changed.and_then(|()| change_lines.reload(lines(config))) {
+                tracing::error!(%error, "log lines stay as they are");
+            }
+        }));
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line()));
             tracing::error!(place = place.unwrap_or_default(), "a thread panicked");
         }));
+    }
+}
+
+/// Goes on by other settings.
+pub fn configure(config: &Config) {
+    if let Some(change) = CHANGE.get() {
+        change(config);
     }
 }
 

@@ -20,7 +20,6 @@ use crate::dicom::storage_scp::Refusal;
 use crate::dicom::storage_scp::StorageHandler as _;
 use crate::dicom::storage_scp::StoreRequest;
 use crate::dicom::storage_scu::Head;
-use crate::domain::ae_title::AeTitle;
 use crate::domain::picture::PictureFormat;
 use crate::domain::study::PersonName;
 use crate::domain::text;
@@ -46,7 +45,6 @@ const CHUNK_BYTES: u64 = 512 * 1024;
 pub struct Uploads {
     pub receiver: Arc<Receiver>,
     pub kits: Arc<Kits>,
-    pub ae_title: AeTitle,
 }
 
 #[async_trait]
@@ -85,7 +83,7 @@ impl Uploads {
             sop_instance_uid: head.sop_instance_uid,
             transfer_syntax_uid: head.transfer_syntax_uid,
             calling_ae: "UPLOAD".to_owned(),
-            called_ae: self.ae_title.to_string(),
+            called_ae: self.kits.now().ae_title.to_string(),
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             association: "http".to_owned(),
         };

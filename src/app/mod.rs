@@ -10,6 +10,7 @@ pub mod workbench;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -93,23 +94,12 @@ impl App {
             tracing::warn!("{line}");
         }
         let token = settings.http.token()?;
-        let tls = match settings.dicom.tls.is_on() {
-            true => {
-                let server = tls::Server::new(&settings.dicom.tls);
-                Some(Arc::new(server.context("dicom.tls cannot be used")?))
-            }
-            false => None,
-        };
+        let [tls, http_tls, hl7_tls] = parts::servers(settings)?;
         let dicom = listen_if(&settings.dicom.listen, "dicom.listen").await?;
         let dicom_tls = listen_if(&settings.dicom.tls.listen, "dicom.tls.listen").await?;
         let http = listen(&settings.http.listen.to_string(), "http.listen").await?;
-        let https = match listen_if(&settings.http.tls.listen, "http.tls.listen").await? {
-            Some(listener) => {
-                let server = tls::Server::new(&settings.http.tls);
-                Some((listener, Arc::new(server.context("http.tls cannot be used")?)))
-            }
-            None => None,
-        };
+        let https = listen_if(&settings.http.tls.listen, "http.tls.listen").await?;
+        let https = https.zip(http_tls.clone());
         let accounts = Arc::new(Accounts::open(data).context("the accounts cannot be used")?);
         let at = |listener: &TcpListener| listener.local_addr();
         let (dicom_at, dicom_tls_at) =
@@ -131,7 +121,7 @@ impl App {
         let sources =
             Arc::new(Sources::open(Some(data.join(sources::SOURCES_FILE)), clock.clone()));
         let shared = Shared::with(
-            Arc::new(settings.dicom.clone()),
+            settings.dicom.clone(),
             receiver.clone(),
             stop_taking.clone(),
             access,
@@ -147,9 +137,8 @@ impl App {
                 receiving.spawn(storage_scp::serve(listener, door, shared, tracker));
             }
         }
-        let hl7_at = hearing(settings, &kits, &stop_taking, &receiving).await?;
-        let days = settings.orders.keep_days;
-        tasks.spawn(hearing::forget(Arc::clone(&kit), days, stop.clone()));
+        let hl7_at = hearing(settings, hl7_tls.clone(), &kits, &stop_taking, &receiving).await?;
+        tasks.spawn(hearing::forget(Arc::clone(&kits), stop.clone()));
         let wake = Arc::new(tokio::sync::Notify::new());
         tasks.spawn(storage_scp::watch(Arc::clone(&shared), tls.clone(), Arc::clone(&wake)));
         tasks.spawn(Arc::clone(&sources).keep(stop.clone()));
@@ -163,6 +152,7 @@ impl App {
         let refused = audit::watch_refusals(Arc::clone(&kit), Arc::clone(&sources), stop.clone());
         tasks.spawn(refused);
 
+        let viewers = Pool::start(&parts::viewers(settings), program.to_owned(), tasks.clone());
         let reloader = Arc::new(Reloader {
             load,
             settings: std::sync::Mutex::new(settings.clone()),
@@ -173,18 +163,17 @@ impl App {
             tasks: tasks.clone(),
             answers,
             program: program.to_owned(),
+            servers: [tls.clone(), http_tls, hl7_tls],
+            viewers: viewers.clone(),
+            site: OnceLock::new(),
         });
 
         let mut node = NodeFile::new(http_at);
         (node.dicom, node.dicom_tls) = (dicom_at, dicom_tls_at);
         (node.hl7, node.hl7_tls) = hl7_at;
-        let viewers = crate::worker::Config {
-            processes: settings.http.dicomweb.workers,
-            ..settings.worker.clone()
-        };
         let dicomweb = web::dicomweb::Parts {
             receiver: receiver.clone(),
-            pool: Pool::start(&viewers, program.to_owned(), tasks.clone()),
+            pool: viewers,
             ae_title: settings.dicom.ae_title.to_string(),
             object_bytes_max: settings.dicom.object_bytes_max,
             listening: http_at,
@@ -192,11 +181,7 @@ impl App {
         let state = web::WebState {
             store: store.clone(),
             dicomweb,
-            intake: Arc::new(intake::Uploads {
-                receiver,
-                kits: Arc::clone(&kits),
-                ae_title: settings.dicom.ae_title.clone(),
-            }),
+            intake: Arc::new(intake::Uploads { receiver, kits: Arc::clone(&kits) }),
             config: Arc::new(settings.http.clone()),
             token,
             accounts: Arc::clone(&accounts),
@@ -266,7 +251,9 @@ impl App {
             },
         };
         let doors = web::Doors { plain: http, encrypted: https };
-        tasks.spawn(web::serve(doors, state, stop.clone(), tasks.clone()));
+        let site = web::Site::open(state, stop.clone(), tasks.clone());
+        let site = reloader.site.get_or_init(|| Arc::new(site));
+        tasks.spawn(Arc::clone(site).serve(doors));
         node.write(data).context("node.json cannot be written in the data folder")?;
         tasks.spawn(tell_service_manager(store, stop.clone()));
         let show = |at: Option<SocketAddr>| at.map_or("off".to_owned(), |at| at.to_string());
@@ -352,15 +339,12 @@ fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// The listeners for HL7 messages, and where they are.
 async fn hearing(
     settings: &Settings,
+    tls: Option<Arc<tls::Server>>,
     kits: &Arc<Kits>,
     stop: &CancellationToken,
     tracker: &TaskTracker,
 ) -> anyhow::Result<(Option<SocketAddr>, Option<SocketAddr>)> {
     let config = &settings.hl7;
-    let tls = match config.tls.is_on() {
-        true => Some(Arc::new(tls::Server::new(&config.tls).context("hl7.tls cannot be used")?)),
-        false => None,
-    };
     let plain = listen_if(&config.listen, "hl7.listen").await?;
     let secured = listen_if(&config.tls.listen, "hl7.tls.listen").await?;
     let at = |listener: &TcpListener| listener.local_addr();

@@ -22,6 +22,7 @@ use crate::analysis::provider::keeper::Kept;
 use crate::analysis::provider::onnx::Onnx;
 use crate::analysis::provider::openai::OpenAi;
 use crate::config::Settings;
+use crate::dicom::tls;
 use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
 use crate::domain::text;
@@ -31,6 +32,7 @@ use crate::pipeline::key_file;
 use crate::pipeline::way::Kit;
 use crate::store::Orders;
 use crate::store::Store;
+use crate::worker;
 use crate::worker::Pool;
 
 /// The key of the links by which people answer alerts.
@@ -92,6 +94,7 @@ pub fn kit(
         commitment: settings.commitment.clone(),
         hl7: settings.hl7.clone(),
         orders,
+        orders_keep_days: settings.orders.keep_days,
         worklist: Arc::new(Worklist::new(&settings.orders.worklist)),
         ae_title: settings.dicom.ae_title.clone(),
         attention: before.map_or_else(Arc::default, |kit| Arc::clone(&kit.attention)),
@@ -101,6 +104,31 @@ pub fn kit(
         ),
         marks,
     })
+}
+
+/// The doors with TLS of DICOM, of the page and of HL7, where they have an address.
+///
+/// # Errors
+/// Names the section whose files cannot be used.
+pub fn servers(settings: &Settings) -> anyhow::Result<[Option<Arc<tls::Server>>; 3]> {
+    let open = |config: &tls::Config, at: &str| match config.is_on() {
+        true => {
+            let server = tls::Server::new(config);
+            Ok(Some(Arc::new(server.with_context(|| format!("{at} cannot be used"))?)))
+        }
+        false => anyhow::Ok(None),
+    };
+    Ok([
+        open(&settings.dicom.tls, "dicom.tls")?,
+        open(&settings.http.tls, "http.tls")?,
+        open(&settings.hl7.tls, "hl7.tls")?,
+    ])
+}
+
+/// Workers for viewers alone.
+pub fn viewers(settings: &Settings) -> worker::Config {
+    let processes = settings.http.dicomweb.workers;
+    worker::Config { processes, ..settings.worker.clone() }
 }
 
 /// The gateways of the configuration, with what their keys were used for this month.

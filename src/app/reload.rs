@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 
 use serde_json::Value;
@@ -12,13 +13,16 @@ use tokio_util::task::TaskTracker;
 use crate::app::parts;
 use crate::config::ConfigError;
 use crate::config::Settings;
-use crate::dicom;
 use crate::dicom::storage_scp::Shared;
+use crate::dicom::tls;
 use crate::pipeline::audit;
 use crate::pipeline::runner;
 use crate::pipeline::way::Kits;
+use crate::telemetry;
 use crate::web::Setting;
+use crate::web::Site;
 use crate::web::local::Reloaded;
+use crate::worker::Pool;
 
 /// Reads the settings again, from where they came at the start.
 pub type Load = Box<dyn Fn() -> Result<Settings, ConfigError> + Send + Sync>;
@@ -41,6 +45,12 @@ pub struct Reloader {
     /// Of the answers that are kept, and this program's own file.
     pub answers: PathBuf,
     pub program: PathBuf,
+    /// The doors with TLS, as [`parts::servers`] has them.
+    pub servers: [Option<Arc<tls::Server>>; 3],
+    /// Workers for viewers.
+    pub viewers: Pool,
+    /// Once it is open.
+    pub site: OnceLock<Arc<Site>>,
 }
 
 impl Reloader {
@@ -88,39 +98,59 @@ impl Reloader {
     /// Puts `wanted` in force. What changed, and what waits for a restart, as lines.
     fn take(&self, settings: &mut Settings, wanted: Settings) -> Result<Vec<String>, Vec<String>> {
         let next = without_restart(settings, &wanted);
+        let in_words = |error: anyhow::Error| vec![format!("{error:#}")];
         let before = self.kits.now();
         let (store, tasks) = (&before.store, &self.tasks);
+        // All that can fail comes first.
         let kit = parts::kit(&next, store, &self.answers, &self.program, tasks, Some(&before));
-        let kit = kit.map_err(|error| vec![format!("{error:#}")])?;
+        let kit = kit.map_err(in_words)?;
+        parts::servers(&next).map_err(in_words)?;
+        let token = next.http.token().map_err(|error| vec![error.to_string()])?;
+        store.configure(&next.store).map_err(|error| vec![error.to_string()])?;
         let changed = differences(settings, &next).into_iter().map(|key| format!("changed: {key}"));
         let waits = differences(&next, &wanted);
         let waits = waits.into_iter().map(|key| format!("needs a restart: {key}"));
-        let lines = changed.chain(waits).collect();
-        self.shared.access.configure(next.dicom.peers.clone());
+        let mut lines: Vec<String> = changed.chain(waits).collect();
+        let doors = [&next.dicom.tls, &next.http.tls, &next.hl7.tls];
+        for (server, config) in self.servers.iter().zip(doors) {
+            // A file may have gone since it was looked at.
+            if let Some(Err(error)) = server.as_ref().map(|server| server.configure(config)) {
+                lines.push(format!("the certificate from before stays: {error}"));
+            }
+        }
+        telemetry::configure(&next.telemetry);
+        self.shared.configure(next.dicom.clone());
+        kit.pool.configure(&next.worker);
+        self.viewers.configure(&parts::viewers(&next));
         self.kits.replace(kit);
         let retire = self.stop.child_token();
         let mut running = self.retire.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *running, retire.clone()).cancel();
         runner::start(&self.kits.now(), &retire, &self.stop, tasks);
+        if let Some(site) = self.site.get() {
+            site.change(|state| {
+                state.config = Arc::new(next.http.clone());
+                state.token = token;
+                state.currency.clone_from(&next.analysis.currency);
+                state.dicomweb.ae_title = next.dicom.ae_title.to_string();
+                state.dicomweb.object_bytes_max = next.dicom.object_bytes_max;
+            });
+        }
         *settings = next;
         Ok(lines)
     }
 }
 
-/// `wanted`, but for what only a start can change: addresses and what stands on them, the store,
-/// the worker processes, log lines.
+/// `wanted`, but for what only a start can change: addresses, and the memory of the index.
 fn without_restart(now: &Settings, wanted: &Settings) -> Settings {
     let mut next = wanted.clone();
-    next.dicom = dicom::config::Config { peers: wanted.dicom.peers.clone(), ..now.dicom.clone() };
-    next.http = now.http.clone();
-    next.store = now.store.clone();
-    next.worker = now.worker.clone();
-    next.telemetry = now.telemetry.clone();
-    next.hl7.listen = now.hl7.listen.clone();
-    next.hl7.tls = now.hl7.tls.clone();
-    next.hl7.connections_max = now.hl7.connections_max;
-    next.orders.keep_days = now.orders.keep_days;
-    next.analysis.currency = now.analysis.currency.clone();
+    next.dicom.listen.clone_from(&now.dicom.listen);
+    next.dicom.tls.listen.clone_from(&now.dicom.tls.listen);
+    next.http.listen = now.http.listen;
+    next.http.tls.listen.clone_from(&now.http.tls.listen);
+    next.hl7.listen.clone_from(&now.hl7.listen);
+    next.hl7.tls.listen.clone_from(&now.hl7.tls.listen);
+    next.store.index_cache_bytes = now.store.index_cache_bytes;
     next
 }
 
@@ -165,10 +195,15 @@ mod tests {
         wanted.assemble.quiet_period_s = 77;
         wanted.http.requests_max = 7;
         wanted.hl7.listen = "127.0.0.1:2575".into();
+        wanted.http.tls.listen = "127.0.0.1:8443".into();
         wanted.deliver.email.from = "node@hospital.example".into();
         let next = without_restart(&now, &wanted);
-        let changed = ["assemble.quiet_period_s", "deliver.email.from"];
-        assert_eq!(differences(&now, &next), changed);
-        assert_eq!(differences(&next, &wanted), ["http.requests_max", "hl7.listen"]);
+        let changed = ["assemble.quiet_period_s", "deliver.email.from", "http.requests_max"];
+        let mut found = differences(&now, &next);
+        found.sort();
+        assert_eq!(found, changed);
+        let mut waits = differences(&next, &wanted);
+        waits.sort();
+        assert_eq!(waits, ["hl7.listen", "http.tls.listen"]);
     }
 }

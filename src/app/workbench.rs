@@ -137,8 +137,7 @@ impl Workbench {
         let kit = kits.now();
         runner::start(&kit, &stop, &stop, &tasks);
         let receiver = Arc::new(Receiver::new(store, clock, None));
-        let ae_title = settings.dicom.ae_title.clone();
-        let uploads = Uploads { receiver, kits, ae_title };
+        let uploads = Uploads { receiver, kits };
         Ok(Workbench { kit, uploads, stop, tasks, _folder: folder })
     }
 

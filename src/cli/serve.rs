@@ -24,8 +24,8 @@ Examples:
 
 Every key has a default: with no file it runs, on loopback, with the local model.
 Ends in order on SIGTERM or Ctrl-C; what was not done is done after the next start.
-SIGHUP and prelim reload read the settings again: all but addresses and what stands on them take
-effect at once; settings that cannot be used are refused, and those from before stay.
+SIGHUP and prelim reload read the settings again: all but addresses and the size of the index in
+memory take effect at once; settings that cannot be used are refused, and those from before stay.
 Certificates and peers are read again by themselves when they change.")]
 pub struct Args {
     /// Settings file (TOML); see config/example.toml for every key

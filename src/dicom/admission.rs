@@ -42,7 +42,7 @@ pub async fn establish<S: Transport>(
     number: u64,
     evicted: CancellationToken,
 ) -> Result<Result<Agreed, Rejection>, LinkError> {
-    let config = &shared.config;
+    let config = shared.config.now();
     let artim = Instant::now() + Duration::from_secs(config.artim_s);
     let indication = tokio::select! {
         indication = link.receive(artim) => indication?,
@@ -91,18 +91,19 @@ async fn admit(
     tally: &mut Tally,
     request: &Request,
 ) -> Result<(Place, Option<Peer>), Rejection> {
-    let config = &shared.config;
+    let config = shared.config.now();
     if let Some(rejection) = negotiation::reject(request) {
         return Err(rejection);
     }
     let peers = shared.access.peers();
     let address = tally.peer.ip().to_canonical();
-    let name = access::decide(config, &peers, &tally.called_ae, &tally.calling_ae, address)?;
+    let name = access::decide(&config, &peers, &tally.called_ae, &tally.calling_ae, address)?;
     let peer = name.and_then(|name| peers.get(name)).cloned();
     tally.peer_name = name.unwrap_or_default().to_owned();
     let place = shared.enter(tally, peer.clone())?;
     let identity = request.user.identity.as_ref();
-    let user = shared.users.check(identity, address).await.map_err(|NotKnown| Rejection::User)?;
+    let user =
+        shared.users.now().check(identity, address).await.map_err(|NotKnown| Rejection::User)?;
     let wanted = peer.as_ref().map(|peer| &peer.users[..]).unwrap_or_default();
     let is_enough = match &user {
         Some(user) => wanted.is_empty() || wanted.contains(user),

@@ -65,11 +65,7 @@ impl StorageHandler for OnlyServices {
 async fn associated() -> (DuplexStream, Arc<Scripted>, tokio::task::JoinHandle<Tally>) {
     let handler = Arc::new(Scripted::default());
     let stop = CancellationToken::new();
-    let shared = Shared::new(
-        Arc::new(Config::default()),
-        Arc::new(OnlyServices(Arc::clone(&handler))),
-        stop,
-    );
+    let shared = Shared::new(Config::default(), Arc::new(OnlyServices(Arc::clone(&handler))), stop);
     let (mut stream, theirs) = tokio::io::duplex(1 << 20);
     let task = TaskTracker::new().spawn(async move {
         let peer = "127.0.0.1:104".parse().unwrap();

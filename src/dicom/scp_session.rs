@@ -66,7 +66,7 @@ pub async fn run<S: Transport>(
     shared: &Arc<Shared>,
     evicted: CancellationToken,
 ) -> Tally {
-    let config = &shared.config;
+    let config = shared.config.now();
     let link = Link::accept(stream, config.pdu_length_max, config.idle());
     let begun = Instant::now();
     let mut session = Session {
@@ -242,7 +242,7 @@ impl<S: Transport> Session<'_, S> {
         if self.stop_at.is_none() && shared.stop.is_cancelled() {
             self.stop_at = Some(self.drained_at());
         }
-        let mut deadline = Instant::now() + shared.config.idle();
+        let mut deadline = Instant::now() + shared.config.now().idle();
         let between = matches!(self.message, Message::None);
         let report_at = self.reports.front().filter(|_| between).map(|report| report.at);
         let report_at = report_at.filter(|at| *at < deadline);
@@ -284,7 +284,7 @@ impl<S: Transport> Session<'_, S> {
 
     /// When an association that goes on at a stop has to end.
     fn drained_at(&self) -> Instant {
-        Instant::now() + Duration::from_secs(self.shared.config.drain_s)
+        Instant::now() + Duration::from_secs(self.shared.config.now().drain_s)
     }
 
     /// Sends the oldest report, or gives up waiting for its answer.
@@ -342,7 +342,7 @@ impl<S: Transport> Session<'_, S> {
         match (&mut self.message, pdv.is_command) {
             (Message::None, true) => {
                 self.message_deadline =
-                    Some(Instant::now() + Duration::from_secs(self.shared.config.message_s));
+                    Some(Instant::now() + Duration::from_secs(self.shared.config.now().message_s));
                 self.message = Message::Command { context: pdv.context, bytes: Vec::new() };
                 self.take_command(pdv).await
             }
@@ -564,7 +564,7 @@ impl<S: Transport> Session<'_, S> {
 
     /// Gives the handler the next bytes of the instance that comes, if it is wanted.
     async fn hand_on(&mut self, chunk: Bytes) {
-        let bytes_max = self.shared.config.object_bytes_max;
+        let bytes_max = self.shared.config.now().object_bytes_max;
         if let Message::Data { received, fate, .. } = &mut self.message
             && let Fate::Stored(sink) = fate
             && *received <= bytes_max
@@ -576,7 +576,7 @@ impl<S: Transport> Session<'_, S> {
 
     /// Looks at the limits, and answers when the data set is whole.
     async fn data_came(&mut self, is_last: bool) -> Result<(), LinkError> {
-        let bytes_max = self.shared.config.object_bytes_max;
+        let bytes_max = self.shared.config.now().object_bytes_max;
         let Message::Data { received, fate, .. } = &self.message else { return Ok(()) };
         let received = *received;
         if received > bytes_max && !matches!(fate, Fate::Answered) {

@@ -100,7 +100,7 @@ impl Peer {
         let memory = Memory::default();
         let (stored, open) = (Arc::clone(&memory.stored), Arc::clone(&memory.open));
         let stop = CancellationToken::new();
-        let shared = Shared::new(Arc::new(config), Arc::new(memory), stop.clone());
+        let shared = Shared::new(config, Arc::new(memory), stop.clone());
         Peer::of(shared, stored, open, stop)
     }
 

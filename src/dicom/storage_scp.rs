@@ -37,6 +37,7 @@ use crate::dicom::tls;
 use crate::dicom::users::Users;
 use crate::domain::aligned::Pool;
 use crate::domain::clock::SystemClock;
+use crate::domain::in_force::InForce;
 use crate::domain::uid::StudyUid;
 
 /// Buffers that are kept while no data set comes.
@@ -172,12 +173,12 @@ impl Tally {
 
 /// What all associations share.
 pub struct Shared {
-    pub config: Arc<Config>,
+    pub config: InForce<Config>,
     pub handler: Arc<dyn StorageHandler>,
     pub stop: CancellationToken,
     /// Where data sets are gathered. A silent association has none of them.
     pub buffers: Arc<Pool>,
-    pub users: Users,
+    pub users: InForce<Users>,
     pub access: Access,
     pub sources: Arc<Sources>,
     open: Mutex<HashMap<Key, usize>>,
@@ -197,7 +198,7 @@ enum Key {
 impl Shared {
     /// A node that knows the peers of its settings and keeps no list of sources.
     pub fn new(
-        config: Arc<Config>,
+        config: Config,
         handler: Arc<dyn StorageHandler>,
         stop: CancellationToken,
     ) -> Arc<Shared> {
@@ -207,15 +208,15 @@ impl Shared {
     }
 
     pub fn with(
-        config: Arc<Config>,
+        config: Config,
         handler: Arc<dyn StorageHandler>,
         stop: CancellationToken,
         access: Access,
         sources: Arc<Sources>,
     ) -> Arc<Shared> {
         Arc::new(Shared {
-            users: Users::new(config.users.clone()),
-            config,
+            users: InForce::new(Users::new(config.users.clone())),
+            config: InForce::new(config),
             handler,
             stop,
             buffers: Pool::new(CHUNK_BYTES, SPARE_BUFFERS),
@@ -225,6 +226,15 @@ impl Shared {
             waiting: Mutex::new(BTreeMap::new()),
             connections: AtomicU64::new(0),
         })
+    }
+
+    /// Takes other settings: for associations and instances from now on.
+    pub fn configure(&self, config: Config) {
+        self.access.configure(config.peers.clone());
+        if config.users != self.config.now().users {
+            self.users.replace(Users::new(config.users.clone()));
+        }
+        self.config.replace(config);
     }
 
     /// A place for one association, given back when dropped.
@@ -243,11 +253,12 @@ impl Shared {
             None => Key::Caller(tally.peer.ip(), tally.calling_ae.clone()),
         };
         let own_max = peer.as_ref().map_or(0, |peer| peer.associations_max);
-        let here_max = if own_max > 0 { own_max } else { self.config.associations_per_peer_max };
+        let here_max =
+            if own_max > 0 { own_max } else { self.config.now().associations_per_peer_max };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let here = open.get(&key).copied().unwrap_or(0);
         let all: usize = open.values().sum();
-        if here >= here_max || all >= self.config.associations_max {
+        if here >= here_max || all >= self.config.now().associations_max {
             return Err(Rejection::LocalLimit);
         }
         let too_fast = |peer: &Peer| !self.access.may_associate(&tally.peer_name, peer);
@@ -267,7 +278,7 @@ impl Shared {
     /// Notes a connection without an association; the token is cancelled when it has to go.
     fn wait(&self, number: u64) -> CancellationToken {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        while waiting.len() >= self.config.connections_max {
+        while waiting.len() >= self.config.now().connections_max {
             let Some((_, oldest)) = waiting.pop_first() else { break };
             oldest.cancel();
         }
@@ -329,7 +340,7 @@ pub enum Door {
 /// Serves until `stop`, then lets open associations finish for `drain_s`, aborts the rest and
 /// returns.
 pub async fn serve(listener: TcpListener, door: Door, shared: Arc<Shared>, tasks: TaskTracker) {
-    let drain = Duration::from_secs(shared.config.drain_s);
+    let drain = Duration::from_secs(shared.config.now().drain_s);
     let sessions = TaskTracker::new();
     let mut trouble = AcceptTrouble::default();
     loop {

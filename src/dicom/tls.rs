@@ -32,6 +32,7 @@ use crate::dicom::certificate;
 use crate::dicom::certificate::Described;
 use crate::dicom::pdu::Transport;
 use crate::dicom::socket::Socket;
+use crate::domain::in_force::InForce;
 
 /// Whether peers show a certificate of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -251,7 +252,7 @@ fn load(config: &Config) -> Result<Loaded, TlsError> {
 
 /// The acceptor's side: the certificate of now.
 pub struct Server {
-    config: Config,
+    config: InForce<Config>,
     now: Mutex<Current>,
 }
 
@@ -272,7 +273,21 @@ impl Server {
         }
         tell_expiry(&loaded);
         let now = Mutex::new(Current { loaded, marks, problem });
-        Ok(Server { config: config.clone(), now })
+        Ok(Server { config: InForce::new(config.clone()), now })
+    }
+
+    /// Takes other settings, for handshakes from now on.
+    ///
+    /// # Errors
+    /// The files cannot be used: nothing has changed.
+    pub fn configure(&self, config: &Config) -> Result<(), TlsError> {
+        if *self.config.now() != *config {
+            let made = Server::new(config)?;
+            let made = made.now.into_inner().unwrap_or_else(PoisonError::into_inner);
+            *self.lock() = made;
+            self.config.replace(config.clone());
+        }
+        Ok(())
     }
 
     pub fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
@@ -280,11 +295,11 @@ impl Server {
     }
 
     pub fn handshake_limit(&self) -> Duration {
-        Duration::from_secs(self.config.handshake_s)
+        Duration::from_secs(self.config.now().handshake_s)
     }
 
     pub fn reload_pause(&self) -> Duration {
-        Duration::from_secs(self.config.reload_s)
+        Duration::from_secs(self.config.now().reload_s)
     }
 
     /// What an operator should know.
@@ -295,11 +310,11 @@ impl Server {
     /// Reads the files if one has changed, or whether or not (`force`). What cannot be used, or is
     /// not valid now while the old certificate is, is told, and the old one stays.
     pub fn reload(&self, force: bool) {
-        let (marks, now) = (marks(&self.config), Timestamp::now());
+        let (marks, now) = (marks(&self.config.now()), Timestamp::now());
         if !force && self.lock().marks == marks {
             return;
         }
-        let loaded = load(&self.config);
+        let loaded = load(&self.config.now());
         let mut current = self.lock();
         current.marks = marks;
         let is_good = |loaded: &Loaded| {

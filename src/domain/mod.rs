@@ -15,6 +15,7 @@ pub mod final_report;
 pub mod finding;
 pub mod hours;
 pub mod identity;
+pub mod in_force;
 pub mod key_image;
 pub mod mask;
 pub mod message;

@@ -12,7 +12,6 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -114,7 +113,6 @@ pub async fn serve(
     kits: Arc<Kits>,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(kits.now().hl7.connections_max));
     let sessions = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -136,7 +134,7 @@ pub async fn serve(
             count("", "no_peer");
             continue;
         }
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        if sessions.len() >= kit.hl7.connections_max {
             tracing::warn!(peer = %peer.ip(), "more HL7 connections than hl7.connections_max");
             count("", "too_many");
             continue;
@@ -146,7 +144,6 @@ pub async fn serve(
         }
         let (tls, stop) = (tls.clone(), stop.clone());
         sessions.spawn(async move {
-            let _place = place;
             session(stream, peer, tls, &kit, &stop).await;
         });
     }
@@ -332,9 +329,11 @@ fn study_of(kit: &Kit, message: &Message) -> Result<Option<StudyUid>, StoreError
 }
 
 /// Removes orders whose images did not come, until the node stops.
-pub async fn forget(kit: Arc<Kit>, keep_days: u32, stop: CancellationToken) {
+pub async fn forget(kits: Arc<Kits>, stop: CancellationToken) {
     loop {
-        let before = kit.clock.now() - jiff::SignedDuration::from_hours(24 * i64::from(keep_days));
+        let kit = kits.now();
+        let kept = jiff::SignedDuration::from_hours(24 * i64::from(kit.orders_keep_days));
+        let before = kit.clock.now() - kept;
         let gone = tokio::task::block_in_place(|| kit.orders.forget_before(before));
         if gone > 0 {
             tracing::info!(gone, "orders that are older than orders.keep_days were removed");

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::PoisonError;
-use std::sync::RwLock;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +14,7 @@ use crate::deliver;
 use crate::dicom::storage_commitment;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::clock::Clock;
+use crate::domain::in_force::InForce;
 use crate::domain::profile::Profile;
 use crate::domain::text;
 use crate::domain::uid::StudyUid;
@@ -61,6 +60,7 @@ pub struct Kit {
     pub commitment: storage_commitment::Config,
     pub hl7: hearing::Config,
     pub orders: Arc<Orders>,
+    pub orders_keep_days: u32,
     pub worklist: Arc<Worklist>,
     /// By which we call others.
     pub ae_title: AeTitle,
@@ -70,23 +70,9 @@ pub struct Kit {
     pub marks: Marks,
 }
 
-/// The kit in force. Settings that are read again make another; who has begun something ends it
-/// with the one it began with. Store, workers, clock and what was counted are the same in all.
-pub struct Kits(RwLock<Arc<Kit>>);
-
-impl Kits {
-    pub fn new(kit: Kit) -> Kits {
-        Kits(RwLock::new(Arc::new(kit)))
-    }
-
-    pub fn now(&self) -> Arc<Kit> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub fn replace(&self, kit: Kit) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(kit);
-    }
-}
+/// The kit in force. Settings that are read again make another. Store, workers, clock and what was
+/// counted are the same in all.
+pub type Kits = InForce<Kit>;
 
 /// One revision of one study, and its files.
 pub struct Way<'a> {

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 
 use crate::domain::clock::Clock;
 use crate::domain::digest;
+use crate::domain::in_force::InForce;
 use crate::store::config::Config;
 use crate::store::config::Durability;
 use crate::store::error::StoreError;
@@ -121,7 +122,7 @@ pub struct Body {
 /// What the committer and the readers share.
 pub struct Shared {
     pub data: PathBuf,
-    pub config: Config,
+    pub config: InForce<Config>,
     pub clock: Arc<dyn Clock>,
     pub objects: Arc<Objects>,
     /// Part 10 bytes up to which an instance goes through the journal; 0 without one.
@@ -390,7 +391,7 @@ impl Committer {
         let mut unnamed = Vec::new();
         for (place, request) in requests.iter_mut().enumerate() {
             let Request::Instance(receipt, Some(_)) = request else { continue };
-            let kept = self.shared.config.free_bytes_min;
+            let kept = self.shared.config.now().free_bytes_min;
             let named = space.get_or_insert_with(|| objects.check_space(kept)).clone();
             let named = named.and_then(|()| {
                 let Receipt { study_uid, series_uid, sop_instance_uid, .. } = &**receipt;
@@ -656,10 +657,16 @@ impl Committer {
         drop(view.take());
         let now = shared.clock.now();
         let doubt = shared.doubt.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let limit = Some(shared.config.index_at_once_bytes);
+        let limit = Some(shared.config.now().index_at_once_bytes);
         let how = open::How { doubt: doubt.clone(), at_once_bytes: limit };
-        let opened =
-            open::open_view(&shared.data, &shared.config, &self.ledger, now, how, &mut |_| {});
+        let opened = open::open_view(
+            &shared.data,
+            &shared.config.now(),
+            &self.ledger,
+            now,
+            how,
+            &mut |_| {},
+        );
         let opened = match opened {
             Ok(open::Index::Opened(opened)) => Ok(opened),
             Ok(open::Index::Lost(making)) => {
@@ -704,7 +711,7 @@ fn unsettled(error: StoreError) -> StoreError {
 /// Syncs the journal a moment after it was written to. It ends when the sender is dropped.
 fn relaxed_sync(shared: &Arc<Shared>) -> std::sync::mpsc::SyncSender<Arc<std::fs::File>> {
     let (sender, written) = std::sync::mpsc::sync_channel::<Arc<std::fs::File>>(1);
-    if shared.config.durability == Durability::Relaxed {
+    if shared.config.now().durability == Durability::Relaxed {
         let shared = Arc::clone(shared);
         let run = move || {
             for file in written {

@@ -60,8 +60,8 @@ impl SpaceLevel {
     pub fn of(shared: &Shared) -> Result<(SpaceLevel, u64), StoreError> {
         let free = folder::free_bytes(&shared.data)?;
         let level = match free {
-            free if free < shared.config.free_bytes_min => SpaceLevel::Refused,
-            free if free < shared.config.free_bytes_warn => SpaceLevel::Low,
+            free if free < shared.config.now().free_bytes_min => SpaceLevel::Refused,
+            free if free < shared.config.now().free_bytes_warn => SpaceLevel::Low,
             _ => SpaceLevel::Enough,
         };
         Ok((level, free))
@@ -71,7 +71,7 @@ impl SpaceLevel {
 pub fn health(shared: &Shared) -> Health {
     let mut seen = Seen { state: HealthState::Ok, reasons: Vec::new() };
     let space = SpaceLevel::of(shared);
-    let kept = shared.config.free_bytes_min;
+    let kept = shared.config.now().free_bytes_min;
     match &space {
         Ok((SpaceLevel::Enough, _)) => {}
         Ok((SpaceLevel::Low, free)) => {

@@ -88,7 +88,7 @@ impl Drop for Keeper {
 fn run(shared: &Shared, stop: &Stop, committer: &mpsc::WeakSender<Waiting>) {
     // What the last run left undecided.
     poke(committer);
-    let every = Duration::from_secs(shared.config.index_check_hours * 3600);
+    let every = Duration::from_secs(shared.config.now().index_check_hours * 3600);
     let mut check_at = (!every.is_zero()).then(|| Instant::now() + FIRST_CHECK);
     let mut look_at = Instant::now();
     let mut level = SpaceLevel::Enough;
@@ -114,7 +114,8 @@ fn run(shared: &Shared, stop: &Stop, committer: &mpsc::WeakSender<Waiting>) {
         }
         if now >= removal_at && finished {
             remove_by_the_rules(shared, committer, stop);
-            removal_at = now + Duration::from_secs(60 * shared.config.retention.every_minutes);
+            removal_at =
+                now + Duration::from_secs(60 * shared.config.now().retention.every_minutes);
         }
         let mut pause = look_at.saturating_duration_since(now);
         if let Some(at) = check_at {
@@ -143,7 +144,7 @@ pub fn retain(
 }
 
 fn remove_by_the_rules(shared: &Shared, committer: &mpsc::WeakSender<Waiting>, stop: &Stop) {
-    if !shared.config.retention.is_on() {
+    if !shared.config.now().retention.is_on() {
         return;
     }
     let mut commit = |event| ask(committer, Request::Events(vec![event]));
@@ -236,7 +237,7 @@ fn look_at_space(shared: &Shared, before: SpaceLevel) -> SpaceLevel {
             SpaceLevel::Enough => tracing::info!(free, "there is enough free space again"),
             SpaceLevel::Low => tracing::warn!(
                 free,
-                refused_below = shared.config.free_bytes_min,
+                refused_below = shared.config.now().free_bytes_min,
                 "free space in the data folder is low"
             ),
             SpaceLevel::Refused => {

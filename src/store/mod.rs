@@ -192,7 +192,7 @@ impl Store {
     /// After this everything acknowledged is on the disk: so it is anyway, but for instances with
     /// relaxed durability.
     pub async fn settled(&self) -> Result<(), StoreError> {
-        match self.shared.config.durability {
+        match self.shared.config.now().durability {
             Durability::Durable => Ok(()),
             Durability::Relaxed => self.handle.ask(Request::Sync).await.map(drop),
         }
@@ -250,7 +250,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Space`] below the low-water mark: refuse the instance before it is sent.
     pub fn begin_object(&self) -> Result<IncomingObject, StoreError> {
-        self.shared.objects.begin(self.shared.config.free_bytes_min)
+        self.shared.objects.begin(self.shared.config.now().free_bytes_min)
     }
 
     pub fn free_bytes(&self) -> Result<u64, StoreError> {
@@ -583,6 +583,16 @@ impl Store {
     /// reads the ledger.
     pub fn audit(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
         audit::page(&self.shared, query)
+    }
+
+    /// Takes other settings. The size of the index's cache stays as it was opened with.
+    ///
+    /// # Errors
+    /// The disk does not say how large it is.
+    pub fn configure(&self, config: &Config) -> Result<(), StoreError> {
+        let space = folder::space(&self.shared.data)?;
+        self.shared.config.replace(config.for_disk(&space));
+        Ok(())
     }
 
     /// The end of the ledger, for one who follows it from here.

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::clock::Clock;
+use crate::domain::in_force::InForce;
 use crate::domain::uid::SopInstanceUid;
 use crate::store::commit::Body;
 use crate::store::commit::Committer;
@@ -179,7 +180,7 @@ pub fn open(
     };
     let shared = Arc::new(Shared {
         data: data.to_owned(),
-        config: config.for_disk(&folder::space(data)?),
+        config: InForce::new(config.for_disk(&folder::space(data)?)),
         clock,
         objects: Arc::clone(&objects),
         small_bytes_max: 0.into(),
@@ -322,7 +323,7 @@ fn is_empty(data: &Path) -> Result<bool, StoreError> {
 
 /// Enters receipts of an old index anew that the ledger has lost, when their files are there.
 pub fn salvage(shared: &Shared, old: &Path, commit: Enter<'_>) -> Result<u64, StoreError> {
-    let old = View::open(old, shared.config.index_cache_bytes)?;
+    let old = View::open(old, shared.config.now().index_cache_bytes)?;
     let mut salvaged = 0;
     let outcome = old.each_block(&mut |rows| {
         for row in rows {

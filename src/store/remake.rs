@@ -175,7 +175,7 @@ fn run(shared: &Arc<Shared>, making: &Making, committer: &mpsc::WeakSender<Waiti
 /// Replays the ledger almost to its end, which moves meanwhile.
 fn make(shared: &Shared, making: &Making) -> Result<Made, StoreError> {
     let state = shared.data.join(folder::STATE);
-    let open = || View::open(&state, shared.config.index_cache_bytes);
+    let open = || View::open(&state, shared.config.now().index_cache_bytes);
     let begun = match making.goes_on.swap(false, Ordering::Relaxed) {
         true => open().ok(),
         false => None,

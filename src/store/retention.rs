@@ -174,7 +174,8 @@ pub struct RetentionReport {
 
 /// Looks at every study.
 pub fn plan(shared: &Shared, now: Timestamp) -> Result<RetentionReport, StoreError> {
-    let config = &shared.config.retention;
+    let config = shared.config.now();
+    let config = &config.retention;
     let total = folder::space(&shared.data)?.total;
     let percent = (total as f64 * config.objects_percent_max / 100.0) as u64;
     let limits = [config.objects_bytes_max, percent];
@@ -380,7 +381,8 @@ fn remove_slowly(shared: &Shared, path: &Path, go_on: &dyn Fn() -> bool) -> Resu
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         removed => removed.doing("removing", path)?,
     }
-    let per_second = u32::try_from(shared.config.retention.files_per_second).unwrap_or(u32::MAX);
+    let per_second =
+        u32::try_from(shared.config.now().retention.files_per_second).unwrap_or(u32::MAX);
     std::thread::sleep(Duration::from_secs(1) / per_second.max(1));
     Ok(())
 }

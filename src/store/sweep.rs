@@ -34,7 +34,7 @@ const AFTER_MAX: Duration = Duration::from_secs(10);
 pub fn sweep(shared: &Shared, go_on: &dyn Fn() -> bool) -> Result<usize, StoreError> {
     let mut unclean = shared.unclean.lock().unwrap_or_else(PoisonError::into_inner);
     // With relaxed durability a power cut may have taken receipts that were acknowledged.
-    let durable = shared.config.durability == Durability::Durable;
+    let durable = shared.config.now().durability == Durability::Durable;
     let Some(last) = unclean.filter(|_| durable) else { return Ok(0) };
     let removed = remove_strays(shared, last, go_on)?;
     *unclean = None;

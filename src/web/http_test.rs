@@ -158,12 +158,8 @@ async fn start(token: bool, config: Config) -> Running {
         canaries: Arc::new(|| Ok(Vec::new())),
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    tasks.spawn(super::serve(
-        super::Doors { plain: listener, encrypted: None },
-        state,
-        stop.clone(),
-        tasks.clone(),
-    ));
+    let site = Arc::new(super::Site::open(state, stop.clone(), tasks.clone()));
+    tasks.spawn(site.serve(super::Doors { plain: listener, encrypted: None }));
     Running { address, store, stop, tasks, _folder: folder }
 }
 

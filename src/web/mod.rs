@@ -57,7 +57,7 @@ pub use crate::web::api::intake::file_kind;
 pub use crate::web::config::Config;
 pub use crate::web::rules::Trials;
 pub use crate::web::server::Doors;
-pub use crate::web::server::serve;
+pub use crate::web::server::Site;
 pub use crate::web::settings::Setting;
 
 use crate::alert::Signer;
@@ -119,10 +119,10 @@ pub struct WebState {
 struct Shared {
     node: WebState,
     access: access::Access,
-    audit: audit::Audit,
-    pages: page::Pages,
-    callers: api::Callers,
-    people: worklist::People,
+    audit: Arc<audit::Audit>,
+    pages: Arc<page::Pages>,
+    callers: Arc<api::Callers>,
+    people: Arc<worklist::People>,
     health: Arc<status::HealthCache>,
     requests: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
@@ -134,6 +134,36 @@ struct Shared {
 type Web = Arc<Shared>;
 
 impl Shared {
+    /// - `before`: by the settings from before: who is logged in, what was counted and what is known go
+    ///   on.
+    fn open(
+        node: WebState,
+        before: Option<&Shared>,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Web {
+        let config = Arc::clone(&node.config);
+        let dicomweb = before.map(|before| &before.dicomweb);
+        Arc::new(Shared {
+            access: access::Access::new(&node, before.map(|before| &before.access)),
+            audit: match before {
+                Some(before) => Arc::clone(&before.audit),
+                None => Arc::new(audit::start(&node, stop, tasks)),
+            },
+            pages: before
+                .map_or_else(|| Arc::new(page::Pages::new()), |before| Arc::clone(&before.pages)),
+            callers: before.map_or_else(Arc::default, |before| Arc::clone(&before.callers)),
+            people: before.map_or_else(Arc::default, |before| Arc::clone(&before.people)),
+            health: before.map_or_else(Arc::default, |before| Arc::clone(&before.health)),
+            requests: Arc::new(Semaphore::new(config.requests_max)),
+            watchers: Arc::new(Semaphore::new(config.watchers_max)),
+            uploads: Arc::new(Semaphore::new(config.uploads_max)),
+            dicomweb: dicomweb::DicomWeb::start(&node, dicomweb, stop, tasks),
+            stop: stop.clone(),
+            node,
+        })
+    }
+
     /// Runs `work`, which reads files and the index, where blocking is allowed.
     async fn read<T: Send + 'static>(
         self: &Arc<Self>,
@@ -149,22 +179,8 @@ impl Shared {
 
 /// Every route. The order of the layers, from outside: dress (security headers, error pages,
 /// metrics), guard (form of the request, host, origin, who may), places, time limit.
-fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Router {
-    let config = Arc::clone(&node.config);
-    let web: Web = Arc::new(Shared {
-        access: access::Access::new(&node),
-        audit: audit::start(&node, &stop, tasks),
-        pages: page::Pages::new(),
-        callers: api::Callers::default(),
-        people: worklist::People::default(),
-        health: Arc::default(),
-        requests: Arc::new(Semaphore::new(config.requests_max)),
-        watchers: Arc::new(Semaphore::new(config.watchers_max)),
-        uploads: Arc::new(Semaphore::new(config.uploads_max)),
-        dicomweb: dicomweb::DicomWeb::start(&node, &stop, tasks),
-        stop,
-        node,
-    });
+fn router(web: &Web) -> Router {
+    let config = &web.node.config;
     let quick = |routes: Router<Web>| {
         routes
             .layer(DefaultBodyLimit::max(64 << 10))
@@ -172,7 +188,7 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
                 axum::http::StatusCode::SERVICE_UNAVAILABLE,
                 Duration::from_secs(config.request_timeout_s),
             ))
-            .layer(middleware::from_fn_with_state(Arc::clone(&web), server::places))
+            .layer(middleware::from_fn_with_state(Arc::clone(web), server::places))
     };
     let watch = Router::new().route("/events", get(live::events));
     let pages = Router::new()
@@ -237,16 +253,16 @@ fn router(node: WebState, stop: CancellationToken, tasks: &TaskTracker) -> Route
         .route("/local/v1/retention", get(local::retention).post(local::retain));
     Router::new()
         .merge(quick(pages))
-        .merge(api::router(&web, quick))
+        .merge(api::router(web, quick))
         .merge(rules)
         .merge(watch)
         .merge(slow)
-        .merge(dicomweb::router(&web))
+        .merge(dicomweb::router(web))
         .fallback(|| async { Failure::not_found("There is no such page.") })
         .method_not_allowed_fallback(|| async { Failure::method() })
-        .layer(middleware::from_fn_with_state(Arc::clone(&web), dicomweb::share))
-        .layer(middleware::from_fn_with_state(Arc::clone(&web), access::guard))
-        .layer(middleware::from_fn_with_state(Arc::clone(&web), server::dress))
+        .layer(middleware::from_fn_with_state(Arc::clone(web), dicomweb::share))
+        .layer(middleware::from_fn_with_state(Arc::clone(web), access::guard))
+        .layer(middleware::from_fn_with_state(Arc::clone(web), server::dress))
         .layer(middleware::from_fn(words::choose))
-        .with_state(web)
+        .with_state(Arc::clone(web))
 }

@@ -30,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dicom::tls;
+use crate::domain::in_force::InForce;
+use crate::web::Shared;
 use crate::web::Web;
 use crate::web::WebState;
 use crate::web::page;
@@ -56,34 +58,61 @@ pub struct Doors {
     pub encrypted: Option<(TcpListener, Arc<tls::Server>)>,
 }
 
-/// What all connections share.
-#[derive(Clone)]
-struct House {
-    router: TowerToHyperService<axum::Router>,
-    places: Arc<Semaphore>,
-    header_timeout: Duration,
+/// The pages and the API, by settings that may become others.
+pub struct Site {
+    now: InForce<House>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
-/// Serves until `stop`; then ends idle connections at once and busy ones within some seconds.
-pub async fn serve(doors: Doors, state: WebState, stop: CancellationToken, tasks: TaskTracker) {
-    let house = House {
-        places: Arc::new(Semaphore::new(state.config.connections_max)),
-        header_timeout: Duration::from_secs(state.config.header_timeout_s),
-        router: TowerToHyperService::new(crate::web::router(state, stop.clone(), &tasks)),
-        stop,
-        tasks,
-    };
-    let encrypted = async {
-        if let Some((listener, server)) = doors.encrypted {
-            tokio::join!(
-                accept(listener, Some(Arc::clone(&server)), house.clone()),
-                renew(server, house.stop.clone())
-            );
+/// What all connections share, by the settings in force.
+struct House {
+    web: Web,
+    router: TowerToHyperService<axum::Router>,
+    places: Arc<Semaphore>,
+    header_timeout: Duration,
+}
+
+impl House {
+    fn new(web: Web) -> House {
+        let config = &web.node.config;
+        House {
+            places: Arc::new(Semaphore::new(config.connections_max)),
+            header_timeout: Duration::from_secs(config.header_timeout_s),
+            router: TowerToHyperService::new(crate::web::router(&web)),
+            web,
         }
-    };
-    tokio::join!(accept(doors.plain, None, house.clone()), encrypted);
+    }
+}
+
+impl Site {
+    /// - `tasks`: where its connections and what it does beside them run, until `stop`.
+    pub fn open(state: WebState, stop: CancellationToken, tasks: TaskTracker) -> Site {
+        let web = Shared::open(state, None, &stop, &tasks);
+        Site { now: InForce::new(House::new(web)), stop, tasks }
+    }
+
+    /// Goes on by another state, from the next request on: who is logged in stays.
+    pub fn change(&self, by: impl FnOnce(&mut WebState)) {
+        let before = &self.now.now().web;
+        let mut state = before.node.clone();
+        by(&mut state);
+        let web = Shared::open(state, Some(before), &self.stop, &self.tasks);
+        self.now.replace(House::new(web));
+    }
+
+    /// Serves until `stop`; then ends idle connections at once and busy ones within some seconds.
+    pub async fn serve(self: Arc<Site>, doors: Doors) {
+        let encrypted = async {
+            if let Some((listener, server)) = doors.encrypted {
+                tokio::join!(
+                    accept(listener, Some(Arc::clone(&server)), &self),
+                    renew(server, self.stop.clone())
+                );
+            }
+        };
+        tokio::join!(accept(doors.plain, None, &self), encrypted);
+    }
 }
 
 /// Looks now and then whether the certificate is another one.
@@ -98,15 +127,16 @@ async fn renew(server: Arc<tls::Server>, stop: CancellationToken) {
     }
 }
 
-async fn accept(listener: TcpListener, tls: Option<Arc<tls::Server>>, house: House) {
+async fn accept(listener: TcpListener, tls: Option<Arc<tls::Server>>, site: &Arc<Site>) {
     loop {
+        let places = Arc::clone(&site.now.now().places);
         let place = tokio::select! {
-            () = house.stop.cancelled() => return,
-            place = Arc::clone(&house.places).acquire_owned() => place,
+            () = site.stop.cancelled() => return,
+            place = places.acquire_owned() => place,
         };
         let Ok(place) = place else { return };
         let (stream, peer) = tokio::select! {
-            () = house.stop.cancelled() => return,
+            () = site.stop.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 // Out of file descriptors, mostly: others will give some back.
@@ -118,8 +148,8 @@ async fn accept(listener: TcpListener, tls: Option<Arc<tls::Server>>, house: Hou
             },
         };
         let _ = stream.set_nodelay(true);
-        let (tls, of) = (tls.clone(), house.clone());
-        house.tasks.spawn(async move {
+        let (tls, of) = (tls.clone(), Arc::clone(site));
+        site.tasks.spawn(async move {
             match tls {
                 None => connection(stream, peer, false, of).await,
                 Some(server) => {
@@ -141,9 +171,9 @@ async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     encrypted: bool,
-    house: House,
+    site: Arc<Site>,
 ) {
-    let router = house.router;
+    let (header_timeout, stop) = (site.now.now().header_timeout, site.stop.clone());
     let service = hyper::service::service_fn(move |mut request| {
         let request_extensions: &mut axum::http::Request<hyper::body::Incoming> = &mut request;
         request_extensions.extensions_mut().insert(Peer(peer));
@@ -152,18 +182,18 @@ async fn connection(
         if encrypted {
             headers.insert(header::FORWARDED, HeaderValue::from_static("proto=https"));
         }
-        router.call(request)
+        site.now.now().router.call(request)
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(house.header_timeout)
+        .header_read_timeout(header_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // Resets and time-outs are the peer's business.
         _ = connection.as_mut() => return,
-        () = house.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     let _ = tokio::time::timeout(DRAIN, connection).await;
 }

@@ -28,6 +28,7 @@ use crate::domain::assessment::StudyMeasurement;
 use crate::domain::final_report::FinalReport;
 use crate::domain::finding::Density;
 use crate::domain::finding::Region;
+use crate::domain::in_force::InForce;
 use crate::domain::key_image::Drawing;
 use crate::domain::key_image::KeyImage;
 use crate::domain::picture::Masks;
@@ -77,11 +78,11 @@ pub struct Pool {
 }
 
 struct Shared {
-    config: Config,
+    config: InForce<Config>,
     program: PathBuf,
     arguments: Vec<String>,
     tasks: TaskTracker,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     idle: Mutex<Vec<Worker>>,
     /// Why no process could be started, the last time that one was needed.
     trouble: Mutex<Option<String>>,
@@ -93,7 +94,18 @@ struct Worker {
     input: ChildStdin,
     output: ChildStdout,
     said: Arc<Mutex<Said>>,
+    /// It was started by.
+    config: Arc<Config>,
     done: u32,
+}
+
+/// As many as cores where the settings say nothing.
+fn processes(config: &Config) -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+    match config.processes {
+        0 => cores,
+        processes => processes as usize,
+    }
 }
 
 /// What a child's standard error gave away about its end.
@@ -114,21 +126,39 @@ impl Pool {
         arguments: Vec<String>,
         tasks: TaskTracker,
     ) -> Pool {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from).max(2);
-        let processes = match config.processes {
-            0 => cores,
-            processes => processes as usize,
-        };
         let shared = Shared {
-            config: config.clone(),
+            config: InForce::new(config.clone()),
             program,
             arguments,
             tasks,
-            slots: Semaphore::new(processes),
+            slots: Arc::new(Semaphore::new(processes(config))),
             idle: Mutex::new(Vec::new()),
             trouble: Mutex::new(None),
         };
         Pool { shared: Arc::new(shared) }
+    }
+
+    /// Takes other settings: for processes and tasks from now on.
+    pub fn configure(&self, config: &Config) {
+        let shared = &self.shared;
+        let before = shared.config.now();
+        if *before == *config {
+            return;
+        }
+        shared.config.replace(config.clone());
+        let (had, wanted) = (processes(&before), processes(config));
+        if wanted >= had {
+            shared.slots.add_permits(wanted - had);
+        } else if let Ok(fewer) = u32::try_from(had - wanted) {
+            let slots = Arc::clone(&shared.slots);
+            shared.tasks.spawn(async move {
+                if let Ok(taken) = slots.acquire_many_owned(fewer).await {
+                    taken.forget();
+                }
+            });
+        }
+        // They were started with the limits from before.
+        shared.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Has one task done. Waits for a free process; the time limit counts from then.
@@ -151,15 +181,16 @@ impl Pool {
             }
         };
         // From here on the worker is ours: when this future is dropped, it dies with it.
-        let limit = Duration::from_secs(shared.config.task_time_max_s);
+        let limit = Duration::from_secs(worker.config.task_time_max_s);
         let answer = match tokio::time::timeout(limit, worker.ask(task)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(worker.autopsy(error).await),
             Err(_) => return Err(WorkerError::TimedOut(limit.as_secs())),
         };
         worker.done += 1;
-        let fresh_enough = worker.done < shared.config.tasks_max
-            && worker.resident_bytes() < shared.config.memory_max_bytes / 4;
+        let fresh_enough = worker.done < worker.config.tasks_max
+            && worker.resident_bytes() < worker.config.memory_max_bytes / 4
+            && Arc::ptr_eq(&worker.config, &shared.config.now());
         if fresh_enough && let Ok(mut idle) = shared.idle.lock() {
             idle.push(worker);
         }
@@ -240,7 +271,7 @@ impl Pool {
         let study = Box::new(study.clone());
         let (plan, masks) = (plan.clone(), masks.clone());
         // What is left of the task's time is for the rest of its pictures.
-        let text_s_max = self.shared.config.task_time_max_s / 2;
+        let text_s_max = self.shared.config.now().task_time_max_s / 2;
         let task = Task::Picture { data: data.to_owned(), study, plan, masks, text_s_max };
         match self.run(task).await? {
             Answer::Pictures { references, bytes, format, excluded } => {
@@ -551,8 +582,9 @@ impl Worker {
                 () = stopping => {}
             }
         });
-        let mut worker = Worker { process, input, output, said, done: 0 };
-        let settings = Settings { memory_max_bytes: shared.config.memory_max_bytes };
+        let config = shared.config.now();
+        let mut worker = Worker { process, input, output, said, config, done: 0 };
+        let settings = Settings { memory_max_bytes: worker.config.memory_max_bytes };
         let greeting = async {
             protocol::hello(&mut worker.output).await?;
             protocol::write_async(&mut worker.input, settings).await
@@ -732,6 +764,22 @@ mod tests {
         std::os::unix::fs::symlink(&real.shared.program, &program).unwrap();
         assert_eq!(misbehave(&pool, "alive").await.unwrap(), "alive");
         assert_eq!(pool.trouble(), None);
+    }
+
+    #[tokio::test]
+    async fn other_settings_take_effect_with_the_next_task() {
+        let pool = pool(Config { processes: 3, ..Config::default() });
+        assert_eq!(misbehave(&pool, "alive").await.unwrap(), "alive");
+        let slots = || pool.shared.slots.available_permits();
+        assert_eq!((slots(), pool.shared.idle.lock().unwrap().len()), (3, 1));
+        pool.configure(&Config { processes: 1, task_time_max_s: 2, ..Config::default() });
+        assert_eq!(pool.shared.idle.lock().unwrap().len(), 0, "started by the old limits");
+        while slots() > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(misbehave(&pool, "alive").await.unwrap(), "alive");
+        pool.configure(&Config { processes: 4, ..Config::default() });
+        assert_eq!(slots(), 4);
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use crate::node::python;
 use crate::node::root;
 use crate::node::run;
 use crate::node::wait_for;
+use crate::peer::echo;
 use crate::peer::http;
 use crate::way::POSITIVE;
 use crate::way::Peers;
@@ -86,10 +87,75 @@ fn settings_that_are_read_again_take_effect_and_broken_ones_do_not() {
     });
     assert!(notes.contains("\"ready\":true"), "{notes}");
 
-    let waits = ["http.requests_max=9".to_owned()];
+    let waits = ["hl7.listen=\"127.0.0.1:2575\"".to_owned()];
     write(&config, &[&base, &second.set, &told("lee"), &waits]);
     let (taken, code) = reload(&node);
     assert_eq!((taken["taken"].as_bool(), code), (Some(true), Some(0)), "{taken:#}");
-    assert_eq!(taken["lines"], serde_json::json!(["needs a restart: http.requests_max"]));
+    assert_eq!(taken["lines"], serde_json::json!(["needs a restart: hl7.listen"]));
     wait_for("no note", || (!http(&node, "/readyz").contains("stay in force")).then_some(()));
+}
+
+/// Who may send, who may look, how much space is kept, what log lines look like: each is another at
+/// once, and back again; who is logged in stays.
+#[test]
+fn doors_and_limits_change_while_the_node_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, config) = (folder.path().join("data"), folder.path().join("prelim.toml"));
+    let token = folder.path().join("token");
+    std::fs::write(&token, "only-for-this-test").unwrap();
+    write(&config, &[]);
+    let script = format!("exec \"$0\" \"$@\" --config {}", config.display());
+    let node = Node::start_with(&["sh", "-c", &script], &data, &[]);
+    let url = format!("http://{}/queue", node.http);
+    let status = |words: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}"]).args(words).arg(&url);
+        String::from_utf8(run(&mut curl).stdout).unwrap()
+    };
+    assert_eq!(status(&[]), "200");
+    echo(node.dicom);
+
+    let other = [
+        "dicom.calling_aes=[\"CT1\"]".to_owned(),
+        format!("http.token_file={token:?}"),
+        "http.session_hours=1".to_owned(),
+        "http.dicomweb.enabled=false".to_owned(),
+        "store.free_bytes_min=1000000000000000".to_owned(),
+        "store.free_bytes_warn=1000000000000000".to_owned(),
+        "worker.processes=1".to_owned(),
+        "telemetry.format=\"json\"".to_owned(),
+    ];
+    write(&config, &[&other]);
+    let (taken, _) = reload(&node);
+    assert_eq!(taken["lines"].as_array().map(Vec::len), Some(other.len()), "{taken:#}");
+    assert!(!taken["lines"].to_string().contains("restart"), "{taken:#}");
+    assert_eq!(status(&[]), "401");
+    let by_token = ["-H", "Authorization: Bearer only-for-this-test"];
+    assert_eq!(status(&by_token), "200");
+    let refused = Command::new("echoscu")
+        .args(["-aec", "PRELIM", "127.0.0.1", &node.dicom.port().to_string()])
+        .output();
+    assert!(!refused.unwrap().status.success(), "anyone may still call");
+    wait_for("a node that refuses", || {
+        http(&node, "/readyz").contains("no instance is accepted").then_some(())
+    });
+    let last = node.log().lines().last().unwrap().to_owned();
+    assert!(serde_json::from_str::<Value>(&last).is_ok(), "{last}");
+
+    let jar = folder.path().join("cookies");
+    let jar = jar.to_str().unwrap();
+    let login = format!("http://{}/login", node.http);
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "-c", jar, "-d", "token=only-for-this-test"]);
+    run(curl.args(["-H", &format!("Origin: http://{}", node.http)]).arg(&login));
+    assert_eq!(status(&["-b", jar]), "200");
+    write(&config, &[&other[1..4]]);
+    let (taken, _) = reload(&node);
+    assert_eq!(taken["lines"].as_array().map(Vec::len), Some(5), "{taken:#}");
+    assert_eq!((status(&["-b", jar]), status(&[])), ("200".to_owned(), "401".to_owned()));
+    echo(node.dicom);
+    let file = folder.path().join("study.dcm");
+    let uid = chest_xray("normal_IM-0016-0001.jpeg", &file, &[]);
+    node.send(&[file]);
+    node.study_in(&uid, "delivered");
 }

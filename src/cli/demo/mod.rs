@@ -141,7 +141,7 @@ impl Around {
         let config =
             config::Config { ae_title: AeTitle::parse("DEMOPACS")?, ..config::Config::default() };
         let handler = Arc::new(pacs::Folder(around.pacs_folder.clone()));
-        let shared = storage_scp::Shared::new(Arc::new(config), handler, around.stop.clone());
+        let shared = storage_scp::Shared::new(config, handler, around.stop.clone());
         let (door, tasks) = (storage_scp::Door::Plain, around.tasks.clone());
         around.tasks.spawn(storage_scp::serve(pacs, door, shared, tasks));
         let mail_folder = around.mail_folder.clone();

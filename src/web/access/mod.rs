@@ -92,16 +92,22 @@ pub struct Access {
     hosts_allowed: Vec<String>,
     /// Whether a Host of another name is refused.
     loopback: bool,
-    sessions: Sessions,
-    throttle: Throttle,
+    sessions: Arc<Sessions>,
+    throttle: Arc<Throttle>,
     /// A comparison of a password takes a core for 20 ms and 19 MiB.
     turns: Semaphore,
 }
 
 impl Access {
-    pub fn new(node: &WebState) -> Access {
+    /// - `before`: whose sessions go on, and who was wrong there waits on.
+    pub fn new(node: &WebState, before: Option<&Access>) -> Access {
         let config = &node.config;
         let session_time = Duration::from_secs(config.session_hours * 3600);
+        let sessions = match before {
+            Some(before) => Arc::clone(&before.sessions),
+            None => Arc::new(Sessions::new(session_time, config.secure_cookie)),
+        };
+        sessions.configure(session_time, config.secure_cookie);
         Access {
             token: node.token.clone(),
             local_token: node.local_token.clone(),
@@ -114,8 +120,8 @@ impl Access {
             login: config.login,
             hosts_allowed: config.hosts_allowed.iter().map(|h| h.to_ascii_lowercase()).collect(),
             loopback: config.is_loopback(),
-            sessions: Sessions::new(session_time, config.secure_cookie),
-            throttle: Throttle::default(),
+            sessions,
+            throttle: before.map_or_else(Arc::default, |before| Arc::clone(&before.throttle)),
             turns: Semaphore::new(2),
         }
     }
@@ -365,8 +371,8 @@ mod tests {
             login: Login::Auto,
             hosts_allowed: hosts.iter().map(|host| (*host).to_owned()).collect(),
             loopback,
-            sessions: Sessions::new(Duration::from_secs(60), false),
-            throttle: Throttle::default(),
+            sessions: Sessions::new(Duration::from_secs(60), false).into(),
+            throttle: Arc::default(),
             turns: Semaphore::new(1),
         };
         (access, folder)

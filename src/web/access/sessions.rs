@@ -32,6 +32,11 @@ pub enum Subject {
 pub struct Sessions {
     /// By the SHA-256 of the cookie's value. Times are monotonic: a clock set back extends none.
     open: Mutex<HashMap<[u8; 32], Session>>,
+    rules: Mutex<Rules>,
+}
+
+#[derive(Clone, Copy)]
+struct Rules {
     time: Duration,
     always_secure: bool,
 }
@@ -45,7 +50,16 @@ impl Sessions {
     /// - `always_secure`: whether browsers send the cookie over HTTPS alone, also when it was given
     ///   without (a proxy speaks HTTPS).
     pub fn new(time: Duration, always_secure: bool) -> Sessions {
-        Sessions { open: Mutex::default(), time, always_secure }
+        Sessions { open: Mutex::default(), rules: Mutex::new(Rules { time, always_secure }) }
+    }
+
+    /// For those who log in from now on, as in [`Sessions::new`].
+    pub fn configure(&self, time: Duration, always_secure: bool) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Rules { time, always_secure };
+    }
+
+    fn rules(&self) -> Rules {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn of(&self, headers: &HeaderMap) -> Option<Subject> {
@@ -61,7 +75,7 @@ impl Sessions {
 
     /// The cookie of a new session.
     pub fn open(&self, of: Subject, secure: bool) -> HeaderValue {
-        let value = random_token();
+        let (value, time) = (random_token(), self.rules().time);
         let now = Instant::now();
         let mut sessions = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| session.until > now);
@@ -69,8 +83,8 @@ impl Sessions {
             let oldest = sessions.iter().min_by_key(|(_, session)| session.until).map(|(k, _)| *k);
             oldest.map(|key| sessions.remove(&key));
         }
-        sessions.insert(digest(&value), Session { of, until: now + self.time });
-        self.cookie_for(&value, self.time.as_secs(), secure)
+        sessions.insert(digest(&value), Session { of, until: now + time });
+        self.cookie_for(&value, time.as_secs(), secure)
     }
 
     /// Ends the session of a browser: whose it was, and the cookie that takes it away.
@@ -94,7 +108,7 @@ impl Sessions {
     /// Lax: the link in an alert's mail leads a person who is logged in to the study. What changes
     /// something is refused from another site's page (`from_our_page`).
     fn cookie_for(&self, value: &str, age_s: u64, secure: bool) -> HeaderValue {
-        let secure = if secure || self.always_secure { "; Secure" } else { "" };
+        let secure = if secure || self.rules().always_secure { "; Secure" } else { "" };
         let text =
             format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age_s}{secure}");
         HeaderValue::from_str(&text).expect("hexadecimal digits and our own words")

@@ -87,14 +87,24 @@ pub struct DicomWeb {
     answers: Arc<Semaphore>,
     stores: Arc<Semaphore>,
     tasks: TaskTracker,
+    /// Somebody keeps the index up to date.
+    is_followed: bool,
 }
 
 impl DicomWeb {
-    pub fn start(node: &WebState, stop: &CancellationToken, tasks: &TaskTracker) -> DicomWeb {
+    /// - `before`: whose index goes on.
+    pub fn start(
+        node: &WebState,
+        before: Option<&DicomWeb>,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> DicomWeb {
         let config = &node.config.dicomweb;
-        let index = Arc::new(index::Index::new(&node.store));
+        let index = before.map(|before| Arc::clone(&before.index));
+        let index = index.unwrap_or_else(|| Arc::new(index::Index::new(&node.store)));
         let pool = node.dicomweb.pool.clone();
-        if config.enabled {
+        let was_followed = before.is_some_and(|before| before.is_followed);
+        if config.enabled && !was_followed {
             let follow = Arc::clone(&index).follow(node.store.clone(), pool.clone(), stop.clone());
             tasks.spawn(follow);
         }
@@ -106,6 +116,7 @@ impl DicomWeb {
             answers: Arc::new(Semaphore::new(config.answers_max)),
             stores: Arc::new(Semaphore::new(config.stores_max)),
             tasks: tasks.clone(),
+            is_followed: config.enabled || was_followed,
         }
     }
 }
