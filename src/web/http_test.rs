@@ -499,6 +499,12 @@ async fn foreign_hosts_origins_paths_and_methods_are_refused() {
     let node = start(false, Config::default()).await;
     for (request, status) in [
         ("GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", "421"),
+        ("GET /readyz HTTP/1.1\r\nHost: 10.1.2.3:8080\r\nConnection: close\r\n\r\n", "200"),
+        (
+            "GET / HTTP/1.1\r\nHost: evil.example\r\nAuthorization: Bearer guessed\r\n\
+             Connection: close\r\n\r\n",
+            "421",
+        ),
         ("GET / HTTP/1.1\r\nConnection: close\r\n\r\n", "400"),
         ("GET / HTTP/1.1\r\nHost: HOST\r\nHost: evil.example\r\nConnection: close\r\n\r\n", "400"),
         ("GET http://evil.example/ HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", "400"),

@@ -23,7 +23,7 @@ use crate::web::problem::Failure;
 /// Asked without a token, and each time it writes to the disk: at most this often.
 const HEALTH_AGE_MAX: Duration = Duration::from_secs(2);
 /// A disk that has not answered by then is not ready, whoever asks.
-const LOOK_MAX: Duration = Duration::from_secs(5);
+const LOOK_MAX: Duration = Duration::from_secs(4);
 
 /// The last look at the node, and the one that is under way.
 pub struct HealthCache {

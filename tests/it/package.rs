@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::node::PRELIM;
+use crate::node::python;
 use crate::node::root;
 use crate::node::run;
 
@@ -70,4 +72,18 @@ fn a_newcomer_comes_from_the_package_to_the_first_alert_by_the_words_of_the_read
     package();
     let output = run(Command::new(root().join("scripts/newcomer")).arg("--made"));
     println!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// By the schemas of the oldest and the newest API that we name, and the settings by the program.
+#[test]
+fn the_manifests_fit_the_api_of_kubernetes_and_their_settings_the_program() {
+    for folder in ["node", "canary"] {
+        let folder = root().join("packaging/kubernetes").join(folder);
+        for version in ["1.29", "1.37"] {
+            let mut check = Command::new(python());
+            check.arg(root().join("tests/peers/check_kubernetes.py")).arg(&folder).arg(version);
+            run(&mut check);
+        }
+        run(Command::new(PRELIM).arg("check-config").arg(folder.join("prelim.toml")));
+    }
 }
