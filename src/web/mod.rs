@@ -215,6 +215,7 @@ fn router(web: &Web) -> Router {
         .route(access::oidc::BACK, get(access::oidc::back))
         .route("/logout", post(access::login::leave))
         .route("/account", get(access::login::account))
+        .route("/accounts", get(access::admin::show).post(access::admin::take))
         .route("/account/password", post(access::login::change_password))
         .route("/healthz", get(status::alive))
         .route("/readyz", get(status::ready))

@@ -83,6 +83,7 @@ const TABS: &[Tab] = &[
     tab("analysis", "/analysis"),
     tab("rules", "/rules"),
     tab("audit", "/audit"),
+    tab("accounts", "/accounts"),
     tab("settings", "/settings"),
 ];
 
@@ -172,7 +173,7 @@ impl Pages {
         struct Page<'a> {
             frame: Frame,
             status: u16,
-            detail: &'a str,
+            detail: &'a Phrase,
         }
         let title = failure.status.canonical_reason().unwrap_or("Error");
         let status = failure.status.as_u16();

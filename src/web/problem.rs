@@ -8,12 +8,13 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::store::StoreError;
+use crate::web::words::Phrase;
 
 /// An answer that is no success. `detail` holds no patient data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub status: StatusCode,
-    pub detail: String,
+    pub detail: Phrase,
     pub retry_after_s: Option<u64>,
 }
 
@@ -26,31 +27,36 @@ struct Problem<'a> {
 }
 
 impl Failure {
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Failure {
+    pub fn new(status: StatusCode, detail: impl Into<Phrase>) -> Failure {
         Failure { status, detail: detail.into(), retry_after_s: None }
     }
 
-    pub fn bad_request(detail: impl Into<String>) -> Failure {
+    pub fn bad_request(detail: impl Into<Phrase>) -> Failure {
         Failure::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    pub fn not_found(detail: impl Into<String>) -> Failure {
+    pub fn not_found(detail: impl Into<Phrase>) -> Failure {
         Failure::new(StatusCode::NOT_FOUND, detail)
     }
 
-    pub fn forbidden(detail: impl Into<String>) -> Failure {
+    pub fn forbidden(detail: impl Into<Phrase>) -> Failure {
         Failure::new(StatusCode::FORBIDDEN, detail)
+    }
+
+    /// `detail` for programs and logs.
+    pub fn said(&self) -> String {
+        self.detail.in_english()
     }
 
     pub fn method() -> Failure {
         Failure::new(StatusCode::METHOD_NOT_ALLOWED, "This address does not take that method.")
     }
 
-    pub fn internal(detail: impl Into<String>) -> Failure {
+    pub fn internal(detail: impl Into<Phrase>) -> Failure {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
     }
 
-    pub fn busy(detail: impl Into<String>, retry_after_s: u64) -> Failure {
+    pub fn busy(detail: impl Into<Phrase>, retry_after_s: u64) -> Failure {
         let retry_after_s = Some(retry_after_s);
         Failure { status: StatusCode::SERVICE_UNAVAILABLE, detail: detail.into(), retry_after_s }
     }
@@ -74,7 +80,7 @@ impl IntoResponse for Failure {
             r#type: "about:blank",
             title,
             status: self.status.as_u16(),
-            detail: &self.detail,
+            detail: &self.said(),
         };
         let mut response = (self.status, axum::Json(problem)).into_response();
         let headers = response.headers_mut();

@@ -148,7 +148,7 @@ pub async fn set(Form(wanted): Form<Wanted>) -> Response {
 }
 
 /// A text that is chosen where it is shown: `{{t phrase}}`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Phrase {
     phrase: String,
     values: BTreeMap<&'static str, Value>,
@@ -168,6 +168,18 @@ impl Phrase {
     pub fn with(mut self, place: &'static str, value: impl Serialize) -> Phrase {
         self.values.insert(place, serde_json::to_value(value).unwrap_or_default());
         self
+    }
+}
+
+impl From<&str> for Phrase {
+    fn from(text: &str) -> Phrase {
+        Phrase::plain(text)
+    }
+}
+
+impl From<String> for Phrase {
+    fn from(text: String) -> Phrase {
+        Phrase::plain(text)
     }
 }
 

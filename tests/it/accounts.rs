@@ -161,6 +161,95 @@ fn each_role_may_what_it_is_for_and_no_more() {
     assert!(!node.log().contains(PASSWORD) && !node.log().contains(new));
 }
 
+/// The secret that a page shows this once.
+fn secret(page: &str) -> String {
+    let (_, rest) = page.split_once("<code class=\"secret\">").unwrap_or_else(|| panic!("{page}"));
+    rest.split_once("</code>").unwrap().0.to_owned()
+}
+
+#[test]
+fn who_runs_the_node_makes_changes_and_removes_accounts_and_tokens_on_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let node = Node::start(&data, &["assemble.quiet_period_s=1800"]);
+    let at = format!("http://{}", node.http);
+    let page = format!("{at}/accounts");
+    let ask = |jar: &str, form: &str| curl(&["-b", jar, "-d", form, &page]);
+
+    // Nobody has an account: the first is that of an administrator, and no token comes before it.
+    let open = curl(&[&page]).1;
+    assert!(open.contains("everyone on this machine may do everything"), "{open}");
+    for form in ["deed=add&name=kim&role=viewer", "deed=add_token&name=ris&view=1"] {
+        let (status, said) = ask("", form);
+        assert!(status == 400 && said.contains("The first account is that of"), "{form}: {said}");
+    }
+    let (status, said) = ask("", "deed=add&name=chief&role=administrator");
+    assert_eq!(status, 200, "{said}");
+    let (status, chief) = Browser::log_in(&node, folder.path(), "chief", &secret(&said));
+    assert_eq!((status, curl(&[&page]).0), (303, 401), "from now on everyone logs in");
+
+    // A typed password is not shown; a person comes in, sees no such page, and loses the session by
+    // a new role, a new password and the end of the account.
+    let typed = format!("deed=add&name=kim&role=radiologist&password={PASSWORD}");
+    let (status, said) = ask(&chief.jar, &typed);
+    assert!(status == 200 && !said.contains("class=\"secret\"") && !said.contains(PASSWORD));
+    assert_eq!(ask(&chief.jar, &typed).0, 400, "there is one already");
+    let (_, kim) = Browser::log_in(&node, folder.path(), "kim", PASSWORD);
+    assert_eq!((kim.get("/").0, kim.get("/accounts").0), (200, 403));
+    assert!(!kim.get("/").1.contains("/accounts"));
+    assert_eq!(ask(&kim.jar, "deed=role&name=kim&role=administrator").0, 403);
+    assert_eq!(ask(&chief.jar, "deed=role&name=kim&role=viewer").0, 200);
+    assert_eq!(kim.get("/").0, 303, "the session ended with the role");
+    let (_, kim) = Browser::log_in(&node, folder.path(), "kim", PASSWORD);
+    let made = secret(&ask(&chief.jar, "deed=password&name=kim").1);
+    assert_eq!(kim.get("/").0, 303, "and with the password");
+    assert_eq!(Browser::log_in(&node, folder.path(), "kim", PASSWORD).0, 401);
+    let (status, kim) = Browser::log_in(&node, folder.path(), "kim", &made);
+    assert_eq!(status, 303);
+    assert!(chief.get("/accounts").1.contains("just now"), "the last login is known");
+    assert_eq!(ask(&chief.jar, "deed=remove&name=kim").0, 200);
+    assert_eq!(kim.get("/").0, 303);
+    // Another of that name is another person.
+    assert_eq!(ask(&chief.jar, &typed).0, 200);
+    assert_eq!(kim.get("/").0, 303);
+
+    // Neither oneself nor the last administrator.
+    for form in ["deed=remove&name=chief", "deed=role&name=chief&role=viewer"] {
+        assert!(ask(&chief.jar, form).1.contains("Your own account"), "{form}");
+    }
+    let form = "deed=add_token&name=robot&operate=1&days=1";
+    let robot = secret(&ask(&chief.jar, form).1);
+    let bearer = format!("Authorization: Bearer {robot}");
+    let (status, said) = curl(&["-H", &bearer, "-d", "deed=remove&name=chief", &page]);
+    assert!(status == 400 && said.contains("last administrator"), "{said}");
+    // A token holds until it is taken back, and its secret is shown once.
+    assert!(!chief.get("/accounts").1.contains(&robot));
+    assert_eq!(ask(&chief.jar, "deed=add_token&name=none&days=5").0, 400, "no right");
+    assert_eq!(ask(&chief.jar, "deed=remove_token&name=robot").0, 200);
+    assert_eq!(curl(&["-H", &bearer, &page]).0, 401);
+    // A form of another site's page changes nothing.
+    let cross = ["-b", &chief.jar, "-H", "Origin: http://evil.example"];
+    assert_eq!(curl(&[&cross[..], &["-d", "deed=remove&name=kim", &page]].concat()).0, 403);
+
+    // Each change stands in the ledger, by whom; no secret does.
+    let audit = chief.get("/audit?deed=changed").1;
+    for line in [
+        "changed accounts: chief added as administrator",
+        "changed accounts: kim is now viewer",
+        "changed accounts: kim has a new password",
+        "changed accounts: kim removed",
+        "changed tokens: robot made, may operate",
+        "changed tokens: robot removed",
+    ] {
+        assert!(audit.contains(line), "{line}: {audit}");
+    }
+    assert!(audit.contains("chief (127.0.0.1)"));
+    let kept = std::fs::read_to_string(data.join("accounts.toml")).unwrap();
+    for secret in [made.as_str(), &robot, PASSWORD] {
+        assert!(!kept.contains(secret) && !node.log().contains(secret));
+    }
+}
+
 #[test]
 fn a_token_of_a_program_may_what_it_was_made_for_until_it_is_taken_back() {
     let folder = tempfile::tempdir().unwrap();

@@ -25,7 +25,7 @@ const WIDE = { width: 1400, height: 900 };
 const PHONE = { width: 390, height: 844 };
 const PAGES = {
   worklist: "/", filtered: "/?q=nobody&state=delivered", queue: "/queue", sources: "/sources", analysis: "/analysis", rules: "/rules",
-  audit: "/audit", settings: "/settings", study: `/studies/${study}`, series: `/studies/${series}`, missing: "/studies/9.9",
+  audit: "/audit", accounts: "/accounts", settings: "/settings", study: `/studies/${study}`, series: `/studies/${series}`, missing: "/studies/9.9",
 };
 
 async function open(options, visit) {
@@ -197,6 +197,45 @@ await open({ javaScriptEnabled: false }, async (page, go) => {
   await go(`/studies/${study}`);
   check(await page.locator("figure image").first().isVisible(), "the pictures that were read");
   check(!(await page.locator("#viewer").isVisible()), "no viewer that does nothing");
+});
+
+// The first account, a colleague and a token, by keyboard; from then on everyone logs in.
+await open({ colorScheme: "dark" }, async (page, go) => {
+  const looks = async (name) => {
+    await page.evaluate(axe);
+    const found = await page.evaluate(() => axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"] }));
+    found.violations.forEach((v) => wrong.push(`${name}: ${v.id}: ${v.nodes[0].target}`));
+    const wide = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    check(wide[0] <= wide[1], `${name}: ${wide[0]} px wide on ${wide[1]}`);
+    if (pictures) await page.screenshot({ path: `${pictures}/${name}.png`, fullPage: true });
+  };
+  const enter = async (form, name, ...keys) => {
+    await page.focus(`form[aria-label="${form}"] input[name=name]`);
+    await page.keyboard.type(name);
+    for (const key of keys) await page.keyboard.press(key);
+    await page.waitForSelector(`[role=status]:has-text("${name}")`);
+    return (await page.textContent(".secret")).trim();
+  };
+  await go("/accounts");
+  const password = await enter("Add a person", "chief", "Enter");
+  await looks("accounts-first");
+  await go("/accounts");
+  check(page.url().includes("/login?next=/accounts"), `everyone logs in: ${page.url()}`);
+  await looks("login");
+  await page.fill("#name", "chief");
+  await page.fill("#password", password);
+  await page.keyboard.press("Enter");
+  await page.waitForURL("**/accounts");
+  await enter("Add a person", "kim", "Tab", "ArrowDown", "ArrowDown", "Tab", "Tab", "Enter");
+  const token = await enter("Make a token", "ris", "Tab", "Tab", "Space", "Enter");
+  check(token.startsWith("prelim_ris@"), "a token is shown");
+  await page.click("tr:has-text('kim') summary");
+  await looks("accounts");
+  await page.setViewportSize(PHONE);
+  await looks("accounts-phone");
+  await page.locator("tr:has-text('kim') button", { hasText: "Remove" }).click();
+  await page.waitForSelector("[role=status]");
+  check((await page.locator("tr:has-text('kim')").count()) === 0, "kim is removed");
 });
 
 await browser.close();

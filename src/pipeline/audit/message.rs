@@ -400,7 +400,10 @@ mod tests {
             (by("login", "kim (10.0.0.5)", None), Some(("110114", Some("110122"), 'E'))),
             (by("token refused", "10.0.0.5", None), Some(("110114", Some("110122"), 'E'))),
             (by("association refused: x", "CT", None), Some(("110113", Some("110126"), 'E'))),
-            (by("changed the own password", "kim", None), Some(("110113", Some("110129"), 'E'))),
+            (
+                by("changed accounts: kim removed", "chief", None),
+                Some(("110113", Some("110129"), 'E')),
+            ),
             (by("audit log", "kim", None), Some(("110101", None, 'R'))),
             (by("worklist", "kim", None), Some(("110112", None, 'E'))),
             (by("study page", "kim", Some(uid.clone())), Some(("110103", None, 'R'))),

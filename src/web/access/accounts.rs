@@ -2,6 +2,7 @@
 //! and `prelim token` write and a running node reads again by itself.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::store;
 use crate::web::access::random_token;
 use crate::web::access::rights::Right;
 use crate::web::access::rights::Role;
+use crate::web::words::Phrase;
 
 pub const ACCOUNTS_FILE: &str = "accounts.toml";
 /// Characters below which a password can be guessed (NIST SP 800-63B asks for 15 where nothing
@@ -67,23 +69,64 @@ pub struct Token {
     pub ends: Option<Timestamp>,
 }
 
-/// What cannot be done, in words for who asked.
-#[derive(Debug, thiserror::Error)]
+/// What cannot be done.
+#[derive(Debug)]
 pub enum AccountError {
-    #[error("{0}")]
-    Wrong(String),
-    #[error("there is no {what} {name:?}; there are: {known}")]
-    Unknown { what: &'static str, name: String, known: String },
-    #[error("there is a {what} {name:?} already")]
-    Taken { what: &'static str, name: String },
-    #[error("{name:?} is the last administrator; make another one first")]
-    LastAdministrator { name: String },
-    #[error("{file}: {why}")]
-    File { file: String, why: String },
+    Name,
+    TokenName,
+    PasswordLength,
+    PasswordGuessed,
+    /// No hash could be made.
+    PasswordHash,
+    TooMany,
+    /// `what`: user or token.
+    Unknown {
+        what: &'static str,
+        name: String,
+        known: String,
+    },
+    Taken {
+        what: &'static str,
+        name: String,
+    },
+    LastAdministrator {
+        name: String,
+    },
+    File {
+        file: String,
+        why: String,
+    },
 }
 
-fn wrong(why: impl Into<String>) -> AccountError {
-    AccountError::Wrong(why.into())
+impl std::error::Error for AccountError {}
+
+impl fmt::Display for AccountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.phrase().in_english())
+    }
+}
+
+impl AccountError {
+    /// For who asked.
+    pub fn phrase(&self) -> Phrase {
+        let say = |key: &str| Phrase::new(format!("wrong.{key}"));
+        match self {
+            AccountError::Name => say("name").with("max", NAME_CHARS_MAX),
+            AccountError::TokenName => say("token_name"),
+            AccountError::PasswordLength => {
+                say("password").with("min", PASSWORD_CHARS_MIN).with("max", PASSWORD_BYTES_MAX)
+            }
+            AccountError::PasswordGuessed => say("guessed"),
+            AccountError::PasswordHash => say("hash"),
+            AccountError::TooMany => say("too_many").with("max", USERS_MAX),
+            AccountError::Unknown { what, name, known } => {
+                say(&format!("no_{what}")).with("name", name).with("known", known)
+            }
+            AccountError::Taken { what, name } => say(&format!("same_{what}")).with("name", name),
+            AccountError::LastAdministrator { name } => say("last").with("name", name),
+            AccountError::File { file, why } => Phrase::plain(format!("{file}: {why}")),
+        }
+    }
 }
 
 /// A name that fits a page, a log line and a file.
@@ -92,29 +135,40 @@ fn checked_name(name: &str) -> Result<&str, AccountError> {
     let length = name.chars().count();
     match (1..=NAME_CHARS_MAX).contains(&length) && name.chars().all(allowed) {
         true => Ok(name),
-        false => Err(wrong(format!(
-            "a name has 1 to {NAME_CHARS_MAX} letters, digits and . _ - @, without spaces"
-        ))),
+        false => Err(AccountError::Name),
     }
 }
 
-/// The hash of a password that cannot be guessed by its length.
+/// The hash of a password that cannot be guessed.
 fn checked_hash(name: &str, password: &str) -> Result<String, AccountError> {
+    check_password(name, password)?;
+    password::hash(password.as_bytes()).map_err(|_| AccountError::PasswordHash)
+}
+
+fn check_password(name: &str, password: &str) -> Result<(), AccountError> {
     if password.chars().count() < PASSWORD_CHARS_MIN || password.len() > PASSWORD_BYTES_MAX {
-        return Err(wrong(format!(
-            "a password has at least {PASSWORD_CHARS_MIN} characters, and at most {PASSWORD_BYTES_MAX} bytes"
-        )));
+        return Err(AccountError::PasswordLength);
     }
     let lower = password.to_lowercase();
     let mut letters: Vec<char> = lower.chars().collect();
     letters.sort_unstable();
     letters.dedup();
-    if letters.len() < 5 || lower.contains(&name.to_lowercase()) {
-        return Err(wrong(
-            "this password is easily guessed: it repeats a few characters or holds the name",
-        ));
+    match letters.len() < 5 || lower.contains(&name.to_lowercase()) {
+        true => Err(AccountError::PasswordGuessed),
+        false => Ok(()),
     }
-    password::hash(password.as_bytes()).map_err(|_| wrong("the password cannot be hashed"))
+}
+
+/// 20 letters and digits that are not mistaken for one another: a password to begin with.
+pub fn initial_password(name: &str) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    // A name of one letter may stand in it: then another one.
+    let random = || -> String {
+        let bytes = rand::random::<[u8; 20]>();
+        bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
+    };
+    let mut made = std::iter::repeat_with(random).take(1000);
+    made.find(|password| check_password(name, password).is_ok()).unwrap_or_else(random)
 }
 
 impl Accounts {
@@ -134,7 +188,7 @@ impl Accounts {
             return Err(AccountError::Taken { what: "user", name: name.to_owned() });
         }
         if self.users.len() >= USERS_MAX {
-            return Err(wrong(format!("a node has at most {USERS_MAX} users")));
+            return Err(AccountError::TooMany);
         }
         let user = User { role, password_hash: checked_hash(name, password)?, since: now };
         self.users.insert(name.to_owned(), user);
@@ -165,7 +219,8 @@ impl Accounts {
         Ok(())
     }
 
-    fn keep_an_administrator(&self, without: &str) -> Result<(), AccountError> {
+    /// Refuses what would leave the node without one.
+    pub fn keep_an_administrator(&self, without: &str) -> Result<(), AccountError> {
         let is_one = |user: &User| user.role == Role::Administrator;
         let others = self.users.iter().filter(|(name, _)| *name != without);
         match self.users.get(without).is_some_and(is_one)
@@ -192,7 +247,7 @@ impl Accounts {
     ) -> Result<String, AccountError> {
         let name = checked_name(name)?;
         if name.contains('@') || rights.is_empty() {
-            return Err(wrong("a token has a name without @, and at least one right"));
+            return Err(AccountError::TokenName);
         }
         if self.tokens.contains_key(name) {
             return Err(AccountError::Taken { what: "token", name: name.to_owned() });
@@ -217,42 +272,58 @@ impl Accounts {
         (is_right && token.ends.is_none_or(|ends| now < ends)).then_some((name, token))
     }
 
-    /// What an operator did since `before`, one line for each change.
-    fn changes_since(&self, before: &Accounts) -> Vec<String> {
-        let mut lines = Vec::new();
-        for (name, user) in &self.users {
+    /// What is otherwise than `before`.
+    fn changes_since(&self, before: &Accounts) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut user = |name: &str, what: String| {
+            let line = format!("changed accounts: {name} {what}");
+            changes.push(Change { line, user: Some(name.to_owned()) });
+        };
+        for (name, now) in &self.users {
             match before.users.get(name) {
-                None => lines.push(format!("account {name} made: {}", user.role.word())),
-                Some(old) if old.role != user.role => {
-                    lines.push(format!("account {name} is now {}", user.role.word()));
+                None => user(name, format!("added as {}", now.role.word())),
+                Some(old) if old.role != now.role => {
+                    user(name, format!("is now {}", now.role.word()));
                 }
-                Some(old) if old.password_hash != user.password_hash => {
-                    lines.push(format!("account {name} has a new password"));
+                Some(old) if old.password_hash != now.password_hash => {
+                    user(name, "has a new password".to_owned());
                 }
                 Some(_) => {}
             }
         }
-        for (name, token) in &self.tokens {
-            if before.tokens.get(name) != Some(token) {
-                lines.push(format!("token {name} made: {}", words(&token.rights)));
+        let gone = before.users.keys().filter(|name| !self.users.contains_key(*name));
+        gone.for_each(|name| user(name, "removed".to_owned()));
+        let mut token = |name: &str, what: String| {
+            changes.push(Change { line: format!("changed tokens: {name} {what}"), user: None });
+        };
+        for (name, now) in &self.tokens {
+            if before.tokens.get(name) != Some(now) {
+                token(name, format!("made, may {}", words(&now.rights)));
             }
         }
-        let gone = before.users.keys().filter(|name| !self.users.contains_key(*name));
-        lines.extend(gone.map(|name| format!("account {name} removed")));
         let gone = before.tokens.keys().filter(|name| !self.tokens.contains_key(*name));
-        lines.extend(gone.map(|name| format!("token {name} removed")));
-        lines
+        gone.for_each(|name| token(name, "removed".to_owned()));
+        changes
     }
 
-    fn check(&self) -> Result<(), AccountError> {
+    fn check(&self) -> Result<(), String> {
         for (name, user) in &self.users {
-            checked_name(name)?;
+            checked_name(name).map_err(|error| error.to_string())?;
             if let Some(why) = password::problem(&user.password_hash) {
-                return Err(wrong(format!("users.{name}.password_hash {why}")));
+                return Err(format!("users.{name}.password_hash {why}"));
             }
         }
         Ok(())
     }
+}
+
+/// One thing that is otherwise than before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// For the audit.
+    pub line: String,
+    /// Whose sessions end.
+    pub user: Option<String>,
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
@@ -281,7 +352,7 @@ pub fn read(file: &Path) -> Result<Accounts, AccountError> {
     // What stands in the file is not shown: it holds hashes.
     let accounts: Accounts = toml::from_str(&text)
         .map_err(|error| problem(format!("it cannot be read: {}", error.message())))?;
-    accounts.check().map_err(|error| problem(error.to_string()))?;
+    accounts.check().map_err(problem)?;
     Ok(accounts)
 }
 
@@ -314,6 +385,8 @@ struct Known {
     mark: Option<Mark>,
     looked: Instant,
     problem: Option<String>,
+    /// Of the file, found while something else was changed.
+    untold: Vec<Change>,
 }
 
 /// Between two looks whether the file is another one.
@@ -327,7 +400,8 @@ impl Live {
         let file = data.join(ACCOUNTS_FILE);
         let mark = mark(&file);
         let accounts = Arc::new(read(&file)?);
-        let known = Known { accounts, mark, looked: Instant::now(), problem: None };
+        let known =
+            Known { accounts, mark, looked: Instant::now(), problem: None, untold: Vec::new() };
         Ok(Live { file, now: Mutex::new(known) })
     }
 
@@ -338,34 +412,37 @@ impl Live {
 
     /// The accounts, and what changed since the last look: for the guard, which sees each request and
     /// notes the changes. A file that cannot be used changes nothing.
-    pub fn look(&self) -> (Arc<Accounts>, Vec<String>) {
+    pub fn look(&self) -> (Arc<Accounts>, Vec<Change>) {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let untold = std::mem::take(&mut now.untold);
         if now.looked.elapsed() < LOOK {
-            return (Arc::clone(&now.accounts), Vec::new());
+            return (Arc::clone(&now.accounts), untold);
         }
         now.looked = Instant::now();
         let mark = mark(&self.file);
         if mark == now.mark {
-            return (Arc::clone(&now.accounts), Vec::new());
+            return (Arc::clone(&now.accounts), untold);
         }
         now.mark = mark;
         // A file that went is no sign that everyone may come in.
         let read = match mark {
             Some(_) => read(&self.file),
-            None => Err(wrong("accounts.toml is gone")),
+            None => {
+                let why = "it is gone".to_owned();
+                Err(AccountError::File { file: ACCOUNTS_FILE.to_owned(), why })
+            }
         };
-        let changes = match read {
+        let mut changes = untold;
+        match read {
             Ok(accounts) => {
-                let changes = accounts.changes_since(&now.accounts);
+                changes.extend(accounts.changes_since(&now.accounts));
                 (now.accounts, now.problem) = (Arc::new(accounts), None);
-                changes
             }
             Err(error) => {
                 tracing::error!(%error, "the accounts cannot be used; the old ones stay");
                 now.problem = Some(format!("accounts: {error}; the old ones stay"));
-                Vec::new()
             }
-        };
+        }
         (Arc::clone(&now.accounts), changes)
     }
 
@@ -374,18 +451,22 @@ impl Live {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).problem.clone()
     }
 
-    /// Changes the accounts in force and in the file.
+    /// Changes the accounts in force and in the file: what `change` returns, and what is otherwise now.
     pub fn change<T>(
         &self,
         change: impl FnOnce(&mut Accounts) -> Result<T, AccountError>,
-    ) -> Result<T, AccountError> {
+    ) -> Result<(T, Vec<Change>), AccountError> {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut accounts = read(&self.file)?;
+        let before = read(&self.file)?;
+        let mut accounts = before.clone();
         let done = change(&mut accounts)?;
         write(&self.file, &accounts)?;
+        let untold = before.changes_since(&now.accounts);
+        now.untold.extend(untold);
         now.mark = mark(&self.file);
+        let changes = accounts.changes_since(&before);
         now.accounts = Arc::new(accounts);
-        Ok(done)
+        Ok((done, changes))
     }
 }
 
@@ -465,7 +546,8 @@ mod tests {
         later();
         let (known, changes) = live.look();
         assert!(known.users.contains_key("root"));
-        assert_eq!(changes, ["account root made: administrator"]);
+        let line = "changed accounts: root added as administrator".to_owned();
+        assert_eq!(changes, [Change { line, user: Some("root".into()) }]);
         for bad in ["users = 3", "[users.root]\nrole = \"king\"\n"] {
             std::fs::write(&file, bad).unwrap();
             later();

@@ -17,8 +17,10 @@ use serde::Serialize;
 
 use crate::domain::password;
 use crate::web::Web;
+use crate::web::access;
 use crate::web::access::Viewer;
 use crate::web::access::accounts::AccountError;
+use crate::web::access::accounts::Change;
 use crate::web::access::accounts::PASSWORD_CHARS_MIN;
 use crate::web::access::sessions::Subject;
 use crate::web::access::unauthorised;
@@ -26,6 +28,7 @@ use crate::web::page::Frame;
 use crate::web::problem::Failure;
 use crate::web::server::Peer;
 use crate::web::server::is_encrypted;
+use crate::web::words::Phrase;
 
 #[derive(Deserialize)]
 pub struct LoginQuery {
@@ -36,7 +39,7 @@ pub struct LoginQuery {
 struct LoginPage {
     frame: Frame,
     next: String,
-    problem: String,
+    problem: Option<Phrase>,
     /// What can be logged in with.
     by_name: bool,
     by_token: bool,
@@ -45,14 +48,14 @@ struct LoginPage {
     provider_href: String,
 }
 
-fn login_page(web: &Web, next: &str, problem: &str) -> Result<Response, Failure> {
+fn login_page(web: &Web, next: &str, problem: Option<Phrase>) -> Result<Response, Failure> {
     let accounts = web.access.accounts.now();
     let by_token = web.access.token.is_some();
     let provider = web.access.oidc.as_ref();
     let page = LoginPage {
-        frame: Frame::bare("Log in"),
+        frame: Frame::bare("login"),
         next: next.to_owned(),
-        problem: problem.to_owned(),
+        problem,
         by_name: !accounts.users.is_empty() || !by_token,
         by_token,
         by_provider: provider.map(|oidc| oidc.config.name.clone()).unwrap_or_default(),
@@ -71,10 +74,7 @@ pub async fn show(
     let nobody = web.access.token.is_none()
         && web.access.oidc.is_none()
         && web.access.accounts.now().users.is_empty();
-    let problem = match nobody {
-        true => "Nobody has an account yet. On the node: prelim user add NAME --role administrator",
-        false => "",
-    };
+    let problem = nobody.then(|| Phrase::new("login.nobody"));
     login_page(&web, &own_path(query.next.as_deref()), problem)
 }
 
@@ -105,7 +105,7 @@ pub async fn take(
         Ok(subject) => enter(&web, subject, from, is_encrypted(&headers), &next).await,
         Err(failure) => {
             web.audit.note(None, "login refused", &from.to_string()).await;
-            let page = login_page(&web, &next, &failure.detail)?;
+            let page = login_page(&web, &next, Some(failure.detail))?;
             let mut response = (failure.status, page).into_response();
             if let Some(wait) = failure.retry_after_s {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
@@ -124,7 +124,7 @@ pub async fn enter(
     next: &str,
 ) -> Result<Response, Failure> {
     let accounts = web.access.accounts.now();
-    let gone = || unauthorised("This account is gone.");
+    let gone = || unauthorised(Phrase::new("login.gone"));
     let viewer = web.access.viewer_of(&subject, &accounts, from).ok_or_else(gone)?;
     web.audit.note(None, "login", &viewer.name).await;
     let cookie = web.access.sessions.open(subject, encrypted);
@@ -137,7 +137,7 @@ fn by_token(web: &Web, token: &str, from: IpAddr) -> Result<Subject, Failure> {
         return Ok(Subject::Token);
     }
     web.access.throttle.note_wrong(from, None);
-    Err(unauthorised("That is not the access token."))
+    Err(unauthorised(Phrase::new("login.wrong_token")))
 }
 
 /// As long for a name that nobody has as for a wrong password.
@@ -158,7 +158,7 @@ async fn by_password(
         return Ok(Subject::User(name.to_owned()));
     }
     web.access.throttle.note_wrong(from, Some(name));
-    Err(unauthorised("That is not the name and the password of an account."))
+    Err(unauthorised(Phrase::new("login.wrong")))
 }
 
 /// The hash of a password that nobody has.
@@ -186,19 +186,19 @@ struct AccountPage {
     has_password: bool,
     chars_min: usize,
     done: bool,
-    problem: String,
+    problem: Option<Phrase>,
 }
 
 fn account_page(
     web: &Web,
     viewer: &Viewer,
     done: bool,
-    problem: String,
+    problem: Option<Phrase>,
 ) -> Result<Response, Failure> {
     let accounts = web.access.accounts.now();
     let person = viewer.person.clone().unwrap_or_else(|| viewer.name.clone());
     let page = AccountPage {
-        frame: Frame::new(web, "Account", ""),
+        frame: Frame::new(web, "account", ""),
         rights: viewer.rights.iter().map(|right| right.word()).collect(),
         has_password: viewer.person.as_ref().is_some_and(|name| accounts.users.contains_key(name)),
         chars_min: PASSWORD_CHARS_MIN,
@@ -213,7 +213,7 @@ pub async fn account(
     State(web): State<Web>,
     Extension(viewer): Extension<Viewer>,
 ) -> Result<Response, Failure> {
-    web.clone().read(move |_| account_page(&web, &viewer, false, String::new())).await
+    web.clone().read(move |_| account_page(&web, &viewer, false, None)).await
 }
 
 #[derive(Deserialize)]
@@ -232,21 +232,20 @@ pub async fn change_password(
     Form(form): Form<PasswordForm>,
 ) -> Result<Response, Failure> {
     let Some(name) = viewer.person.clone() else {
-        return Err(Failure::forbidden("Only an account with a password has one to change."));
+        return Err(Failure::forbidden(Phrase::new("account.none")));
     };
     let changed = match form.new == form.again {
         true => replace_password(&web, &name, form, peer.ip()).await,
-        false => Err(Failure::bad_request("The new password was not the same twice.")),
+        false => Err(Failure::bad_request(Phrase::new("account.twice"))),
     };
     let problem = match changed {
-        Ok(()) => {
-            web.access.sessions.close_others(&name, &headers);
-            web.audit.note(None, "changed the own password", &viewer.name).await;
-            String::new()
+        Ok(changes) => {
+            access::tell(&web, changes, &viewer.name, &headers).await;
+            None
         }
-        Err(failure) => failure.detail,
+        Err(failure) => Some(failure.detail),
     };
-    web.clone().read(move |_| account_page(&web, &viewer, problem.is_empty(), problem)).await
+    web.clone().read(move |_| account_page(&web, &viewer, problem.is_none(), problem)).await
 }
 
 async fn replace_password(
@@ -254,12 +253,12 @@ async fn replace_password(
     name: &str,
     form: PasswordForm,
     from: IpAddr,
-) -> Result<(), Failure> {
+) -> Result<Vec<Change>, Failure> {
     by_password(web, name, form.old, from).await?;
     let (name, new) = (name.to_owned(), form.new);
     web.read(move |web| {
         let accounts = &web.access.accounts;
-        Ok(accounts.change(|accounts| accounts.set_password(&name, &new))?)
+        Ok(accounts.change(|accounts| accounts.set_password(&name, &new))?.1)
     })
     .await
 }
@@ -267,14 +266,19 @@ async fn replace_password(
 impl From<AccountError> for Failure {
     fn from(error: AccountError) -> Failure {
         match &error {
-            AccountError::Unknown { .. } => Failure::not_found(error.to_string()),
+            AccountError::Unknown { .. } => Failure::not_found(error.phrase()),
             AccountError::File { .. } => {
                 tracing::error!(%error, "the accounts cannot be changed");
-                Failure::internal("The accounts cannot be changed; the log says why.")
+                Failure::internal(Phrase::new("wrong.file"))
             }
-            AccountError::Wrong(_)
+            AccountError::Name
+            | AccountError::TokenName
+            | AccountError::PasswordLength
+            | AccountError::PasswordGuessed
+            | AccountError::PasswordHash
+            | AccountError::TooMany
             | AccountError::Taken { .. }
-            | AccountError::LastAdministrator { .. } => Failure::bad_request(error.to_string()),
+            | AccountError::LastAdministrator { .. } => Failure::bad_request(error.phrase()),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! provider. What `X-Forwarded-For` and its kin claim counts nowhere.
 
 pub mod accounts;
+pub mod admin;
 pub mod login;
 pub mod oidc;
 pub mod rights;
@@ -40,6 +41,7 @@ use crate::domain::text;
 use crate::web::Web;
 use crate::web::WebState;
 use crate::web::access::accounts::Accounts;
+use crate::web::access::accounts::Change;
 use crate::web::access::accounts::Live;
 use crate::web::access::oidc::Oidc;
 use crate::web::access::rights::Right;
@@ -55,6 +57,7 @@ use crate::web::problem::Failure;
 use crate::web::server::Peer;
 use crate::web::server::wants_html;
 use crate::web::words;
+use crate::web::words::Phrase;
 
 /// Who asks, and what they may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,12 +198,21 @@ fn host_name(host: &str) -> &str {
     }
 }
 
+/// Notes what is otherwise with the accounts, and ends the sessions of those whom it concerns, but for
+/// that of `asks`.
+async fn tell(web: &Web, changes: Vec<Change>, by: &str, asks: &HeaderMap) {
+    for change in changes {
+        web.audit.note(None, &change.line, by).await;
+        if let Some(user) = change.user {
+            web.access.sessions.close_others(&user, asks);
+        }
+    }
+}
+
 /// The one place through which every request goes.
 pub async fn guard(State(web): State<Web>, mut request: Request, next: Next) -> Response {
     let (accounts, changes) = web.access.accounts.look();
-    for change in changes {
-        web.audit.note(None, &change, "accounts file").await;
-    }
+    tell(&web, changes, "accounts file", &HeaderMap::new()).await;
     let admitted = admit(&web, &accounts, &request);
     let from = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string());
     if let (Err(failure), Some(from)) = (&admitted, from)
@@ -317,7 +329,7 @@ fn is_of_shared_page(web: &Web, headers: &HeaderMap) -> bool {
     origin.is_some_and(|origin| dicomweb::allows(&web.node.config.dicomweb, origin))
 }
 
-fn unauthorised(detail: &str) -> Failure {
+fn unauthorised(detail: impl Into<Phrase>) -> Failure {
     Failure::new(StatusCode::UNAUTHORIZED, detail)
 }
 

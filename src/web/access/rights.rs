@@ -57,6 +57,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// Each may what the one before may.
+    pub const ALL: [Role; 4] = [Role::Viewer, Role::OnCall, Role::Radiologist, Role::Administrator];
+
     pub fn rights(self) -> &'static [Right] {
         match self {
             Role::Viewer => &[Right::View],
@@ -160,8 +163,7 @@ mod tests {
 
     #[test]
     fn each_role_may_what_the_one_before_may() {
-        let roles = [Role::Viewer, Role::OnCall, Role::Radiologist, Role::Administrator];
-        for pair in roles.windows(2) {
+        for pair in Role::ALL.windows(2) {
             let more = pair[0].rights().iter().all(|right| pair[1].rights().contains(right));
             assert!(more && pair[0].rights().len() < pair[1].rights().len(), "{pair:?}");
         }

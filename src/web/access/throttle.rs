@@ -11,6 +11,7 @@ use std::time::Instant;
 use axum::http::StatusCode;
 
 use crate::web::problem::Failure;
+use crate::web::words::Phrase;
 
 /// Wrong tries of one key within [`WINDOW`] after which it has to wait.
 pub const WRONG_MAX: u32 = 10;
@@ -34,7 +35,7 @@ impl Throttle {
         let Some(wait) = by_address.max(by_name) else { return Ok(()) };
         Err(Failure {
             status: StatusCode::TOO_MANY_REQUESTS,
-            detail: "Too many wrong tries; wait some minutes.".into(),
+            detail: Phrase::new("login.wait"),
             retry_after_s: Some(wait.as_secs() + 1),
         })
     }

@@ -78,7 +78,8 @@ pub async fn limit(
             status: StatusCode::TOO_MANY_REQUESTS,
             detail: format!(
                 "One caller may ask {each_minute} times a minute (http.requests_per_minute_max)."
-            ),
+            )
+            .into(),
             retry_after_s: Some(60_u64.div_ceil(u64::from(each_minute))),
         }
         .into_response();

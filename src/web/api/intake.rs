@@ -249,7 +249,7 @@ pub async fn batch_analyze(
                 Item { index, status, analysis: Some(accepted.into()), problem: None }
             }
             Err(failure) => {
-                let (status, detail) = (failure.status.as_u16(), failure.detail);
+                let (status, detail) = (failure.status.as_u16(), failure.said());
                 Item { index, status, analysis: None, problem: Some(detail) }
             }
         });

@@ -446,7 +446,7 @@ impl Index {
             }
             let until = Instant::now() + Duration::from_secs(600);
             if let Err(failure) = self.refresh(&store, &pool, until).await {
-                tracing::debug!(why = failure.detail, "the index for searches waits");
+                tracing::debug!(why = failure.said(), "the index for searches waits");
             }
         };
         tokio::select! {

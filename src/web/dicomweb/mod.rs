@@ -57,6 +57,7 @@ use crate::web::WebState;
 use crate::web::dicomweb::media::Accept;
 use crate::web::problem::Failure;
 use crate::web::server::is_encrypted;
+use crate::web::words::Phrase;
 use crate::worker::Pool;
 use crate::worker::WorkerError;
 
@@ -294,7 +295,7 @@ fn json_is_accepted(accept: &Accept) -> Result<(), Failure> {
     }
 }
 
-fn not_acceptable(detail: impl Into<String>) -> Failure {
+fn not_acceptable(detail: impl Into<Phrase>) -> Failure {
     Failure::new(StatusCode::NOT_ACCEPTABLE, detail)
 }
 

@@ -167,7 +167,7 @@ async fn parts(
         for row in &rows {
             let source = match first.take() {
                 Some(source) => source,
-                None => source(&node, row, plain).await.map_err(|f| Broken::Source(f.detail))?,
+                None => source(&node, row, plain).await.map_err(|f| Broken::Source(f.said()))?,
             };
             let syntax =
                 if plain { media::PLAIN } else { row.receipt.transfer_syntax_uid.as_str() };
@@ -214,7 +214,7 @@ pub async fn metadata(
     let body = send::body(&web, place, async move |out| {
         out.bytes(first).await?;
         for batch in rest {
-            let more = read(&node, &batch, &base).await.map_err(|f| Broken::Source(f.detail))?;
+            let more = read(&node, &batch, &base).await.map_err(|f| Broken::Source(f.said()))?;
             out.bytes(Bytes::from_static(b",")).await?;
             out.bytes(more.slice(1..)).await?;
         }

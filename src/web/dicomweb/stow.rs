@@ -97,8 +97,8 @@ async fn store(
         Err(failure) if store.outcomes.is_empty() => Err(failure),
         Err(failure) => {
             let stored = store.outcomes.iter().filter(|one| one.refusal.is_none()).count();
-            let detail = format!("{} {stored} instances before that were stored.", failure.detail);
-            Err(Failure { detail, ..failure })
+            let detail = format!("{} {stored} instances before that were stored.", failure.said());
+            Err(Failure { detail: detail.into(), ..failure })
         }
     }
 }

@@ -206,7 +206,7 @@ async fn answer(
                 return out.bytes(writer.end()).await;
             }
             let more = located(&node, &row, left, form.plain).await;
-            pieces = more.map_err(|failure| Broken::Source(failure.detail))?.1;
+            pieces = more.map_err(|failure| Broken::Source(failure.said()))?.1;
         }
     });
     Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())
