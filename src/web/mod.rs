@@ -55,6 +55,7 @@ pub use crate::web::api::intake::Priority;
 pub use crate::web::api::intake::Upload;
 pub use crate::web::api::intake::file_kind;
 pub use crate::web::config::Config;
+pub use crate::web::config::Login;
 pub use crate::web::rules::Trials;
 pub use crate::web::server::Doors;
 pub use crate::web::server::Site;

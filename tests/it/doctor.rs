@@ -57,6 +57,7 @@ fn a_node_that_works_with_its_peers_has_nothing_broken() {
         ("mail", "without a login"),
         ("folder.out", "can be written"),
         ("alerts", "prelim drill"),
+        ("accounts", "everyone on this machine"),
     ] {
         let found = check(&checks, what)["found"].as_str().unwrap();
         assert!(found.contains(part), "{what}: {found}");
@@ -77,7 +78,6 @@ fn each_thing_that_is_broken_is_named_with_what_mends_it() {
     let set = [
         format!("dicom.listen=\"{}\"", taken.local_addr().unwrap()),
         "http.listen=\"203.0.113.1:8080\"".to_owned(),
-        "http.token_file=\"/dev/null\"".to_owned(),
         "deliver.pacs.main.ae_title=\"PACS\"".to_owned(),
         "deliver.pacs.main.address=\"127.0.0.1:1\"".to_owned(),
         "deliver.folder.out.path=\"/proc/none\"".to_owned(),
@@ -86,6 +86,10 @@ fn each_thing_that_is_broken_is_named_with_what_mends_it() {
         "deliver.email.mode=\"none\"".to_owned(),
         "deliver.email.from=\"prelim@hospital.example\"".to_owned(),
         "orders.worklist.archive=\"WL@127.0.0.1:1\"".to_owned(),
+        "audit.syslog.address=\"127.0.0.1:1\"".to_owned(),
+        "audit.syslog.transport=\"tcp\"".to_owned(),
+        "traces.url=\"http://127.0.0.1:1/v1/traces\"".to_owned(),
+        "http.login=\"required\"".to_owned(),
     ];
     let (code, checks) = doctor(&data, &set);
     assert_eq!(code, 1);
@@ -97,6 +101,9 @@ fn each_thing_that_is_broken_is_named_with_what_mends_it() {
         ("folder.out", "cannot be written", "deliver.folder.out"),
         ("mail", "no connection", "deliver.email"),
         ("worklist", "no connection", "orders.worklist"),
+        ("audit.syslog", "refused", "audit.syslog"),
+        ("traces", "no connection", "/v1/traces"),
+        ("accounts", "nobody has an account", "prelim user add"),
     ] {
         let one = check(&checks, what);
         let words = |key: &str| one[key].as_str().unwrap().to_owned();

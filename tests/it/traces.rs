@@ -66,6 +66,14 @@ fn a_study_is_one_trace_from_its_association_to_its_delivery() {
 
     let _collector = collector(port, &out);
     let node = Node::start(&data, &set);
+    let mut doctor = Command::new(PRELIM);
+    doctor.args(["doctor", "--json", "--data"]).arg(&data);
+    own.iter().for_each(|one| {
+        doctor.args(["--set", one]);
+    });
+    let said: Value = serde_json::from_slice(&doctor.output().unwrap().stdout).unwrap();
+    let found = said["checks"].as_array().unwrap().iter().find(|check| check["what"] == "traces");
+    assert_eq!(found.map(|check| &check["state"]), Some(&"ok".into()), "{said:#}");
     let root = wait_for_span(&out, "study");
     let id = wait_for("an alert", || alerts(&data).first().map(|row| row["alert"].clone()));
     let ack = ["alerts", "--take", id.as_str().unwrap(), "--by", "Dr Concealed", "--data"];

@@ -15,7 +15,13 @@ use crate::cli::doctor::Check;
 use crate::cli::node::Node;
 use crate::cli::tls_check;
 use crate::config::Settings;
+use crate::domain::clock::Clock as _;
+use crate::domain::clock::SystemClock;
 use crate::store;
+use crate::web::Login;
+use crate::web::accounts;
+use crate::web::accounts::ACCOUNTS_FILE;
+use crate::web::rights::Role;
 
 /// A write to the disk and back that takes longer than this holds up the scanners.
 const SLOW: Duration = Duration::from_millis(250);
@@ -130,6 +136,7 @@ pub async fn ports(data: &Path, settings: &Settings) -> Vec<Check> {
         ("hl7.listen", &settings.hl7.listen),
         ("hl7.tls.listen", &settings.hl7.tls.listen),
         ("http.listen", &http),
+        ("http.tls.listen", &settings.http.tls.listen),
     ];
     let mut checks = Vec::new();
     for (key, listen) in named {
@@ -194,7 +201,12 @@ fn free(key: &str, address: SocketAddr) -> Check {
 /// The certificates that we show to those who call.
 pub fn certificates(settings: &Settings) -> Vec<Check> {
     let mut checks = Vec::new();
-    for (key, tls) in [("dicom.tls", &settings.dicom.tls), ("hl7.tls", &settings.hl7.tls)] {
+    let all = [
+        ("dicom.tls", &settings.dicom.tls),
+        ("http.tls", &settings.http.tls),
+        ("hl7.tls", &settings.hl7.tls),
+    ];
+    for (key, tls) in all {
         if !tls.is_on() {
             continue;
         }
@@ -206,4 +218,47 @@ pub fn certificates(settings: &Settings) -> Vec<Check> {
         });
     }
     checks
+}
+
+/// Who may come in: on the pages, and by the API.
+pub fn accounts(data: &Path, settings: &Settings) -> Check {
+    const WHAT: &str = "accounts";
+    let file = data.join(ACCOUNTS_FILE);
+    let accounts = match accounts::read(&file) {
+        Ok(accounts) => accounts,
+        Err(error) => {
+            let mend =
+                "prelim user and prelim token write this file; those from before stay in force";
+            return Check::broken(WHAT, error.to_string(), mend);
+        }
+    };
+    let (http, now) = (&settings.http, SystemClock.now());
+    let is_by_others = http.token_file.is_some() || http.oidc.is_on();
+    let administrators = accounts.users.values().filter(|user| user.role == Role::Administrator);
+    let ended =
+        accounts.tokens.iter().filter(|(_, token)| token.ends.is_some_and(|end| end <= now));
+    let ended: Vec<&str> = ended.map(|(name, _)| name.as_str()).collect();
+    let (users, tokens) = (accounts.users.len(), accounts.tokens.len());
+    if accounts.is_empty() && !is_by_others {
+        let mend = "prelim user add NAME --role administrator";
+        return match http.login {
+            Login::Required => {
+                Check::broken(WHAT, "a login is required and nobody has an account", mend)
+            }
+            Login::Auto => Check::warning(
+                WHAT,
+                "nobody has an account: everyone on this machine may do everything",
+                mend,
+            ),
+        };
+    }
+    if !ended.is_empty() {
+        let found = format!("these tokens have ended: {}", ended.join(", "));
+        return Check::warning(WHAT, found, "prelim token remove NAME, and add a new one");
+    }
+    if administrators.count() == 0 && !is_by_others {
+        let found = format!("{users} users, none of them an administrator");
+        return Check::warning(WHAT, found, "prelim user role NAME administrator");
+    }
+    Check::ok(WHAT, format!("{users} users, {tokens} tokens of programs"))
 }

@@ -14,7 +14,7 @@ use crate::config;
 use crate::config::Settings;
 use crate::config::Sources;
 
-/// Checks clock, disk, ports, certificates, gateways, archives and mail, and says how to mend each
+/// Checks clock, disk, ports, certificates, accounts, gateways, archives, mail and collectors, and says how to mend each
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Can be run beside the node, and before its first start; run it as the node's user. Nothing is stored
@@ -135,6 +135,7 @@ async fn all(args: &Args, settings: &Settings) -> anyhow::Result<Vec<Check>> {
     checks.extend(machine::folder(data, &settings.store));
     checks.extend(machine::ports(data, settings).await);
     checks.extend(machine::certificates(settings));
+    checks.push(machine::accounts(data, settings));
     checks.extend(peers::people(settings));
     let checks = checks.into_iter().map(|check| shown(args, check));
     let mut checks: Vec<Check> = checks.collect();

@@ -22,6 +22,8 @@ use crate::dicom::storage_scu::Timeouts;
 use crate::dicom::tls_client;
 use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
+use crate::pipeline::audit;
+use crate::pipeline::traces;
 
 type Asking<'a> = Pin<Box<dyn Future<Output = Check> + 'a>>;
 
@@ -48,6 +50,20 @@ pub fn all(settings: &Settings, limit: Duration) -> Vec<Asking<'_>> {
                 Err(_) => Check::broken("mail", format!("no answer within {limit:?}"), mend),
             }
         }));
+    }
+    if !settings.audit.syslog.address.is_empty() {
+        let mend = "audit.syslog: address, transport and tls; the server's log";
+        asking.push(Box::pin(within(limit, "audit.syslog".to_owned(), async {
+            let asked = audit::reach(&settings.audit).await;
+            asked.map(|()| "it takes messages".to_owned()).map_err(|why| (why, mend.to_owned()))
+        })));
+    }
+    if !settings.traces.url.is_empty() {
+        let mend = "traces: url with its path (/v1/traces), token_file; the collector's log";
+        asking.push(Box::pin(within(limit, "traces".to_owned(), async {
+            let asked = traces::reach(&settings.traces).await;
+            asked.map(|()| "it takes spans".to_owned()).map_err(|why| (why, mend.to_owned()))
+        })));
     }
     if settings.orders.worklist.target().is_some() {
         let mend = "orders.worklist.archive; does the worklist know our AE title?";

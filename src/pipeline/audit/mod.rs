@@ -53,6 +53,18 @@ impl Config {
     }
 }
 
+/// Whether the repository can be reached. Nothing is sent.
+///
+/// # Errors
+/// In words: nobody answers there, or not the one of the certificate.
+pub async fn reach(config: &Config) -> Result<(), String> {
+    let mut way = Way::open(&config.syslog).await?;
+    match way.holds(HOLDS).await {
+        true => Ok(()),
+        false => Err("the server ended the connection".to_owned()),
+    }
+}
+
 /// Notes in the ledger what the node itself does.
 pub async fn note(kit: &Kit, what: &str) {
     let (what, by, at) = (what.to_owned(), "node".to_owned(), kit.clock.now());

@@ -113,15 +113,8 @@ impl Listener for Collector {
             return Ok(0);
         }
         let sent = spans.len() as u64;
-        let request = Request {
-            path: "",
-            content_type: PROTOBUF,
-            accept: PROTOBUF,
-            headers: Vec::new(),
-            body: request(spans, kit.ae_title.as_str()).encode_to_vec(),
-        };
-        let (status, answer) =
-            kit.traces.endpoint().post(request).await.map_err(|error| error.to_string())?;
+        let message = request(spans, kit.ae_title.as_str());
+        let (status, answer) = post(&kit.traces, message).await?;
         let lost = match status {
             200..=299 => {
                 let answer = ExportTraceServiceResponse::decode(&*answer).unwrap_or_default();
@@ -138,6 +131,31 @@ impl Listener for Collector {
         }
         Ok(sent - lost)
     }
+}
+
+/// Whether the collector takes what we send: asked with a request that holds no span.
+///
+/// # Errors
+/// In words: no answer, or what it does not take.
+pub async fn reach(config: &Config) -> Result<(), String> {
+    match post(config, request(Vec::new(), "")).await? {
+        (200..=299, _) => Ok(()),
+        (status, _) => Err(http::refused(status, "").to_string()),
+    }
+}
+
+async fn post(
+    config: &Config,
+    message: ExportTraceServiceRequest,
+) -> Result<(u16, Vec<u8>), String> {
+    let request = Request {
+        path: "",
+        content_type: PROTOBUF,
+        accept: PROTOBUF,
+        headers: Vec::new(),
+        body: message.encode_to_vec(),
+    };
+    config.endpoint().post(request).await.map_err(|error| error.to_string())
 }
 
 /// - `ae_title`: of this node.
