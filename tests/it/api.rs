@@ -73,6 +73,12 @@ fn a_batch_has_an_outcome_for_each_file_and_lists_come_in_pages() {
     assert_eq!(ask(&node, "/batch-analyze", &too_many).status, 400);
 
     node.study_in(CT, "delivered");
+    // A study that changes meanwhile goes to the front of the list.
+    wait_for("studies at rest", || {
+        let rest = |item: &Value| item["state"] == "delivered" || item["state"] == "held";
+        let studies = all(&node, "/studies?limit=1000");
+        (studies.len() == 3 && studies.iter().all(rest)).then_some(())
+    });
     let [one_by_one, whole] = [all(&node, "/studies?limit=1"), all(&node, "/studies?limit=1000")];
     let uids = |items: &[Value]| -> Vec<String> {
         let mut uids: Vec<_> = items.iter().map(|item| item["study_uid"].to_string()).collect();
