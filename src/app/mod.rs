@@ -213,6 +213,10 @@ impl App {
                     lines.chain(of_access).chain(of_canaries).collect()
                 })
             },
+            missed: {
+                let kits = Arc::clone(&kits);
+                Arc::new(move || kits.now().attention.missed())
+            },
             gateways: {
                 let kits = Arc::clone(&kits);
                 Arc::new(move || {

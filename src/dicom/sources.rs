@@ -31,6 +31,9 @@ const STRANGERS_MAX: usize = 200;
 const STRANGERS_PER_ADDRESS_MAX: usize = 8;
 /// How often changes are written down.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
+/// What is counted together, and for how long it is known.
+const SLOT_S: i64 = 600;
+const SLOTS: i64 = 24 * 3600 / SLOT_S;
 /// The file in the data folder.
 pub const SOURCES_FILE: &str = "sources.json";
 
@@ -68,6 +71,10 @@ pub struct Source {
     /// Associations refused, by reason.
     pub rejections: BTreeMap<String, u64>,
     pub last_rejected: Option<Timestamp>,
+    /// Instances stored in each ten minutes of the last day in which there were any: the number of
+    /// the ten minutes since 1970 (UTC), and how many.
+    #[serde(default)]
+    pub recent: Vec<(i64, u64)>,
 }
 
 impl Source {
@@ -95,6 +102,25 @@ impl Source {
             statuses: BTreeMap::new(),
             rejections: BTreeMap::new(),
             last_rejected: None,
+            recent: Vec::new(),
+        }
+    }
+
+    /// Instances stored in the last `hours` (24 at most), the ten minutes of now begun and all.
+    pub fn stored_within(&self, hours: i64, now: Timestamp) -> u64 {
+        let this = slot(now);
+        let begin = this - hours * 3600 / SLOT_S;
+        self.recent.iter().filter(|(at, _)| (begin + 1..=this).contains(at)).map(|(_, n)| n).sum()
+    }
+
+    fn count_stored(&mut self, now: Timestamp) {
+        let this = slot(now);
+        match self.recent.iter_mut().find(|(at, _)| *at == this) {
+            Some((_, n)) => *n += 1,
+            None => {
+                self.recent.retain(|(at, _)| (this - SLOTS + 1..this).contains(at));
+                self.recent.push((this, 1));
+            }
         }
     }
 
@@ -111,6 +137,10 @@ impl Source {
         self.certificate.clone_from(&tally.certificate);
         self.implementation.clone_from(&tally.implementation);
     }
+}
+
+fn slot(at: Timestamp) -> i64 {
+    at.as_second().div_euclid(SLOT_S)
 }
 
 type Key = (String, IpAddr);
@@ -271,7 +301,9 @@ impl Counts {
             kind @ (StatusKind::Success | StatusKind::Warning) => {
                 source.stored += 1;
                 source.warned += u64::from(kind == StatusKind::Warning);
-                source.last_stored = Some(source.last_seen);
+                let now = source.last_seen;
+                source.last_stored = Some(now);
+                source.count_stored(now);
             }
             StatusKind::Pending | StatusKind::Cancelled | StatusKind::Failure => {
                 source.refused += 1;
@@ -345,6 +377,26 @@ mod tests {
         assert_eq!(again, sources.list());
         std::fs::write(&file, "{ broken").unwrap();
         assert!(Sources::open(Some(file), Arc::new(SystemClock)).list().is_empty());
+    }
+
+    #[test]
+    fn what_came_within_an_hour_and_a_day_is_known_to_ten_minutes() {
+        let at = |minutes: i64| Timestamp::from_second(1_767_571_200 + minutes * 60).unwrap();
+        let mut source = Source::new("CT", "10.0.0.5".parse().unwrap(), at(0));
+        for minutes in [0, 5, 59, 61, 70, 1430] {
+            source.count_stored(at(minutes));
+        }
+        for (minutes, hour, day) in
+            [(59, 3, 3), (71, 3, 5), (1430, 1, 6), (1441, 1, 4), (3000, 0, 0)]
+        {
+            let found =
+                (source.stored_within(1, at(minutes)), source.stored_within(24, at(minutes)));
+            assert_eq!(found, (hour, day), "after {minutes} minutes");
+        }
+        for minutes in 0..10_000 {
+            source.count_stored(at(minutes));
+        }
+        assert!(source.recent.len() <= 144, "{}", source.recent.len());
     }
 
     #[test]

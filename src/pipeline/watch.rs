@@ -40,6 +40,11 @@ impl Attention {
         alerts.into_iter().chain(sources.values().cloned()).chain(others).collect()
     }
 
+    /// Sources that are silent for longer than is expected of them, by AE title.
+    pub fn missed(&self) -> Vec<String> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// What `who` has to say from now on, in place of what it said before.
     pub fn say(&self, who: &'static str, lines: Vec<String>) {
         self.others.lock().unwrap_or_else(PoisonError::into_inner).insert(who, lines);

@@ -96,6 +96,8 @@ pub struct WebState {
     pub notes: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Who sends, and who was refused.
     pub sources: Arc<Sources>,
+    /// AE titles of those that are silent for longer than is expected of them.
+    pub missed: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     pub clock: Arc<dyn Clock>,
     /// Reads the links by which people answer alerts.
     pub links: Signer,

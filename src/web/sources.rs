@@ -1,17 +1,22 @@
 //! Who sends, how much, and who was refused and why.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::dicom::negotiation::Rejection;
 use crate::dicom::sources::Source;
+use crate::domain::ae_title::AeTitle;
 use crate::web::Shared;
 use crate::web::Web;
 use crate::web::page;
 use crate::web::page::Frame;
 use crate::web::page::Moment;
 use crate::web::problem::Failure;
+use crate::web::words::Phrase;
 
 /// Rows of each table; what is behind them is counted.
 const ROWS_MAX: usize = 300;
@@ -19,6 +24,8 @@ const ROWS_MAX: usize = 300;
 #[derive(Serialize)]
 struct Page {
     frame: Frame,
+    /// Expected by the settings or by habit, and not in the list: never heard of here.
+    never: Vec<String>,
     sources: Vec<Row>,
     sources_left_out: usize,
     strangers: Vec<Stranger>,
@@ -32,17 +39,31 @@ struct Row {
     /// Peer, user, certificate, software: what there is of them.
     who: Vec<String>,
     seen: Moment,
+    /// When it stored something last.
+    stored_at: Option<Moment>,
+    is_missed: bool,
     open: u64,
     associations: u64,
     offered: u64,
     stored: u64,
     warned: u64,
-    refused: String,
+    /// Instances of the last hour, and of the last 24.
+    hour: u64,
+    day: u64,
+    refused: u64,
+    statuses: Vec<Reason>,
     failed: u64,
     size: String,
     rate: String,
-    rejections: String,
+    rejections: Vec<Reason>,
     is_trouble: bool,
+}
+
+/// Why something was refused, and how often.
+#[derive(Serialize)]
+struct Reason {
+    why: Phrase,
+    times: u64,
 }
 
 #[derive(Serialize)]
@@ -52,7 +73,9 @@ struct Stranger {
     address: String,
     seen: Moment,
     times: u64,
-    reasons: String,
+    reasons: Vec<Reason>,
+    /// What lets it in; empty where that is not what it was refused for.
+    command: String,
 }
 
 pub async fn show(State(web): State<Web>) -> Result<Response, Failure> {
@@ -62,18 +85,21 @@ pub async fn show(State(web): State<Web>) -> Result<Response, Failure> {
 
 fn page_of(web: &Shared) -> Page {
     let now = web.node.clock.now();
+    let missed = (web.node.missed)();
     let (strangers, sources): (Vec<Source>, Vec<Source>) =
         web.node.sources.list().into_iter().partition(Source::is_stranger);
+    let is_known = |ae: &String| sources.iter().any(|source| source.calling_ae == *ae);
     Page {
         frame: Frame::new(web, "sources", "sources"),
+        never: missed.iter().filter(|ae| !is_known(ae)).cloned().collect(),
         sources_left_out: sources.len().saturating_sub(ROWS_MAX),
         strangers_left_out: strangers.len().saturating_sub(ROWS_MAX),
-        sources: sources.into_iter().take(ROWS_MAX).map(|source| row(source, now)).collect(),
+        sources: sources.into_iter().take(ROWS_MAX).map(|s| row(s, &missed, now)).collect(),
         strangers: strangers.into_iter().take(ROWS_MAX).map(|s| stranger(s, now)).collect(),
     }
 }
 
-fn row(source: Source, now: Timestamp) -> Row {
+fn row(source: Source, missed: &[String], now: Timestamp) -> Row {
     let named = [
         ("peer", &source.peer),
         ("user", &source.user),
@@ -81,28 +107,29 @@ fn row(source: Source, now: Timestamp) -> Row {
         ("software", &source.implementation),
     ];
     let who = named.iter().filter(|(_, text)| !text.is_empty());
-    let statuses = counted(&source.statuses);
     Row {
         who: who.map(|(what, text)| format!("{what} {text}")).collect(),
         address: source.address.to_string(),
         seen: page::moment(source.last_seen, now),
+        stored_at: source.last_stored.map(|at| page::moment(at, now)),
+        is_missed: missed.contains(&source.calling_ae),
+        hour: source.stored_within(1, now),
+        day: source.stored_within(24, now),
         open: source.open,
         associations: source.associations,
         offered: source.offered,
         stored: source.stored,
         warned: source.warned,
         is_trouble: source.refused + source.failed > 0,
-        refused: match source.refused {
-            0 => String::new(),
-            refused => format!("{refused} ({statuses})"),
-        },
+        refused: source.refused,
+        statuses: reasons("status", &source.statuses),
         failed: source.failed,
         size: page::size(source.stored_bytes),
         rate: match source.bytes_per_second {
             0 => String::new(),
             rate => format!("{}/s", page::size(rate)),
         },
-        rejections: counted(&source.rejections),
+        rejections: reasons("rejection", &source.rejections),
         calling_ae: source.calling_ae,
     }
 }
@@ -112,13 +139,60 @@ fn stranger(source: Source, now: Timestamp) -> Stranger {
         address: source.address.to_string(),
         seen: page::moment(source.last_seen, now),
         times: source.rejections.values().sum(),
-        reasons: counted(&source.rejections),
+        reasons: reasons("rejection", &source.rejections),
+        command: command(&source),
         calling_ae: source.calling_ae,
         called_ae: source.called_ae,
     }
 }
 
-fn counted(counts: &std::collections::BTreeMap<String, u64>) -> String {
-    let all: Vec<String> = counts.iter().map(|(what, count)| format!("{what} x {count}")).collect();
-    all.join(", ")
+/// In the words of `group`; a reason that has none stands as it is.
+fn reasons(group: &str, counts: &BTreeMap<String, u64>) -> Vec<Reason> {
+    let reason = |(why, times): (&String, &u64)| Reason {
+        why: Phrase::new(format!("{group}.{why}")),
+        times: *times,
+    };
+    counts.iter().map(reason).collect()
+}
+
+/// What an operator types to let a caller in that no peer of ours is.
+fn command(source: &Source) -> String {
+    let unknown = [Rejection::Stranger, Rejection::CallingAe, Rejection::Address];
+    let is_unknown = unknown.iter().any(|why| source.rejections.contains_key(why.as_str()));
+    // Another title than the standard allows is none of a peer, and a dash would be an option.
+    let is_title =
+        AeTitle::parse(&source.calling_ae).is_ok() && !source.calling_ae.starts_with('-');
+    match is_unknown && is_title {
+        true => {
+            let who = format!("{}@{}", source.calling_ae, source.address);
+            format!("prelim peers add {}", quoted(&who))
+        }
+        false => String::new(),
+    }
+}
+
+/// One word for a shell, whatever a caller called itself.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@._:-".contains(c);
+    match text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_caller_writes_a_command_of_its_own() {
+        for (text, word) in [
+            ("CT1@10.0.0.5", "CT1@10.0.0.5"),
+            ("CT 1@fd00::1", "'CT 1@fd00::1'"),
+            ("$(reboot)@10.0.0.5", "'$(reboot)@10.0.0.5'"),
+            ("a'b@10.0.0.5", "'a'\\''b@10.0.0.5'"),
+        ] {
+            assert_eq!(quoted(text), word);
+        }
+    }
 }

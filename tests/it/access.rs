@@ -426,7 +426,9 @@ fn a_refused_caller_is_listed_and_let_in_by_one_command() {
     );
     let page = run(Command::new("curl").args(["-s", &format!("http://{}/sources", node.http)]));
     let page = said(&page);
-    for word in ["SCANNER", "1 of 1", "OFFIS_DCMTK_367", "address is not that of the peer"] {
+    let command = "prelim peers add PACS@127.0.0.1";
+    let reason = "address is not that of the peer × 1";
+    for word in ["SCANNER", "1 of 1", "1 in an hour", "OFFIS_DCMTK_367", reason, command] {
         assert!(page.contains(word), "no {word} in\n{page}");
     }
     let metrics = run(Command::new("curl").args(["-s", &format!("http://{}/metrics", node.http)]));

@@ -324,6 +324,7 @@ fn a_source_that_is_missed_is_told_until_it_sends() {
     let text = wait_for("a warning", || Some(told()).filter(|t| t.contains("has sent nothing")));
     assert!(text.contains("PRELIMSEND") && text.contains("\"ready\":true"), "{text}");
     assert!(http(&node, "/").contains("PRELIMSEND has sent nothing"));
+    assert!(http(&node, "/sources").contains("PRELIMSEND is expected and has never sent here"));
     let metrics = http(&node, "/metrics");
     assert!(metrics.contains("prelim_source_silent{source=\"PRELIMSEND\"} 1"), "{metrics}");
     let mut send = Command::new(crate::node::PRELIM);
