@@ -64,15 +64,33 @@ pub enum Which {
     Middle,
 }
 
+/// A picture, and the window by which its grey levels were made.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Shown {
+    pub file: Vec<u8>,
+    /// None of colour.
+    pub window: Option<Levels>,
+}
+
+/// Center and width in modality units.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Levels {
+    pub center: f64,
+    pub width: f64,
+    /// Nobody asked for it, and it is none of the object's own: found in the values of the frame, or
+    /// all that a look-up table tells apart.
+    pub computed: bool,
+}
+
 /// Makes the picture; an empty one where there is no such frame.
 ///
 /// # Errors
 /// [`ImagingError`]: no pixels, or they cannot be decoded.
-pub fn show(path: &Path, which: Which, view: &View) -> Result<Vec<u8>, ImagingError> {
+pub fn show(path: &Path, which: Which, view: &View) -> Result<Shown, ImagingError> {
     let mut image = Image::open(path)?;
     let number = match which {
         Which::Number(number) if (1..=image.shape.frames).contains(&number) => number - 1,
-        Which::Number(_) => return Ok(Vec::new()),
+        Which::Number(_) => return Ok(Shown::default()),
         Which::Middle => image.shape.frames / 2,
     };
     let frame = image.frame(number)?;
@@ -81,14 +99,22 @@ pub fn show(path: &Path, which: Which, view: &View) -> Result<Vec<u8>, ImagingEr
         Function::LinearExact => Voi::LinearExact { center, width },
         Function::Sigmoid => Voi::Sigmoid { center, width },
     });
-    let raster = window::render_by(&image, &frame, number, voi);
+    let is_asked = voi.is_some();
+    let (raster, made) = window::render_with(&image, &frame, number, voi);
+    let window = made.map(|(transform, voi)| {
+        let is_own = matches!(&transform.own, Some(own) if *own == voi && !own.is_table());
+        let (center, width) = voi.extent();
+        Levels { center, width, computed: !is_asked && !is_own }
+    });
     let raster = match &view.region {
         Some(region) => cut(&raster, region)?,
         None => raster,
     };
     let (width, height) = size(raster.width as u32, raster.height as u32, view);
     let pixels = picture::resize(&raster, width, height)?;
-    picture::compress(&pixels, width, height, raster.samples, view.format, view.quality)
+    let samples = raster.samples;
+    let file = picture::compress(&pixels, width, height, samples, view.format, view.quality)?;
+    Ok(Shown { file, window })
 }
 
 fn size(width: u32, height: u32, view: &View) -> (u32, u32) {

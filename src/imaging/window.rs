@@ -93,6 +93,23 @@ pub enum Voi {
 }
 
 impl Voi {
+    /// Center and width; of a table, those of all that it tells apart.
+    pub fn extent(&self) -> (f64, f64) {
+        match self {
+            Voi::Linear { center, width }
+            | Voi::LinearExact { center, width }
+            | Voi::Sigmoid { center, width } => (*center, *width),
+            Voi::Table(table) => {
+                let width = table.entries.len() as f64;
+                (table.first + width / 2.0, width)
+            }
+        }
+    }
+
+    pub fn is_table(&self) -> bool {
+        matches!(self, Voi::Table(_))
+    }
+
     pub fn apply(&self, value: f64) -> f64 {
         let level = match self {
             Voi::Linear { center, width } if *width <= 1.0 => {

@@ -35,8 +35,11 @@ struct Image {
     frame: u32,
     columns: u32,
     rows: u32,
-    /// As the object says: center, width. None where the node finds one by itself.
+    /// As the object says: center, width. None where it says nothing: the node then finds one in the
+    /// values, and says which with the picture.
     window: Option<(f64, f64)>,
+    /// Whether it can be windowed: grey, not colour.
+    is_grey: bool,
     marks: Vec<Mark>,
 }
 
@@ -127,23 +130,14 @@ fn marks(assessment: Option<&Assessment>) -> HashMap<(String, u32), Vec<Mark>> {
 
 fn image(instance: &Instance, frame: u32, marks: Vec<Mark>) -> Image {
     let window = instance.window_center.first().zip(instance.window_width.first());
-    // What a monochrome image can be windowed with when it says nothing itself: all it can hold.
-    let full = || {
-        let slope = instance.rescale_slope.unwrap_or(1.0);
-        let values = f64::from(instance.bits_stored.clamp(1, 32)).exp2() * slope.abs().max(1e-6);
-        let least = match instance.pixel_representation {
-            0 => instance.rescale_intercept.unwrap_or(0.0),
-            _ => instance.rescale_intercept.unwrap_or(0.0) - values / 2.0,
-        };
-        (least + values / 2.0, values)
-    };
+    let is_grey = instance.samples_per_pixel == 1;
     Image {
         sop: instance.sop_instance_uid.to_string(),
         frame,
         columns: instance.columns,
         rows: instance.rows,
-        window: (instance.samples_per_pixel == 1)
-            .then(|| window.map(|(c, w)| (*c, *w)).filter(|(_, w)| *w >= 1.0).unwrap_or_else(full)),
+        window: window.map(|(c, w)| (*c, *w)).filter(|(_, w)| is_grey && *w >= 1.0),
+        is_grey,
         marks,
     }
 }

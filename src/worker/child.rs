@@ -20,6 +20,7 @@ use crate::imaging;
 use crate::imaging::ImagingError;
 use crate::imaging::frames::Piece;
 use crate::imaging::frames::PixelFacts;
+use crate::imaging::show::Shown;
 use crate::imaging::window::Raster;
 use crate::report;
 use crate::report::ReportError;
@@ -174,7 +175,10 @@ fn perform(task: Task) -> Answer {
             Err(error) => Answer::Refused { reason: error.to_string() },
         },
         Task::Show { data, object, which, view } => {
-            made(imaging::show::show(&data.join(object), which, &view))
+            match imaging::show::show(&data.join(object), which, &view) {
+                Ok(Shown { file, window }) => Answer::Shown { file, window },
+                Err(error) => Answer::Refused { reason: error.to_string() },
+            }
         }
         Task::Draw { data, object, drawing } => {
             match imaging::key_image::draw(&data.join(object), &drawing) {

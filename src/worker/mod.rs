@@ -32,6 +32,7 @@ use crate::domain::study::Study;
 use crate::domain::uid::SopInstanceUid;
 use crate::imaging::dataset::Span;
 use crate::imaging::frames::PixelFacts;
+use crate::imaging::show::Levels;
 use crate::imaging::show::View;
 use crate::imaging::show::Which;
 use crate::imaging::wrap::WrapFields;
@@ -202,6 +203,11 @@ pub enum Answer {
     Made {
         #[serde(skip)]
         file: Vec<u8>,
+    },
+    Shown {
+        #[serde(skip)]
+        file: Vec<u8>,
+        window: Option<Levels>,
     },
     /// The task cannot be done; nothing is wrong with the worker.
     Refused {

@@ -43,6 +43,7 @@ use crate::domain::study::Study;
 use crate::imaging::dataset::Span;
 use crate::imaging::frames::Piece;
 use crate::imaging::frames::PixelFacts;
+use crate::imaging::show::Shown;
 use crate::imaging::show::View;
 use crate::imaging::show::Which;
 use crate::imaging::wrap::WrapFields;
@@ -474,10 +475,10 @@ impl Pool {
         object: &str,
         which: Which,
         view: View,
-    ) -> Result<Vec<u8>, WorkerError> {
+    ) -> Result<Shown, WorkerError> {
         let object = object.to_owned();
         match self.run(Task::Show { data: data.to_owned(), object, which, view }).await? {
-            Answer::Made { file } => Ok(file),
+            Answer::Shown { file, window } => Ok(Shown { file, window }),
             _ => Err(ANOTHER),
         }
     }

@@ -101,7 +101,9 @@ impl Message for Answer {
     fn take_blobs(&mut self) -> Vec<Vec<u8>> {
         match self {
             Answer::Pictures { bytes, .. } => std::mem::take(bytes),
-            Answer::Wrapped { file } | Answer::Made { file } => vec![std::mem::take(file)],
+            Answer::Wrapped { file } | Answer::Made { file } | Answer::Shown { file, .. } => {
+                vec![std::mem::take(file)]
+            }
             Answer::Drawn { image } => vec![std::mem::take(&mut image.pixels)],
             Answer::Rendered { files } => std::mem::take(files),
             Answer::Headers { objects } => std::mem::take(objects),
@@ -138,7 +140,7 @@ impl Message for Answer {
                 let fits = size.checked_mul(image.samples.into());
                 blobs.is_empty() && fits == Some(image.pixels.len() as u64)
             }
-            Answer::Wrapped { file } | Answer::Made { file } => {
+            Answer::Wrapped { file } | Answer::Made { file } | Answer::Shown { file, .. } => {
                 match (blobs.pop(), blobs.is_empty()) {
                     (Some(blob), true) => {
                         *file = blob;

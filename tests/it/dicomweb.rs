@@ -187,6 +187,12 @@ fn what_is_wrong_is_refused_and_says_why() {
         "/studies/{study}/series/1.3.6.1.4.1.5962.1.3.1.1.20040119072730.12322/instances/\
          1.3.6.1.4.1.5962.1.1.1.1.1.20040119072730.12322"
     );
+    // The object states no window: the node says which it found in the values.
+    let found = "prelim-window: -38.0,1646.0,computed\r\n";
+    for (asked, said) in [("", found), ("?window=40,400", "prelim-window: 40.0,400.0\r\n")] {
+        let (status, answer) = get(&format!("{instance}/rendered{asked}"), "image/jpeg");
+        assert!(status == 200 && answer.contains(said), "{answer}");
+    }
     for (path, accept, expected) in [
         ("/studies/..%2f..%2fetc/metadata", "*/*", 400),
         ("/studies/1.2.3x/series", "*/*", 400),

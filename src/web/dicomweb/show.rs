@@ -19,7 +19,9 @@ use serde::Deserialize;
 use crate::domain::picture::PictureFormat;
 use crate::imaging::show::EDGE_MAX_PX;
 use crate::imaging::show::Function;
+use crate::imaging::show::Levels;
 use crate::imaging::show::Region;
+use crate::imaging::show::Shown;
 use crate::imaging::show::View;
 use crate::imaging::show::Which;
 use crate::imaging::show::Window;
@@ -39,6 +41,8 @@ use crate::web::problem::Failure;
 use crate::worker::Values;
 use crate::worker::WorkerError;
 
+/// The window of a picture, for a viewer that begins with the one that the node chose.
+const WINDOW: HeaderName = HeaderName::from_static("prelim-window");
 /// Pictures in one answer, and instances that are tried for a thumbnail.
 const PICTURES_MAX: usize = 2000;
 const TRIES: usize = 5;
@@ -266,8 +270,13 @@ async fn small(
 }
 
 async fn one(web: &Web, row: &InstanceRow, which: Which, view: &View) -> Result<Response, Failure> {
-    let picture = picture(web, row, which, view).await?;
-    Ok(([(header::CONTENT_TYPE, media_type(view))], picture).into_response())
+    let Shown { file, window } = picture(web, row, which, view).await?;
+    let mut response = ([(header::CONTENT_TYPE, media_type(view))], file).into_response();
+    let window = window.map(|window| HeaderValue::from_str(&said(&window)));
+    if let Some(Ok(window)) = window {
+        response.headers_mut().insert(WINDOW, window);
+    }
+    Ok(response)
 }
 
 async fn picture(
@@ -275,14 +284,20 @@ async fn picture(
     row: &InstanceRow,
     which: Which,
     view: &View,
-) -> Result<Bytes, Failure> {
+) -> Result<Shown, Failure> {
     let (data, pool) = (web.node.store.data(), &web.dicomweb.pool);
     let made = pool.show(data, &row.receipt.object, which, view.clone()).await;
     let made = made.map_err(dicomweb::of_worker)?;
-    match made.is_empty() {
+    match made.file.is_empty() {
         true => Err(Failure::not_found("The instance has no such frame.")),
-        false => Ok(made.into()),
+        false => Ok(made),
     }
+}
+
+/// `center,width`, and whether the node found it in the values of the frame.
+fn said(window: &Levels) -> String {
+    let computed = if window.computed { ",computed" } else { "" };
+    format!("{:.1},{:.1}{computed}", window.center, window.width)
 }
 
 /// Every frame of every instance that has pixels.
@@ -320,7 +335,7 @@ async fn many(
     let first = loop {
         let Some((row, number)) = pictures.next() else { return Err(last) };
         match picture(web, &row, Which::Number(number), view).await {
-            Ok(bytes) => break bytes,
+            Ok(shown) => break Bytes::from(shown.file),
             Err(failure) => last = failure,
         }
     };
@@ -332,7 +347,8 @@ async fn many(
         out.bytes(writer.head(kind, Some(first.len() as u64), "")).await?;
         out.bytes(first).await?;
         for (row, number) in pictures {
-            if let Ok(bytes) = picture(&node, &row, Which::Number(number), &view).await {
+            if let Ok(shown) = picture(&node, &row, Which::Number(number), &view).await {
+                let bytes = Bytes::from(shown.file);
                 out.bytes(writer.head(kind, Some(bytes.len() as u64), "")).await?;
                 out.bytes(bytes).await?;
             }
@@ -363,6 +379,13 @@ mod tests {
         for bad in ["", "40", "40,0", "40,400,cubic", "a,b", "40,inf,linear", "1,2,linear,4"] {
             assert!(window(bad).is_none(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_window_that_was_found_in_the_values_is_told_from_the_objects_own() {
+        let window = |computed| Levels { center: -512.25, width: 3000.0, computed };
+        assert_eq!(said(&window(true)), "-512.2,3000.0,computed");
+        assert_eq!(said(&window(false)), "-512.2,3000.0");
     }
 
     #[test]

@@ -20,6 +20,18 @@
     return `${at}?accept=image/jpeg${w ? `&window=${w[0].toFixed(1)},${Math.max(1, w[1]).toFixed(1)},linear` : ""}`;
   };
 
+  // The window of an image that has none of its own: the node found it in the values.
+  async function ask(i) {
+    if (i.window || !i.is_grey || i.asked) return;
+    i.asked = true;
+    const said = (await fetch(rest(i), { method: "HEAD" }).catch(() => null))?.headers.get("prelim-window");
+    if (!said) return;
+    const [center, width, computed] = said.split(",");
+    i.window = [Number(center), Number(width)];
+    i.computed = computed === "computed";
+    if (i === image()) label();
+  }
+
   // One request at a time; whatever was asked for meanwhile is overtaken by the last.
   function load() {
     wanted = rest(image(), win);
@@ -33,7 +45,10 @@
       if (ok) picture.setAttribute("href", loading);
       root.classList.toggle("failed", !ok);
       if (wanted !== shown) load();
-      else ahead();
+      else {
+        ask(image());
+        ahead();
+      }
     };
     next.onload = () => done(true);
     next.onerror = () => done(false);
@@ -66,11 +81,18 @@
     }
     slider.max = current().images.length - 1;
     slider.value = slice;
+    label();
+    load();
+  }
+
+  function label() {
+    const i = image();
     const w = win || i.window;
     const seen = [...new Set(i.marks.map((m) => m.finding))].join(" ");
-    where.textContent = `${slice + 1} / ${current().images.length}${w ? ` · W ${Math.round(w[1])} L ${Math.round(w[0])}` : ""}${seen ? ` · ${seen}` : ""}`;
+    const computed = !win && i.computed ? ` ${root.dataset.computed}` : "";
+    const shown = w ? ` · W ${Math.round(w[1])} L ${Math.round(w[0])}${computed}` : "";
+    where.textContent = `${slice + 1} / ${current().images.length}${shown}${seen ? ` · ${seen}` : ""}`;
     slider.setAttribute("aria-valuetext", where.textContent);
-    load();
   }
 
   const move = (to) => {
@@ -130,7 +152,7 @@
   svg.addEventListener("contextmenu", (e) => e.preventDefault());
   svg.addEventListener("pointerdown", (e) => {
     const windowing = e.button === 2 || tool.getAttribute("aria-pressed") === "true";
-    if (windowing && !image().window) return;
+    if (windowing && !win && !image().window) return;
     drag = { x: e.clientX, y: e.clientY, slice, from: win || image().window, windowing };
     svg.setPointerCapture(e.pointerId);
   });
