@@ -17,6 +17,7 @@ mod faults;
 mod front;
 mod gateway;
 mod gateway_faults;
+mod holding;
 mod installing;
 mod kill;
 mod layers;
