@@ -22,6 +22,7 @@ use crate::web::Web;
 use crate::web::access::Viewer;
 use crate::web::answer;
 use crate::web::problem::Failure;
+use crate::web::words::Phrase;
 
 const REASON_MAX: usize = 200;
 
@@ -41,20 +42,25 @@ fn words(what: &str, viewer: &Viewer, why: &Why) -> String {
 }
 
 fn study(uid: &str) -> Result<StudyUid, Failure> {
-    StudyUid::parse(uid).map_err(|_| Failure::not_found("The node has no such study."))
+    StudyUid::parse(uid).map_err(|_| Failure::not_found(Phrase::new("problem.study")))
 }
 
 fn back(uid: &StudyUid, to: &str) -> Response {
     Redirect::to(&format!("/studies/{uid}{to}")).into_response()
 }
 
+fn conflict(key: &str) -> Failure {
+    Failure::new(StatusCode::CONFLICT, Phrase::new(key))
+}
+
 impl From<WordError> for Failure {
     fn from(error: WordError) -> Failure {
         match error {
-            WordError::Unknown => Failure::not_found(error.to_string()),
-            WordError::Receiving | WordError::Gone | WordError::Running | WordError::Nothing => {
-                Failure::new(StatusCode::CONFLICT, error.to_string())
-            }
+            WordError::Unknown => Failure::not_found(Phrase::new("problem.study")),
+            WordError::Receiving => conflict("problem.receiving"),
+            WordError::Gone => conflict("problem.gone"),
+            WordError::Running => conflict("problem.running"),
+            WordError::Nothing => conflict("problem.nothing"),
             WordError::Store(error) => error.into(),
         }
     }
@@ -71,10 +77,7 @@ pub async fn complete(
     let (store, at) = (&web.node.store, web.node.clock.now());
     match closing::close_by_word(store, &uid, reason, at).await? {
         Some(_) => Ok(back(&uid, "")),
-        None => {
-            let detail = "No study with this UID takes instances now.";
-            Err(Failure::new(StatusCode::CONFLICT, detail))
-        }
+        None => Err(conflict("problem.closed")),
     }
 }
 

@@ -71,6 +71,7 @@ use crate::pipeline::canary::CanaryView;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::web::problem::Failure;
+use crate::web::words::Phrase;
 
 /// None where a study has no alert.
 pub type AlertRecord = Arc<dyn Fn(&StudyUid) -> Result<Option<Vec<u8>>, String> + Send + Sync>;
@@ -262,7 +263,7 @@ fn router(web: &Web) -> Router {
         .merge(watch)
         .merge(slow)
         .merge(dicomweb::router(web))
-        .fallback(|| async { Failure::not_found("There is no such page.") })
+        .fallback(|| async { Failure::not_found(Phrase::new("problem.page")) })
         .method_not_allowed_fallback(|| async { Failure::method() })
         .layer(middleware::from_fn_with_state(Arc::clone(web), dicomweb::share))
         .layer(middleware::from_fn_with_state(Arc::clone(web), access::guard))

@@ -175,9 +175,9 @@ impl Pages {
             status: u16,
             detail: &'a Phrase,
         }
-        let title = failure.status.canonical_reason().unwrap_or("Error");
         let status = failure.status.as_u16();
-        let page = Page { frame: Frame::bare(title), status, detail: &failure.detail };
+        let title = Phrase::new(format!("failure.{status}")).here();
+        let page = Page { frame: Frame::bare(&title), status, detail: &failure.detail };
         Html(self.text("failure", &page).unwrap_or_default())
     }
 }

@@ -65,11 +65,11 @@ impl Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         if let StoreError::Remaking { done, total } = error {
-            let detail = format!("The index is being made anew, {done} of {total} records.");
+            let detail = Phrase::new("problem.index").with("done", done).with("total", total);
             return Failure::busy(detail, 10);
         }
         tracing::error!(%error, "a page could not read the store");
-        Failure::busy("The store cannot be read at the moment.", 5)
+        Failure::busy(Phrase::new("problem.store"), 5)
     }
 }
 

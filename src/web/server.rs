@@ -36,6 +36,7 @@ use crate::web::Web;
 use crate::web::WebState;
 use crate::web::page;
 use crate::web::problem::Failure;
+use crate::web::words::Phrase;
 
 /// Size of a request's head.
 const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -201,7 +202,7 @@ async fn connection(
 /// Bounds the requests that are worked on at one time.
 pub async fn places(State(web): State<Web>, request: Request, next: Next) -> Response {
     let Ok(_place) = web.requests.try_acquire() else {
-        return Failure::busy("Too many requests at one time.", 1).into_response();
+        return Failure::busy(Phrase::new("problem.many"), 1).into_response();
     };
     next.run(request).await
 }

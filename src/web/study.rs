@@ -226,7 +226,7 @@ pub async fn show(
     Extension(viewer): Extension<Viewer>,
     Path(uid): Path<String>,
 ) -> Result<Response, Failure> {
-    let unknown = || Failure::not_found("The node has no such study.");
+    let unknown = || Failure::not_found(Phrase::new("problem.study"));
     let uid = StudyUid::parse(&uid).map_err(|_| unknown())?;
     let of = uid.clone();
     let by = viewer.person.clone().unwrap_or_default();

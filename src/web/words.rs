@@ -184,6 +184,11 @@ impl From<String> for Phrase {
 }
 
 impl Phrase {
+    /// In the language of who asks.
+    pub fn here(&self) -> String {
+        said(asked().language, &serde_json::to_value(self).unwrap_or_default())
+    }
+
     /// For programs.
     pub fn in_english(&self) -> String {
         said(Language::En, &serde_json::to_value(self).unwrap_or_default())

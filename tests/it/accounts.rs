@@ -213,6 +213,11 @@ fn who_runs_the_node_makes_changes_and_removes_accounts_and_tokens_on_a_page() {
     assert_eq!(ask(&chief.jar, &typed).0, 200);
     assert_eq!(kim.get("/").0, 303);
 
+    // What went wrong is said in the language of who asks.
+    let wrong = "name=kim&password=guess";
+    let korean = curl(&["-H", "Accept-Language: ko", "-d", wrong, &format!("{at}/login")]).1;
+    assert!(korean.contains("계정의 이름과 비밀번호가 아닙니다"), "{korean}");
+
     // Neither oneself nor the last administrator.
     for form in ["deed=remove&name=chief", "deed=role&name=chief&role=viewer"] {
         assert!(ask(&chief.jar, form).1.contains("Your own account"), "{form}");
@@ -232,14 +237,16 @@ fn who_runs_the_node_makes_changes_and_removes_accounts_and_tokens_on_a_page() {
     assert_eq!(curl(&[&cross[..], &["-d", "deed=remove&name=kim", &page]].concat()).0, 403);
 
     // Each change stands in the ledger, by whom; no secret does.
-    let audit = chief.get("/audit?deed=changed").1;
+    let audit = wait_for("the last line of the audit", || {
+        let page = chief.get("/audit?deed=changed").1;
+        page.contains("changed tokens: robot removed").then_some(page)
+    });
     for line in [
         "changed accounts: chief added as administrator",
         "changed accounts: kim is now viewer",
         "changed accounts: kim has a new password",
         "changed accounts: kim removed",
         "changed tokens: robot made, may operate",
-        "changed tokens: robot removed",
     ] {
         assert!(audit.contains(line), "{line}: {audit}");
     }

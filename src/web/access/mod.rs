@@ -284,11 +284,11 @@ fn admit(web: &Web, accounts: &Accounts, request: &Request) -> Result<Viewer, Fa
     let viewer = identify(access, accounts, headers, given, from)?;
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     match right_for(request.method(), route) {
-        Some(right) if !viewer.may(right) => Err(Failure::forbidden(format!(
-            "This takes the right to {}, which {} does not have.",
-            right.word(),
-            viewer.person.as_deref().unwrap_or("this token")
-        ))),
+        Some(right) if !viewer.may(right) => Err(Failure::forbidden(
+            Phrase::new("problem.right")
+                .with("right", Phrase::new(format!("right.{}", right.word())))
+                .with("who", viewer.person.as_deref().unwrap_or(&viewer.name)),
+        )),
         Some(_) | None => Ok(viewer),
     }
 }
@@ -365,7 +365,7 @@ fn from_our_page(headers: &HeaderMap, host: &str) -> Result<(), Failure> {
         authority.as_deref() != Some(host.to_ascii_lowercase().as_str())
     });
     match foreign_site || foreign_origin {
-        true => Err(Failure::forbidden("This request comes from another site's page.")),
+        true => Err(Failure::forbidden(Phrase::new("problem.site"))),
         false => Ok(()),
     }
 }

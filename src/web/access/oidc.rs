@@ -47,6 +47,7 @@ use crate::web::access::sessions::Subject;
 use crate::web::problem::Failure;
 use crate::web::server::Peer;
 use crate::web::server::is_encrypted;
+use crate::web::words::Phrase;
 
 /// Where the provider sends people back to, after the address of this node.
 pub const BACK: &str = "/login/oidc/back";
@@ -325,11 +326,11 @@ fn key_of<'a>(keys: &'a JwkSet, kid: Option<&str>) -> Option<&'a Jwk> {
 ///
 /// # Errors
 /// In words: no name, or no group with a role.
-fn person(config: &Config, claims: &Value) -> Result<(String, Role), String> {
+fn person(config: &Config, claims: &Value) -> Result<(String, Role), Phrase> {
     let text = |claim: &str| claims[claim].as_str().map(|name| text::clean(name, 64));
     let name = text(&config.name_claim).filter(|name| !name.is_empty()).or_else(|| text("sub"));
     let Some(name) = name.filter(|name| !name.is_empty()) else {
-        return Err("The identity provider names nobody.".into());
+        return Err(Phrase::new("login.nameless"));
     };
     let groups: Vec<&str> = match &claims[&config.roles_claim] {
         Value::String(group) => vec![group],
@@ -339,27 +340,21 @@ fn person(config: &Config, claims: &Value) -> Result<(String, Role), String> {
     let roles = groups.iter().filter_map(|group| config.roles.get(*group).copied());
     match roles.max_by_key(|role| role.rights().len()) {
         Some(role) => Ok((name, role)),
-        None => {
-            Err("This account has no role here. Ask whoever runs this node (http.oidc.roles)."
-                .into())
-        }
+        None => Err(Phrase::new("login.no_role")),
     }
 }
 
 fn away(why: &str) -> Failure {
     tracing::error!(why, "the identity provider cannot be used");
-    Failure::new(
-        StatusCode::BAD_GATEWAY,
-        "The identity provider does not answer as it should; the log says why. An account of this node works without it.",
-    )
+    Failure::new(StatusCode::BAD_GATEWAY, Phrase::new("login.away"))
 }
 
 fn unproven() -> Failure {
-    Failure::new(StatusCode::UNAUTHORIZED, "The identity provider did not prove who this is.")
+    Failure::new(StatusCode::UNAUTHORIZED, Phrase::new("login.unproven"))
 }
 
 fn provider_of(web: &Web) -> Result<&Oidc, Failure> {
-    let none = || Failure::not_found("This node has no identity provider.");
+    let none = || Failure::not_found(Phrase::new("login.no_provider"));
     web.access.oidc.as_ref().ok_or_else(none)
 }
 
@@ -420,12 +415,10 @@ pub async fn back(
     let is_own: bool = own.as_bytes().ct_eq(query.state.as_bytes()).into();
     let pending = oidc.take(&query.state).filter(|_| is_own);
     let Some(pending) = pending else {
-        return Err(Failure::bad_request(
-            "This login was not begun here, or too long ago; try again.",
-        ));
+        return Err(Failure::bad_request(Phrase::new("login.stale")));
     };
     if !query.error.is_empty() {
-        return Err(Failure::forbidden("The identity provider let nobody in."));
+        return Err(Failure::forbidden(Phrase::new("login.not_let_in")));
     }
     let provider = oidc.provider(false).await?;
     let request = oidc.client.post(oidc.allowed(&provider.about.token_endpoint)?);
