@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::node::Node;
 use crate::node::PRELIM;
+use crate::node::free_port;
 use crate::node::python;
 use crate::node::root;
 use crate::node::run;
@@ -86,4 +88,20 @@ fn the_manifests_fit_the_api_of_kubernetes_and_their_settings_the_program() {
         }
         run(Command::new(PRELIM).arg("check-config").arg(folder.join("prelim.toml")));
     }
+}
+
+#[test]
+fn the_container_knows_by_its_own_check_whether_the_node_is_alive() {
+    let dockerfile = std::fs::read_to_string(root().join("packaging/Dockerfile")).unwrap();
+    let check = dockerfile.split("HEALTHCHECK").nth(1).unwrap().split("CMD ").nth(1).unwrap();
+    let words: Vec<String> = serde_json::from_str(check.lines().next().unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(folder.path(), &["http.hosts_allowed=[\"prelim.example\"]"]);
+    let asked = |port: u16| {
+        let words = words.iter().map(|word| word.replace("8080", &port.to_string()));
+        let words: Vec<String> = words.collect();
+        Command::new(&words[0]).args(&words[1..]).status().unwrap().success()
+    };
+    assert!(asked(node.http.port()));
+    assert!(!asked(free_port()), "nobody is there");
 }
