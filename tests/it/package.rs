@@ -96,7 +96,8 @@ fn the_container_knows_by_its_own_check_whether_the_node_is_alive() {
     let check = dockerfile.split("HEALTHCHECK").nth(1).unwrap().split("CMD ").nth(1).unwrap();
     let words: Vec<String> = serde_json::from_str(check.lines().next().unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let node = Node::start(folder.path(), &["http.hosts_allowed=[\"prelim.example\"]"]);
+    let set = ["http.login=required", "http.hosts_allowed=[\"prelim.example\"]"];
+    let node = Node::start(folder.path(), &set);
     let asked = |port: u16| {
         let words = words.iter().map(|word| word.replace("8080", &port.to_string()));
         let words: Vec<String> = words.collect();
