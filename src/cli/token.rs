@@ -7,7 +7,6 @@ use jiff::SignedDuration;
 use jiff::Timestamp;
 
 use crate::cli;
-use crate::cli::user;
 use crate::web::accounts;
 use crate::web::accounts::ACCOUNTS_FILE;
 use crate::web::rights::Right;
@@ -64,14 +63,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             may.dedup();
             let now = Timestamp::now();
             let ends = days.map(|days| now + SignedDuration::from_hours(24 * i64::from(days)));
-            let token = user::change(data.existing()?, |accounts| {
+            let (.., token) = accounts::change(data.existing()?, |accounts| {
                 accounts.add_token(&name, may, ends, now)
             })?;
             println!("{token}");
             Ok(ExitCode::SUCCESS)
         }
         Some(What::Remove { name, data }) => {
-            user::change(data.existing()?, |accounts| accounts.remove_token(&name))?;
+            accounts::change(data.existing()?, |accounts| accounts.remove_token(&name))?;
             println!("the token {name} holds no more");
             Ok(ExitCode::SUCCESS)
         }

@@ -12,8 +12,6 @@ use crate::cli;
 use crate::cli::CouldNotStart;
 use crate::web::accounts;
 use crate::web::accounts::ACCOUNTS_FILE;
-use crate::web::accounts::AccountError;
-use crate::web::accounts::Accounts;
 use crate::web::rights::Role;
 
 /// Show who may log in on the pages, let one in, change the role or the password, or put one out
@@ -77,7 +75,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => show(args.data.existing()?, args.json),
         Some(What::Add { name, role, data }) => {
             let password = new_password(&name)?;
-            change(data.existing()?, |accounts| {
+            accounts::change(data.existing()?, |accounts| {
                 accounts.add_user(&name, role, &password, Timestamp::now())
             })?;
             println!("{name} may log in as {}", role.word());
@@ -85,17 +83,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Some(What::Password { name, data }) => {
             let password = new_password(&name)?;
-            change(data.existing()?, |accounts| accounts.set_password(&name, &password))?;
+            accounts::change(data.existing()?, |accounts| accounts.set_password(&name, &password))?;
             println!("{name} has a new password");
             Ok(ExitCode::SUCCESS)
         }
         Some(What::Role { name, role, data }) => {
-            change(data.existing()?, |accounts| accounts.set_role(&name, role))?;
+            accounts::change(data.existing()?, |accounts| accounts.set_role(&name, role))?;
             println!("{name} is now {}", role.word());
             Ok(ExitCode::SUCCESS)
         }
         Some(What::Remove { name, data }) => {
-            change(data.existing()?, |accounts| accounts.remove_user(&name))?;
+            accounts::change(data.existing()?, |accounts| accounts.remove_user(&name))?;
             println!("{name} may not log in any more");
             Ok(ExitCode::SUCCESS)
         }
@@ -119,18 +117,6 @@ fn show(data: &Path, json: bool) -> anyhow::Result<ExitCode> {
         false => println!("{table}"),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Changes the accounts of a data folder, whether a node runs on it or not.
-pub fn change<T>(
-    data: &Path,
-    change: impl FnOnce(&mut Accounts) -> Result<T, AccountError>,
-) -> Result<T, AccountError> {
-    let file = data.join(ACCOUNTS_FILE);
-    let mut accounts = accounts::read(&file)?;
-    let done = change(&mut accounts)?;
-    accounts::write(&file, &accounts)?;
-    Ok(done)
 }
 
 /// Typed twice on a terminal, which does not show it; else one line of standard input.

@@ -374,8 +374,29 @@ pub fn write(file: &Path, accounts: &Accounts) -> Result<(), AccountError> {
     done().map_err(|error: std::io::Error| problem(error.to_string()))
 }
 
+/// Changes the accounts of a data folder, whether a node runs on it or not; nobody else does
+/// meanwhile, in no process. The accounts before and after, and what `change` returns.
+pub fn change<T>(
+    data: &Path,
+    change: impl FnOnce(&mut Accounts) -> Result<T, AccountError>,
+) -> Result<(Accounts, Accounts, T), AccountError> {
+    let file = data.join(ACCOUNTS_FILE);
+    // Held until it is dropped. The folder: a file would be left behind.
+    let held = std::fs::File::open(data).and_then(|folder| folder.lock().map(|()| folder));
+    let _held = held.map_err(|error| AccountError::File {
+        file: data.display().to_string(),
+        why: format!("it cannot be locked: {error}"),
+    })?;
+    let before = read(&file)?;
+    let mut accounts = before.clone();
+    let done = change(&mut accounts)?;
+    write(&file, &accounts)?;
+    Ok((before, accounts, done))
+}
+
 /// The accounts of now.
 pub struct Live {
+    data: PathBuf,
     file: PathBuf,
     now: Mutex<Known>,
 }
@@ -402,7 +423,7 @@ impl Live {
         let accounts = Arc::new(read(&file)?);
         let known =
             Known { accounts, mark, looked: Instant::now(), problem: None, untold: Vec::new() };
-        Ok(Live { file, now: Mutex::new(known) })
+        Ok(Live { data: data.to_owned(), file, now: Mutex::new(known) })
     }
 
     /// The accounts in force, as the last look found them.
@@ -451,16 +472,13 @@ impl Live {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).problem.clone()
     }
 
-    /// Changes the accounts in force and in the file: what `change` returns, and what is otherwise now.
+    /// Changes the accounts in force and in the file: what `by` returns, and what is otherwise now.
     pub fn change<T>(
         &self,
-        change: impl FnOnce(&mut Accounts) -> Result<T, AccountError>,
+        by: impl FnOnce(&mut Accounts) -> Result<T, AccountError>,
     ) -> Result<(T, Vec<Change>), AccountError> {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = read(&self.file)?;
-        let mut accounts = before.clone();
-        let done = change(&mut accounts)?;
-        write(&self.file, &accounts)?;
+        let (before, accounts, done) = change(&self.data, by)?;
         let untold = before.changes_since(&now.accounts);
         now.untold.extend(untold);
         now.mark = mark(&self.file);
@@ -512,6 +530,22 @@ mod tests {
         accounts.remove_user("root").unwrap();
         accounts.remove_user("kim").unwrap();
         assert!(accounts.is_empty());
+    }
+
+    /// As the node and the command line do at the same time.
+    #[test]
+    fn changes_of_two_hands_are_all_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let add = |hand: usize| {
+            for n in 0..20 {
+                let ends = None;
+                let name = format!("token-{hand}-{n}");
+                change(folder.path(), |all| all.add_token(&name, vec![Right::View], ends, now()))
+                    .unwrap();
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|hand| drop(scope.spawn(move || add(hand)))));
+        assert_eq!(read(&folder.path().join(ACCOUNTS_FILE)).unwrap().tokens.len(), 80);
     }
 
     #[test]

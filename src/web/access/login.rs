@@ -43,6 +43,7 @@ struct LoginPage {
     /// What can be logged in with.
     by_name: bool,
     by_token: bool,
+    by_form: bool,
     /// What stands on the button of the identity provider; empty where there is none.
     by_provider: String,
     provider_href: String,
@@ -52,12 +53,14 @@ fn login_page(web: &Web, next: &str, problem: Option<Phrase>) -> Result<Response
     let accounts = web.access.accounts.now();
     let by_token = web.access.token.is_some();
     let provider = web.access.oidc.as_ref();
+    let by_name = !accounts.users.is_empty() || !(by_token || provider.is_some());
     let page = LoginPage {
         frame: Frame::bare("login"),
         next: next.to_owned(),
         problem,
-        by_name: !accounts.users.is_empty() || !by_token,
+        by_name,
         by_token,
+        by_form: by_name || by_token,
         by_provider: provider.map(|oidc| oidc.config.name.clone()).unwrap_or_default(),
         provider_href: format!("/login/oidc?next={}", query_escape(next)),
     };
