@@ -1,5 +1,6 @@
 //! Every kind of object, made of real studies, as it arrives in a PACS.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -21,6 +22,14 @@ use crate::way::validate;
 const ALL: &str = "deliver.pacs.main.artefacts=[\"sr\", \"sr-comprehensive\", \"sr-enhanced\", \
                    \"sr-text\", \"pdf\", \"key-images\", \"gsps\", \"kos\"]";
 
+/// Waits until the archive has answered for everything of this file's study: a file that is there may
+/// not be whole yet.
+fn delivered(node: &Node, file: &Path) {
+    let dump = said(&run(Command::new("dcmdump").args(["+P", "0020,000d"]).arg(file)));
+    let uid = dump.split(['[', ']']).nth(1).unwrap().to_owned();
+    node.study_in(&uid, "delivered");
+}
+
 /// A radiograph of MONOCHROME1, a slice of CT in its window, a clip in colour that was compressed
 /// with loss: each with a region, in four languages. Colour has no presentation state.
 #[test]
@@ -35,6 +44,7 @@ fn every_kind_of_object_arrives_and_is_valid() {
     for (name, count) in studies {
         let file = pydicom_file(name);
         node.send(std::slice::from_ref(&file));
+        delivered(&node, &file);
         let new = wait_for(name, || {
             let mut now = files(&peers.pacs_folder);
             now.retain(|file| !arrived.contains(file));
@@ -104,6 +114,7 @@ fn a_mask_becomes_a_segmentation_in_the_pixels_of_its_image() {
     for name in ["RG1_J2KR.dcm", "CT_small.dcm"] {
         let file = pydicom_file(name);
         node.send(std::slice::from_ref(&file));
+        delivered(&node, &file);
         let new = wait_for(name, || {
             let mut now = files(&peers.pacs_folder);
             now.retain(|file| !arrived.contains(file));

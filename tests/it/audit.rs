@@ -140,3 +140,34 @@ fn audit_messages_reach_the_hospitals_repository_and_none_is_lost() {
     let all = std::fs::read_to_string(&out).unwrap();
     assert!(!all.contains("HIDDEN") && !all.contains("Hidden"), "{all}");
 }
+
+/// Without TLS, as syslog servers on the same machine have it.
+#[test]
+fn audit_messages_go_by_tcp_and_by_datagrams_too() {
+    let dir = tempfile::tempdir().unwrap();
+    for transport in ["tcp", "udp"] {
+        let (port, out) = (free_port(), dir.path().join(transport));
+        let mut peer = Command::new(python());
+        peer.arg(root().join("tests/peers/audit_peer.py")).arg(port.to_string()).arg(&out);
+        let peer = match transport {
+            "udp" => peer.arg("udp"),
+            _ => &mut peer,
+        };
+        let _peer = Background(peer.stderr(Stdio::null()).spawn().unwrap());
+        wait_for("a peer that listens", || is_open(transport, port).then_some(()));
+        let set = [
+            format!("audit.syslog.address=127.0.0.1:{port}"),
+            format!("audit.syslog.transport={transport}"),
+        ];
+        let node = Node::start(&dir.path().join(format!("data-{transport}")), &[&set[0], &set[1]]);
+        wait_for_message(&out, "110100", "110120");
+        assert_eq!(node.terminate(), Some(0));
+        wait_for_message(&out, "110100", "110121");
+    }
+}
+
+/// As the kernel's table says: a datagram to nobody is not answered.
+fn is_open(transport: &str, port: u16) -> bool {
+    let table = std::fs::read_to_string(format!("/proc/net/{transport}")).unwrap();
+    table.contains(&format!("0100007F:{port:04X} 00000000:0000"))
+}

@@ -1,9 +1,9 @@
 """An audit record repository: a syslog server that takes DICOM audit messages (PS3.15 A.5) and is strict.
 
-    audit_peer.py PORT OUT [CERTIFICATE KEY CA]
+    audit_peer.py PORT OUT [udp | CERTIFICATE KEY CA]
 
 With a certificate over TLS (RFC 5425) and only from clients that CA knows, else over TCP; octet counting
-(RFC 6587 3.4.1) in both. For each message one line of JSON in OUT: what it says, or what is wrong with it.
+(RFC 6587 3.4.1) in both. Or one message in each datagram (RFC 5426). For each message one line of JSON in OUT: what it says, or what is wrong with it.
 The rules are those of the schema in PS3.15 A.5.1, written down again here: order of elements, required
 attributes, closed lists of values, and which codes belong to which event (A.5.3, PS3.16 CID 400 to 404).
 """
@@ -201,6 +201,20 @@ class Server(socketserver.ThreadingTCPServer):
         return connection, address
 
 
+class Datagrams(socketserver.BaseRequestHandler):
+    def handle(self):
+        try:
+            said = check(self.request[0])
+        except (ValueError, KeyError, ET.ParseError) as error:
+            said = {"wrong": f"{type(error).__name__}: {error}"}
+        with open(sys.argv[2], "a", encoding="utf-8") as out:
+            out.write(json.dumps(said) + "\n")
+
+
+if sys.argv[3:] == ["udp"]:
+    with socketserver.UDPServer(("127.0.0.1", int(sys.argv[1])), Datagrams) as server:
+        server.max_packet_size = 65_507
+        server.serve_forever()
 tls = None
 if len(sys.argv) > 3:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=sys.argv[5])
