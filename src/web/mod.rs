@@ -18,6 +18,7 @@ mod page;
 mod problem;
 mod query;
 mod queue;
+mod reading;
 mod rules;
 mod server;
 mod settings;

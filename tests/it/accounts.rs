@@ -348,7 +348,7 @@ fn pages_and_api_speak_https_and_take_a_new_certificate() {
 const OUTSIDE: &str = "https://prelim.example";
 
 /// A browser at the identity provider: asks for the page that a login leads to, says who it is, and
-/// is sent back. Returns status and page of the way back.
+/// is sent back. Returns status of the way back, and its headers and page.
 fn by_provider(node: &Node, jar: &str, sub: &str) -> (u16, String) {
     let cookies = ["-b", jar, "-c", jar];
     let whereto = |args: &[&str]| {
@@ -370,7 +370,7 @@ fn by_provider(node: &Node, jar: &str, sub: &str) -> (u16, String) {
     assert_eq!(curl(&[&back.replace("code=", "code=x")]).0, 400);
     let again = whereto(&[&cookies[..], &[&begin]].concat());
     let back = here(whereto(&["-d", &sub, &again]));
-    curl(&[&cookies[..], &["-L", "-H", "Accept: text/html", &back]].concat())
+    curl(&[&cookies[..], &["-i", "-L", "-H", "Accept: text/html", &back]].concat())
 }
 
 #[test]
@@ -409,6 +409,24 @@ fn the_identity_provider_of_the_site_lets_in_who_has_a_role_here() {
     assert!(status == 200 && page.contains("kim") && page.contains("judge"), "{status} {page}");
     let (status, page) = by_provider(&node, &jar("cook"), "cook");
     assert!(status == 403 && page.contains("no role here"), "{status} {page}");
+
+    // The provider still knows who has logged out here: whoever sits there next is asked.
+    let jar_left = jar("left");
+    let cookies = ["-b", &jar_left, "-c", &jar_left];
+    let sent_to = || {
+        let begin = format!("http://{}/login/oidc", node.http);
+        let head = run(Command::new("curl").args(["-s", "-D", "-"]).args(cookies).arg(&begin));
+        String::from_utf8(head.stdout).unwrap()
+    };
+    assert!(!sent_to().contains("prompt="), "nobody has been here before");
+    assert_eq!(by_provider(&node, &jar_left, "kim").0, 200);
+    let leave = format!("http://{}/logout", node.http);
+    assert_eq!(curl(&[&cookies[..], &["-X", "POST", &leave]].concat()).0, 303);
+    assert!(sent_to().contains("&prompt=login"));
+    let (status, page) = by_provider(&node, &jar_left, "kim");
+    let is_taken_away =
+        page.contains("prelim_left=; Path=/login; HttpOnly; SameSite=Lax; Max-Age=0");
+    assert!(status == 200 && is_taken_away, "whoever has shown who they are: {page}");
 
     // Without its provider a node lets nobody new in, and says so.
     drop(provider);

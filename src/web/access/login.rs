@@ -22,6 +22,7 @@ use crate::web::access::Viewer;
 use crate::web::access::accounts::AccountError;
 use crate::web::access::accounts::Change;
 use crate::web::access::accounts::PASSWORD_CHARS_MIN;
+use crate::web::access::oidc;
 use crate::web::access::sessions::Subject;
 use crate::web::access::unauthorised;
 use crate::web::page::Frame;
@@ -173,11 +174,16 @@ pub async fn leave(
     Extension(viewer): Extension<Viewer>,
     headers: HeaderMap,
 ) -> Response {
-    let (closed, gone) = web.access.sessions.close(&headers, is_encrypted(&headers));
+    let encrypted = is_encrypted(&headers);
+    let (closed, gone) = web.access.sessions.close(&headers, encrypted);
     if closed.is_some() {
         web.audit.note(None, "logout", &viewer.name).await;
     }
-    ([(header::SET_COOKIE, gone)], Redirect::to("/login")).into_response()
+    let mut response = ([(header::SET_COOKIE, gone)], Redirect::to("/login")).into_response();
+    if let Some(Subject::Federated { .. }) = closed {
+        response.headers_mut().append(header::SET_COOKIE, oidc::left(encrypted));
+    }
+    response
 }
 
 #[derive(Serialize)]

@@ -52,6 +52,9 @@ use crate::web::words::Phrase;
 /// Where the provider sends people back to, after the address of this node.
 pub const BACK: &str = "/login/oidc/back";
 const COOKIE: &str = "prelim_login";
+/// In a browser whose last person logged out.
+const LEFT: &str = "prelim_left";
+const LEFT_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// From the first click to the way back.
 const LOGIN_TIME: Duration = Duration::from_secs(600);
 const LOGINS_MAX: usize = 1024;
@@ -358,11 +361,18 @@ fn provider_of(web: &Web) -> Result<&Oidc, Failure> {
     web.access.oidc.as_ref().ok_or_else(none)
 }
 
-fn cookie(state: &str, age_s: u64, secure: bool) -> HeaderValue {
-    let secure = if secure { "; Secure" } else { "" };
+/// - `value`: of our own making.
+fn cookie(name: &str, value: &str, age: Duration, secure: bool) -> HeaderValue {
+    let (age_s, secure) = (age.as_secs(), if secure { "; Secure" } else { "" });
     let text =
-        format!("{COOKIE}={state}; Path=/login; HttpOnly; SameSite=Lax; Max-Age={age_s}{secure}");
+        format!("{name}={value}; Path=/login; HttpOnly; SameSite=Lax; Max-Age={age_s}{secure}");
     HeaderValue::from_str(&text).expect("hexadecimal digits and our own words")
+}
+
+/// For a browser whose person logs out here. The provider may know them for hours more, and would
+/// let in whoever sits there next by their name: the next login from it has to show who it is.
+pub fn left(secure: bool) -> HeaderValue {
+    cookie(LEFT, "1", LEFT_TIME, secure)
 }
 
 #[derive(Deserialize)]
@@ -389,7 +399,10 @@ pub async fn begin(
         .append_pair("nonce", &nonce)
         .append_pair("code_challenge", &challenge)
         .append_pair("code_challenge_method", "S256");
-    let cookie = cookie(&state, LOGIN_TIME.as_secs(), is_encrypted(&headers));
+    if sessions::value_of(&headers, LEFT).is_some() {
+        url.query_pairs_mut().append_pair("prompt", "login");
+    }
+    let cookie = cookie(COOKIE, &state, LOGIN_TIME, is_encrypted(&headers));
     Ok(([(header::SET_COOKIE, cookie)], Redirect::to(url.as_str())).into_response())
 }
 
@@ -450,7 +463,10 @@ pub async fn back(
     let subject = Subject::Federated { name, role };
     let encrypted = is_encrypted(&headers);
     let mut response = login::enter(&web, subject, peer.ip(), encrypted, &pending.next).await?;
-    response.headers_mut().append(header::SET_COOKIE, cookie("", 0, encrypted));
+    for name in [COOKIE, LEFT] {
+        let none = cookie(name, "", Duration::ZERO, encrypted);
+        response.headers_mut().append(header::SET_COOKIE, none);
+    }
     Ok(response)
 }
 
