@@ -16,7 +16,7 @@ use crate::domain::finding::Presence;
 use crate::domain::uid::StudyUid;
 
 /// What the lines of a table are of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
     Finding,
@@ -91,7 +91,7 @@ pub fn observations<'a>(
 }
 
 /// A share with its 95 % interval (Wilson's score, which holds for few and for none).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Share {
     pub of: u32,
     pub value: f64,
@@ -114,7 +114,7 @@ pub fn share(hits: u32, of: u32) -> Option<Share> {
 }
 
 /// One line of a table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Line {
     /// One value for each of the keys that the table is by.
     pub group: Vec<String>,
@@ -188,7 +188,7 @@ pub struct Read<'a> {
 }
 
 /// How often something was found in the last week, and in the weeks before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Drift {
     pub examination: String,
     /// [`DISAGREEMENT`], or the finding's name.
@@ -259,7 +259,7 @@ fn two_shares(a: u32, of_a: u32, b: u32, of_b: u32) -> f64 {
 }
 
 /// Readings by week: how many, in how many something was found, in how many the models differ.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Week {
     /// Its Monday.
     pub week: String,

@@ -98,6 +98,10 @@ impl Addresses {
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
+
+    pub fn is_everyone(&self) -> bool {
+        self.0.prefix_len() == 0
+    }
 }
 
 impl FromStr for Addresses {

@@ -8,7 +8,7 @@ use crate::domain::finding::Presence;
 use crate::domain::text;
 
 /// A reading beside what a doctor says of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Comparison {
     #[serde(flatten)]
     pub origin: Origin,
@@ -18,7 +18,7 @@ pub struct Comparison {
     pub findings: Vec<Compared>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case", tag = "origin")]
 pub enum Origin {
     /// A doctor's word on one finding.
@@ -36,7 +36,7 @@ pub enum Origin {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Agree,
@@ -55,7 +55,7 @@ impl Verdict {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReportKind {
     /// A DICOM structured report.
@@ -76,7 +76,7 @@ impl ReportKind {
 }
 
 /// One finding of a reading, and whether it is there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Compared {
     pub key: String,
     /// What the reading said. `None`: it was not asked.
@@ -87,7 +87,9 @@ pub struct Compared {
 }
 
 /// How it is known whether a finding is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
     /// The report does not speak of it, and so does not have it: the weakest.
@@ -101,7 +103,7 @@ pub enum How {
 }
 
 /// By whom and on whose images: what agreement is counted by. No identity of the patient.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReadBy {
     /// Name and version.
     pub model: String,

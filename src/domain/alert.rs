@@ -8,7 +8,9 @@ use crate::domain::finding::Laterality;
 use crate::domain::urgency::Urgency;
 
 /// Why someone must hear.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Something that cannot wait was marked.

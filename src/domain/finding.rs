@@ -10,7 +10,7 @@ use crate::domain::text;
 use crate::domain::urgency::Urgency;
 
 /// Whether the finding is there (PS3.16 CID 240).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
     Present,
@@ -19,7 +19,7 @@ pub enum Presence {
 }
 
 /// PS3.16 CID 244.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Laterality {
     Right,

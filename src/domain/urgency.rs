@@ -8,7 +8,18 @@ use crate::domain::code::Code;
 /// Urgency of a finding or a study, after the ACR Actionable Reporting categories (PS3.16 CID 7035).
 /// Ordered: a later one is more urgent.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Urgency {

@@ -35,7 +35,7 @@ pub const NOTICE: &str = "Against what doctors said of findings, and their final
 English words are matched: an estimate. What a report does not mention counts as absent.";
 
 /// Agreement and drift, for people and programs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Statistics {
     /// What a line's group is made of.
     pub by: Vec<By>,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::dicom::access::Addresses;
 use crate::dicom::tls;
 use crate::domain::secret::Secret;
 use crate::web::access::oidc;
@@ -29,6 +30,8 @@ pub struct Config {
     pub oidc: oidc::Config,
     /// Names under which a proxy in front is called, e.g. `prelim.hospital.example`.
     pub hosts_allowed: Vec<String>,
+    /// Addresses of proxies in front, whose `X-Forwarded-For` says who asks.
+    pub trusted_proxies: Vec<Addresses>,
     /// True when a proxy in front speaks HTTPS: browsers then send the session only there.
     pub secure_cookie: bool,
     /// Hours after which a person has to log in again.
@@ -81,6 +84,7 @@ impl Default for Config {
             token_file: None,
             oidc: oidc::Config::default(),
             hosts_allowed: Vec::new(),
+            trusted_proxies: Vec::new(),
             secure_cookie: false,
             session_hours: 12,
             connections_max: 256,
@@ -167,6 +171,11 @@ impl Config {
         self.tls.check(&format!("{at}.tls"), problems);
         if let Err(error @ TokenError::Missing(_)) = self.token_is_named() {
             problems.push(error.to_string());
+        }
+        for all in self.trusted_proxies.iter().filter(|proxies| proxies.is_everyone()) {
+            problems.push(format!(
+                "{at}.trusted_proxies = {all}: everyone could claim to be anyone; name the proxy alone"
+            ));
         }
         if !self.hosts_allowed.is_empty() && !self.has_login() {
             problems.push(format!(

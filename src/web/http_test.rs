@@ -484,7 +484,8 @@ async fn a_person_logs_in_and_out_and_a_guesser_waits() {
     let look = || client.get(node.url("/queue")).header("cookie", &cookie).send();
     assert_eq!(look().await.unwrap().status(), 200);
     for n in 0..10 {
-        assert_eq!(login("wrong-wrong-wrong").await.unwrap().status(), 401, "try {n}");
+        let guess = format!("wrong-wrong-wrong-{n}");
+        assert_eq!(login(&guess).await.unwrap().status(), 401, "try {n}");
     }
     let waits = login(TOKEN).await.unwrap();
     assert_eq!(waits.status(), 429);

@@ -3,6 +3,7 @@
 //! Our own accept loop, because `axum::serve` sets no timer: a client that sends its head one
 //! byte a minute would keep its place for ever (hyper's `header_read_timeout`).
 
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::dicom::access::Addresses;
 use crate::dicom::tls;
 use crate::domain::in_force::InForce;
 use crate::web::Shared;
@@ -38,12 +40,14 @@ use crate::web::page;
 use crate::web::problem::Failure;
 use crate::web::words::Phrase;
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Size of a request's head.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// How long an answer that is being sent may take once the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// The other end of the connection. Not what a header claims.
+/// Who asks: the other end of the connection. What a header claims counts from a proxy of the settings
+/// alone.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
@@ -51,6 +55,23 @@ pub struct Peer(pub SocketAddr);
 /// it (RFC 7239), and takes away what a client claimed there.
 pub fn is_encrypted(headers: &HeaderMap) -> bool {
     headers.contains_key(header::FORWARDED)
+}
+
+/// Who asks through `proxies`: each of them puts the address that it sees at the end of
+/// `X-Forwarded-For`, so the last that is none of theirs is the client's. What stands before it the
+/// client may have written.
+fn client(peer: SocketAddr, headers: &HeaderMap, proxies: &[Addresses]) -> SocketAddr {
+    let is_proxy = |address: IpAddr| proxies.iter().any(|known| known.contains(address));
+    let mut client = peer;
+    let lines = headers.get_all(FORWARDED_FOR).iter().rev();
+    let mut hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
+    while is_proxy(client.ip().to_canonical()) {
+        let hop = hops.next().map(str::trim).unwrap_or_default();
+        let address = hop.parse::<IpAddr>().or_else(|_| hop.parse().map(|at: SocketAddr| at.ip()));
+        let Ok(address) = address else { break };
+        client = SocketAddr::new(address, 0);
+    }
+    client
 }
 
 /// Where browsers and programs come in.
@@ -177,13 +198,16 @@ async fn connection(
     let (header_timeout, stop) = (site.now.now().header_timeout, site.stop.clone());
     let service = hyper::service::service_fn(move |mut request| {
         let request_extensions: &mut axum::http::Request<hyper::body::Incoming> = &mut request;
+        let house = site.now.now();
+        let proxies = &house.web.node.config.trusted_proxies;
+        let peer = client(peer, request_extensions.headers(), proxies);
         request_extensions.extensions_mut().insert(Peer(peer));
         let headers = request_extensions.headers_mut();
         headers.remove(header::FORWARDED);
         if encrypted {
             headers.insert(header::FORWARDED, HeaderValue::from_static("proto=https"));
         }
-        site.now.now().router.call(request)
+        house.router.call(request)
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -261,4 +285,33 @@ pub async fn dress(State(web): State<Web>, request: Request, next: Next) -> Resp
 pub fn wants_html(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_is_what_a_proxy_of_ours_says_and_nobody_else() {
+        let proxies: Vec<Addresses> =
+            ["10.0.0.7", "10.1.0.0/16", "::1"].map(|text| text.parse().unwrap()).into();
+        for (peer, lines, expected) in [
+            ("10.0.0.9", &["192.0.2.1"][..], "10.0.0.9"),
+            ("10.0.0.7", &[], "10.0.0.7"),
+            ("10.0.0.7", &["192.0.2.1"], "192.0.2.1"),
+            ("10.0.0.7", &["198.51.100.1, 192.0.2.1"], "192.0.2.1"),
+            ("10.0.0.7", &["198.51.100.1", "192.0.2.1, 10.1.2.3"], "192.0.2.1"),
+            ("10.0.0.7", &["10.1.2.3"], "10.1.2.3"),
+            ("10.0.0.7", &["192.0.2.1, somebody"], "10.0.0.7"),
+            ("10.0.0.7", &["192.0.2.1, "], "10.0.0.7"),
+            ("::ffff:10.0.0.7", &["2001:db8::1"], "2001:db8::1"),
+            ("::1", &["192.0.2.1:4711"], "192.0.2.1"),
+            ("::1", &["[2001:db8::1]:4711"], "2001:db8::1"),
+        ] {
+            let headers = lines.iter().map(|line| (FORWARDED_FOR, line.parse().unwrap()));
+            let peer = SocketAddr::new(peer.parse().unwrap(), 1);
+            let found = client(peer, &headers.collect(), &proxies).ip().to_string();
+            assert_eq!(found, expected, "{peer} {lines:?}");
+        }
+    }
 }

@@ -295,8 +295,8 @@ fn who_guesses_passwords_has_to_wait() {
     let typed = format!("{PASSWORD}\n");
     done(&data, &["user", "add", "kim", "--role", "administrator"], &typed);
     let node = Node::start(&data, &[]);
-    let times: Vec<u16> =
-        (0..11).map(|_| Browser::log_in(&node, folder.path(), "kim", "guess").0).collect();
+    let guess = |n: u32| Browser::log_in(&node, folder.path(), "kim", &format!("guess-{n}")).0;
+    let times: Vec<u16> = (0..11).map(guess).collect();
     assert_eq!(times[..10], [401; 10]);
     assert_eq!(times[10], 429);
     let (status, _) = Browser::log_in(&node, folder.path(), "kim", PASSWORD);

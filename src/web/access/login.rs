@@ -140,7 +140,7 @@ fn by_token(web: &Web, token: &str, from: IpAddr) -> Result<Subject, Failure> {
     if web.access.is_token(token) {
         return Ok(Subject::Token);
     }
-    web.access.throttle.note_wrong(from, None);
+    web.access.throttle.note_wrong(from, None, token);
     Err(unauthorised(Phrase::new("login.wrong_token")))
 }
 
@@ -156,12 +156,13 @@ async fn by_password(
     let is_known = user.is_some();
     let hash = user.map_or_else(|| NOBODY.clone(), |user| user.password_hash);
     let _turn = web.access.turns.acquire().await;
-    let is_right = move || password::is_right(password.as_bytes(), &hash);
+    let said = password.clone();
+    let is_right = move || password::is_right(said.as_bytes(), &hash);
     let is_right = tokio::task::spawn_blocking(is_right).await.is_ok_and(|right| right);
     if is_known && is_right {
         return Ok(Subject::User(name.to_owned()));
     }
-    web.access.throttle.note_wrong(from, Some(name));
+    web.access.throttle.note_wrong(from, Some(name), &password);
     Err(unauthorised(Phrase::new("login.wrong")))
 }
 

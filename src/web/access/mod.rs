@@ -4,7 +4,7 @@
 //! browser asks this machine by its own name (a foreign Host is a rebinding attack) and from a page
 //! of ours (a foreign Origin is a forged request). Else: a token of a program, the access token of
 //! the settings, or a session that a person got for a password or from the site's identity
-//! provider. What `X-Forwarded-For` and its kin claim counts nowhere.
+//! provider. What `X-Forwarded-For` claims counts where a proxy says it that the settings name.
 
 pub mod accounts;
 pub mod admin;
@@ -312,14 +312,15 @@ fn identify(
     let Some(token) = given else {
         return Err(unauthorised("An access token is needed (Authorization: Bearer …)."));
     };
+    // Nobody guesses one of these: a neighbour's wrong tries do not keep it out.
+    if let Some((name, found)) = accounts.by_token(token, jiff::Timestamp::now()) {
+        return Ok(Viewer::new(format!("token {name} ({from})"), &found.rights));
+    }
     access.throttle.check(from, None)?;
     if access.is_token(token) {
         return Ok(Viewer::new(format!("{from} token"), &Right::ALL));
     }
-    if let Some((name, found)) = accounts.by_token(token, jiff::Timestamp::now()) {
-        return Ok(Viewer::new(format!("token {name} ({from})"), &found.rights));
-    }
-    access.throttle.note_wrong(from, None);
+    access.throttle.note_wrong(from, None, token);
     Err(unauthorised("That is no access token, or not any more."))
 }
 

@@ -1,7 +1,10 @@
-//! Who guesses has to wait: per address, and per name over all addresses.
+//! Who guesses has to wait: per address, and per name over all addresses. The same wrong word again
+//! is no guess: a program with a token that has ended keeps no colleague at its address out.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::hash::Hash;
+use std::hash::RandomState;
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -25,6 +28,7 @@ const KEYS_MAX: usize = 4096;
 pub struct Throttle {
     addresses: Counts<IpAddr>,
     names: Counts<String>,
+    hasher: RandomState,
 }
 
 impl Throttle {
@@ -40,12 +44,14 @@ impl Throttle {
         })
     }
 
-    pub fn note_wrong(&self, from: IpAddr, name: Option<&str>) {
+    /// - `guess`: the password or token, of which a hash is kept.
+    pub fn note_wrong(&self, from: IpAddr, name: Option<&str>, guess: &str) {
         metrics::counter!("prelim_http_wrong_tokens_total").increment(1);
         tracing::warn!(%from, "a wrong password or access token");
-        self.addresses.note(group(from));
+        let guess = self.hasher.hash_one(guess);
+        self.addresses.note(group(from), guess);
         if let Some(name) = name {
-            self.names.note(name.to_owned());
+            self.names.note(name.to_owned(), guess);
         }
     }
 }
@@ -55,6 +61,7 @@ struct Counts<K>(Mutex<HashMap<Option<K>, Wrong>>);
 struct Wrong {
     count: u32,
     since: Instant,
+    last: u64,
 }
 
 impl<K> Default for Counts<K> {
@@ -73,7 +80,7 @@ impl<K: Hash + Eq + Clone> Counts<K> {
         (entry.count >= max).then_some(over)
     }
 
-    fn note(&self, key: K) {
+    fn note(&self, key: K, guess: u64) {
         let mut wrong = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if wrong.len() >= KEYS_MAX {
             wrong.retain(|_, entry| entry.since.elapsed() < WINDOW);
@@ -82,11 +89,15 @@ impl<K: Hash + Eq + Clone> Counts<K> {
         let known = wrong.len() < KEYS_MAX || wrong.contains_key(&key);
         let now = Instant::now();
         let entry = wrong.entry(if known { key } else { None });
-        let entry = entry.or_insert(Wrong { count: 0, since: now });
+        let none = || Wrong { count: 0, since: now, last: 0 };
+        let entry = entry.or_insert_with(none);
         if entry.since.elapsed() >= WINDOW {
-            *entry = Wrong { count: 0, since: now };
+            *entry = none();
         }
-        entry.count = entry.count.saturating_add(1);
+        if entry.count == 0 || entry.last != guess {
+            entry.count = entry.count.saturating_add(1);
+        }
+        entry.last = guess;
     }
 }
 
@@ -112,9 +123,9 @@ mod tests {
         let guesser: IpAddr = "2001:db8::1".parse().unwrap();
         let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
         let other: IpAddr = "10.0.0.2".parse().unwrap();
-        for _ in 0..WRONG_MAX {
+        for n in 0..WRONG_MAX {
             assert!(throttle.check(guesser, Some("kim")).is_ok());
-            throttle.note_wrong(guesser, Some("kim"));
+            throttle.note_wrong(guesser, Some("kim"), &n.to_string());
         }
         let failure = throttle.check(neighbour, None).unwrap_err();
         assert_eq!(failure.status, StatusCode::TOO_MANY_REQUESTS);
@@ -123,11 +134,21 @@ mod tests {
     }
 
     #[test]
+    fn the_same_wrong_word_again_is_no_guess() {
+        let throttle = Throttle::default();
+        let scraper: IpAddr = "10.0.0.3".parse().unwrap();
+        for _ in 0..100 {
+            throttle.note_wrong(scraper, None, "a token that has ended");
+        }
+        assert!(throttle.check(scraper, Some("kim")).is_ok());
+    }
+
+    #[test]
     fn a_name_that_many_guess_at_waits_wherever_it_comes_from() {
         let throttle = Throttle::default();
         for n in 0..WRONG_OF_NAME_MAX {
             let from = IpAddr::from([10, 0, (n / 250) as u8, (n % 250) as u8]);
-            throttle.note_wrong(from, Some("kim"));
+            throttle.note_wrong(from, Some("kim"), &n.to_string());
         }
         let other = "10.9.9.9".parse().unwrap();
         assert!(throttle.check(other, Some("kim")).is_err());

@@ -11,8 +11,10 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::domain::uid::StudyUid;
+use crate::domain::urgency::Urgency;
 use crate::pipeline::record;
 use crate::store::RevisionRow;
+use crate::store::event::StudyState;
 use crate::web::Shared;
 use crate::web::Web;
 use crate::web::access::Viewer;
@@ -20,10 +22,10 @@ use crate::web::api::Page;
 use crate::web::api::Path;
 use crate::web::api::Query;
 use crate::web::api::shapes::Artefact;
+use crate::web::api::shapes::Outcome;
 use crate::web::api::studies::Wanted;
 use crate::web::inspect;
 use crate::web::problem::Failure;
-use crate::web::query::word;
 
 /// An analysis in a list.
 #[derive(Serialize, ToSchema)]
@@ -32,9 +34,10 @@ pub struct Summary {
     id: String,
     study_uid: String,
     revision: u32,
-    state: String,
+    state: StudyState,
+    #[schema(value_type = Option<Outcome>)]
     outcome: Option<String>,
-    urgency: Option<String>,
+    urgency: Option<Urgency>,
     changed_at: Timestamp,
     status_url: String,
 }
@@ -73,10 +76,11 @@ pub struct Analysis {
     id: String,
     study_uid: String,
     revision: u32,
-    state: String,
+    state: StudyState,
     reason: String,
+    #[schema(value_type = Option<Outcome>)]
     outcome: Option<String>,
-    urgency: Option<String>,
+    urgency: Option<Urgency>,
     /// What was looked for or seen, as `reading.findings`; none before a reading.
     #[schema(value_type = Option<Vec<Object>>)]
     findings: Option<Value>,
@@ -95,7 +99,8 @@ pub struct Analysis {
 /// One analysis.
 #[utoipa::path(
     get, path = "/api/v1/analyses/{id}", tag = "analyses",
-    params(("id" = String, Path, description = "Study Instance UID and revision, with a hyphen between")),
+    params(("id" = String, Path, pattern = r"^[0-9]+(\.[0-9]+)*-[1-9][0-9]{0,8}$",
+        description = "Study Instance UID and revision, with a hyphen between")),
     responses((status = 200, body = Analysis)),
 )]
 pub async fn one(
@@ -129,10 +134,10 @@ fn find(web: &Shared, uid: &StudyUid, revision: u32) -> Result<Option<Analysis>,
     Ok(Some(Analysis {
         id: format!("{uid}-{revision}"),
         revision,
-        state: word(&row.state),
+        state: row.state,
         reason: row.reason,
         outcome: row.outcome,
-        urgency: row.urgency.as_ref().map(word),
+        urgency: row.urgency,
         findings: reading
             .as_ref()
             .map(|reading| serde_json::to_value(&reading.findings).unwrap_or_default()),

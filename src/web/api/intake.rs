@@ -28,6 +28,7 @@ use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::web::Web;
 use crate::web::access::Viewer;
+use crate::web::api::shapes;
 use crate::web::problem::Failure;
 
 /// Takes what was uploaded the way of everything that is received: scanned, kept, in the ledger.
@@ -118,42 +119,58 @@ pub const PATHS: [&str; 2] = ["/api/v1/analyze", "/api/v1/batch-analyze"];
 /// Files of one request.
 const BATCH_MAX: usize = 100;
 
-/// Only for the document: the fields of the form.
+/// A file, and what is said of it.
 #[derive(ToSchema)]
+#[schema(as = UploadedFile)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "describes a multipart form, which is read piece by piece")]
 struct Form {
     /// A DICOM Part 10 file, or a PNG or JPEG, which needs its modality.
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
-    /// CS, e.g. CR.
-    modality: Option<String>,
-    body_part: Option<String>,
-    view: Option<String>,
-    /// Years, or three digits with D, W, M or Y.
-    age: Option<String>,
-    /// M, F or O.
-    sex: Option<String>,
-    clinical_notes: Option<String>,
-    /// routine, urgent or stat.
-    priority: Option<String>,
+    #[schema(required = false)]
+    modality: shapes::CodeString,
+    #[schema(required = false)]
+    body_part: shapes::CodeString,
+    #[schema(required = false)]
+    view: shapes::CodeString,
+    #[schema(required = false)]
+    age: shapes::Age,
+    #[schema(required = false)]
+    sex: shapes::Sex,
+    #[schema(required = false)]
+    clinical_notes: shapes::Note,
+    #[schema(required = false)]
+    priority: shapes::Priority,
     /// By which it is read; else as the headers say.
-    profile: Option<String>,
+    #[schema(required = false)]
+    profile: shapes::ProfileName,
 }
 
-/// As [`Form`], with up to 100 files, for all of which the other fields are.
+/// Up to 100 files; the other fields are of all of them.
 #[derive(ToSchema)]
+#[schema(as = UploadedFiles)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "describes a multipart form, which is read piece by piece")]
 struct Forms {
-    #[schema(value_type = Vec<String>, format = Binary)]
+    #[schema(value_type = Vec<String>, format = Binary, min_items = 1, max_items = 100)]
     file: Vec<Vec<u8>>,
-    modality: Option<String>,
-    body_part: Option<String>,
-    view: Option<String>,
-    age: Option<String>,
-    sex: Option<String>,
-    clinical_notes: Option<String>,
-    priority: Option<String>,
-    profile: Option<String>,
+    #[schema(required = false)]
+    modality: shapes::CodeString,
+    #[schema(required = false)]
+    body_part: shapes::CodeString,
+    #[schema(required = false)]
+    view: shapes::CodeString,
+    #[schema(required = false)]
+    age: shapes::Age,
+    #[schema(required = false)]
+    sex: shapes::Sex,
+    #[schema(required = false)]
+    clinical_notes: shapes::Note,
+    #[schema(required = false)]
+    priority: shapes::Priority,
+    #[schema(required = false)]
+    profile: shapes::ProfileName,
 }
 
 /// A file that was taken.

@@ -23,6 +23,7 @@ use crate::web::access::Viewer;
 use crate::web::api::Body;
 use crate::web::api::Path;
 use crate::web::api::Query;
+use crate::web::api::shapes;
 use crate::web::api::study_uid;
 use crate::web::problem::Failure;
 
@@ -53,8 +54,8 @@ pub enum Judgement {
 /// A doctor's word on a finding of a study's reading.
 #[utoipa::path(
     post, path = "/api/v1/studies/{uid}/feedback", tag = "judging", request_body = Said,
-    params(("uid" = String, Path, description = "Study Instance UID (0020,000D)")),
-    responses((status = 200, description = "The reading beside what was said", body = Object)),
+    params(("uid" = shapes::StudyInstanceUid, Path)),
+    responses((status = 200, description = "The reading beside what was said", body = Comparison)),
 )]
 pub async fn feedback(
     State(web): State<Web>,
@@ -78,20 +79,26 @@ pub async fn feedback(
     Ok(Json(comparing::feedback(store, &uid, &opinion, at).await?))
 }
 
+const DAYS_MAX: u32 = 36_500;
+
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Wanted {
-    /// What a line is of, with commas between: finding (else), modality, reader, … (an error says which).
+    /// What a line is of, with commas between; else finding.
+    #[param(
+        pattern = r"^(\s*(finding|model|prompt|scanner|week)\s*(,\s*(finding|model|prompt|scanner|week)\s*)*)?$"
+    )]
     by: String,
-    /// How far back: 365 unless said.
+    /// How far back, at most 36500: 365 unless said.
+    #[param(minimum = 1, maximum = 36500)]
     days: Option<u32>,
 }
 
 /// Agreement with doctors, alert precision, and drift.
 #[utoipa::path(
     get, path = "/api/v1/agreement", tag = "judging", params(Wanted),
-    responses((status = 200, body = Object)),
+    responses((status = 200, body = Statistics)),
 )]
 pub async fn agreement(
     State(web): State<Web>,
@@ -103,6 +110,9 @@ pub async fn agreement(
         return Err(Failure::bad_request(format!("by: use {allowed}, with commas between them.")));
     };
     let (days, now) = (wanted.days.unwrap_or(365), web.node.clock.now());
+    if !(1..=DAYS_MAX).contains(&days) {
+        return Err(Failure::bad_request(format!("days: use 1 to {DAYS_MAX}.")));
+    }
     web.read(move |web| Ok(Json(statistics::statistics(&web.node.store, &by, days, now)?))).await
 }
 
@@ -118,8 +128,8 @@ pub struct Signature {
 #[utoipa::path(
     post, path = "/api/v1/studies/{uid}/final", tag = "judging",
     request_body(content = String, content_type = "text/plain"),
-    params(("uid" = String, Path, description = "Study Instance UID (0020,000D)"), Signature),
-    responses((status = 200, description = "The reading beside the report", body = Object)),
+    params(("uid" = shapes::StudyInstanceUid, Path), Signature),
+    responses((status = 200, description = "The reading beside the report", body = Comparison)),
 )]
 pub async fn final_report(
     State(web): State<Web>,

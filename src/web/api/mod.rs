@@ -11,18 +11,23 @@ mod shapes;
 mod studies;
 mod work;
 
+use axum::Extension;
 use axum::Json;
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::FromRequest;
 use axum::extract::FromRequestParts;
 use axum::extract::Request;
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::rejection::PathRejection;
 use axum::extract::rejection::QueryRejection;
 use axum::http::StatusCode;
+use axum::http::header;
 use axum::http::request::Parts;
 use axum::middleware;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +39,7 @@ use utoipa::openapi::Ref;
 use utoipa::openapi::Response;
 use utoipa::openapi::security::Http;
 use utoipa::openapi::security::HttpAuthScheme;
+use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::security::SecurityScheme;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -56,7 +62,7 @@ pub use crate::web::api::caller::Callers;
     ),
     modifiers(&Bearer),
     security(("token" = [])),
-    components(schemas(shapes::Problem)),
+    components(schemas(shapes::Problem, shapes::StudyInstanceUid, studies::Stated)),
 )]
 struct Document;
 
@@ -106,15 +112,38 @@ pub(in crate::web) fn router(web: &Web, quick: impl Fn(Router<Web>) -> Router<We
     // A multipart body has boundaries and text fields around the files.
     let body_max = usize::try_from(web.node.config.batch_bytes_max).unwrap_or(usize::MAX);
     let uploads = uploads.layer(DefaultBodyLimit::max(body_max.saturating_add(1 << 20)));
-    let document = bytes::Bytes::from(document.to_json().unwrap_or_default());
-    let described = move || async move {
-        ([(axum::http::header::CONTENT_TYPE, "application/json")], document.clone())
-    };
-    let asked = asked.route("/api/v1/openapi.json", get(described));
-    quick(asked)
+    let asked = asked.route("/api/v1/openapi.json", get(describe));
+    let documents = Documents::new(document);
+    quick(asked.layer(Extension(documents)))
         .merge(uploads)
         .layer(middleware::from_fn_with_state(Web::clone(web), caller::once))
         .layer(middleware::from_fn_with_state(Web::clone(web), caller::limit))
+}
+
+/// The description of the API: of a node with a login, and of one that is open to everyone on its
+/// machine, where a request needs no token.
+#[derive(Clone)]
+struct Documents {
+    closed: Bytes,
+    open: Bytes,
+}
+
+impl Documents {
+    fn new(mut document: OpenApi) -> Documents {
+        let json = |document: &OpenApi| Bytes::from(document.to_json().unwrap_or_default());
+        let closed = json(&document);
+        document.security.get_or_insert_default().push(SecurityRequirement::default());
+        Documents { closed, open: json(&document) }
+    }
+}
+
+async fn describe(
+    State(web): State<Web>,
+    Extension(documents): Extension<Documents>,
+) -> impl IntoResponse {
+    let Documents { closed, open } = documents;
+    let document = if web.access.has_login() { closed } else { open };
+    ([(header::CONTENT_TYPE, "application/json")], document)
 }
 
 /// Names of operations, and the problems that each can end in.
@@ -186,19 +215,21 @@ fn page_size(limit: Option<u32>) -> Result<usize, Failure> {
     }
 }
 
-/// Cursors are numbers in the order of changes: pages stay whole while studies change.
-fn cursor(text: Option<&str>) -> Result<u64, Failure> {
-    match text.map(str::parse) {
-        None => Ok(u64::MAX),
-        Some(Ok(order)) => Ok(order),
-        Some(Err(_)) => {
-            Err(Failure::bad_request("cursor: use what `next` of the page before says."))
-        }
-    }
+/// Cursors are numbers: of studies in the order of changes, so that pages stay whole meanwhile.
+fn cursor(text: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    let number = text.parse().ok().filter(|_| text.len() < 20 && !text.starts_with('+'));
+    let wrong = || Failure::bad_request("cursor: use what `next` of the page before says.");
+    number.map(Some).ok_or_else(wrong)
 }
 
+/// As it stands in DICOM, without its padding.
 fn study_uid(text: &str) -> Result<StudyUid, Failure> {
-    StudyUid::parse(text).map_err(|error| Failure::bad_request(error.to_string()))
+    let uid = StudyUid::parse(text).map_err(|error| Failure::bad_request(error.to_string()))?;
+    match uid.as_str() == text {
+        true => Ok(uid),
+        false => Err(Failure::bad_request("A UID ends with a digit.")),
+    }
 }
 
 /// [`axum::extract::Query`], whose errors are problem details.

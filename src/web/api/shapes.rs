@@ -7,16 +7,22 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::domain::alert::Answer;
+use crate::domain::alert::Kind;
 use crate::domain::alert::Standing;
 use crate::domain::code;
 use crate::domain::finding;
+use crate::domain::finding::Laterality;
+use crate::domain::finding::Presence;
+use crate::domain::urgency::Urgency;
 use crate::store::AlertRow;
 use crate::store::ArtefactRow;
 use crate::store::DeliveryRow;
+use crate::store::DeliveryState;
 use crate::store::HistoryRow;
 use crate::store::JobRow;
+use crate::store::JobState;
 use crate::store::StudyRow;
-use crate::web::query::word;
+use crate::store::event::StudyState;
 
 /// Problem details (RFC 9457), as application/problem+json.
 #[derive(Serialize, ToSchema)]
@@ -28,21 +34,81 @@ pub struct Problem {
     detail: String,
 }
 
+/// Study Instance UID (0020,000D), PS3.5 9.1.
+#[derive(ToSchema)]
+#[schema(value_type = String, pattern = r"^[0-9]+(\.[0-9]+)*$", max_length = 64, example = "1.2.840.113619.2.1")]
+#[expect(dead_code, reason = "describes what `study_uid` reads")]
+pub struct StudyInstanceUid(String);
+
+/// CS (PS3.5 6.2), e.g. CR; small letters are made capital.
+#[derive(ToSchema)]
+#[schema(value_type = String, pattern = "^[A-Za-z0-9_ ]{0,16}$")]
+#[expect(dead_code, reason = "describes a field of a form")]
+pub struct CodeString(String);
+
+/// Years, or a number with D, W, M or Y (AS, PS3.5 6.2).
+#[derive(ToSchema)]
+#[schema(value_type = String, pattern = "^([0-9]{1,3}[DWMYdwmy]?)?$", example = "018M")]
+#[expect(dead_code, reason = "describes a field of a form")]
+pub struct Age(String);
+
+/// Patient's Sex (0010,0040).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes a field of a form")]
+pub enum Sex {
+    M,
+    F,
+    O,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes a field of a form")]
+pub enum Priority {
+    Routine,
+    Urgent,
+    Stat,
+}
+
+/// What the referring doctor asks and knows. Goes to gateways as the settings say.
+#[derive(ToSchema)]
+#[schema(value_type = String, max_length = 4096)]
+#[expect(dead_code, reason = "describes a field of a form")]
+pub struct Note(String);
+
+/// By which it is read; else as the headers say.
+#[derive(ToSchema)]
+#[schema(value_type = String, pattern = "^[a-z0-9_]{0,64}$")]
+#[expect(dead_code, reason = "describes a field of a form")]
+pub struct ProfileName(String);
+
+/// How a reading ended.
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A model that covers the study answered: see the findings, present or absent.
+    Read,
+    /// No model covers this study: only measurements. Never normal, never a lower priority.
+    NotCovered,
+    /// A person must look.
+    NeedsReview,
+}
+
 /// A study, without who the patient is.
 #[derive(Serialize, ToSchema)]
 pub struct Study {
     pub study_uid: String,
     /// The newest; `state` and `reason` are its.
     pub revision: u32,
-    /// receiving, ready, analysing, judged, composed, delivered, held, needs_review, failed, superseded.
-    pub state: String,
+    pub state: StudyState,
     pub reason: String,
     pub modality: String,
     pub examination: String,
-    /// read, not_covered or needs_review; none before a reading.
+    /// None before a reading.
+    #[schema(value_type = Option<Outcome>)]
     pub outcome: Option<String>,
-    /// routine, significant, urgent or critical; none before a reading. Not assessed is not routine.
-    pub urgency: Option<String>,
+    /// None before a reading. Not assessed is not routine.
+    pub urgency: Option<Urgency>,
     /// What is present, in words.
     pub findings: Vec<String>,
     pub instances: u32,
@@ -58,12 +124,12 @@ impl From<&StudyRow> for Study {
         Study {
             study_uid: row.study_uid.to_string(),
             revision: row.revision,
-            state: word(&row.state),
+            state: row.state,
             reason: row.reason.clone(),
             modality: row.modality.clone(),
             examination: row.examination.clone(),
             outcome: row.outcome.clone(),
-            urgency: row.urgency.as_ref().map(word),
+            urgency: row.urgency,
             findings: row.findings.clone(),
             instances: row.instances,
             calling_ae: row.calling_ae.clone(),
@@ -116,13 +182,12 @@ pub struct Finding {
     pub tracking_uid: String,
     pub key: String,
     pub concept: Code,
-    /// present, absent or undetermined.
-    pub presence: String,
+    pub presence: Presence,
     pub site: Option<Code>,
-    pub laterality: Option<String>,
+    pub laterality: Option<Laterality>,
     /// Probability that it is present, 0 to 1.
     pub probability: Option<f64>,
-    pub urgency: String,
+    pub urgency: Urgency,
     pub description: String,
     pub recommendation: String,
     /// SOP Instance UIDs of the images on which it rests.
@@ -146,11 +211,11 @@ impl Finding {
             tracking_uid: finding.tracking_uid.clone(),
             key: finding.key.clone(),
             concept: (&finding.concept).into(),
-            presence: word(&finding.presence),
+            presence: finding.presence,
             site: finding.site.as_ref().map(Code::from),
-            laterality: finding.laterality.as_ref().map(word),
+            laterality: finding.laterality,
             probability: finding.probability,
-            urgency: word(&finding.urgency),
+            urgency: finding.urgency,
             description: finding.description.clone(),
             recommendation: finding.recommendation.clone(),
             evidence: evidence.collect(),
@@ -207,8 +272,7 @@ pub struct Delivery {
     pub revision: u32,
     pub artefact: String,
     pub destination: String,
-    /// queued, unproven, done, dead or dropped.
-    pub state: String,
+    pub state: DeliveryState,
     /// The destination's own word.
     pub detail: String,
     pub attempts: u32,
@@ -223,7 +287,7 @@ impl From<&DeliveryRow> for Delivery {
             revision: row.revision,
             artefact: row.artefact.clone(),
             destination: row.destination.clone(),
-            state: word(&row.state),
+            state: row.state,
             detail: row.detail.clone(),
             attempts: row.attempts,
             cause: row.cause.clone(),
@@ -254,13 +318,13 @@ pub struct Alert {
     pub alert: String,
     pub study_uid: String,
     pub revision: u32,
-    /// finding, review or drill.
-    pub kind: String,
-    pub urgency: String,
+    pub kind: Kind,
+    pub urgency: Urgency,
     pub findings: Vec<String>,
     pub service: String,
     pub raised_at: Timestamp,
-    /// open, acknowledged, withdrawn or unanswered (everyone was told and nobody answered).
+    /// Unanswered: everyone was told and nobody answered.
+    #[schema(pattern = "^(open|acknowledged|withdrawn|unanswered)$")]
     pub standing: String,
     pub acknowledged: Option<AlertAnswer>,
     pub declined: Vec<AlertAnswer>,
@@ -273,7 +337,7 @@ pub struct Alert {
 pub struct AlertSending {
     pub channel: String,
     pub level: u32,
-    pub state: String,
+    pub state: DeliveryState,
     pub attempts: u32,
     pub cause: String,
     pub at: Timestamp,
@@ -284,7 +348,7 @@ impl From<&AlertRow> for Alert {
         let sendings = row.sendings.iter().map(|sending| AlertSending {
             channel: sending.channel.clone(),
             level: sending.level,
-            state: word(&sending.state),
+            state: sending.state,
             attempts: sending.attempts,
             cause: sending.cause.clone(),
             at: sending.at,
@@ -293,8 +357,8 @@ impl From<&AlertRow> for Alert {
             alert: row.alert.clone(),
             study_uid: row.study_uid.to_string(),
             revision: row.revision,
-            kind: word(&row.kind),
-            urgency: word(&row.urgency),
+            kind: row.kind,
+            urgency: row.urgency,
             findings: row.findings.clone(),
             service: row.service.clone(),
             raised_at: row.raised_at,
@@ -318,8 +382,7 @@ pub struct Job {
     pub what: String,
     pub study_uid: String,
     pub revision: u32,
-    /// waiting, running or dead.
-    pub state: String,
+    pub state: JobState,
     pub attempts: u32,
     /// Why the last try failed.
     pub cause: String,
@@ -335,7 +398,7 @@ impl From<&JobRow> for Job {
             what: crate::web::queue::what(&row.job.kind),
             study_uid: row.job.study_uid.to_string(),
             revision: row.job.revision,
-            state: word(&row.state),
+            state: row.state,
             attempts: row.attempts,
             cause: row.cause.clone(),
             due: row.due,

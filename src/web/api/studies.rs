@@ -9,8 +9,11 @@ use serde::Serialize;
 use utoipa::IntoParams;
 use utoipa::ToSchema;
 
+use crate::domain::finding::Presence;
+use crate::domain::urgency::Urgency;
 use crate::pipeline::closing;
 use crate::store::StudyRow;
+use crate::store::event::StudyState;
 use crate::web::Shared;
 use crate::web::Web;
 use crate::web::access::Viewer;
@@ -24,24 +27,23 @@ use crate::web::api::judging::signed;
 use crate::web::api::page_size;
 use crate::web::api::shapes;
 use crate::web::api::shapes::Finding;
+use crate::web::api::shapes::Outcome;
 use crate::web::api::shapes::Study;
 use crate::web::api::shapes::StudyDetail;
 use crate::web::api::study_uid;
 use crate::web::inspect;
 use crate::web::local;
 use crate::web::problem::Failure;
+use crate::web::query::word;
 
 /// Which studies, and how many at once.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Wanted {
-    /// delivered, needs_review, failed, …
-    state: Option<String>,
-    /// routine, significant, urgent or critical.
-    urgency: Option<String>,
-    /// read, not_covered or needs_review.
-    outcome: Option<String>,
+    state: Option<StudyState>,
+    urgency: Option<Urgency>,
+    outcome: Option<Outcome>,
     /// CT, MR, CR, …
     modality: Option<String>,
     /// Who sent it.
@@ -53,19 +55,20 @@ pub struct Wanted {
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// `next` of the page before.
+    #[param(pattern = "^[0-9]{1,19}$")]
     cursor: Option<String>,
 }
 
 impl Wanted {
     fn fits(&self, study: &Study) -> bool {
-        let same = |wanted: &Option<String>, found: Option<&String>| {
-            wanted.as_ref().is_none_or(|wanted| found == Some(wanted))
+        let text = |wanted: &Option<String>, found: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found)
         };
-        same(&self.state, Some(&study.state))
-            && same(&self.urgency, study.urgency.as_ref())
-            && same(&self.outcome, study.outcome.as_ref())
-            && same(&self.modality, Some(&study.modality))
-            && same(&self.calling_ae, Some(&study.calling_ae))
+        self.state.is_none_or(|state| state == study.state)
+            && self.urgency.is_none_or(|urgency| study.urgency == Some(urgency))
+            && self.outcome.is_none_or(|outcome| study.outcome == Some(word(&outcome)))
+            && text(&self.modality, &study.modality)
+            && text(&self.calling_ae, &study.calling_ae)
     }
 
     /// Those of one page, the newest change first, each made into `item`s until the page is full.
@@ -74,7 +77,8 @@ impl Wanted {
         web: &Shared,
         mut items_of: impl FnMut(&StudyRow, Study) -> Result<Vec<T>, Failure>,
     ) -> Result<Page<T>, Failure> {
-        let (limit, below) = (page_size(self.limit)?, cursor(self.cursor.as_deref())?);
+        let limit = page_size(self.limit)?;
+        let below = cursor(self.cursor.as_deref())?.unwrap_or(u64::MAX);
         let mut rows = Vec::new();
         let since = self.since;
         web.node.store.each_study(&mut |row| {
@@ -113,7 +117,7 @@ pub async fn list(
 /// One study with its reading, history, artefacts, deliveries and alerts.
 #[utoipa::path(
     get, path = "/api/v1/studies/{uid}", tag = "studies",
-    params(("uid" = String, Path, description = "Study Instance UID (0020,000D)")),
+    params(("uid" = shapes::StudyInstanceUid, Path)),
     responses((status = 200, body = StudyDetail)),
 )]
 pub async fn one(
@@ -161,7 +165,7 @@ pub struct Completed {
 /// Says that a study is whole: it is read now.
 #[utoipa::path(
     post, path = "/api/v1/studies/{uid}/complete", tag = "studies",
-    params(("uid" = String, Path, description = "Study Instance UID (0020,000D)")),
+    params(("uid" = shapes::StudyInstanceUid, Path)),
     request_body = shapes::Word,
     responses((status = 200, body = Completed)),
 )]
@@ -201,6 +205,28 @@ pub async fn findings(
     .await
 }
 
+/// What a reading may say of a finding.
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stated {
+    #[default]
+    Present,
+    Absent,
+    Undetermined,
+    All,
+}
+
+impl Stated {
+    fn takes(self, presence: Presence) -> bool {
+        match self {
+            Stated::Present => presence == Presence::Present,
+            Stated::Absent => presence == Presence::Absent,
+            Stated::Undetermined => presence == Presence::Undetermined,
+            Stated::All => true,
+        }
+    }
+}
+
 /// Which findings.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
@@ -208,24 +234,24 @@ pub async fn findings(
 pub struct Of {
     /// Our key, e.g. pneumothorax.
     key: Option<String>,
-    /// present (else), absent, undetermined or all.
-    presence: Option<String>,
+    /// Else present.
+    presence: Option<Stated>,
 }
 
 /// [`Wanted`] and [`Of`] in one query (serde's `flatten` reads no numbers from a query).
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AskedFindings {
-    state: Option<String>,
-    urgency: Option<String>,
-    outcome: Option<String>,
+    state: Option<StudyState>,
+    urgency: Option<Urgency>,
+    outcome: Option<Outcome>,
     modality: Option<String>,
     calling_ae: Option<String>,
     since: Option<Timestamp>,
     limit: Option<u32>,
     cursor: Option<String>,
     key: Option<String>,
-    presence: Option<String>,
+    presence: Option<Stated>,
 }
 
 impl AskedFindings {
@@ -249,11 +275,11 @@ fn findings_of(web: &Shared, row: &StudyRow, of: &Of) -> Result<Vec<Finding>, Fa
     let found = inspect::assessment_of(&web.node.store, &row.study_uid, revision)?;
     let Some(assessment) = found else { return Ok(Vec::new()) };
     let (uid, algorithm) = (row.study_uid.to_string(), assessment.algorithm.label());
-    let presence = of.presence.as_deref().unwrap_or("present");
+    let said = of.presence.unwrap_or_default();
     let findings = assessment.findings.iter();
     let all = findings.map(|finding| Finding::new(&uid, revision, &algorithm, finding));
     Ok(all
-        .filter(|finding| presence == "all" || finding.presence == presence)
+        .filter(|finding| said.takes(finding.presence))
         .filter(|finding| of.key.as_ref().is_none_or(|key| *key == finding.key))
         .collect())
 }

@@ -10,6 +10,7 @@ use utoipa::IntoParams;
 use utoipa::ToSchema;
 
 use crate::pipeline::alerting;
+use crate::store::JobState;
 use crate::web::Web;
 use crate::web::access::Viewer;
 use crate::web::answer;
@@ -18,8 +19,10 @@ use crate::web::api::Body;
 use crate::web::api::Page;
 use crate::web::api::Path;
 use crate::web::api::Query;
+use crate::web::api::cursor;
 use crate::web::api::judging::signed;
 use crate::web::api::page_size;
+use crate::web::api::shapes;
 use crate::web::api::shapes::Alert;
 use crate::web::api::shapes::Job;
 use crate::web::api::shapes::Word;
@@ -47,12 +50,12 @@ pub struct Queue {
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Jobs {
-    /// waiting, running or dead.
-    state: Option<String>,
+    state: Option<JobState>,
     /// At most so many in a page: 1 to 1000, else 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// `next` of the page before.
+    #[param(pattern = "^[0-9]{1,19}$")]
     cursor: Option<String>,
 }
 
@@ -66,15 +69,11 @@ pub async fn queue(
     Query(wanted): Query<Jobs>,
 ) -> Result<Json<Queue>, Failure> {
     let limit = page_size(wanted.limit)?;
-    let from = match wanted.cursor.as_deref().map(str::parse::<usize>) {
-        None => 0,
-        Some(Ok(from)) => from,
-        Some(Err(_)) => return Err(Failure::bad_request("cursor: use `next` of the page before.")),
-    };
+    let from = cursor(wanted.cursor.as_deref())?.map_or(0, |from| from as usize);
     web.read(move |web| {
         let view = inspect::queue(&web.node.store)?;
         let jobs = view.jobs.iter().map(Job::from);
-        let fits = |job: &Job| wanted.state.as_ref().is_none_or(|state| *state == job.state);
+        let fits = |job: &Job| wanted.state.is_none_or(|state| state == job.state);
         let mut items: Vec<Job> =
             jobs.filter(fits).skip(from).take(limit.saturating_add(1)).collect();
         let more = items.len() > limit;
@@ -135,6 +134,7 @@ pub async fn cancel(
 #[into_params(parameter_in = Query)]
 pub struct Alerts {
     /// All alerts of this study; without, those of all that nobody has answered.
+    #[param(value_type = Option<shapes::StudyInstanceUid>)]
     study_uid: Option<String>,
 }
 
