@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::extract::Query;
 use axum::extract::State;
+use axum::http::HeaderName;
 use axum::response::IntoResponse as _;
 use axum::response::Response;
 use axum::response::sse;
@@ -22,6 +23,9 @@ use crate::web::problem::Failure;
 
 /// Changes within this time are told as one.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// nginx, and what takes after it, would otherwise gather events until a buffer is full.
+const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffering"), "no");
 
 #[derive(Deserialize)]
 pub struct Watched {
@@ -59,7 +63,8 @@ pub async fn events(
             tokio::time::sleep(PAUSE).await;
         }
     });
-    Ok(Sse::new(stream).keep_alive(sse::KeepAlive::default()).into_response())
+    let told = Sse::new(stream).keep_alive(sse::KeepAlive::default());
+    Ok(([UNBUFFERED], told).into_response())
 }
 
 /// A value that differs when the page does. Not every commit changes a page: that someone looked

@@ -19,7 +19,7 @@ use crate::node::said;
 use crate::node::wait_for;
 use crate::node::wait_until_listening;
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 
 /// Runs `prelim ARGS --data …` with a line on its standard input.
 fn prelim(data: &Path, args: &[&str], typed: &str) -> Output {
@@ -31,7 +31,8 @@ fn prelim(data: &Path, args: &[&str], typed: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn done(data: &Path, args: &[&str], typed: &str) -> String {
+/// What a command of these arguments says, which succeeds.
+pub fn done(data: &Path, args: &[&str], typed: &str) -> String {
     let output = prelim(data, args, typed);
     assert!(output.status.success(), "{args:?}: {}", said(&output));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()

@@ -33,6 +33,7 @@ mod package;
 mod pages;
 mod peer;
 mod power_cut;
+mod proxy;
 mod readers;
 mod reload;
 mod rest;
