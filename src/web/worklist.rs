@@ -42,6 +42,8 @@ pub struct People(Mutex<HashMap<(StudyUid, u32), Person>>);
 const PEOPLE_MAX: usize = 20_000;
 /// Studies whose patients are looked up for one search.
 const SEARCHED_MAX: usize = 5000;
+/// Studies that are counted by their groups, the latest changes: of ten days where 500 come in a day.
+const COUNTED_MAX: usize = 5000;
 const SEARCH_CHARS_MAX: usize = 100;
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -129,6 +131,8 @@ struct OpenAlert {
 struct Tile {
     key: &'static str,
     count: usize,
+    /// There are older studies, which are not counted.
+    is_more: bool,
     href: String,
     chosen: bool,
 }
@@ -260,11 +264,21 @@ fn page_of(web: &Shared, mut wanted: Wanted) -> Result<Page, Failure> {
             latest.extend(web.node.store.study(uid)?);
         }
     }
-    let tiles = GROUPS.map(|(key, levels)| Tile {
-        key,
-        count: latest.iter().filter(|row| belongs(key, levels, row)).count(),
-        href: wanted.href(key, 1),
-        chosen: key == group.0,
+    let mut counts = [0; GROUPS.len()];
+    let mut counted = 0;
+    web.node.store.each_study(&mut |row| {
+        for (count, (key, levels)) in counts.iter_mut().zip(GROUPS) {
+            *count += usize::from(belongs(key, levels, &row));
+        }
+        counted += 1;
+        Ok(counted < COUNTED_MAX)
+    })?;
+    let tiles = GROUPS.iter().zip(counts).map(|((key, _), count)| {
+        let (count, is_more) = match *key {
+            "alerts" => (alerts.len(), false),
+            _ => (count, counted == COUNTED_MAX),
+        };
+        Tile { key, count, is_more, href: wanted.href(key, 1), chosen: *key == group.0 }
     });
     let distinct = |of: fn(&StudyRow) -> &str| -> BTreeSet<String> {
         latest.iter().map(|row| of(row).to_owned()).filter(|text| !text.is_empty()).collect()
@@ -315,7 +329,7 @@ fn page_of(web: &Shared, mut wanted: Wanted) -> Result<Page, Failure> {
         .collect();
     Ok(Page {
         frame,
-        tiles: tiles.into(),
+        tiles: tiles.collect(),
         rows,
         modalities,
         states,
