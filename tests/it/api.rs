@@ -144,6 +144,17 @@ fn one_who_asks_too_often_is_told_when_to_ask_again() {
     assert!(last.body["detail"].as_str().unwrap().contains("requests_per_minute_max"));
 }
 
+#[test]
+fn the_description_is_valid_openapi() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("data"), &[]);
+    let described = ask(&node, "/openapi.json", &[]).body;
+    assert_eq!(described["openapi"], "3.1.0");
+    let file = folder.path().join("openapi.json");
+    std::fs::write(&file, described.to_string()).unwrap();
+    run(Command::new(python()).args(["-m", "openapi_spec_validator"]).arg(&file));
+}
+
 /// What the description cannot say: a picture without its modality is well formed (422), a file may
 /// be of no kind that is read (415), and of several files each has its own outcome.
 const FUZZING: &str = "\

@@ -36,6 +36,7 @@ use utoipa::OpenApi as _;
 use utoipa::openapi::Content;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::Ref;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::Response;
 use utoipa::openapi::security::Http;
 use utoipa::openapi::security::HttpAuthScheme;
@@ -146,7 +147,7 @@ async fn describe(
     ([(header::CONTENT_TYPE, "application/json")], document)
 }
 
-/// Names of operations, and the problems that each can end in.
+/// Names of operations, what their answers are called, and the problems that each can end in.
 fn describe_the_rest(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         let name = path.trim_start_matches("/api/v1/").replace(['/', '-'], "_");
@@ -154,6 +155,16 @@ fn describe_the_rest(document: &mut OpenApi) {
         for (method, operation) in [("get", &mut item.get), ("post", &mut item.post)] {
             let Some(operation) = operation else { continue };
             operation.operation_id = Some(format!("{method}_{name}"));
+            for (status, response) in &mut operation.responses.responses {
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                {
+                    let status =
+                        status.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
+                    let word = status.and_then(|status| status.canonical_reason());
+                    response.description = word.unwrap_or("Answer").to_owned();
+                }
+            }
             let changes: &[StatusCode] = match method {
                 "get" if path.contains('{') => &[StatusCode::NOT_FOUND],
                 "get" => &[],

@@ -185,8 +185,9 @@ pub async fn complete(
     }
 }
 
-/// What was found, study by study, the newest change first. A page holds the findings of at most
-/// `limit` studies.
+/// What was found, study by study, the newest change first.
+///
+/// A page holds the findings of at most `limit` studies.
 #[utoipa::path(
     get, path = "/api/v1/findings", tag = "studies", params(Wanted, Of),
     responses((status = 200, body = Page<Finding>)),
