@@ -5,6 +5,8 @@
 //! name, ID, birth date or accession number, text of a report or of a model, a key or a token.
 //! Whoever logs a value that came from outside logs its length or its kind instead.
 
+mod meanings;
+
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
@@ -121,6 +123,7 @@ pub fn metrics() -> PrometheusHandle {
     if metrics::set_global_recorder(recorder).is_err() {
         tracing::debug!("a metrics recorder is installed already");
     }
+    meanings::describe();
     handle
 }
 

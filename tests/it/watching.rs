@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use crate::layers::sources;
 use crate::node::root;
@@ -30,13 +31,31 @@ fn labels(text: &str) -> BTreeSet<String> {
     all.filter(|word| !word.starts_with('$') && !known.contains(&word.as_str())).collect()
 }
 
+const COOKIES: [&str; 4] = ["prelim_language", "prelim_left", "prelim_login", "prelim_session"];
+
+/// Names that begin with `prelim_` and stand between quotes by themselves.
+fn quoted(text: &str) -> BTreeSet<String> {
+    let is_name = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let words = text.split("\"prelim_").skip(1).filter_map(|rest| rest.split('"').next());
+    words
+        .filter(is_name)
+        .filter(|word| !word.is_empty())
+        .map(|word| format!("prelim_{word}"))
+        .collect()
+}
+
 #[test]
 fn dashboard_and_rules_ask_for_metrics_and_labels_that_there_are() {
     let mut files = Vec::new();
     sources(&root().join("src"), &mut files);
-    let code: Vec<String> =
-        files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
-    let code = code.join("\n");
+    let (meanings, code): (Vec<_>, Vec<_>) =
+        files.iter().partition(|file| file.ends_with("telemetry/meanings.rs"));
+    let text = |files: Vec<&PathBuf>| -> String {
+        files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect()
+    };
+    let (meanings, code) = (quoted(&text(meanings)), text(code));
+    let set = &quoted(&code) - &COOKIES.map(str::to_owned).into();
+    assert_eq!(meanings, set, "each metric has its meaning");
     let read =
         |name: &str| std::fs::read_to_string(root().join("config/watching").join(name)).unwrap();
     let mut asked: BTreeMap<&str, String> = BTreeMap::new();
