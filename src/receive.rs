@@ -84,6 +84,7 @@ impl StorageHandler for Receiver {
             held: None,
             hash: None,
             draft: None,
+            begun_at: self.clock.now(),
         }))
     }
 
@@ -138,6 +139,7 @@ struct Reception {
     hash: Option<Hasher>,
     /// The file of an instance with more chunks. The last is being written while the next comes.
     draft: Option<Writing>,
+    begun_at: Timestamp,
 }
 
 type Writing = JoinHandle<Result<IncomingObject, Refusal>>;
@@ -269,9 +271,15 @@ impl Reception {
             digest,
             from: source(&self.request),
             received_at,
+            begun_at: Some(self.begun_at).filter(|begun| took_long(*begun, received_at)),
             unreadable: identity.unreadable,
         }
     }
+}
+
+/// Whether it is worth its place in the ledger: an image comes in some milliseconds.
+fn took_long(begun_at: Timestamp, received_at: Timestamp) -> bool {
+    received_at.duration_since(begun_at).as_millis() > 100
 }
 
 /// Waits for the chunk that is being written.

@@ -38,7 +38,12 @@ pub struct Receipt {
     /// Of the data set as received (without preamble and file meta), see [`crate::domain::digest`].
     pub digest: String,
     pub from: Source,
+    /// When it was whole.
     pub received_at: Timestamp,
+    /// When it began to come, where that is more than a tenth of a second before. The ledger alone
+    /// has it, not the index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_at: Option<Timestamp>,
     /// Why no parser may see it: it is kept as it came and a person has to look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,

@@ -51,6 +51,7 @@ pub fn facts_of_file(path: &Path) -> Option<Receipt> {
             association: String::new(),
         },
         received_at: Timestamp::try_from(modified).ok()?,
+        begun_at: None,
         unreadable: facts.broken,
     })
 }

@@ -263,6 +263,7 @@ fn put_receipt(out: &mut Vec<u8>, receipt: &Receipt, before: Option<&Receipt>) {
         digest,
         from,
         received_at,
+        begun_at: _,
         unreadable,
     } = receipt;
     let Source { calling_ae, called_ae, address, association } = from;
@@ -409,6 +410,7 @@ impl From<'_> {
             digest,
             from,
             received_at,
+            begun_at: None,
             unreadable,
         })
     }

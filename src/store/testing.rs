@@ -80,6 +80,7 @@ pub fn receipt(n: u32, instance: u32, digest: &str) -> Receipt {
             association: "1".into(),
         },
         received_at: at(i64::from(instance)),
+        begun_at: None,
         unreadable: None,
     }
 }

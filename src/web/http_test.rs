@@ -245,6 +245,7 @@ async fn receive(store: &Store, n: u32) {
             association: "7".into(),
         },
         received_at: Timestamp::now(),
+        begun_at: None,
         unreadable: None,
     };
     store.commit_instance(receipt).await.unwrap();

@@ -1,8 +1,12 @@
 //! One trace for each study, as a collector gets it.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use sha2::Digest as _;
@@ -13,6 +17,7 @@ use crate::node::Node;
 use crate::node::PRELIM;
 use crate::node::chest_xray;
 use crate::node::free_port;
+use crate::node::pydicom_file;
 use crate::node::python;
 use crate::node::root;
 use crate::node::run;
@@ -114,6 +119,41 @@ fn a_study_is_one_trace_from_its_association_to_its_delivery() {
     for hidden in ["HIDDEN", "Hidden", "Concealed", "on-call@", TOKEN] {
         assert!(!text.contains(hidden), "{hidden} in {text}");
     }
+}
+
+/// An image that takes a second to come is a second of its association.
+#[test]
+fn an_association_begins_with_the_request_and_not_with_what_is_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, out) = (free_port(), dir.path().join("spans"));
+    let token = dir.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let _collector = collector(port, &out);
+    let own = [
+        format!("traces.url=http://127.0.0.1:{port}/v1/traces"),
+        format!("traces.token_file={}", token.display()),
+    ];
+    let node = Node::start(&dir.path().join("data"), &own.each_ref().map(String::as_str));
+    let image = std::fs::read(pydicom_file("RG1_UNCR.dcm")).unwrap();
+    let mut scanner = TcpStream::connect(node.http).unwrap();
+    write!(
+        scanner,
+        "POST /dicom-web/studies HTTP/1.1\r\nHost: {}\r\nContent-Type: application/dicom\r\n\
+         Accept: application/dicom+json\r\nContent-Length: {}\r\n\r\n",
+        node.http,
+        image.len()
+    )
+    .unwrap();
+    let (first, rest) = image.split_at(image.len() / 2);
+    scanner.write_all(first).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    scanner.write_all(rest).unwrap();
+    let mut answer = [0; 12];
+    scanner.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let span = wait_for_span(&out, "association");
+    let took = span["end"].as_u64().unwrap() - span["start"].as_u64().unwrap();
+    assert!((900_000_000..30_000_000_000).contains(&took), "{took} ns: {span:#}");
 }
 
 fn alerts(data: &Path) -> Vec<Value> {

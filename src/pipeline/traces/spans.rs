@@ -3,8 +3,9 @@
 //! The trace of a study has its Study Instance UID as its mark, so that it is found from either side.
 //! The way of the first revision is the root span, that of a later one a span below it; below each
 //! stand its associations, the wait for further images, the steps of its way with the calls to models,
-//! and for each alert the time until a person answered. An instance has its time when it was stored:
-//! an association is as long as its images.
+//! and for each alert the time until a person answered. An association is as long as its images of this
+//! study: from the request that brings the first until the last is stored. One that is kept open for
+//! hours before would say nothing of the study.
 
 use std::collections::BTreeMap;
 
@@ -169,7 +170,8 @@ impl Open {
         let study = self.studies.get_mut(receipt.study_uid.as_str());
         let Some(mut newest) = study.and_then(BTreeMap::last_entry) else { return };
         let (known, at) = (newest.get_mut(), receipt.received_at);
-        known.first_at = Some(known.first_at.map_or(at, |first| first.min(at)));
+        let begun = receipt.begun_at.unwrap_or(at);
+        known.first_at = Some(known.first_at.map_or(begun, |first| first.min(begun)));
         known.last_at = Some(known.last_at.map_or(at, |last| last.max(at)));
         known.instances += 1;
         let from = &receipt.from;
@@ -182,7 +184,7 @@ impl Open {
                 calling_ae: from.calling_ae.clone(),
                 called_ae: from.called_ae.clone(),
                 address: from.address.clone(),
-                first_at: at,
+                first_at: begun,
                 last_at: at,
                 instances: 0,
                 bytes: 0,
@@ -190,7 +192,7 @@ impl Open {
             known.associations.len() - 1
         });
         let association = &mut known.associations[nth];
-        association.first_at = association.first_at.min(at);
+        association.first_at = association.first_at.min(begun);
         association.last_at = association.last_at.max(at);
         association.instances += 1;
         association.bytes += receipt.size_bytes;
@@ -316,10 +318,12 @@ mod tests {
     fn each_step_of_a_study_is_a_span_below_its_revision() {
         let by = "complete by word of Dr Kim: all here";
         let again = || JobOutcome::Retry { due: at(40), cause: "HTTP 503".into() };
+        let mut slow = receipt(1, 1, "four");
+        (slow.begun_at, slow.from.association) = (Some(at(-30)), "7".into());
         let events = [
             opened(1),
             changed(1, StudyState::Receiving, 0),
-            stored(1, "7"),
+            Event::InstanceStored { receipt: slow },
             stored(2, "8"),
             stored(4, "7"),
             Event::RevisionClosed {
@@ -374,14 +378,14 @@ mod tests {
         assert_eq!(
             lines(&spans),
             [
-                "association 1..4 in study",
+                "association -30..4 in study",
                 "association 2..2 in study",
                 "assemble 4..9 in study",
                 "chat 16..18 in analyse",
                 "analyse 10..19 in study",
                 "deliver 21..22 in study HTTP 503",
                 "deliver 40..41 in study",
-                "study 1..42 in -",
+                "study -30..42 in -",
                 "revision 50..55 in study",
                 "await acknowledgement 20..60 in study",
             ]
