@@ -845,6 +845,25 @@ mod tests {
         assert_eq!(follow(&store), [study(2), study(1), study(3)]);
     }
 
+    /// What follows takes an empty answer as the end.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_study_that_changes_all_the_time_is_found_by_what_follows() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        store.commit_instance(receipt(1, 0, "x")).await.unwrap();
+        let follower = store.clone();
+        let follow = std::thread::spawn(move || {
+            let rows = |_| follower.studies_after(0, 10).unwrap().len();
+            (0..20_000).map(rows).filter(|found| *found == 0).count()
+        });
+        let mut instance = 1;
+        while !follow.is_finished() {
+            store.commit_instance(receipt(1, instance, "x")).await.unwrap();
+            instance += 1;
+        }
+        assert_eq!(follow.join().unwrap(), 0, "over {instance} changes");
+    }
+
     #[tokio::test]
     async fn deliveries_and_alerts_show_how_their_jobs_stand() {
         let dir = tempfile::tempdir().unwrap();

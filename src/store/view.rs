@@ -61,6 +61,9 @@ const DECODED_MAX: usize = 16;
 /// Rows that a check reads before it lets the writer pass.
 const CHECK_ROWS: usize = 256;
 
+/// Changes of one study while it is read.
+const CHANGES_MAX: usize = 100;
+
 /// What stands for the whole: written in each batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Mark {
@@ -335,8 +338,23 @@ impl View {
         }
     }
 
-    /// Studies whose last change came after `order`, the oldest change first.
+    /// Studies whose last change came after `order`, the oldest change first. None: there are none.
     pub fn studies_after(&self, order: u64, limit: usize) -> Result<Vec<StudyRow>, StoreError> {
+        // A study that changes between the two reads stands further on. Where no other is left, an
+        // answer without it would say that there is none.
+        let mut rows = Vec::new();
+        for _ in 0..CHANGES_MAX {
+            let changed;
+            (rows, changed) = self.changed_after(order, limit)?;
+            if !rows.is_empty() || !changed {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// As [`View::studies_after`], and whether some changed meanwhile.
+    fn changed_after(&self, order: u64, limit: usize) -> Result<(Vec<StudyRow>, bool), StoreError> {
         let from = key::by_change(order.saturating_add(1));
         let recent = self.core.recent_range(key::STUDIES_BY_CHANGE);
         let mut places: BTreeMap<Vec<u8>, StudyUid> = BTreeMap::new();
@@ -352,13 +370,14 @@ impl View {
         for (key, change) in recent.iter().filter(|(key, _)| **key >= from) {
             places.extend(change.get()?.map(|study| (key.clone(), study)));
         }
-        let mut rows = Vec::new();
+        let (mut rows, mut changed) = (Vec::new(), false);
         for (key, study) in places.into_iter().take(limit) {
             let row = self.get::<StudyRow>(&key::study(&study))?;
-            // One that changed between the two reads comes again, further on.
-            rows.extend(row.filter(|row| key::by_change(row.order) == key));
+            let row = row.filter(|row| key::by_change(row.order) == key);
+            changed |= row.is_none();
+            rows.extend(row);
         }
-        Ok(rows)
+        Ok((rows, changed))
     }
 
     pub fn instance(&self, sop: &SopInstanceUid) -> Result<Option<Arc<InstanceRow>>, StoreError> {
