@@ -153,7 +153,10 @@ impl Shared {
             access: access::Access::new(&node, before.map(|before| &before.access)),
             audit: match before {
                 Some(before) => Arc::clone(&before.audit),
-                None => Arc::new(audit::start(&node, stop, tasks)),
+                None => {
+                    let (store, clock) = (node.store.clone(), Arc::clone(&node.clock));
+                    Arc::new(audit::Audit::new(store, clock, tasks.clone()))
+                }
             },
             pages: before
                 .map_or_else(|| Arc::new(page::Pages::new()), |before| Arc::clone(&before.pages)),

@@ -70,7 +70,7 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    fn new(name: impl Into<String>, rights: &[Right]) -> Viewer {
+    pub(super) fn new(name: impl Into<String>, rights: &[Right]) -> Viewer {
         Viewer { name: name.into(), person: None, rights: rights.to_vec() }
     }
 
