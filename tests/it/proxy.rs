@@ -37,7 +37,7 @@ fn nginx(folder: &Path, port: u16, node: &Node) -> Background {
     );
     let file = folder.join("nginx.conf");
     std::fs::write(&file, whole).unwrap();
-    let mut nginx = Command::new("nginx");
+    let mut nginx = Command::new("/usr/sbin/nginx");
     nginx.arg("-p").arg(folder).arg("-e").arg("error.log").arg("-c").arg(&file);
     let child = Background(nginx.stderr(Stdio::null()).spawn().unwrap());
     wait_until_listening(port);
