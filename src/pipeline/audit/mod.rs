@@ -23,6 +23,7 @@ use crate::domain::uid::StudyUid;
 use crate::pipeline::audit::message::Known;
 use crate::pipeline::audit::message::Own;
 use crate::pipeline::audit::message::words;
+pub use crate::pipeline::audit::syslog::Transport;
 use crate::pipeline::audit::syslog::Way;
 use crate::pipeline::following::Listener;
 use crate::pipeline::following::Metrics;

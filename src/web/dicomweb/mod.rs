@@ -44,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use crate::web::dicomweb::config::Config;
+pub use crate::web::dicomweb::qido::matched;
 
 use crate::dicom::storage_scp::StorageHandler;
 use crate::domain::text;

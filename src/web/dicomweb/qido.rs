@@ -553,17 +553,11 @@ impl Asked {
     fn check(&self, level: Level) -> Result<(), Failure> {
         let held = |key: &&Key| {
             let Some(first) = key.path.first() else { return false };
-            let computed = [
-                tags::MODALITIES_IN_STUDY,
-                tags::SOP_CLASSES_IN_STUDY,
-                tags::NUMBER_OF_STUDY_RELATED_SERIES,
-                tags::NUMBER_OF_STUDY_RELATED_INSTANCES,
-            ];
             let of_series = level != Level::Study
-                && (index::SERIES.contains(first)
-                    || *first == tags::NUMBER_OF_SERIES_RELATED_INSTANCES);
+                && (index::SERIES.contains(first) || SERIES_COUNTED.contains(first));
             let of_instance = level == Level::Instance && index::INSTANCE.contains(first);
-            index::STUDY.contains(first) || computed.contains(first) || of_series || of_instance
+            let of_study = index::STUDY.contains(first) || STUDY_COUNTED.contains(first);
+            of_study || of_series || of_instance
         };
         match self.keys.iter().find(|key| !key.is_universal() && !held(key)) {
             Some(key) => {
@@ -652,6 +646,30 @@ impl Asked {
         let kept = attributes.iter().filter(|(name, _)| all || names.contains(*name));
         kept.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
+}
+
+/// Not of a header: counted.
+const STUDY_COUNTED: &[Tag] = &[
+    tags::MODALITIES_IN_STUDY,
+    tags::SOP_CLASSES_IN_STUDY,
+    tags::NUMBER_OF_STUDY_RELATED_SERIES,
+    tags::NUMBER_OF_STUDY_RELATED_INSTANCES,
+];
+const SERIES_COUNTED: &[Tag] = &[tags::NUMBER_OF_SERIES_RELATED_INSTANCES];
+
+/// Keywords of the attributes that a search can match, by the level that they belong to; a level
+/// takes those above it too.
+pub fn matched() -> [(&'static str, Vec<String>); 3] {
+    let keyword = |tag: &Tag| {
+        let known = StandardDataDictionary.by_tag(*tag);
+        known.map_or_else(|| name(*tag), |entry| entry.alias().to_owned())
+    };
+    let of = |held: &[Tag], counted: &[Tag]| held.iter().chain(counted).map(keyword).collect();
+    [
+        ("Study", of(index::STUDY, STUDY_COUNTED)),
+        ("Series", of(index::SERIES, SERIES_COUNTED)),
+        ("Instance", of(index::INSTANCE, &[])),
+    ]
 }
 
 const STUDY_GIVEN: &[Tag] = &[
