@@ -39,3 +39,4 @@ mod hl7;
 mod outgoing;
 
 mod domain;
+mod files;

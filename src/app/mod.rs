@@ -23,8 +23,8 @@ use tokio_util::task::TaskTracker;
 use crate::app::reload::Load;
 use crate::app::reload::Reloader;
 use crate::config::Settings;
-use crate::dicom::access;
 use crate::dicom::access::Access;
+use crate::dicom::peers_file;
 use crate::dicom::sources;
 use crate::dicom::sources::Sources;
 use crate::dicom::storage_scp;
@@ -117,14 +117,15 @@ impl App {
 
         let services = Arc::new(Services::new(Arc::clone(&kits)));
         let receiver = Arc::new(Receiver::new(store.clone(), clock.clone(), Some(services)));
-        let access = Access::new(settings.dicom.peers.clone(), Some(data.join(access::PEERS_FILE)));
+        let access = Access::new(settings.dicom.peers.clone(), Some(data.join(peers_file::NAME)));
+        let access = Arc::new(access);
         let sources =
             Arc::new(Sources::open(Some(data.join(sources::SOURCES_FILE)), clock.clone()));
         let shared = Shared::with(
             settings.dicom.clone(),
             receiver.clone(),
             stop_taking.clone(),
-            access,
+            Arc::clone(&access),
             Arc::clone(&sources),
         );
         let doors = [
@@ -151,6 +152,7 @@ impl App {
         tasks.spawn(following::run_until_stopped(Collector, all(), traced, stop.clone()));
         let refused = audit::watch_refusals(Arc::clone(&kit), Arc::clone(&sources), stop.clone());
         tasks.spawn(refused);
+        tasks.spawn(audit::watch_peers(Arc::clone(&kit), Arc::clone(&access), stop.clone()));
 
         let viewers = Pool::start(&parts::viewers(settings), program.to_owned(), tasks.clone());
         let reloader = Arc::new(Reloader {
@@ -228,6 +230,7 @@ impl App {
                 Arc::new(move || canary::views(&kits.now()))
             },
             sources,
+            access,
             clock,
             currency: settings.analysis.currency.clone(),
             trials: Arc::new(trials::Tried(Arc::clone(&kits))),

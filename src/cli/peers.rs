@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr as _;
 
 use serde::Serialize;
 
@@ -10,11 +11,9 @@ use crate::cli;
 use crate::cli::CouldNotStart;
 use crate::config;
 use crate::config::Sources;
-use crate::dicom::access;
-use crate::dicom::access::Addresses;
 use crate::dicom::access::Peer;
-use crate::dicom::access::Peers;
-use crate::domain::ae_title::AeTitle;
+use crate::dicom::peers_file;
+use crate::dicom::peers_file::Caller;
 
 /// Show who may send, and who called and was refused; let one in, or put it out
 #[derive(Debug, clap::Args)]
@@ -44,7 +43,7 @@ pub struct Args {
 enum What {
     /// Let one in: its AE title (* for any) and its address or range
     Add {
-        #[arg(value_name = "TITLE@ADDRESS", value_parser = caller)]
+        #[arg(value_name = "TITLE@ADDRESS", value_parser = Caller::from_str)]
         who: Caller,
         /// Name in lists and settings; without: the title in lower case
         #[arg(long)]
@@ -62,82 +61,48 @@ enum What {
     },
 }
 
-#[derive(Debug, Clone)]
-struct Caller {
-    ae_title: Option<AeTitle>,
-    addresses: Addresses,
-}
-
-fn caller(text: &str) -> Result<Caller, String> {
-    let form = "use TITLE@ADDRESS, e.g. CT1@10.0.0.5 or '*@10.0.7.0/24'";
-    let (title, addresses) = text.rsplit_once('@').ok_or(form)?;
-    let ae_title = match title {
-        "*" => None,
-        title => Some(AeTitle::parse(title).map_err(|error| error.to_string())?),
-    };
-    Ok(Caller { ae_title, addresses: addresses.parse()? })
-}
-
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
         None => show(&args),
         Some(What::Add { who, name, data }) => {
-            let file = peers_file(&data)?;
-            let mut peers = access::read(&file).map_err(CouldNotStart)?;
-            let name = name.unwrap_or_else(|| default_name(&who));
-            add(&mut peers, &name, who);
-            access::write(&file, &peers)?;
-            let peer = &peers[&name];
-            println!("{name}: {} may send from {}", title(peer), addresses(peer));
+            let done = peers_file::change(existing(&data)?, |peers| {
+                let name = name.unwrap_or_else(|| peers_file::free_name(peers, &who));
+                peers_file::let_in(peers, &name, &who);
+                let peer = peers[&name].clone();
+                (name, peer)
+            });
+            let (name, peer) = done.map_err(CouldNotStart)?;
+            println!("{name}: {} may send from {}", title(&peer), addresses(&peer));
             Ok(ExitCode::SUCCESS)
         }
         Some(What::Remove { name, data }) => {
-            let file = peers_file(&data)?;
-            let mut peers = access::read(&file).map_err(CouldNotStart)?;
-            if peers.remove(&name).is_none() {
-                let known: Vec<&str> = peers.keys().map(String::as_str).collect();
+            let data = existing(&data)?;
+            let gone = peers_file::change(data, |peers| match peers.remove(&name) {
+                Some(_) => Ok(()),
+                None => Err(peers.keys().cloned().collect::<Vec<String>>()),
+            });
+            if let Err(known) = gone.map_err(CouldNotStart)? {
                 eprintln!(
                     "error: no peer is called '{}' in {}; there are: {}",
                     cli::plain(&name),
-                    file.display(),
+                    data.join(peers_file::NAME).display(),
                     known.join(", ")
                 );
                 return Ok(ExitCode::from(1));
             }
-            access::write(&file, &peers)?;
             println!("{name} may not send any more");
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-fn peers_file(data: &Path) -> Result<PathBuf, CouldNotStart> {
+fn existing(data: &Path) -> Result<&Path, CouldNotStart> {
     match data.is_dir() {
-        true => Ok(data.join(access::PEERS_FILE)),
+        true => Ok(data),
         false => Err(CouldNotStart(format!(
             "there is no data folder {}; name the node's own with --data DIR",
             data.display()
         ))),
-    }
-}
-
-fn default_name(who: &Caller) -> String {
-    let text = match &who.ae_title {
-        Some(title) => title.to_string(),
-        None => who.addresses.to_string(),
-    };
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
-    text.chars().map(plain).collect()
-}
-
-/// A peer of the same name gets one more address when its title is the same, else it is replaced.
-fn add(peers: &mut Peers, name: &str, who: Caller) {
-    let peer = peers.entry(name.to_owned()).or_default();
-    if peer.ae_title != who.ae_title || peer.addresses.is_empty() {
-        *peer = Peer { ae_title: who.ae_title, ..Peer::default() };
-    }
-    if !peer.addresses.contains(&who.addresses) {
-        peer.addresses.push(who.addresses);
     }
 }
 
@@ -158,7 +123,7 @@ fn show(args: &Args) -> anyhow::Result<ExitCode> {
         let peers = config::load(&sources)?.dicom.peers;
         rows.extend(peers.into_iter().map(|(name, peer)| Row { name, from: "settings", peer }));
     }
-    let added = access::read(&data.join(access::PEERS_FILE)).map_err(CouldNotStart)?;
+    let added = peers_file::read(&data.join(peers_file::NAME)).map_err(CouldNotStart)?;
     for (name, peer) in added {
         if !rows.iter().any(|row| row.name == name) {
             rows.push(Row { name, from: "peers file", peer });
@@ -190,34 +155,4 @@ fn title(peer: &Peer) -> String {
 fn addresses(peer: &Peer) -> String {
     let all: Vec<String> = peer.addresses.iter().map(ToString::to_string).collect();
     if all.is_empty() { "any address".to_owned() } else { all.join(", ") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_caller_is_a_title_and_an_address() {
-        let parse = |text| caller(text).map(|c| (default_name(&c), c.addresses.to_string()));
-        assert_eq!(parse("CT 1@10.0.0.5"), Ok(("ct_1".into(), "10.0.0.5".into())));
-        assert_eq!(parse("*@10.0.7.9/24"), Ok(("10_0_7_0_24".into(), "10.0.7.0/24".into())));
-        assert_eq!(parse("A@B@fd00::1"), Ok(("a_b".into(), "fd00::1".into())));
-        for bad in ["CT1", "CT1@", "@10.0.0.5", "CT1@everywhere", "CT1@10.0.0.5/99"] {
-            assert!(caller(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_second_address_is_added_and_another_title_replaces() {
-        let mut peers = Peers::new();
-        for who in ["CT@10.0.0.5", "CT@10.0.0.6", "CT@10.0.0.6"] {
-            add(&mut peers, "ct", caller(who).unwrap());
-        }
-        assert_eq!(addresses(&peers["ct"]), "10.0.0.5, 10.0.0.6");
-        add(&mut peers, "ct", caller("MR@10.0.0.7").unwrap());
-        assert_eq!(
-            (title(&peers["ct"]), addresses(&peers["ct"])),
-            ("MR".into(), "10.0.0.7".into())
-        );
-    }
 }

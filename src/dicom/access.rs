@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,7 +10,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -23,7 +21,10 @@ use tokio::time::Instant;
 use crate::dicom::config::Config;
 use crate::dicom::negotiation::Rejection;
 use crate::dicom::negotiation::is_transfer_syntax;
+use crate::dicom::peers_file;
 use crate::domain::ae_title::AeTitle;
+use crate::files::Mark;
+use crate::files::mark;
 
 /// A device or an archive that may send.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -83,6 +84,16 @@ impl Peer {
         self.addresses.is_empty() || self.addresses.iter().any(|range| range.contains(address))
     }
 
+    /// Whether whoever is `other` is this one too.
+    fn covers(&self, other: &Peer) -> bool {
+        let within = |one: &Addresses| self.addresses.iter().any(|range| range.0.contains(&one.0));
+        let is_at = match other.addresses.is_empty() {
+            true => self.addresses.is_empty(),
+            false => self.addresses.is_empty() || other.addresses.iter().all(within),
+        };
+        is_at && (self.ae_title.is_none() || self.ae_title == other.ae_title)
+    }
+
     /// How much it says; where several peers fit, the one that says most counts.
     fn precision(&self, address: IpAddr) -> (bool, Option<u8>) {
         let ranges = self.addresses.iter().filter(|range| range.contains(address));
@@ -135,6 +146,13 @@ impl Serialize for Addresses {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
     }
+}
+
+/// `name`, or with a number behind it the first that is not taken.
+pub fn free_name(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let numbered = (2..).map(|number| format!("{name}_{number}"));
+    let mut names = std::iter::once(name.to_owned()).chain(numbered);
+    names.find(|name| !is_taken(name)).expect("there is always one more number")
 }
 
 /// Peers by name.
@@ -247,14 +265,6 @@ struct Known {
     problem: Option<String>,
 }
 
-/// Tells whether a file is another than before.
-pub type Mark = (SystemTime, u64);
-
-pub fn mark(file: &Path) -> Option<Mark> {
-    let meta = std::fs::metadata(file).ok()?;
-    Some((meta.modified().ok()?, meta.len()))
-}
-
 impl Access {
     pub fn new(configured: Peers, file: Option<PathBuf>) -> Access {
         let known = Known { peers: Arc::new(configured.clone()), mark: None, problem: None };
@@ -281,6 +291,11 @@ impl Access {
         }
     }
 
+    /// Whether a peer of now is called so and may call from there.
+    pub fn knows(&self, calling: &str, address: IpAddr) -> bool {
+        self.peers().values().any(|peer| peer.fits(calling, address))
+    }
+
     /// Why the peers file is not in force.
     pub fn problem(&self) -> Option<String> {
         lock(&self.now).problem.clone()
@@ -294,14 +309,25 @@ impl Access {
         if lock(&self.now).mark == mark {
             return;
         }
-        let read = read(file);
+        let read = peers_file::read(file);
         let mut now = lock(&self.now);
         now.mark = mark;
         match read {
             Ok(added) => {
                 let mut peers = lock(&self.configured).clone();
                 for (name, peer) in added {
-                    peers.entry(name).or_insert(peer);
+                    // The settings stand above the file. One that was let in beside a peer of the
+                    // same name may send all the same.
+                    match peers.get(&name) {
+                        Some(configured) if configured.covers(&peer) => {}
+                        Some(_) => {
+                            let name = free_name(&name, |name| peers.contains_key(name));
+                            peers.insert(name, peer);
+                        }
+                        None => {
+                            peers.insert(name, peer);
+                        }
+                    }
                 }
                 tracing::info!(peers = peers.len(), "the peers file was read");
                 now.peers = Arc::new(peers);
@@ -346,44 +372,6 @@ fn allowance<'a>(
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The file in the data folder that `prelim peers` writes and a running node reads again.
-pub const PEERS_FILE: &str = "peers.toml";
-
-/// The peers of a peers file; none where there is no file.
-pub fn read(file: &Path) -> Result<Peers, String> {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Peers::new()),
-        Err(error) => return Err(format!("{}: {error}", file.display())),
-    };
-    let peers: Peers =
-        toml::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
-    let mut problems = Vec::new();
-    for (name, peer) in &peers {
-        let users: Vec<&String> = peer.users.iter().collect();
-        peer.check(name, &users, &mut problems);
-    }
-    match problems.first() {
-        Some(problem) => Err(format!("{}: {problem}", file.display())),
-        None => Ok(peers),
-    }
-}
-
-/// Writes a peers file: whole or not at all.
-pub fn write(file: &Path, peers: &Peers) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let text = toml::to_string_pretty(peers).map_err(std::io::Error::other)?;
-    let head =
-        "# Who may send. Written by prelim peers; a running node reads it again by itself.\n";
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let mut new = tempfile::NamedTempFile::new_in(folder)?;
-    new.write_all(head.as_bytes())?;
-    new.write_all(text.as_bytes())?;
-    new.as_file().sync_all()?;
-    new.persist(file)?;
-    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
@@ -461,26 +449,34 @@ mod tests {
     #[test]
     fn the_peers_file_is_read_again_and_a_bad_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join(PEERS_FILE);
-        let configured = Peers::from([("pacs".to_owned(), peer("PACS", &[]))]);
+        let file = folder.path().join(peers_file::NAME);
+        let configured = Peers::from([
+            ("pacs".to_owned(), peer("PACS", &[])),
+            ("mr".to_owned(), peer("MR", &["10.1.0.0/16"])),
+        ]);
         let access = Access::new(configured, Some(file.clone()));
-        assert_eq!(access.peers().len(), 1);
+        assert_eq!(access.peers().len(), 2);
         let added = Peers::from([
             ("ct".to_owned(), Peer { bytes_per_second_max: 5, ..peer("CT", &["10.0.0.0/8"]) }),
-            ("pacs".to_owned(), peer("OTHER", &[])),
+            ("pacs".to_owned(), peer("PACS", &["10.9.9.9"])),
+            ("mr".to_owned(), peer("MR", &["10.2.0.7"])),
         ]);
-        write(&file, &added).unwrap();
+        peers_file::write(&file, &added).unwrap();
         access.reload();
         assert_eq!(access.peers()["ct"], added["ct"]);
         assert_eq!(access.peers()["pacs"], peer("PACS", &[]), "the settings stand above the file");
+        assert_eq!(access.peers()["mr"], peer("MR", &["10.1.0.0/16"]));
+        assert_eq!(access.peers()["mr_2"], added["mr"], "let in from elsewhere");
+        assert!(access.knows("MR", "10.2.0.7".parse().unwrap()));
+        assert!(!access.knows("MR", "10.2.0.8".parse().unwrap()));
         for bad in ["[ct]\naddresses = ['everywhere']\n", "nonsense", "[ct]\nport = 1\n"] {
             std::fs::write(&file, bad).unwrap();
             access.reload();
-            assert_eq!(access.peers().len(), 2, "{bad}");
+            assert_eq!(access.peers().len(), 4, "{bad}");
             assert!(access.problem().is_some(), "{bad}");
         }
         std::fs::remove_file(&file).unwrap();
         access.reload();
-        assert_eq!((access.peers().len(), access.problem()), (1, None));
+        assert_eq!((access.peers().len(), access.problem()), (2, None));
     }
 }

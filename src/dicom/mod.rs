@@ -12,6 +12,7 @@ pub mod find_scu;
 pub mod mpps;
 pub mod negotiation;
 pub mod pdu;
+pub mod peers_file;
 pub mod query_scu;
 pub mod scan;
 pub mod service;

@@ -179,7 +179,7 @@ pub struct Shared {
     /// Where data sets are gathered. A silent association has none of them.
     pub buffers: Arc<Pool>,
     pub users: InForce<Users>,
-    pub access: Access,
+    pub access: Arc<Access>,
     pub sources: Arc<Sources>,
     open: Mutex<HashMap<Key, usize>>,
     /// Connections without an association, the oldest first.
@@ -202,7 +202,7 @@ impl Shared {
         handler: Arc<dyn StorageHandler>,
         stop: CancellationToken,
     ) -> Arc<Shared> {
-        let access = Access::new(config.peers.clone(), None);
+        let access = Arc::new(Access::new(config.peers.clone(), None));
         let sources = Arc::new(Sources::open(None, Arc::new(SystemClock)));
         Shared::with(config, handler, stop, access, sources)
     }
@@ -211,7 +211,7 @@ impl Shared {
         config: Config,
         handler: Arc<dyn StorageHandler>,
         stop: CancellationToken,
-        access: Access,
+        access: Arc<Access>,
         sources: Arc<Sources>,
     ) -> Arc<Shared> {
         Arc::new(Shared {

@@ -26,13 +26,13 @@ use rustls::sign::CertifiedKey;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::dicom::access::Mark;
-use crate::dicom::access::mark;
 use crate::dicom::certificate;
 use crate::dicom::certificate::Described;
 use crate::dicom::pdu::Transport;
 use crate::dicom::socket::Socket;
 use crate::domain::in_force::InForce;
+use crate::files::Mark;
+use crate::files::mark;
 
 /// Whether peers show a certificate of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]

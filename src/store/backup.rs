@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::files;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::event::Receipt;
@@ -156,7 +157,7 @@ pub fn backup(
     manifest.program = folder::PROGRAM.to_owned();
     let path = to.join(MANIFEST);
     let text = serde_json::to_vec_pretty(manifest).map_err(io::Error::from);
-    text.and_then(|text| folder::write_whole(&path, &text)).doing("writing", &path)?;
+    text.and_then(|text| files::write_whole(&path, &text)).doing("writing", &path)?;
     prune(data, to, &view)?;
     drop(view);
     fs::remove_dir_all(&index).doing("removing", &index)?;
@@ -376,7 +377,7 @@ pub fn copy_whole(
     };
     let part = to.join(".part.tmp");
     let _ = fs::remove_file(&part);
-    let mut copy = folder::create_new(&part)?;
+    let mut copy = files::create_new(&part)?;
     io::copy(&mut source, &mut copy)?;
     if !is_good(&part) {
         fs::remove_file(&part)?;
@@ -398,7 +399,7 @@ fn make_all(folder: &Path) -> io::Result<()> {
 pub fn copy_start(from: &Path, to: &Path, length: u64) -> io::Result<()> {
     let part = to.with_extension("tmp");
     let _ = fs::remove_file(&part);
-    let mut copy = folder::create_new(&part)?;
+    let mut copy = files::create_new(&part)?;
     let copied = io::copy(&mut File::open(from)?.take(length), &mut copy)?;
     if copied != length {
         return Err(io::ErrorKind::UnexpectedEof.into());

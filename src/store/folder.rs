@@ -15,6 +15,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::files;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 
@@ -64,9 +65,9 @@ pub fn hold(data: &Path) -> Result<Held, StoreError> {
         }
     }
     if !up_to_date {
-        write_whole(&format, ours_now.as_bytes()).doing("writing", &format)?;
+        files::write_whole(&format, ours_now.as_bytes()).doing("writing", &format)?;
     }
-    sync_folder(data).doing("syncing", data)?;
+    files::sync_folder(data).doing("syncing", data)?;
     Ok(Held { _lock: lock })
 }
 
@@ -115,13 +116,14 @@ const RESTORING: &str = "prelim restore, not finished\n";
 /// From now on no program takes the folder for one of ours.
 pub fn begin_restore(data: &Path) -> Result<(), StoreError> {
     let format = data.join("format");
-    write_whole(&format, RESTORING.as_bytes()).doing("writing", &format)
+    files::write_whole(&format, RESTORING.as_bytes()).doing("writing", &format)
 }
 
 /// The folder is whole.
 pub fn end_restore(data: &Path, found: u64) -> Result<(), StoreError> {
     let format = data.join("format");
-    write_whole(&format, format!("prelim data {found}\n").as_bytes()).doing("writing", &format)
+    files::write_whole(&format, format!("prelim data {found}\n").as_bytes())
+        .doing("writing", &format)
 }
 
 /// What a folder that is ours already says of its format.
@@ -182,7 +184,7 @@ pub fn make_folders(data: &Path) -> Result<(), StoreError> {
             None => continue,
         };
         // A folder that may not be read by us cannot be synced, and its owner made it long ago.
-        match sync_folder(above) {
+        match files::sync_folder(above) {
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
                 return Err(StoreError::io("syncing", above, error));
             }
@@ -198,35 +200,6 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         other => other,
     }
-}
-
-/// A new file for its owner alone.
-pub fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
-}
-
-/// Makes names in a folder survive a power cut: an fsync of the file does not sync its name.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// Writes beside, syncs, renames, syncs the folder: the file is complete or as it was.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let beside = folder.join(format!(".{}-{number}.tmp", std::process::id()));
-    let write = || {
-        let mut file = create_new(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        fs::rename(&beside, path)
-    };
-    if let Err(error) = write() {
-        let _ = fs::remove_file(&beside);
-        return Err(error);
-    }
-    sync_folder(folder)
 }
 
 /// Bytes of a file system.
@@ -265,7 +238,7 @@ pub fn set_aside(path: &Path, label: &str, now: jiff::Timestamp) -> Result<PathB
         .find(|to| !to.exists())
         .unwrap_or_else(|| folder.join(format!("{prefix}{time}-last")));
     fs::rename(path, &free).doing("setting aside", path)?;
-    sync_folder(folder).doing("syncing", folder)?;
+    files::sync_folder(folder).doing("syncing", folder)?;
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut older: Vec<PathBuf> = entries
         .filter(|entry| entry.file_name().to_str().is_some_and(|n| n.starts_with(&prefix)))

@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::files;
 use crate::store::commit::Shared;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
@@ -163,7 +164,7 @@ fn try_disk(shared: &Shared) -> Result<(), StoreError> {
     let told = b"prelim health";
     let attempt = || {
         let _ = fs::remove_file(&path);
-        let mut file = folder::create_new(&path)?;
+        let mut file = files::create_new(&path)?;
         file.write_all(told)?;
         file.sync_data()?;
         file.rewind()?;

@@ -31,9 +31,9 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::files;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
-use crate::store::folder;
 #[cfg(test)]
 use crate::store::ledger::Fault;
 use crate::store::ledger::Hash;
@@ -366,7 +366,7 @@ pub fn make_segment(
 ) -> Result<(), StoreError> {
     let path = segment_path(folder, number);
     let make = || {
-        let file = folder::create_new(&path)?;
+        let file = files::create_new(&path)?;
         match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
             Ok(()) => {}
             // A file system that cannot say it beforehand.
@@ -377,7 +377,7 @@ pub fn make_segment(
             write_zeros(&path, bytes)?;
         }
         file.sync_all()?;
-        folder::sync_folder(folder)
+        files::sync_folder(folder)
     };
     make()
         .inspect_err(|_| {

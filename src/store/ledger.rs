@@ -31,9 +31,9 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::domain::text;
+use crate::files;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
-use crate::store::folder;
 
 const MAGIC: &[u8; 8] = b"PRLEDG01";
 const MARK: [u8; 4] = [0xA7, b'P', b'L', b'R'];
@@ -614,7 +614,7 @@ fn create_segment(folder: &Path, before: &Position) -> Result<(File, Position), 
     let segment = before.segment + 1;
     let path = segment_path(folder, segment);
     let create = || {
-        let file = match folder::create_new(&path) {
+        let file = match files::create_new(&path) {
             // Left by a try that found no space: nothing was ever in it.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 OpenOptions::new().read(true).write(true).open(&path)?
@@ -624,7 +624,7 @@ fn create_segment(folder: &Path, before: &Position) -> Result<(File, Position), 
         file.set_len(0)?;
         file.write_all_at(&head(segment, before), 0)?;
         file.sync_all()?;
-        folder::sync_folder(folder)?;
+        files::sync_folder(folder)?;
         Ok(file)
     };
     let file = create().doing("beginning", &path)?;
@@ -642,7 +642,7 @@ fn cut_off(folder: &Path, path: &Path, torn: &Torn) -> Result<String, StoreError
     let note = if rest.iter().all(|b| *b == 0) {
         "zeros".to_owned()
     } else {
-        match folder::write_whole(&kept, &rest) {
+        match files::write_whole(&kept, &rest) {
             Ok(()) => format!("kept in {}", kept.display()),
             Err(error) => format!("not kept: {error}"),
         }
@@ -669,7 +669,7 @@ pub fn cut_back(folder: &Path, good: &Position) -> Result<String, StoreError> {
         let torn = Torn { segment, offset, bytes: length - offset };
         told.push(cut_off(folder, &path, &torn)?);
     }
-    folder::sync_folder(folder).doing("syncing", folder)?;
+    files::sync_folder(folder).doing("syncing", folder)?;
     Ok(told.join("; "))
 }
 

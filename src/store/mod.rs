@@ -66,6 +66,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use tokio::sync::watch;
 
+use crate::files;
 pub use crate::store::audit::AuditPage;
 pub use crate::store::audit::AuditQuery;
 pub use crate::store::audit::AuditRow;
@@ -79,7 +80,6 @@ pub use crate::store::config::Durability;
 pub use crate::store::error::StoreError;
 pub use crate::store::facts::facts_of_file;
 pub use crate::store::folder::space;
-pub use crate::store::folder::write_whole;
 pub use crate::store::follow::Written;
 pub use crate::store::gaps::Pace;
 pub use crate::store::gaps::Progress;
@@ -611,7 +611,7 @@ impl Store {
 
     /// Writes a small file of the node's own into the data folder: complete or not at all, synced.
     pub fn keep_beside(&self, file: &str, bytes: &[u8]) -> std::io::Result<()> {
-        folder::write_whole(&self.shared.data.join(file), bytes)
+        files::write_whole(&self.shared.data.join(file), bytes)
     }
 
     /// Copies a data folder, whether a node works on it or not, see [`BackupReport`]. Blocking.

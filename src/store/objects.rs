@@ -33,6 +33,7 @@ use crate::domain::aligned::Pool;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
+use crate::files;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::folder;
@@ -117,7 +118,7 @@ impl Objects {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}/{number:08}.part", folder::INCOMING);
         let path = self.data.join(&name);
-        let file = folder::create_new(&path).doing("making", &path)?;
+        let file = files::create_new(&path).doing("making", &path)?;
         let direct = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(&path).ok();
         let (objects, size_bytes, synced) = (Arc::clone(self), 0, true);
         Ok(IncomingObject { objects, file, direct, path, name, size_bytes, synced, free_bytes_min })
@@ -144,7 +145,7 @@ impl Objects {
             }
             folder::make_folder(&path).doing("making the folder", &path)?;
             // Also when another thread has made it: it may not have synced it yet.
-            folder::sync_folder(&parent).doing("syncing", &parent)?;
+            files::sync_folder(&parent).doing("syncing", &parent)?;
             let mut synced = lock();
             if synced.len() >= SYNCED_MAX {
                 synced.clear();
@@ -358,7 +359,7 @@ impl Objects {
             Ok(()) => Ok(()),
             // A file system (NFS) or kernel without it: take the name first, then rename over it.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                drop(folder::create_new(to)?);
+                drop(files::create_new(to)?);
                 fs::rename(from, to).inspect_err(|_| self.discard(object))
             }
             Err(errno) => Err(errno.into()),
@@ -369,7 +370,7 @@ impl Objects {
     pub fn sync_names(&self, folder: &str) -> Result<(), StoreError> {
         let parts: Vec<&str> = folder.split('/').collect();
         let path = self.make_folders(&parts)?;
-        folder::sync_folder(&path).doing("syncing", &path)
+        files::sync_folder(&path).doing("syncing", &path)
     }
 
     /// Gives an object the bytes that the journal has of it, without a sync. Whether it had others.
@@ -410,12 +411,12 @@ impl Objects {
         let path = self.result_path(study, revision, file)?;
         let parts = [folder::RESULTS, study.as_str(), &revision.to_string()];
         self.make_folders(&parts)?;
-        match folder::write_whole(&path, bytes) {
+        match files::write_whole(&path, bytes) {
             // Somebody removed a folder that was there: make it again.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.forget_folders();
                 self.make_folders(&parts)?;
-                folder::write_whole(&path, bytes).doing("writing", &path)
+                files::write_whole(&path, bytes).doing("writing", &path)
             }
             other => other.doing("writing", &path),
         }
@@ -547,7 +548,7 @@ impl IncomingObject {
             match self.objects.claim(&object, || self.objects.rename_new(&self.path, &object)) {
                 Ok(()) => {
                     self.name.clear();
-                    if let Err(error) = folder::sync_folder(&folder) {
+                    if let Err(error) = files::sync_folder(&folder) {
                         self.objects.discard(&object);
                         return Err(StoreError::io("syncing", &folder, error));
                     }

@@ -11,6 +11,7 @@ use std::sync::PoisonError;
 use jiff::Timestamp;
 
 use crate::domain::order::Order;
+use crate::files;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::folder;
@@ -49,9 +50,9 @@ impl Orders {
             let parent = path.parent().unwrap_or(&self.folder);
             if !parent.is_dir() {
                 folder::make_folder(parent).doing("making the folder", parent)?;
-                folder::sync_folder(&self.folder).doing("syncing", &self.folder)?;
+                files::sync_folder(&self.folder).doing("syncing", &self.folder)?;
             }
-            folder::write_whole(&path, &bytes).doing("writing", &path)?;
+            files::write_whole(&path, &bytes).doing("writing", &path)?;
         }
         Ok(())
     }

@@ -134,6 +134,7 @@ async fn start(token: bool, config: Config) -> Running {
         not_ready: Arc::new(Vec::new),
         notes: Arc::new(Vec::new),
         sources: Arc::new(crate::dicom::sources::Sources::open(None, Arc::new(SystemClock))),
+        access: Arc::new(crate::dicom::access::Access::new(Default::default(), None)),
         missed: Arc::new(Vec::new),
         clock: Arc::new(SystemClock),
         dicomweb: crate::web::dicomweb::Parts {

@@ -64,6 +64,7 @@ pub use crate::web::settings::Setting;
 
 use crate::alert::Signer;
 use crate::analysis::provider::GatewayView;
+use crate::dicom::access::Access;
 use crate::dicom::sources::Sources;
 use crate::domain::clock::Clock;
 use crate::domain::secret::Secret;
@@ -98,6 +99,8 @@ pub struct WebState {
     pub notes: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Who sends, and who was refused.
     pub sources: Arc<Sources>,
+    /// Who may send.
+    pub access: Arc<Access>,
     /// AE titles of those that are silent for longer than is expected of them.
     pub missed: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     pub clock: Arc<dyn Clock>,
@@ -212,6 +215,7 @@ fn router(web: &Web) -> Router {
         .route("/queue/retry", post(queue::retry))
         .route("/queue/cancel", post(queue::cancel))
         .route("/sources", get(sources::show))
+        .route("/sources/let-in", post(sources::let_in))
         .route("/analysis", get(analysis::show))
         .route("/audit", get(trail::show))
         .route("/settings", get(settings::show))

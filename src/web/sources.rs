@@ -2,16 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use axum::Extension;
+use axum::Form;
 use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
+use axum::response::Redirect;
 use axum::response::Response;
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::dicom::negotiation::Rejection;
+use crate::dicom::peers_file;
+use crate::dicom::peers_file::Caller;
 use crate::dicom::sources::Source;
-use crate::domain::ae_title::AeTitle;
+use crate::pipeline::audit;
 use crate::web::Shared;
 use crate::web::Web;
+use crate::web::access::Viewer;
 use crate::web::page;
 use crate::web::page::Frame;
 use crate::web::page::Moment;
@@ -76,6 +85,10 @@ struct Stranger {
     reasons: Vec<Reason>,
     /// What lets it in; empty where that is not what it was refused for.
     command: String,
+    /// The same for a form: `CT1@10.0.0.5`.
+    who: String,
+    /// It was let in since, and has not called again.
+    may_send: bool,
 }
 
 pub async fn show(State(web): State<Web>) -> Result<Response, Failure> {
@@ -95,7 +108,7 @@ fn page_of(web: &Shared) -> Page {
         sources_left_out: sources.len().saturating_sub(ROWS_MAX),
         strangers_left_out: strangers.len().saturating_sub(ROWS_MAX),
         sources: sources.into_iter().take(ROWS_MAX).map(|s| row(s, &missed, now)).collect(),
-        strangers: strangers.into_iter().take(ROWS_MAX).map(|s| stranger(s, now)).collect(),
+        strangers: strangers.into_iter().take(ROWS_MAX).map(|s| stranger(web, s, now)).collect(),
     }
 }
 
@@ -134,13 +147,18 @@ fn row(source: Source, missed: &[String], now: Timestamp) -> Row {
     }
 }
 
-fn stranger(source: Source, now: Timestamp) -> Stranger {
+fn stranger(web: &Shared, source: Source, now: Timestamp) -> Stranger {
+    let may_send = web.node.access.knows(&source.calling_ae, source.address);
+    let who = caller(&source).filter(|_| !may_send).map(|who| who.to_string());
+    let command = who.as_ref().map(|who| format!("prelim peers add {}", quoted(who)));
     Stranger {
         address: source.address.to_string(),
         seen: page::moment(source.last_seen, now),
         times: source.rejections.values().sum(),
         reasons: reasons("rejection", &source.rejections),
-        command: command(&source),
+        command: command.unwrap_or_default(),
+        who: who.unwrap_or_default(),
+        may_send,
         calling_ae: source.calling_ae,
         called_ae: source.called_ae,
     }
@@ -155,20 +173,52 @@ fn reasons(group: &str, counts: &BTreeMap<String, u64>) -> Vec<Reason> {
     counts.iter().map(reason).collect()
 }
 
-/// What an operator types to let a caller in that no peer of ours is.
-fn command(source: &Source) -> String {
+/// Whom an operator can let in, where it was refused because no peer of ours is called so or calls
+/// from there.
+fn caller(source: &Source) -> Option<Caller> {
     let unknown = [Rejection::Stranger, Rejection::CallingAe, Rejection::Address];
     let is_unknown = unknown.iter().any(|why| source.rejections.contains_key(why.as_str()));
-    // Another title than the standard allows is none of a peer, and a dash would be an option.
-    let is_title =
-        AeTitle::parse(&source.calling_ae).is_ok() && !source.calling_ae.starts_with('-');
-    match is_unknown && is_title {
-        true => {
-            let who = format!("{}@{}", source.calling_ae, source.address);
-            format!("prelim peers add {}", quoted(&who))
-        }
-        false => String::new(),
-    }
+    // Another title than the standard allows is none of a peer, * is any, and a dash would be an
+    // option of the command.
+    let who = format!("{}@{}", source.calling_ae, source.address).parse().ok();
+    who.filter(|who: &Caller| {
+        is_unknown && who.ae_title.is_some() && !source.calling_ae.starts_with('-')
+    })
+}
+
+#[derive(Deserialize)]
+pub struct LetIn {
+    /// As the page had it: `CT1@10.0.0.5`.
+    who: String,
+}
+
+/// Lets one in that was refused, and nobody else.
+pub async fn let_in(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    Form(form): Form<LetIn>,
+) -> Result<Response, Failure> {
+    let refused = web.node.sources.list().into_iter().filter(Source::is_stranger);
+    let who = refused.filter_map(|source| caller(&source)).find(|who| who.to_string() == form.who);
+    let gone = || Failure::new(StatusCode::CONFLICT, Phrase::new("problem.not_refused"));
+    let who = who.ok_or_else(gone)?;
+    let line = web
+        .read(move |web| {
+            let name = peers_file::change(web.node.store.data(), |peers| {
+                let name = peers_file::free_name(peers, &who);
+                peers_file::let_in(peers, &name, &who);
+                name
+            });
+            let name = name.map_err(|why| {
+                tracing::error!(why, "a peer cannot be let in");
+                Failure::internal("the peers file cannot be changed")
+            })?;
+            web.node.access.reload();
+            Ok(format!("{} peers: {who} let in as {name}", audit::message::words::CHANGED))
+        })
+        .await?;
+    web.audit.note(None, &line, &viewer.name).await;
+    Ok(Redirect::to("/sources").into_response())
 }
 
 /// One word for a shell, whatever a caller called itself.

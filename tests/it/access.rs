@@ -388,10 +388,10 @@ fn peers(node: &Node, arguments: &[&str]) {
     run(Command::new(PRELIM).arg("peers").args(arguments).arg("--data").arg(&node.data));
 }
 
-/// Closed but to peers; who was refused is listed over a restart, and one command lets it in
-/// without one.
+/// Closed but to peers; who was refused is listed over a restart, and one command or one button lets
+/// it in without one. The ledger has who did it.
 #[test]
-fn a_refused_caller_is_listed_and_let_in_by_one_command() {
+fn a_refused_caller_is_listed_and_let_in_by_one_command_or_button() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [
         "dicom.loopback_trusted=false",
@@ -434,7 +434,34 @@ fn a_refused_caller_is_listed_and_let_in_by_one_command() {
     let metrics = run(Command::new("curl").args(["-s", &format!("http://{}/metrics", node.http)]));
     assert!(said(&metrics).contains("prelim_instances_offered_total 1"), "{}", said(&metrics));
 
+    // By the page, and only who was refused. A peer of the settings is called so, from elsewhere.
+    let let_in = |who: &str| {
+        let url = format!("http://{}/sources/let-in", node.http);
+        let form = format!("who={who}");
+        let code = ["-s", "-o", "/dev/null", "-w", "%{http_code}", "--data-urlencode", &form, &url];
+        String::from_utf8(run(Command::new("curl").args(code)).stdout).unwrap()
+    };
+    assert_eq!(let_in("PACS@10.0.0.9"), "409");
+    assert_eq!(let_in("*@127.0.0.1"), "409");
+    assert!(!storescu(&node, &["-aet", "PACS"]).status.success());
+    assert_eq!(let_in("PACS@127.0.0.1"), "303");
+    let page = run(Command::new("curl").args(["-s", &format!("http://{}/sources", node.http)]));
+    assert!(said(&page).contains("may send now"), "{}", said(&page));
+    assert!(storescu(&node, &["-aet", "PACS"]).status.success());
+    let noted = |what: &str| {
+        crate::node::wait_for(what, || {
+            let rows = json(&node, &["audit", "list"])["rows"].clone();
+            let is = |row: &serde_json::Value| row["what"].as_str().is_some_and(|w| w == what);
+            rows.as_array().unwrap().iter().find(|row| is(row)).cloned()
+        })
+    };
+    let button = noted("changed peers: PACS@127.0.0.1 let in as pacs");
+    assert!(button["by"].as_str().unwrap().contains("127.0.0.1"), "{button}");
+    noted("changed peer pacs_2: PACS from 127.0.0.1 may send");
+    noted("changed peer scanner: SCANNER from 127.0.0.1 may send");
+
     peers(&node, &["remove", "scanner"]);
+    noted("changed peer scanner: SCANNER from 127.0.0.1 may not send any more");
     crate::node::wait_for("it is out", || {
         (!storescu(&node, &scanner).status.success()).then_some(())
     });

@@ -19,7 +19,7 @@ const GROUPS: [&[&str]; 10] = [
         "store",
     ],
     &["dicom", "hl7", "outgoing"],
-    &["domain"],
+    &["domain", "files"],
 ];
 
 /// Of the stages, only these need the protocol's words.

@@ -118,6 +118,8 @@ pub mod words {
     pub const STOPPED: &str = "node stopped";
     pub const RELOADED: &str = "settings read again";
     pub const NOT_LET_IN: &str = "association refused";
+    /// How each line on who may come in begins.
+    pub const CHANGED: &str = "changed";
 }
 
 impl Own {
@@ -231,7 +233,7 @@ fn of_node(what: &str, by: &str, at: Timestamp, own: &Own) -> Option<Message> {
         words::RELOADED => (SECURITY_ALERT, Some(SOFTWARE_CONFIGURATION), 'E', Outcome::Success),
         "audit log" => (AUDIT_LOG_USED, None, 'R', Outcome::Success),
         _ if refused => (SECURITY_ALERT, Some(NODE_AUTHENTICATION), 'E', Outcome::MinorFailure),
-        _ if by == "accounts file" || what.starts_with("changed ") => {
+        _ if by == "accounts file" || what.starts_with(words::CHANGED) => {
             (SECURITY_ALERT, Some(SECURITY_CONFIGURATION), 'E', Outcome::Success)
         }
         _ => (QUERY, None, 'E', Outcome::Success),

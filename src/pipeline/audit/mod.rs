@@ -17,6 +17,9 @@ use serde::Deserialize;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::dicom::access::Access;
+use crate::dicom::access::Peer;
+use crate::dicom::access::Peers;
 use crate::dicom::sources::Sources;
 use crate::domain::study::Study;
 use crate::domain::uid::StudyUid;
@@ -36,6 +39,8 @@ use crate::store::event::Event;
 const HOLDS: Duration = Duration::from_millis(200);
 /// Between two looks at who was refused; of each one event.
 const REFUSALS: Duration = Duration::from_secs(30);
+/// Between two looks at who may send.
+const PEERS: Duration = Duration::from_secs(1);
 /// Events of refused peers at one look.
 const REFUSED_MAX: usize = 50;
 const SENDERS_MAX: usize = 20;
@@ -112,6 +117,43 @@ pub async fn watch_refusals(kit: Arc<Kit>, sources: Arc<Sources>, stop: Cancella
             tracing::error!(%error, "refused peers could not be noted in the ledger");
         }
     }
+}
+
+/// Notes in the ledger who may send from now on and who not any more, by whatever means.
+pub async fn watch_peers(kit: Arc<Kit>, access: Arc<Access>, stop: CancellationToken) {
+    let mut before = access.peers();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PEERS) => (),
+        }
+        let (now, at) = (access.peers(), kit.clock.now());
+        let noted = changes_of_peers(&before, &now).into_iter().map(|what| {
+            let by = "settings or peers file".to_owned();
+            Event::Accessed { study_uid: None, what, by, at }
+        });
+        let events: Vec<Event> = noted.collect();
+        before = now;
+        if !events.is_empty()
+            && let Err(error) = kit.store.commit(events).await
+        {
+            tracing::error!(%error, "other peers could not be noted in the ledger");
+        }
+    }
+}
+
+fn changes_of_peers(before: &Peers, now: &Peers) -> Vec<String> {
+    let who = |name: &str, peer: &Peer| {
+        let title = peer.ae_title.as_ref().map_or("any title".to_owned(), ToString::to_string);
+        let from: Vec<String> = peer.addresses.iter().map(ToString::to_string).collect();
+        let from = if from.is_empty() { "anywhere".to_owned() } else { from.join(", ") };
+        format!("{} peer {name}: {title} from {from}", words::CHANGED)
+    };
+    let come = now.iter().filter(|(name, peer)| before.get(*name) != Some(peer));
+    let come = come.map(|(name, peer)| format!("{} may send", who(name, peer)));
+    let gone = before.iter().filter(|(name, _)| !now.contains_key(*name));
+    let gone = gone.map(|(name, peer)| format!("{} may not send any more", who(name, peer)));
+    come.chain(gone).collect()
 }
 
 /// The hospital's audit record repository.

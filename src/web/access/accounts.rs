@@ -18,11 +18,11 @@ use sha2::Digest as _;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
-use crate::dicom::access::Mark;
-use crate::dicom::access::mark;
 use crate::domain::password;
 use crate::domain::text;
-use crate::store;
+use crate::files;
+use crate::files::Mark;
+use crate::files::mark;
 use crate::web::access::random_token;
 use crate::web::access::rights::Right;
 use crate::web::access::rights::Role;
@@ -358,20 +358,11 @@ pub fn read(file: &Path) -> Result<Accounts, AccountError> {
 
 /// Writes the file, whole or not at all, for the owner of the data folder alone.
 pub fn write(file: &Path, accounts: &Accounts) -> Result<(), AccountError> {
-    use std::os::unix::fs::MetadataExt as _;
     let problem = |why: String| AccountError::File { file: file.display().to_string(), why };
     let text = toml::to_string_pretty(accounts).map_err(|error| problem(error.to_string()))?;
     let head = "# Who may come in. Written by prelim user and prelim token; a running node reads it again by itself.\n";
-    let done = || {
-        store::write_whole(file, format!("{head}{text}").as_bytes())?;
-        // Written by root for a node that runs as its own user.
-        let folder = file.parent().unwrap_or(Path::new(".")).metadata()?;
-        match file.metadata()?.uid() == folder.uid() {
-            true => Ok(()),
-            false => std::os::unix::fs::chown(file, Some(folder.uid()), Some(folder.gid())),
-        }
-    };
-    done().map_err(|error: std::io::Error| problem(error.to_string()))
+    let done = files::write_for_owner(file, format!("{head}{text}").as_bytes());
+    done.map_err(|error| problem(error.to_string()))
 }
 
 /// Changes the accounts of a data folder, whether a node runs on it or not; nobody else does
@@ -381,9 +372,7 @@ pub fn change<T>(
     change: impl FnOnce(&mut Accounts) -> Result<T, AccountError>,
 ) -> Result<(Accounts, Accounts, T), AccountError> {
     let file = data.join(ACCOUNTS_FILE);
-    // Held until it is dropped. The folder: a file would be left behind.
-    let held = std::fs::File::open(data).and_then(|folder| folder.lock().map(|()| folder));
-    let _held = held.map_err(|error| AccountError::File {
+    let _held = files::lock_folder(data).map_err(|error| AccountError::File {
         file: data.display().to_string(),
         why: format!("it cannot be locked: {error}"),
     })?;
