@@ -153,6 +153,9 @@ fn doors_and_limits_change_while_the_node_works() {
     let (taken, _) = reload(&node);
     assert_eq!(taken["lines"].as_array().map(Vec::len), Some(5), "{taken:#}");
     assert_eq!((status(&["-b", jar]), status(&[])), ("200".to_owned(), "401".to_owned()));
+    std::fs::write(&token, "another-one-for-this").unwrap();
+    reload(&node);
+    assert_eq!(status(&["-b", jar]), "401", "who came by the token from before has to come again");
     echo(node.dicom);
     let file = folder.path().join("study.dcm");
     let uid = chest_xray("normal_IM-0016-0001.jpeg", &file, &[]);

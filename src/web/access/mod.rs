@@ -89,8 +89,8 @@ pub struct Access {
     local_token: Secret,
     accounts: Arc<Live>,
     oidc: Option<Oidc>,
-    /// Also when the provider cannot be used: that opens nothing.
-    issuer_is_set: bool,
+    /// Also when it cannot be used: that opens nothing.
+    provider: oidc::Config,
     login: Login,
     hosts_allowed: Vec<String>,
     /// Whether a Host of another name is refused.
@@ -115,7 +115,7 @@ impl Access {
             token: node.token.clone(),
             local_token: node.local_token.clone(),
             accounts: Arc::clone(&node.accounts),
-            issuer_is_set: config.oidc.is_on(),
+            provider: config.oidc.clone(),
             oidc: Oidc::open(&config.oidc).unwrap_or_else(|why| {
                 tracing::error!(why, "the identity provider cannot be used (http.oidc)");
                 None
@@ -135,7 +135,7 @@ impl Access {
     }
 
     fn needs_login(&self, accounts: &Accounts) -> bool {
-        let required = self.login == Login::Required || self.issuer_is_set;
+        let required = self.login == Login::Required || self.provider.is_on();
         self.token.is_some() || required || !accounts.is_empty()
     }
 
@@ -157,15 +157,24 @@ impl Access {
         self.token.as_ref().is_some_and(|token| same(token, given))
     }
 
-    /// None for an account that is gone.
+    /// None for an account that is gone, a token or an issuer that is another now, and groups without
+    /// a role.
     fn viewer_of(&self, subject: &Subject, accounts: &Accounts, from: IpAddr) -> Option<Viewer> {
         match subject {
-            Subject::Token => Some(Viewer::new(format!("{from} token"), &Right::ALL)),
+            // Who came by a token that was replaced since has to come again.
+            Subject::Token(of) => {
+                let is_ours = self.token.as_ref().is_some_and(|t| digest(t.expose()) == *of);
+                is_ours.then(|| Viewer::new(format!("{from} token"), &Right::ALL))
+            }
             Subject::User(name) => {
                 let user = accounts.users.get(name)?;
                 Some(Viewer::person(name, from, user.role.rights()))
             }
-            Subject::Federated { name, role } => Some(Viewer::person(name, from, role.rights())),
+            Subject::Federated { name, issuer, groups } => {
+                let role = oidc::role_of(&self.provider, groups)?;
+                let is_ours = self.provider.issuer == *issuer;
+                is_ours.then(|| Viewer::person(name, from, role.rights()))
+            }
         }
     }
 }
@@ -384,7 +393,7 @@ mod tests {
             local_token: Secret::new("local"),
             accounts: Arc::new(Live::open(folder.path()).unwrap()),
             oidc: None,
-            issuer_is_set: false,
+            provider: oidc::Config::default(),
             login: Login::Auto,
             hosts_allowed: hosts.iter().map(|host| (*host).to_owned()).collect(),
             loopback,
@@ -406,6 +415,31 @@ mod tests {
         }
         assert!(access(&[], false).0.knows_host("10.0.0.1:8080"));
         assert!(!access(&["prelim.example"], false).0.knows_host("10.0.0.1:8080"));
+    }
+
+    /// After a reload too: what was taken away is gone.
+    #[test]
+    fn a_session_may_what_the_settings_of_now_say() {
+        let (mut here, _folder) = access(&[], true);
+        let (accounts, from) = (Accounts::default(), IpAddr::from([10, 0, 0, 5]));
+        let token = Subject::Token(digest("0123456789abcdef"));
+        assert!(here.viewer_of(&token, &accounts, from).is_some());
+        here.token = Some(Secret::new("another one"));
+        assert_eq!(here.viewer_of(&token, &accounts, from), None);
+
+        let issuer = "https://login.example".to_owned();
+        let groups = vec!["radiology".to_owned()];
+        let kim = Subject::Federated { name: "kim".to_owned(), issuer: issuer.clone(), groups };
+        assert_eq!(here.viewer_of(&kim, &accounts, from), None, "no provider");
+        here.provider.issuer = issuer;
+        here.provider.roles.insert("radiology".to_owned(), rights::Role::Radiologist);
+        let may =
+            |here: &Access| here.viewer_of(&kim, &accounts, from).map(|v| v.may(Right::Judge));
+        assert_eq!(may(&here), Some(true));
+        here.provider.roles.insert("radiology".to_owned(), rights::Role::Viewer);
+        assert_eq!(may(&here), Some(false));
+        here.provider.roles.clear();
+        assert_eq!(may(&here), None);
     }
 
     #[test]

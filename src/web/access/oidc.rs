@@ -325,11 +325,17 @@ fn key_of<'a>(keys: &'a JwkSet, kid: Option<&str>) -> Option<&'a Jwk> {
     }
 }
 
-/// Who it is, and what they are here.
+/// What members of `groups` are here: the role that may most.
+pub fn role_of(config: &Config, groups: &[String]) -> Option<Role> {
+    let roles = groups.iter().filter_map(|group| config.roles.get(group).copied());
+    roles.max_by_key(|role| role.rights().len())
+}
+
+/// Who it is, and the groups that have a role here.
 ///
 /// # Errors
 /// In words: no name, or no group with a role.
-fn person(config: &Config, claims: &Value) -> Result<(String, Role), Phrase> {
+fn person(config: &Config, claims: &Value) -> Result<(String, Vec<String>), Phrase> {
     let text = |claim: &str| claims[claim].as_str().map(|name| text::clean(name, 64));
     let name = text(&config.name_claim).filter(|name| !name.is_empty()).or_else(|| text("sub"));
     let Some(name) = name.filter(|name| !name.is_empty()) else {
@@ -340,10 +346,14 @@ fn person(config: &Config, claims: &Value) -> Result<(String, Role), Phrase> {
         Value::Array(groups) => groups.iter().filter_map(Value::as_str).collect(),
         _ => Vec::new(),
     };
-    let roles = groups.iter().filter_map(|group| config.roles.get(*group).copied());
-    match roles.max_by_key(|role| role.rights().len()) {
-        Some(role) => Ok((name, role)),
-        None => Err(Phrase::new("login.no_role")),
+    let groups: Vec<String> = groups
+        .into_iter()
+        .filter(|group| config.roles.contains_key(*group))
+        .map(str::to_owned)
+        .collect();
+    match groups.is_empty() {
+        true => Err(Phrase::new("login.no_role")),
+        false => Ok((name, groups)),
     }
 }
 
@@ -453,14 +463,14 @@ pub async fn back(
     let request = request.header(header::CONTENT_TYPE, kind).body(form.join("&"));
     let tokens: Tokens = oidc.answer(request).await?;
     let claims = oidc.claims(&tokens.id_token, &pending.nonce).await?;
-    let (name, role) = match person(&oidc.config, &claims) {
+    let (name, groups) = match person(&oidc.config, &claims) {
         Ok(person) => person,
         Err(why) => {
             web.audit.note(None, "login refused: no role", &peer.ip().to_string()).await;
             return Err(Failure::forbidden(why));
         }
     };
-    let subject = Subject::Federated { name, role };
+    let subject = Subject::Federated { name, issuer: oidc.config.issuer.clone(), groups };
     let encrypted = is_encrypted(&headers);
     let mut response = login::enter(&web, subject, peer.ip(), encrypted, &pending.next).await?;
     for name in [COOKIE, LEFT] {
@@ -494,7 +504,9 @@ mod tests {
             (json!({"sub": "\n", "groups": ["radiology"]}), None),
         ] {
             let found = person(&config, &claims).ok();
-            let found = found.as_ref().map(|(name, role)| (name.as_str(), *role));
+            let found = found.as_ref().map(|(name, groups)| {
+                (name.as_str(), role_of(&config, groups).expect("a group has a role"))
+            });
             assert_eq!(found, expected, "{claims}");
         }
     }

@@ -13,20 +13,19 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::web::access::random_token;
-use crate::web::access::rights::Role;
 
 const COOKIE: &str = "prelim_session";
 const SESSIONS_MAX: usize = 1024;
 
-/// Who logged in. What they may do is looked up at each request.
+/// Who logged in. What they may do is looked up at each request, by the accounts and settings of then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
-    /// By the access token of the settings.
-    Token,
+    /// By the access token of the settings, of which this is the SHA-256.
+    Token([u8; 32]),
     /// A user of the accounts.
     User(String),
-    /// Somebody the identity provider of the site vouches for.
-    Federated { name: String, role: Role },
+    /// Somebody the identity provider of the site vouched for, and the groups that had a role here.
+    Federated { name: String, issuer: String, groups: Vec<String> },
 }
 
 pub struct Sessions {
@@ -145,10 +144,10 @@ mod tests {
     #[test]
     fn a_session_ends_with_its_logout() {
         let sessions = Sessions::new(Duration::from_secs(60), false);
-        let cookie = sessions.open(Subject::Token, true);
+        let cookie = sessions.open(Subject::Token([7; 32]), true);
         assert!(cookie.to_str().unwrap().contains("HttpOnly; SameSite=Lax; Max-Age=60; Secure"));
-        assert_eq!(sessions.of(&headers(&cookie)), Some(Subject::Token));
-        assert_eq!(sessions.close(&headers(&cookie), false).0, Some(Subject::Token));
+        assert_eq!(sessions.of(&headers(&cookie)), Some(Subject::Token([7; 32])));
+        assert_eq!(sessions.close(&headers(&cookie), false).0, Some(Subject::Token([7; 32])));
         assert_eq!(sessions.of(&headers(&cookie)), None);
     }
 
