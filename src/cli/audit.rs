@@ -12,8 +12,6 @@ use crate::cli;
 use crate::cli::node;
 use crate::cli::node::Folder;
 use crate::cli::node::Node;
-use crate::domain::clock::Clock as _;
-use crate::domain::clock::SystemClock;
 use crate::domain::uid::StudyUid;
 use crate::store::AuditPage;
 use crate::store::AuditQuery;
@@ -21,7 +19,6 @@ use crate::store::AuditRow;
 use crate::store::ChainReport;
 use crate::store::Hash;
 use crate::store::Store;
-use crate::store::event::Event;
 use crate::web::local::AUDIT_LOG;
 
 /// Shows who looked at, changed, sent or answered what, and checks that the ledger is whole
@@ -163,9 +160,7 @@ async fn find(args: &List) -> anyhow::Result<AuditPage> {
         }
     }
     if let Folder::Own(store) = &folder {
-        let (what, by) = (AUDIT_LOG.to_owned(), "command line".to_owned());
-        let looked = Event::Accessed { study_uid: None, what, by, at: SystemClock.now() };
-        store.commit(vec![looked]).await?;
+        node::note_look(store, None, AUDIT_LOG).await?;
     }
     Ok(found)
 }

@@ -8,10 +8,7 @@ use crate::cli;
 use crate::cli::CouldNotStart;
 use crate::cli::node;
 use crate::cli::node::Folder;
-use crate::domain::clock::Clock as _;
-use crate::domain::clock::SystemClock;
 use crate::domain::uid::SopInstanceUid;
-use crate::store::event::Event;
 
 /// Writes a stored instance to standard output, the Part 10 file byte by byte as it is kept
 #[derive(Debug, clap::Args)]
@@ -53,13 +50,8 @@ async fn write(args: &Args) -> anyhow::Result<bool> {
             let mut file = std::fs::File::open(&path).map_err(|error| {
                 anyhow::anyhow!("{}: {error}; see prelim verify", path.display())
             })?;
-            let looked = Event::Accessed {
-                study_uid: Some(row.receipt.study_uid),
-                what: format!("instance {}", args.uid),
-                by: "command line".into(),
-                at: SystemClock.now(),
-            };
-            store.commit(vec![looked]).await?;
+            let what = format!("instance {}", args.uid);
+            node::note_look(&store, Some(&row.receipt.study_uid), &what).await?;
             std::io::copy(&mut file, &mut out)?;
         }
     }

@@ -7,10 +7,13 @@ use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 
 use crate::cli::CouldNotStart;
+use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
+use crate::domain::uid::StudyUid;
 use crate::store::Config;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::store::event::Event;
 use crate::web::local::NodeFile;
 
 /// A data folder: through the node that works on it, or our own as long as this lives.
@@ -30,6 +33,17 @@ pub async fn open(data: &Path) -> anyhow::Result<Folder> {
         Some(node) => Ok(Folder::Node(node)),
         None => Ok(Folder::Own(open_store(data)?)),
     }
+}
+
+/// Notes in the ledger of our own folder what somebody looks at, before it is shown.
+pub async fn note_look(
+    store: &Store,
+    study_uid: Option<&StudyUid>,
+    what: &str,
+) -> Result<(), StoreError> {
+    let (what, by, at) = (what.to_owned(), "command line".to_owned(), SystemClock.now());
+    let looked = Event::Accessed { study_uid: study_uid.cloned(), what, by, at };
+    store.commit(vec![looked]).await
 }
 
 fn open_store(data: &Path) -> anyhow::Result<Store> {

@@ -17,15 +17,12 @@ use crate::cli::workbench::PictureArgs;
 use crate::cli::workbench::Planned;
 use crate::cli::workbench::ReadingArgs;
 use crate::cli::workbench::Way;
-use crate::domain::clock::Clock as _;
-use crate::domain::clock::SystemClock;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::replay;
 use crate::pipeline::replay::Difference;
 use crate::pipeline::replay::Kept;
 use crate::pipeline::replay::Reading;
 use crate::store::StudyRow;
-use crate::store::event::Event;
 
 /// Reads kept studies again by other settings, and says what would be different
 #[derive(Debug, clap::Args)]
@@ -155,7 +152,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn of_day(folder: &Folder, day: Date) -> anyhow::Result<Vec<StudyUid>> {
     let rows: Vec<StudyRow> = match folder {
         Folder::Node(node) => node.get_json("studies?limit=100000").await?.unwrap_or_default(),
-        Folder::Own(store) => store.studies(100_000)?,
+        Folder::Own(store) => {
+            node::note_look(store, None, "list of studies").await?;
+            store.studies(100_000)?
+        }
     };
     let utc = jiff::tz::TimeZone::UTC;
     let is_of = |row: &StudyRow| row.last_received_at.to_zoned(utc.clone()).date() == day;
@@ -172,13 +172,7 @@ async fn one(folder: &Folder, uid: &StudyUid) -> anyhow::Result<Option<Kept>> {
         Folder::Own(store) => {
             let found = replay::kept(store, uid)?;
             if found.is_some() {
-                let looked = Event::Accessed {
-                    study_uid: Some(uid.clone()),
-                    what: "study to be read again".into(),
-                    by: "command line".into(),
-                    at: SystemClock.now(),
-                };
-                store.commit(vec![looked]).await?;
+                node::note_look(store, Some(uid), "study to be read again").await?;
             }
             Ok(found)
         }

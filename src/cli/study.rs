@@ -13,7 +13,6 @@ use crate::domain::clock::SystemClock;
 use crate::domain::finding::Presence;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::closing;
-use crate::store::event::Event;
 use crate::web::inspect;
 use crate::web::inspect::StudyView;
 use crate::web::local::Word;
@@ -100,13 +99,7 @@ async fn find(args: &Args, uid: &StudyUid) -> anyhow::Result<Option<StudyView>> 
         Folder::Own(store) => {
             let view = inspect::study(&store, uid)?;
             if view.is_some() {
-                let looked = Event::Accessed {
-                    study_uid: Some(uid.clone()),
-                    what: "study".into(),
-                    by: "command line".into(),
-                    at: SystemClock.now(),
-                };
-                store.commit(vec![looked]).await?;
+                node::note_look(&store, Some(uid), "study").await?;
             }
             Ok(view)
         }

@@ -30,6 +30,7 @@ use crate::web::page::Frame;
 use crate::web::page::Level;
 use crate::web::page::Moment;
 use crate::web::problem::Failure;
+use crate::web::server::Peer;
 use crate::web::words::Phrase;
 
 /// Below this path no one logs in: the link itself says who may.
@@ -84,16 +85,60 @@ fn holder(web: &Shared, token: &str) -> Result<Holder, Failure> {
     Ok(Holder { row, who })
 }
 
-pub async fn show(State(web): State<Web>, Path(token): Path<String>) -> Result<Response, Failure> {
-    let page = web.read(move |web| page_of(web, token)).await?;
+pub async fn show(
+    State(web): State<Web>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Path(token): Path<String>,
+) -> Result<Response, Failure> {
+    let of = token.clone();
+    let held = web.read(move |web| holder(web, &of)).await?;
+    let viewer = Viewer::new(format!("{} by the link ({})", held.who, peer.ip()), &[]);
+    note_look(&web, &held.row, &viewer).await;
+    let page = web.read(move |web| page_of(web, token, held)).await?;
     let page = web.pages.render("answer", &page)?;
     Ok(([(header::CACHE_CONTROL, "no-store"), (header::REFERRER_POLICY, "no-referrer")], page)
         .into_response())
 }
 
-fn page_of(web: &Shared, token: String) -> Result<Page, Failure> {
+/// Notes that `viewer` sees what an alert says.
+async fn note_look(web: &Shared, row: &AlertRow, viewer: &Viewer) {
+    if row.kind != Kind::Drill {
+        web.audit.look(Some(&row.study_uid), "alert", viewer).await;
+    }
+}
+
+/// An alert by its key, seen by `viewer`.
+pub async fn alert_for(web: &Web, key: String, viewer: &Viewer) -> Result<AlertRow, Failure> {
+    let row = web.read(move |web| find(web, &key)).await?;
+    note_look(web, &row, viewer).await;
+    Ok(row)
+}
+
+/// All alerts of a study, else those of all that nobody has answered, seen by `viewer`.
+pub async fn alerts_for(
+    web: &Web,
+    study: Option<StudyUid>,
+    viewer: &Viewer,
+) -> Result<Vec<AlertRow>, Failure> {
+    let of = study.clone();
+    let rows = web.read(move |web| {
+        let store = &web.node.store;
+        Ok(match of {
+            None => alerting::unanswered(store)?,
+            Some(uid) => store.alerts(&uid)?,
+        })
+    });
+    let rows = rows.await?;
+    if !rows.is_empty() {
+        let what = if study.is_some() { "alerts" } else { "alerts that wait" };
+        web.audit.look(study.as_ref(), what, viewer).await;
+    }
+    Ok(rows)
+}
+
+fn page_of(web: &Shared, token: String, held: Holder) -> Result<Page, Failure> {
     let now = web.node.clock.now();
-    let Holder { row, who } = holder(web, &token)?;
+    let Holder { row, who } = held;
     let study = web.node.store.study(&row.study_uid)?;
     let told = row.sendings.iter().filter(|sending| sending.state == DeliveryState::Done);
     let told = told.map(|sending| ToldPart {

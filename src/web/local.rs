@@ -138,10 +138,16 @@ pub struct ListQuery {
 
 pub(in crate::web) async fn studies(
     State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<StudyRow>>, Failure> {
     let limit = query.limit.unwrap_or(1000).min(100_000);
-    web.read(move |web| Ok(Json(web.node.store.studies(limit)?))).await
+    let rows = web.read(move |web| Ok(web.node.store.studies(limit)?)).await?;
+    // Each command asks for none of them, to see whether the node answers.
+    if !rows.is_empty() {
+        web.audit.look(None, "list of studies", &viewer).await;
+    }
+    Ok(Json(rows))
 }
 
 pub(in crate::web) async fn study(
@@ -283,27 +289,20 @@ pub struct AlertsQuery {
 /// Alerts that nobody has answered, the most urgent first; of one study, all.
 pub(in crate::web) async fn alerts(
     State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
     Query(query): Query<AlertsQuery>,
 ) -> Result<Json<Vec<AlertRow>>, Failure> {
-    web.read(move |web| {
-        let store = &web.node.store;
-        let rows = match query.study {
-            None => alerting::unanswered(store)?,
-            Some(uid) => {
-                let uid = StudyUid::parse(&uid).map_err(|e| Failure::bad_request(e.to_string()))?;
-                store.alerts(&uid)?
-            }
-        };
-        Ok(Json(rows))
-    })
-    .await
+    let study = query.study.as_deref().map(StudyUid::parse).transpose();
+    let study = study.map_err(|error| Failure::bad_request(error.to_string()))?;
+    Ok(Json(answer::alerts_for(&web, study, &viewer).await?))
 }
 
 pub(in crate::web) async fn alert(
     State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
     extract::Path(key): extract::Path<String>,
 ) -> Result<Json<AlertRow>, Failure> {
-    web.read(move |web| Ok(Json(answer::find(web, &key)?))).await
+    Ok(Json(answer::alert_for(&web, key, &viewer).await?))
 }
 
 /// A person's word on an alert, by the command line.

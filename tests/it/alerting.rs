@@ -183,6 +183,25 @@ fn an_alert_that_nobody_answers_goes_to_the_next_and_an_answer_ends_it() {
     {
         assert!(metrics.contains(name), "{name} in {metrics}");
     }
+    // Who saw it stands in the ledger: by the link, by the command, by the API.
+    http(&node, "/api/v1/alerts");
+    http(&node, "/api/v1/studies");
+    let mut audit = Command::new(PRELIM);
+    audit.args(["audit", "list", "--json", "--data"]).arg(&node.data);
+    let seen: Value = serde_json::from_slice(&run(&mut audit).stdout).unwrap();
+    let seen = |by: &str, what: &str, of: Option<&str>| {
+        seen["rows"].as_array().unwrap().iter().any(|row| {
+            let who = row["by"].as_str().is_some_and(|who| who.starts_with(by));
+            who && row["what"] == what && row["study_uid"].as_str() == of
+        })
+    };
+    for who in ["kim@hospital.example by the link (127.0.0.1)", "lee@hospital.example by the link"]
+    {
+        assert!(seen(who, "alert", Some(&uid)), "{who}");
+    }
+    assert!(seen("command line", "alerts", Some(&uid)));
+    assert!(seen("127.0.0.1", "list of studies", None));
+    assert!(!seen("127.0.0.1", "alerts that wait", None), "none waits: nothing was seen");
     // A changed link holds nothing.
     let forged = format!("{}A", &path[..path.len() - 1]);
     assert!(forged == path || post(&node, &forged, &form) == 404);

@@ -49,8 +49,10 @@ pub struct Summary {
 )]
 pub async fn list(
     State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<Summary>>, Failure> {
+    web.audit.look(None, "list of analyses", &viewer).await;
     web.read(move |web| {
         let page = wanted.page(web, |_, study| {
             let id = format!("{}-{}", study.study_uid, study.revision);

@@ -109,8 +109,10 @@ impl Wanted {
 )]
 pub async fn list(
     State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<Study>>, Failure> {
+    web.audit.look(None, "list of studies", &viewer).await;
     web.read(move |web| Ok(Json(wanted.page(web, |_, study| Ok(vec![study]))?))).await
 }
 

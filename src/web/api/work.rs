@@ -9,7 +9,6 @@ use serde::Serialize;
 use utoipa::IntoParams;
 use utoipa::ToSchema;
 
-use crate::pipeline::alerting;
 use crate::store::JobState;
 use crate::web::Web;
 use crate::web::access::Viewer;
@@ -145,17 +144,12 @@ pub struct Alerts {
 )]
 pub async fn alerts(
     State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
     Query(wanted): Query<Alerts>,
 ) -> Result<Json<Page<Alert>>, Failure> {
-    web.read(move |web| {
-        let store = &web.node.store;
-        let rows = match wanted.study_uid {
-            None => alerting::unanswered(store)?,
-            Some(uid) => store.alerts(&study_uid(&uid)?)?,
-        };
-        Ok(Json(Page::all(rows.iter().map(Alert::from).collect())))
-    })
-    .await
+    let study = wanted.study_uid.as_deref().map(study_uid).transpose()?;
+    let rows = answer::alerts_for(&web, study, &viewer).await?;
+    Ok(Json(Page::all(rows.iter().map(Alert::from).collect())))
 }
 
 /// One alert, with who was told and who answered.
@@ -166,9 +160,10 @@ pub async fn alerts(
 )]
 pub async fn alert(
     State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
     Path(key): Path<String>,
 ) -> Result<Json<Alert>, Failure> {
-    web.read(move |web| Ok(Json(Alert::from(&answer::find(web, &key)?)))).await
+    Ok(Json(Alert::from(&answer::alert_for(&web, key, &viewer).await?)))
 }
 
 /// Somebody looks after it: the escalation ends.
