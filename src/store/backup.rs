@@ -44,9 +44,12 @@ const LAYOUT: u64 = 1;
 /// The index of the copy, for as long as it takes.
 const INDEX: &str = ".index";
 const CACHE_BYTES: u64 = 32 << 20;
-/// How often the ledger is read again when something that it speaks of is not there: it is on its
-/// way from the journal, or was removed since.
-const ROUNDS: u32 = 30;
+/// How often the ledger is read again when something that it speaks of is not there: it was removed
+/// since.
+const ROUNDS: u32 = 3;
+/// How often it is looked for before: it is on its way from the journal, in the order of the ledger.
+/// Read at each look, a ledger that grows would never be caught up with.
+const LOOKS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a backup holds.
@@ -133,16 +136,13 @@ pub fn backup(
     let mut copy = Copy { data, to, progress, report: BackupReport::default() };
     let mut start = Start::Beginning;
     let mut end = Position::default();
-    for round in 1..=ROUNDS {
-        if round > 1 {
-            std::thread::sleep(PAUSE);
-        }
+    for _ in 0..ROUNDS {
         end = copy.ledger()?;
         let ledger = to.join(folder::LEDGER);
         let replayed = open::replay(&view, &ledger, &start, end.number, copy.progress)?;
         copy.report.damage.extend(replayed.damage.iter().map(ToString::to_string));
         start = Start::After(replayed.end);
-        copy.files(&view)?;
+        copy.files_once_there(&view)?;
         if copy.report.missing.is_empty() {
             break;
         }
@@ -209,6 +209,18 @@ impl Copy<'_> {
             }
         }
         Ok(end)
+    }
+
+    /// [`Copy::files`] as often as it takes, up to [`LOOKS`].
+    fn files_once_there(&mut self, view: &View) -> Result<(), StoreError> {
+        for _ in 1..LOOKS {
+            self.files(view)?;
+            if self.report.missing.is_empty() {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
+        }
+        self.files(view)
     }
 
     /// What the ledger speaks of. Counts anew.
@@ -406,4 +418,43 @@ pub fn copy_start(from: &Path, to: &Path, length: u64) -> io::Result<()> {
     }
     copy.sync_data()?;
     fs::rename(&part, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::testing;
+
+    /// A file that is on its way is waited for; what comes meanwhile is of the next backup, or there
+    /// would be no end of it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_comes_while_a_file_is_waited_for_is_not_waited_for_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let [data, to] = ["data", "backup"].map(|name| folder.path().join(name));
+        let (store, _) = testing::open(&data);
+        testing::store_instance(&store, 1, 1, "first").await;
+        let row = store.instance(&testing::sop(1, 1)).unwrap().unwrap();
+        let [there, away] = [data.join(&row.receipt.object), folder.path().join("away")];
+        fs::rename(&there, &away).unwrap();
+
+        let (from, copy) = (data.clone(), to.clone());
+        let making = tokio::task::spawn_blocking(move || {
+            Store::backup(&from, &copy, testing::at(0), &mut |_| ()).unwrap()
+        });
+        let ledger = ledger::segment_path(&to.join(folder::LEDGER), 1);
+        while !ledger.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(2 * PAUSE).await;
+        testing::store_instance(&store, 2, 1, "second").await;
+        tokio::time::sleep(2 * PAUSE).await;
+        fs::rename(&away, &there).unwrap();
+        let report = making.await.unwrap();
+        assert_eq!((report.manifest.instances, report.missing.len()), (1, 0));
+        assert!(to.join(&row.receipt.object).is_file());
+
+        let next = Store::backup(&data, &to, testing::at(0), &mut |_| ()).unwrap();
+        assert_eq!((next.manifest.instances, next.copied), (2, 1));
+    }
 }
