@@ -125,7 +125,9 @@ fn show(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let added = peers_file::read(&data.join(peers_file::NAME)).map_err(CouldNotStart)?;
     for (name, peer) in added {
-        if !rows.iter().any(|row| row.name == name) {
+        // Under the name by which it can be removed; as the node has it, beside one of the settings
+        // that does not let in the same.
+        if !rows.iter().any(|row| row.name == name && row.peer.covers(&peer)) {
             rows.push(Row { name, from: "peers file", peer });
         }
     }

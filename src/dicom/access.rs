@@ -85,7 +85,7 @@ impl Peer {
     }
 
     /// Whether whoever is `other` is this one too.
-    fn covers(&self, other: &Peer) -> bool {
+    pub fn covers(&self, other: &Peer) -> bool {
         let within = |one: &Addresses| self.addresses.iter().any(|range| range.0.contains(&one.0));
         let is_at = match other.addresses.is_empty() {
             true => self.addresses.is_empty(),
