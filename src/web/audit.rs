@@ -30,7 +30,6 @@ const WAIT: Duration = Duration::from_secs(2);
 type Key = (Option<StudyUid>, String, String);
 
 /// One who looks again meanwhile waits for the same note.
-#[derive(Clone)]
 struct Look {
     at: Instant,
     noted: Arc<OnceCell<()>>,
@@ -54,10 +53,7 @@ impl Audit {
     pub async fn look(&self, study_uid: Option<&StudyUid>, what: &str, viewer: &Viewer) {
         let noted = self.look_of((study_uid.cloned(), what.to_owned(), viewer.name.clone()));
         let note = || async {
-            match self.in_ledger(study_uid, what, &viewer.name).await {
-                true => Ok(()),
-                false => Err(()),
-            }
+            self.in_ledger(study_uid, what, &viewer.name).await.then_some(()).ok_or(())
         };
         // Whoever waits behind others does not wait longer; what failed is tried at the next look.
         let _ = tokio::time::timeout(WAIT, noted.get_or_try_init(note)).await;

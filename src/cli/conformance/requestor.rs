@@ -8,6 +8,7 @@ use crate::deliver::pacs;
 use crate::deliver::pacs::Artefact;
 use crate::deliver::pacs::Proof;
 use crate::dicom::tls_client;
+use crate::domain::ae_title::AeTitle;
 
 /// What an archive may be sent: also what says the same, where it takes none of a kind.
 fn sent_to(pacs: &pacs::Config) -> Vec<Artefact> {
@@ -50,57 +51,43 @@ pub fn asked(settings: &Settings) -> Vec<&'static str> {
 pub fn requestor(settings: &Settings, out: &mut Document) {
     out.heading(3, "4.2.4 AE Specification: as requestor");
     let mut rows = Vec::new();
-    for (name, pacs) in &settings.deliver.pacs {
-        let classes: Vec<&str> = sent_to(pacs).iter().map(|one| one.sop_class_uid()).collect();
-        rows.push([
-            format!("C-STORE of results to {name}"),
-            format!("{} at {}", pacs.ae_title, pacs.address),
-            pacs.calling_ae.to_string(),
-            classes.join(", "),
-            over_tls(pacs.tls.as_ref()),
-        ]);
-    }
-    for (name, pacs) in &settings.deliver.pacs {
-        let asked = questions(pacs.proof);
-        if !asked.is_empty() {
+    let mut add =
+        |what: &str, peer: (&AeTitle, &str), as_title: &AeTitle, classes: &[&str], tls| {
             rows.push([
-                format!("Whether {name} has what it took"),
-                format!("{} at {}", pacs.ae_title, pacs.address),
-                pacs.calling_ae.to_string(),
-                asked.join(", "),
-                over_tls(pacs.tls.as_ref()),
+                what.to_owned(),
+                format!("{} at {}", peer.0, peer.1),
+                as_title.to_string(),
+                classes.join(", "),
+                over_tls(tls),
             ]);
-        }
+        };
+    let archives = &settings.deliver.pacs;
+    for (name, pacs) in archives {
+        let classes: Vec<&str> = sent_to(pacs).iter().map(|one| one.sop_class_uid()).collect();
+        let (peer, tls) = ((&pacs.ae_title, &*pacs.address), pacs.tls.as_ref());
+        add(&format!("C-STORE of results to {name}"), peer, &pacs.calling_ae, &classes, tls);
     }
-    let own = settings.dicom.ae_title.to_string();
-    if let Some((title, address)) = settings.assemble.query.target() {
-        let find = uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND.to_owned();
-        rows.push([
-            "C-FIND for the number of instances of a study".to_owned(),
-            format!("{title} at {address}"),
-            own.clone(),
-            find,
-            over_tls(settings.assemble.query.tls.as_ref()),
-        ]);
+    for (name, pacs) in archives.iter().filter(|(_, pacs)| !questions(pacs.proof).is_empty()) {
+        let (peer, tls) = ((&pacs.ae_title, &*pacs.address), pacs.tls.as_ref());
+        let what = format!("Whether {name} has what it took");
+        add(&what, peer, &pacs.calling_ae, questions(pacs.proof), tls);
     }
-    if let Some((title, address)) = settings.orders.worklist.target() {
-        rows.push([
-            "C-FIND for the order of a study, by its UID, accession number or Patient ID"
-                .to_owned(),
-            format!("{title} at {address}"),
-            own.clone(),
-            uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND.to_owned(),
-            over_tls(settings.orders.worklist.tls.as_ref()),
-        ]);
+    let own = &settings.dicom.ae_title;
+    let (query, worklist) = (&settings.assemble.query, &settings.orders.worklist);
+    if let Some((title, address)) = query.target() {
+        let what = "C-FIND for the number of instances of a study";
+        let find = uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND;
+        add(what, (&title, &address), own, &[find], query.tls.as_ref());
+    }
+    if let Some((title, address)) = worklist.target() {
+        let what = "C-FIND for the order of a study, by its UID, accession number or Patient ID";
+        let find = uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND;
+        add(what, (&title, &address), own, &[find], worklist.tls.as_ref());
     }
     for peer in settings.commitment.peers.values() {
-        rows.push([
-            "N-EVENT-REPORT of storage commitments (role SCP proposed)".to_owned(),
-            format!("{} at {}", peer.ae_title, peer.address),
-            own.clone(),
-            uids::STORAGE_COMMITMENT_PUSH_MODEL.to_owned(),
-            over_tls(peer.tls.as_ref()),
-        ]);
+        let what = "N-EVENT-REPORT of storage commitments (role SCP proposed)";
+        let (at, class) = ((&peer.ae_title, &*peer.address), uids::STORAGE_COMMITMENT_PUSH_MODEL);
+        add(what, at, own, &[class], peer.tls.as_ref());
     }
     match rows.is_empty() {
         true => out.text("Nothing is configured that opens associations by itself."),

@@ -74,10 +74,16 @@ pub async fn reach(config: &Config) -> Result<(), String> {
 /// Notes in the ledger what the node itself does.
 pub async fn note(kit: &Kit, what: &str) {
     let (what, by, at) = (what.to_owned(), "node".to_owned(), kit.clock.now());
-    if let Err(error) =
-        kit.store.commit(vec![Event::Accessed { study_uid: None, what, by, at }]).await
-    {
-        tracing::error!(%error, "this could not be noted in the ledger");
+    commit(kit, vec![Event::Accessed { study_uid: None, what, by, at }], "this").await;
+}
+
+/// - `what`: for the log, where the ledger does not take it.
+async fn commit(kit: &Kit, events: Vec<Event>, what: &str) {
+    if events.is_empty() {
+        return;
+    }
+    if let Err(error) = kit.store.commit(events).await {
+        tracing::error!(%error, "{what} could not be noted in the ledger");
     }
 }
 
@@ -111,11 +117,7 @@ pub async fn watch_refusals(kit: Arc<Kit>, sources: Arc<Sources>, stop: Cancella
             }
         }
         before = now;
-        if !events.is_empty()
-            && let Err(error) = kit.store.commit(events).await
-        {
-            tracing::error!(%error, "refused peers could not be noted in the ledger");
-        }
+        commit(&kit, events, "refused peers").await;
     }
 }
 
@@ -132,13 +134,9 @@ pub async fn watch_peers(kit: Arc<Kit>, access: Arc<Access>, stop: CancellationT
             let by = "settings or peers file".to_owned();
             Event::Accessed { study_uid: None, what, by, at }
         });
-        let events: Vec<Event> = noted.collect();
+        let events = noted.collect();
         before = now;
-        if !events.is_empty()
-            && let Err(error) = kit.store.commit(events).await
-        {
-            tracing::error!(%error, "other peers could not be noted in the ledger");
-        }
+        commit(&kit, events, "other peers").await;
     }
 }
 
