@@ -2,7 +2,7 @@
 //! may hear, and that afterwards a good peer is served, nothing was stored that should not be, and
 //! memory, files and threads are where they were.
 //!
-//! `cargo test --release --test it -- --nocapture faults` prints the table. Rows of other chapters
+//! `cargo test --test it -- --nocapture faults` prints the table. Rows of other chapters
 //! stand where their subject is: `disk` (S1 to S3, S10), `kill` (S4), `crash` (S5), `power_cut`
 //! (S6), `net` (S12), `store` (S7, S8, S11), `dicom::scp_session` (the same protocol rows over an
 //! in-memory stream, with paused time).

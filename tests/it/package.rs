@@ -15,7 +15,9 @@ use crate::node::run;
 pub fn package() -> PathBuf {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     let make = || {
-        let output = run(Command::new(root().join("scripts/package")).arg("--built"));
+        let profile = if PRELIM.contains("/release/") { "release" } else { "dev" };
+        let script = root().join("scripts/package");
+        let output = run(Command::new(script).args(["--built", profile]));
         root().join(String::from_utf8(output.stdout).unwrap().trim())
     };
     MADE.get_or_init(make).clone()
