@@ -96,8 +96,9 @@ pub async fn show(
     note_look(&web, &held.row, &viewer).await;
     let page = web.read(move |web| page_of(web, token, held)).await?;
     let page = web.pages.render("answer", &page)?;
-    Ok(([(header::CACHE_CONTROL, "no-store"), (header::REFERRER_POLICY, "no-referrer")], page)
-        .into_response())
+    // The link goes to no other site (`server::dress`), and its form says where it comes from: a
+    // browser posts the form of a page without a referrer as that of a foreign page.
+    Ok(([(header::CACHE_CONTROL, "no-store")], page).into_response())
 }
 
 /// Notes that `viewer` sees what an alert says.

@@ -52,7 +52,7 @@ fn every_form_works(browser: &str, (width, height): (u32, u32), javascript: bool
     let mut set = peers.set.clone();
     set.retain(|one| !one.starts_with("alert."));
     let own = [
-        "assemble.quiet_period_s=3600".to_owned(),
+        "assemble.quiet_period_s=1800".to_owned(),
         "dicom.loopback_trusted=false".to_owned(),
         "dicom.peers.ct={ae_title=\"STORESCU\", addresses=[\"127.0.0.1\"]}".to_owned(),
         "deliver.webhook.refuses.reports=true".to_owned(),
@@ -74,7 +74,8 @@ fn every_form_works(browser: &str, (width, height): (u32, u32), javascript: bool
         let uid = chest_xray(POSITIVE, &file, &["PatientAge=051Y", &id]);
         (file, uid)
     };
-    let (files, studies): (Vec<PathBuf>, Vec<String>) = ["a", "b", "c"].map(image).into_iter().unzip();
+    let (files, studies): (Vec<PathBuf>, Vec<String>) =
+        ["a", "b", "c"].map(image).into_iter().unzip();
     node.storescu(&files);
     let port = node.dicom.port().to_string();
     let mut stranger = Command::new("storescu");

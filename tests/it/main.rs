@@ -14,6 +14,7 @@ mod dicomweb;
 mod disk;
 mod doctor;
 mod faults;
+mod forms;
 mod front;
 mod gateway;
 mod gateway_faults;
