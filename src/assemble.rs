@@ -33,6 +33,9 @@ pub struct Config {
     pub incomplete_wait_s: u64,
     /// Series that must be there, by name: `[assemble.required.ct_head]`.
     pub required: BTreeMap<String, required::Rule>,
+    /// Calling AE titles of systems in which doctors write reports: their structured reports and PDFs
+    /// are final reports though no person is named in them.
+    pub reporting_systems: Vec<String>,
     /// An archive that knows how many instances a study has.
     pub query: Query,
     /// Who is missed when nothing comes.
@@ -49,6 +52,7 @@ impl Default for Config {
             quiet_max_s: 300,
             incomplete_wait_s: 180,
             required: BTreeMap::new(),
+            reporting_systems: Vec::new(),
             query: Query::default(),
             silence: silence::Config::default(),
         }

@@ -36,6 +36,7 @@ use crate::dicom::storage_scp::StoreRequest;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::clock::Clock;
 use crate::domain::digest::Hasher;
+use crate::domain::origin;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -273,6 +274,7 @@ impl Reception {
             received_at,
             begun_at: Some(self.begun_at).filter(|begun| took_long(*begun, received_at)),
             unreadable: identity.unreadable,
+            is_original: Some(identity.is_original),
         }
     }
 }
@@ -318,6 +320,7 @@ struct Identity {
     series_uid: SeriesUid,
     /// Why no parser may see it: it is kept as it came.
     unreadable: Option<String>,
+    is_original: bool,
 }
 
 impl Identity {
@@ -342,6 +345,7 @@ impl Identity {
             series_uid: SeriesUid::parse(&facts.series_uid)
                 .map_err(|_| bad("Series Instance UID"))?,
             unreadable: facts.broken.clone(),
+            is_original: origin::is_original(&facts.sop_class_uid, &facts.image_type),
         })
     }
 }

@@ -329,7 +329,7 @@ fn is_dose_screen(instance: &Instance) -> bool {
 
 /// Why a study is held by rule, if it is. A study with something that could not be parsed is
 /// never held for what the rest is: the unreadable part may be the image.
-fn held(study: &Study) -> Option<String> {
+pub fn held(study: &Study) -> Option<String> {
     let patient = &study.patient;
     let name =
         format!("{} {}", patient.name.alphabetic.replace('^', " "), patient.name.ideographic);

@@ -28,8 +28,10 @@ use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::imaging::wrap::WrapFields;
 use crate::pipeline::closing;
+use crate::pipeline::origins;
 use crate::pipeline::record;
 use crate::pipeline::record::Request;
+use crate::pipeline::way::Kit;
 use crate::pipeline::way::Kits;
 use crate::receive::Receiver;
 use crate::store::InstanceRow;
@@ -175,7 +177,14 @@ impl Uploads {
     async fn accepted(&self, row: InstanceRow, upload: &Upload) -> Result<Accepted, IntakeError> {
         let kit = self.kits.now();
         let store = &kit.store;
+        let row = decided(&kit, row).await?;
         let (study_uid, revision) = (row.receipt.study_uid, row.revision);
+        let sop_instance_uid = row.receipt.sop_instance_uid;
+        let origins = origins::of_study(store, &study_uid).map_err(failed)?;
+        if origins.get(&sop_instance_uid).is_some_and(|row| row.is_aside) {
+            // A result that stands beside the reading.
+            return Ok(Accepted { study_uid, sop_instance_uid, revision });
+        }
         let request = Request {
             clinical_notes: upload.clinical_notes.clone(),
             priority: match upload.priority {
@@ -202,8 +211,23 @@ impl Uploads {
             let (reason, at) = (format!("uploaded by {}", upload.by), self.kits.now().clock.now());
             closing::close_by_word(store, &study_uid, reason, at).await.map_err(failed)?;
         }
-        Ok(Accepted { study_uid, sop_instance_uid: row.receipt.sop_instance_uid, revision })
+        Ok(Accepted { study_uid, sop_instance_uid, revision })
     }
+}
+
+/// What came to a study that takes nothing now: an image opens its next revision at once.
+async fn decided(kit: &Kit, row: InstanceRow) -> Result<InstanceRow, IntakeError> {
+    let (store, study_uid) = (&kit.store, &row.receipt.study_uid);
+    let origins = origins::of_study(store, study_uid).map_err(failed)?;
+    let known = origins.get(&row.receipt.sop_instance_uid);
+    if !known.is_some_and(|row| row.is_aside && row.decided.is_none()) {
+        return Ok(row);
+    }
+    let events = origins::undecided(kit, study_uid).await;
+    let events = events.map_err(|error| failed(error.cause))?;
+    store.commit(events).await.map_err(failed)?;
+    let now = store.instance(&row.receipt.sop_instance_uid).map_err(failed)?;
+    Ok(now.unwrap_or(row))
 }
 
 fn failed(error: impl std::fmt::Display) -> IntakeError {

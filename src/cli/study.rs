@@ -7,14 +7,21 @@ use crate::cli::node;
 use crate::cli::node::Folder;
 use crate::domain::agreement::Compared;
 use crate::domain::agreement::How;
-use crate::domain::agreement::Origin;
+use crate::domain::agreement::Origin as SaidBy;
 use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
 use crate::domain::finding::Presence;
+use crate::domain::origin::Origin;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::closing;
+use crate::pipeline::origins;
+use crate::pipeline::origins::ChangeError;
+use crate::pipeline::whose;
+use crate::pipeline::whose::SettleError;
 use crate::web::inspect;
 use crate::web::inspect::StudyView;
+use crate::web::local::Holds;
+use crate::web::local::Said;
 use crate::web::local::Word;
 
 /// Shows where a study is: states, findings, artefacts, deliveries, alerts
@@ -24,7 +31,8 @@ use crate::web::local::Word;
     subcommand_negates_reqs = true,
     after_help = "Examples:\n  prelim study 1.2.840.113619.2.1.1\n  \
     prelim study 1.2.840.113619.2.1.1 --json | jq -r .state\n  \
-    prelim study complete 1.2.840.113619.2.1.1 --by 'J. Kim' --reason 'scan was aborted'\n\n\
+    prelim study complete 1.2.840.113619.2.1.1 --by 'J. Kim' --reason 'scan was aborted'\n  \
+    prelim study origin 1.2.840.113619.2.1.1 1.2.840.113619.2.1.1.4 image\n\n\
     Exit code: 0 found, 1 the node has no such study."
 )]
 pub struct Args {
@@ -45,6 +53,20 @@ enum Action {
     /// Reads a study now, without waiting for more images
     #[command(after_help = "Exit code: 0 done, 1 no study with this UID waits for images.")]
     Complete(Complete),
+    /// Says what objects of a study are: an image to read, or a result that stands beside
+    #[command(after_help = "Examples:\n  \
+        prelim study origin 1.2.840.113619.2.1.1 1.2.840.113619.2.1.1.4 image --by 'J. Kim'\n\n\
+        An image opens the next revision, which is read with it. What was an image and is none any more:\n\
+        the study is read again without it.\n\n\
+        Exit code: 0 done, 1 there is no such study or object.")]
+    Origin(Change),
+    /// Says whose a study is whose images name more than one patient
+    #[command(
+        after_help = "The page of the study shows who they are, by number; the first came first.\n\n\
+        The study goes on under that patient, as its next revision.\n\n\
+        Exit code: 0 done, 1 there is no such study."
+    )]
+    Identity(Settle),
 }
 
 #[derive(Debug, clap::Args)]
@@ -61,13 +83,64 @@ struct Complete {
     data: cli::DataArgs,
 }
 
+#[derive(Debug, clap::Args)]
+struct Change {
+    /// Study Instance UID (0020,000D)
+    uid: StudyUid,
+    /// Series Instance UID (0020,000E) or SOP Instance UID (0008,0018)
+    of: String,
+    /// What it is: image, derived, report or ours
+    origin: Origin,
+    /// Who says so; stands in the study's history
+    #[arg(long, default_value = "the command line")]
+    by: String,
+    /// Why; stands there too
+    #[arg(long, default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    data: cli::DataArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct Settle {
+    /// Study Instance UID (0020,000D)
+    uid: StudyUid,
+    /// Number of the patient whose it is
+    number: usize,
+    /// Who says so; stands in the study's history
+    #[arg(long, default_value = "the command line")]
+    by: String,
+    /// Why; stands there too
+    #[arg(long, default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    data: cli::DataArgs,
+}
+
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if let Some(Action::Complete(args)) = &args.command {
-        let done = cli::block_on(complete(args))?;
-        if !done {
-            eprintln!("error: no study {} waits for images in this data folder", args.uid);
+    match &args.command {
+        Some(Action::Complete(args)) => {
+            let done = cli::block_on(complete(args))?;
+            if !done {
+                eprintln!("error: no study {} waits for images in this data folder", args.uid);
+            }
+            return Ok(ExitCode::from(u8::from(!done)));
         }
-        return Ok(ExitCode::from(u8::from(!done)));
+        Some(Action::Origin(args)) => {
+            let done = cli::block_on(change(args))?;
+            if !done {
+                eprintln!("error: no study {} with the object {}", args.uid, cli::plain(&args.of));
+            }
+            return Ok(ExitCode::from(u8::from(!done)));
+        }
+        Some(Action::Identity(args)) => {
+            let done = cli::block_on(settle(args))?;
+            if !done {
+                eprintln!("error: no study {} of more than one patient", args.uid);
+            }
+            return Ok(ExitCode::from(u8::from(!done)));
+        }
+        None => {}
     }
     let Some(uid) = &args.uid else { return Ok(ExitCode::from(2)) };
     let Some(view) = cli::block_on(find(&args, uid))? else {
@@ -89,6 +162,43 @@ async fn complete(args: &Complete) -> anyhow::Result<bool> {
             let at = SystemClock.now();
             let closed = closing::close_by_word(&store, &args.uid, word.text(), at).await?;
             Ok(closed.is_some())
+        }
+    }
+}
+
+async fn change(args: &Change) -> anyhow::Result<bool> {
+    let Change { uid, of, origin, by, reason, data } = args;
+    match node::open(data.existing()?).await? {
+        Folder::Node(node) => {
+            let said =
+                Said { of: of.clone(), origin: *origin, by: by.clone(), reason: reason.clone() };
+            node.post(&format!("study/{uid}/origin"), &said).await
+        }
+        Folder::Own(store) => {
+            let word = origins::Word { by: by.clone(), reason: reason.clone() };
+            match origins::change(&store, uid, of, *origin, &word, SystemClock.now()).await {
+                Ok(_) => Ok(true),
+                Err(ChangeError::Unknown | ChangeError::NoObject) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+}
+
+async fn settle(args: &Settle) -> anyhow::Result<bool> {
+    let Settle { uid, number, by, reason, data } = args;
+    match node::open(data.existing()?).await? {
+        Folder::Node(node) => {
+            let said = Holds { number: *number, by: by.clone(), reason: reason.clone() };
+            node.post(&format!("study/{uid}/identity"), &said).await
+        }
+        Folder::Own(store) => {
+            let word = origins::Word { by: by.clone(), reason: reason.clone() };
+            match whose::settle(&store, uid, *number, &word, SystemClock.now()).await {
+                Ok(()) => Ok(true),
+                Err(SettleError::Unknown | SettleError::One) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
         }
     }
 }
@@ -127,6 +237,14 @@ fn print(view: &StudyView) {
         cli::time(study.first_received_at),
         cli::time(study.last_received_at)
     );
+    if let Some(whose) = &study.whose {
+        let names: Vec<&str> = whose.elements.iter().map(|element| element.name()).collect();
+        let settled = match &whose.settled {
+            Some(settled) => format!("settled by {}", cli::plain(&settled.by)),
+            None => "a person has to say whose it is (prelim study identity)".to_owned(),
+        };
+        println!("Patients     the images differ in {}; {settled}", names.join(", "));
+    }
     if let Some(missing) = &study.shortfall {
         println!("Incomplete   {}", cli::plain(&missing.what));
     }
@@ -152,6 +270,17 @@ fn print(view: &StudyView) {
         }
         section("Findings", &table);
     }
+    let mut table = cli::table(["Objects", "Are", "Because", "By", "Series"]);
+    for one in &view.objects {
+        table.add_row([
+            one.instances.to_string(),
+            one.origin.map_or("not decided yet", Origin::as_str).to_owned(),
+            cli::plain(&one.reason),
+            cli::plain(&one.by),
+            one.series_uid.to_string(),
+        ]);
+    }
+    section("Objects", &table);
     let mut table = cli::table(["File", "Revision", "Bytes", "Path"]);
     for artefact in &view.artefacts {
         let row = &artefact.row;
@@ -185,8 +314,8 @@ fn print(view: &StudyView) {
     let mut table = cli::table(["When", "Finding", "Ours", "Doctor", "How", "By", "Comment"]);
     for row in &view.comparisons {
         let comment = match &row.comparison.origin {
-            Origin::Feedback { comment, .. } => comment.as_str(),
-            Origin::Final { .. } => "",
+            SaidBy::Feedback { comment, .. } => comment.as_str(),
+            SaidBy::Final { .. } => "",
         };
         for finding in row.comparison.findings.iter().filter(is_telling) {
             table.add_row([

@@ -34,6 +34,8 @@ pub struct Facts {
     pub sop_class_uid: String,
     pub sop_instance_uid: String,
     pub patient_id_present: bool,
+    /// Image Type (0008,0008), cut to the length of a UID; empty where it stands twice and differs.
+    pub image_type: String,
     /// Where the data set is broken behind its UIDs, see [`scan_marked`]: no parser may see it.
     pub broken: Option<String>,
 }
@@ -628,11 +630,15 @@ impl<I: Input> Walk<'_, I> {
         if self.found.place(tag).is_none() {
             return self.input.skip(length);
         }
-        if tag != tags::PATIENT_ID && length > UID_BYTES_MAX {
+        if decides(tag) && tag != tags::PATIENT_ID && length > UID_BYTES_MAX {
             return Err(ScanError::UidTooLong { tag });
         }
         let text = self.input.text(length, UID_BYTES_MAX)?;
         match self.found.place(tag) {
+            Some(Some(before)) if *before != text && !decides(tag) => {
+                before.clear();
+                Ok(())
+            }
             // Which one counts would depend on the reader: one study could show as another.
             Some(Some(before)) if *before != text => Err(ScanError::Repeated { tag }),
             Some(place) => {
@@ -642,6 +648,11 @@ impl<I: Input> Walk<'_, I> {
             None => Ok(()),
         }
     }
+}
+
+/// Whether the value says where a data set belongs.
+fn decides(tag: Tag) -> bool {
+    tag != tags::IMAGE_TYPE
 }
 
 /// The VR of two characters. dicom-core's own way is by text, and takes ten times as long.
@@ -711,6 +722,7 @@ struct Found {
     class: Option<String>,
     instance: Option<String>,
     patient: Option<String>,
+    image_type: Option<String>,
 }
 
 impl Found {
@@ -721,6 +733,7 @@ impl Found {
             tags::SOP_CLASS_UID => Some(&mut self.class),
             tags::SOP_INSTANCE_UID => Some(&mut self.instance),
             tags::PATIENT_ID => Some(&mut self.patient),
+            tags::IMAGE_TYPE => Some(&mut self.image_type),
             _ => None,
         }
     }
@@ -736,6 +749,7 @@ impl Found {
             sop_class_uid: self.class.unwrap_or_default(),
             sop_instance_uid: self.instance.unwrap_or_default(),
             patient_id_present: self.patient.is_some_and(|id| !id.is_empty()),
+            image_type: self.image_type.unwrap_or_default(),
             broken: None,
         }
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::domain::code::Code;
 use crate::domain::order::Order;
 use crate::domain::order::Sought;
+use crate::domain::origin::Made;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -170,6 +171,7 @@ pub struct Inspected {
     pub patient: Patient,
     pub attributes: StudyAttributes,
     pub instance: Instance,
+    pub made: Made,
 }
 
 /// An instance that is in the study and cannot be read by this software, and why.

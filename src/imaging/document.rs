@@ -23,10 +23,9 @@ const YES: [&str; 4] = ["52101004", "373066001", "410515003", "260373001"];
 const NO: [&str; 4] = ["2667000", "373067005", "410516002", "260415000"];
 /// Presence of finding, Observation presence; Finding.
 const PRESENCE: [&str; 2] = ["705057003", "G-C0E8"];
-/// Observer Type: Device.
-const DEVICE: &str = "121007";
 
-/// Reads a structured report.
+/// Reads a structured report. Whether a doctor stands for it is its
+/// [origin](crate::domain::origin).
 ///
 /// # Errors
 /// [`Unreadable`], which holds no value from the file.
@@ -36,17 +35,8 @@ pub fn read(path: &Path) -> Result<FinalReport, Unreadable> {
     let mut found = Found::default();
     found.children(&top, 0, &mut None);
     let is_preliminary = top.plain(tags::PRELIMINARY_FLAG) == "PRELIMINARY";
-    let is_verified = top.plain(tags::VERIFICATION_FLAG) == "VERIFIED";
-    let not_final = match (is_preliminary, is_verified, found.by_device) {
-        (true, _, _) => Some("it is preliminary"),
-        (false, false, true) => Some("a device wrote it and nobody has verified it"),
-        (false, _, _) => None,
-    };
-    Ok(FinalReport {
-        stated: found.stated,
-        text: found.text,
-        not_final: not_final.map(str::to_owned),
-    })
+    let not_final = is_preliminary.then(|| "it is preliminary".to_owned());
+    Ok(FinalReport { stated: found.stated, text: found.text, not_final })
 }
 
 fn first(fields: &Fields<'_>, tag: Tag) -> String {
@@ -72,7 +62,6 @@ struct Found {
     items: usize,
     stated: Vec<Stated>,
     text: String,
-    by_device: bool,
 }
 
 impl Found {
@@ -111,7 +100,6 @@ impl Found {
             }
             "CODE" => {
                 let Some(value) = code(item, tags::CONCEPT_CODE_SEQUENCE) else { return };
-                self.by_device |= value.value == DEVICE;
                 match (presence(&value), name) {
                     (Some(present), Some(name)) if PRESENCE.contains(&name.value.as_str()) => {
                         *of_group = Some(present);

@@ -5,6 +5,8 @@ use std::path::Path;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
+use crate::domain::origin::Made;
+use crate::domain::origin::Maker;
 use crate::domain::study::Inspected;
 use crate::domain::study::Instance;
 use crate::domain::study::Patient;
@@ -20,6 +22,15 @@ use crate::imaging::dataset::Unreadable;
 
 /// Reason for Study: retired, and still sent.
 const REASON_FOR_STUDY: Tag = Tag(0x0032, 0x1030);
+/// Items of Contributing Equipment looked at, and content items among which an observer may be.
+const MAKERS_MAX: usize = 32;
+const OBSERVERS_MAX: usize = 200;
+const UNCOMPRESSED_PREDECESSOR: &str = "121320";
+const OBSERVER_TYPE: &str = "121005";
+const PERSON: &str = "121006";
+const DEVICE: &str = "121007";
+const PERSON_OBSERVER_NAME: &str = "121008";
+const DEVICE_OBSERVER_UID: &str = "121012";
 /// Ultrasound regions looked at.
 const REGIONS_MAX: usize = 64;
 
@@ -45,7 +56,59 @@ fn describe(opened: &DataSet, object: &str) -> Result<Inspected, Unreadable> {
         patient: patient(&top),
         attributes: attributes(&top),
         instance: instance(opened, &top, object)?,
+        made: made(opened, &top),
     })
+}
+
+/// How the object says that it was made.
+fn made(opened: &DataSet, top: &Fields<'_>) -> Made {
+    let contributing = top.items(tags::CONTRIBUTING_EQUIPMENT_SEQUENCE, MAKERS_MAX);
+    let sources = top.items(tags::SOURCE_IMAGE_SEQUENCE, MAKERS_MAX);
+    // An image that was compressed is still the image (PS3.16 CID 7202).
+    let is_itself = |source: &Fields<'_>| {
+        let purpose = source.item(tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE);
+        purpose.is_some_and(|code| code.plain(tags::CODE_VALUE) == UNCOMPRESSED_PREDECESSOR)
+    };
+    Made {
+        sop_class_uid: top.plain(tags::SOP_CLASS_UID),
+        has_pixels: opened.pixels.is_some(),
+        image_type: top.plain_strings(tags::IMAGE_TYPE),
+        by: maker(top),
+        contributing: contributing.iter().map(maker).collect(),
+        is_from_others: sources.iter().any(|source| !is_itself(source)),
+        is_verified: top.plain(tags::VERIFICATION_FLAG) == "VERIFIED",
+        has_person_observer: has_person_observer(top),
+    }
+}
+
+fn maker(fields: &Fields<'_>) -> Maker {
+    Maker {
+        manufacturer: first(fields, tags::MANUFACTURER),
+        model_name: first(fields, tags::MANUFACTURER_MODEL_NAME),
+        serial_number: first(fields, tags::DEVICE_SERIAL_NUMBER),
+        device_uid: fields.plain(tags::DEVICE_UID),
+    }
+}
+
+/// Whether the content of a structured report names a person as its observer, and no device
+/// (PS3.16 TID 1002, TID 1003).
+fn has_person_observer(top: &Fields<'_>) -> bool {
+    let (mut person, mut device) = (false, false);
+    for item in top.items(tags::CONTENT_SEQUENCE, OBSERVERS_MAX) {
+        let code = |sequence| item.item(sequence).map(|code| code.plain(tags::CODE_VALUE));
+        let name = code(tags::CONCEPT_NAME_CODE_SEQUENCE).unwrap_or_default();
+        match (item.plain(tags::VALUE_TYPE).as_str(), name.as_str()) {
+            ("CODE", OBSERVER_TYPE) => {
+                let kind = code(tags::CONCEPT_CODE_SEQUENCE).unwrap_or_default();
+                person |= kind == PERSON;
+                device |= kind == DEVICE;
+            }
+            ("PNAME", PERSON_OBSERVER_NAME) => person = true,
+            ("UIDREF", DEVICE_OBSERVER_UID) => device = true,
+            _ => {}
+        }
+    }
+    person && !device
 }
 
 fn first(fields: &Fields<'_>, tag: Tag) -> String {

@@ -1,5 +1,7 @@
 //! Our readings beside what doctors say of them: feedback on one finding, and final reports.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -19,13 +21,15 @@ use crate::domain::assessment::Assessment;
 use crate::domain::final_report::FinalReport;
 use crate::domain::finding::Presence;
 use crate::domain::identity::Identity;
+use crate::domain::origin;
 use crate::domain::text;
+use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::job::StepError;
+use crate::pipeline::origins;
 use crate::pipeline::record;
 use crate::pipeline::record::PlanRecord;
 use crate::pipeline::way::Way;
-use crate::sr::SrClass;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::event::Event;
@@ -186,20 +190,31 @@ const REPORTS: [&str; 5] = [
 
 /// Compares a reading with the final structured reports that came with the study and were not
 /// compared with it yet. One that cannot be read keeps nothing from going on.
-pub async fn with_reports(way: &Way<'_>, assessment: &Assessment) -> Result<Vec<Event>, StepError> {
+///
+/// - `waiting`: instances that are reports unless something else is noted of them.
+pub async fn with_reports(
+    way: &Way<'_>,
+    assessment: &Assessment,
+    waiting: &HashSet<SopInstanceUid>,
+) -> Result<Vec<Event>, StepError> {
     let store = &way.kit.store;
     let instances = store.instances(way.study_uid).map_err(StepError::passing)?;
+    let origins = origins::of_study(store, way.study_uid).map_err(StepError::passing)?;
+    let is_report = |sop: &SopInstanceUid| {
+        let decided = origins.get(sop).and_then(|row| row.decided.as_ref());
+        decided.map_or(waiting.contains(sop), |decided| decided.origin == origin::Origin::Report)
+    };
     let mut reports = instances
         .into_iter()
         .map(|row| row.receipt)
         .filter(|receipt| receipt.unreadable.is_none())
+        .filter(|receipt| is_report(&receipt.sop_instance_uid))
         .filter(|receipt| REPORTS.contains(&receipt.sop_class_uid.as_str()))
         .peekable();
     if reports.peek().is_none() {
         return Ok(Vec::new());
     }
     let known = store.comparisons(way.study_uid).map_err(StepError::passing)?;
-    let ours = SrClass::ALL.map(|class| assessment.artefact_uid(class.kind()));
     let asked = asked(store, assessment).map_err(StepError::passing)?;
     let mut events = Vec::new();
     for receipt in reports {
@@ -208,7 +223,7 @@ pub async fn with_reports(way: &Way<'_>, assessment: &Assessment) -> Result<Vec<
             row.revision == assessment.revision
                 && matches!(&row.comparison.origin, Origin::Final { id: other, .. } if other == id)
         });
-        if is_known || ours.iter().any(|uid| uid == id) {
+        if is_known {
             continue;
         }
         let read = way.kit.pool.document(store.data(), &receipt.object).await;

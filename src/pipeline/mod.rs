@@ -22,6 +22,7 @@ mod key_images;
 mod leaving;
 mod messages;
 mod ordering;
+pub mod origins;
 pub mod proving;
 mod reading;
 pub mod record;
@@ -35,6 +36,7 @@ pub mod traces;
 pub mod trying;
 pub mod watch;
 pub mod way;
+pub mod whose;
 pub mod word;
 
 use serde::Deserialize;

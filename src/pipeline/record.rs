@@ -22,6 +22,9 @@ use crate::domain::uid::SopInstanceUid;
 
 /// Headers of the study, as [`crate::domain::study::Study`].
 pub const STUDY: &str = "study.json";
+/// Who the patients of the study are, where its images name more than one: a list of
+/// [`Identity`](crate::domain::identities::Identity).
+pub const IDENTITIES: &str = "identities.json";
 pub const PLAN: &str = "plan.json";
 pub const PICTURES: &str = "pictures.json";
 pub const ANSWER: &str = "answer.json";

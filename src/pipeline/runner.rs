@@ -14,6 +14,7 @@ use crate::pipeline::health;
 use crate::pipeline::job;
 use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
+use crate::pipeline::origins;
 use crate::pipeline::statistics;
 use crate::pipeline::steps;
 use crate::pipeline::watch;
@@ -43,6 +44,7 @@ pub fn start(
     tasks: &TaskTracker,
 ) {
     tasks.spawn(closing::run_until_stopped(Arc::clone(kit), retire.clone()));
+    tasks.spawn(origins::run_until_stopped(Arc::clone(kit), retire.clone()));
     tasks.spawn(asking::run_until_stopped(Arc::clone(kit), retire.clone()));
     tasks.spawn(watch::run_until_stopped(Arc::clone(kit), retire.clone()));
     tasks.spawn(health::run_until_stopped(Arc::clone(kit), retire.clone()));

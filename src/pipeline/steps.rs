@@ -5,6 +5,8 @@
 //! again under the same names, and what it enqueues has the same ids.
 
 use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 
@@ -19,10 +21,12 @@ use crate::deliver::pacs::Artefact;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::finding::Presence;
+use crate::domain::origin::Origin;
 use crate::domain::picture::PictureRef;
 use crate::domain::profile::Profile;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
+use crate::domain::study::Patient;
 use crate::domain::study::Study;
 use crate::domain::uid::SopInstanceUid;
 use crate::pipeline::alerting;
@@ -35,6 +39,7 @@ use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
 use crate::pipeline::leaving;
 use crate::pipeline::ordering;
+use crate::pipeline::origins;
 use crate::pipeline::proving;
 use crate::pipeline::reading;
 use crate::pipeline::record;
@@ -47,6 +52,10 @@ use crate::pipeline::record::Run;
 use crate::pipeline::telling;
 use crate::pipeline::way::Kit;
 use crate::pipeline::way::Way;
+use crate::pipeline::whose;
+use crate::pipeline::whose::Whose;
+use crate::store::InstanceRow;
+use crate::store::OriginRow;
 use crate::store::event::Event;
 use crate::store::event::Job;
 use crate::store::event::JobKind;
@@ -59,6 +68,12 @@ use crate::worker::WorkerError;
 /// - `attempt`: which one, from 1.
 pub async fn run(kit: &Kit, job: &Job, attempt: u32) -> Result<Vec<Event>, StepError> {
     let way = Way { kit, study_uid: &job.study_uid, revision: job.revision };
+    if job.kind != JobKind::Plan
+        && (job.kind.is_reading() || job.kind.destination().is_some())
+        && is_of_whom_unknown(&way)?
+    {
+        return Err(StepError::needless("a person has to say first whose study it is"));
+    }
     match &job.kind {
         JobKind::Plan => plan(&way).await,
         JobKind::Picture => picture(&way).await,
@@ -97,6 +112,11 @@ pub async fn run(kit: &Kit, job: &Job, attempt: u32) -> Result<Vec<Event>, StepE
     }
 }
 
+fn is_of_whom_unknown(way: &Way<'_>) -> Result<bool, StepError> {
+    let row = way.kit.store.study(way.study_uid).map_err(StepError::passing)?;
+    Ok(row.is_some_and(|row| row.is_of_whom_unknown()))
+}
+
 /// A worker that died or ran over its limits may have been brought down by what it was given.
 pub fn unworked(error: WorkerError) -> StepError {
     let verdict = match (error.is_poison(), error.is_transient()) {
@@ -110,10 +130,33 @@ pub fn unworked(error: WorkerError) -> StepError {
 /// What is it, and who reads it how? Parses the headers, matches a profile.
 async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let started_at = way.kit.clock.now();
-    let mut whole = inspect(way).await?;
-    let asked = ordering::look_up(way.kit, &mut whole).await;
-    let whole = whole;
-    let (study, not_read) = analysis::plan::readable(&whole);
+    let known = origins::undecided(way.kit, way.study_uid).await?;
+    if !known.is_empty() {
+        way.kit.store.commit(known).await.map_err(StepError::passing)?;
+    }
+    let Headers { mut study, beside, has_images, patients } = inspect(way).await?;
+    let whose = whose::of_images(way, &patients).await?;
+    if let Whose::Unknown(found) = &whose {
+        // Nobody's name stands over it until a person has said whose it is.
+        study.patient = Patient::default();
+        way.save(record::STUDY, &study)?;
+        let mut events = vec![Event::StudyDescribed {
+            study_uid: way.study_uid.clone(),
+            revision: way.revision,
+            modality: study.modalities().join("+"),
+            examination: "Not read".to_owned(),
+            at: way.kit.clock.now(),
+        }];
+        events.extend(whose::unknown(way, found)?);
+        return Ok(events);
+    }
+    if let Whose::Settled { patient, .. } = &whose {
+        study.patient = patient.clone();
+    }
+    let asked = ordering::look_up(way.kit, &mut study).await;
+    let whole = study;
+    let (study, mut not_read) = analysis::plan::readable(&whole);
+    not_read.extend(beside);
     let described = |examination: &str| Event::StudyDescribed {
         study_uid: way.study_uid.clone(),
         revision: way.revision,
@@ -121,14 +164,21 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         examination: examination.to_owned(),
         at: way.kit.clock.now(),
     };
-    if let Some(read) = reading_that_stands(way, &whole)? {
+    if let Some(read) = reading_that_stands(way)? {
         way.save(record::STUDY, &whole)?;
         let reason =
             format!("nothing to read came; the reading of revision {} stands", read.revision);
         let mut events = vec![described(&read.examination)];
-        events.extend(comparing::with_reports(way, &read).await?);
+        events.extend(comparing::with_reports(way, &read, &HashSet::new()).await?);
         events.push(way.state(StudyState::Held, reason));
         return Ok(events);
+    }
+    if !has_images {
+        way.save(record::STUDY, &whole)?;
+        let reason = analysis::plan::held(&whole).unwrap_or_else(|| {
+            "nothing in it is an image to read: results, reports and captures of others".to_owned()
+        });
+        return Ok(vec![described("Not for reading"), way.state(StudyState::Held, reason)]);
     }
     let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
     let (profiles, config) = (&way.kit.profiles, &way.kit.analysis);
@@ -149,6 +199,7 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
             return Ok(events);
         }
     };
+    notes.extend(whose.note());
     notes.extend(asked);
     let row = way.kit.store.study(way.study_uid).map_err(StepError::passing)?;
     if let Some(missing) = row.and_then(|row| row.shortfall) {
@@ -173,9 +224,9 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     ])
 }
 
-/// The reading that was composed of all the images, when only reports and the like came since: a
-/// final report, or our own that an archive sends on. Reading the study again would say the same.
-fn reading_that_stands(way: &Way<'_>, whole: &Study) -> Result<Option<Assessment>, StepError> {
+/// The reading that was composed of all the images, when no image came since. Reading the study again
+/// would say the same.
+fn reading_that_stands(way: &Way<'_>) -> Result<Option<Assessment>, StepError> {
     let store = &way.kit.store;
     let row = store.study(way.study_uid).map_err(StepError::passing)?;
     let Some(read) = row.and_then(|row| row.assessed_revision) else { return Ok(None) };
@@ -188,11 +239,11 @@ fn reading_that_stands(way: &Way<'_>, whole: &Study) -> Result<Option<Assessment
         // Nothing came: somebody wants it read again.
         return Ok(None);
     }
-    let is_no_image = |sop: &SopInstanceUid| {
-        let same = |i: &&Instance| i.sop_instance_uid == *sop;
-        whole.instances.iter().find(same).is_some_and(|i| !i.has_pixels)
+    let origins = origins::of_study(store, way.study_uid).map_err(StepError::passing)?;
+    let is_image = |row: InstanceRow| {
+        origins.get(&row.receipt.sop_instance_uid).is_none_or(OriginRow::is_taken)
     };
-    if !since.all(|row| is_no_image(&row.receipt.sop_instance_uid)) {
+    if since.any(is_image) {
         return Ok(None);
     }
     let artefacts = store.artefacts(way.study_uid, read).map_err(StepError::passing)?;
@@ -206,16 +257,43 @@ fn reading_that_stands(way: &Way<'_>, whole: &Study) -> Result<Option<Assessment
 /// Begins the reason of an instance that the receiver marked.
 const NOT_PARSED: &str = "its data set is broken";
 
-/// The headers of all instances of this revision and those before. An instance that cannot be
-/// parsed is a note, not the end.
-async fn inspect(way: &Way<'_>) -> Result<Study, StepError> {
-    let instances = way.kit.store.instances(way.study_uid).map_err(StepError::passing)?;
-    way.kit.store.filed(way.study_uid).await.map_err(StepError::passing)?;
+/// What the headers of a revision say.
+struct Headers {
+    /// Its images; where there is none, what came instead: a dose report, a document.
+    study: Study,
+    /// What stands beside the images.
+    beside: Vec<Excluded>,
+    has_images: bool,
+    /// What each image says whose it is, with the digest of its receipt, in the order of arrival.
+    patients: Vec<(Patient, String)>,
+}
+
+/// The headers of all images of this revision and those before, and what stands beside them. An
+/// instance that cannot be parsed is a note, not the end.
+async fn inspect(way: &Way<'_>) -> Result<Headers, StepError> {
+    let store = &way.kit.store;
+    let instances = store.instances(way.study_uid).map_err(StepError::passing)?;
+    let origins = origins::of_study(store, way.study_uid).map_err(StepError::passing)?;
+    store.filed(way.study_uid).await.map_err(StepError::passing)?;
     // What the receiver marked is kept as it came; no parser sees it.
     let (marked, instances): (Vec<_>, Vec<_>) = instances
         .into_iter()
         .filter(|row| row.revision <= way.revision)
         .partition(|row| row.receipt.unreadable.is_some());
+    let is_image = |row: &InstanceRow| {
+        origins.get(&row.receipt.sop_instance_uid).is_none_or(OriginRow::is_taken)
+    };
+    let (images, beside): (Vec<_>, Vec<_>) = instances.into_iter().partition(is_image);
+    // What a person may miss in the report. Ours and a doctor's are no images to anyone.
+    let excluded = |row: &InstanceRow| {
+        let sop_instance_uid = row.receipt.sop_instance_uid.clone();
+        let decided = origins.get(&sop_instance_uid)?.decided.as_ref()?;
+        let reason = format!("a result of others: {}", decided.why.text());
+        (decided.origin == Origin::Derived).then_some(Excluded { sop_instance_uid, reason })
+    };
+    let left_out = beside.iter().filter_map(excluded).collect();
+    let has_images = !images.is_empty() || !marked.is_empty();
+    let shown = if has_images { images } else { beside };
     let marked = marked.into_iter().map(|row| Excluded {
         sop_instance_uid: row.receipt.sop_instance_uid,
         reason: format!(
@@ -223,17 +301,21 @@ async fn inspect(way: &Way<'_>) -> Result<Study, StepError> {
             row.receipt.unreadable.unwrap_or_default()
         ),
     });
-    let objects: Vec<Object> = instances
-        .into_iter()
-        .map(|row| Object {
-            object: row.receipt.object,
-            sop_instance_uid: row.receipt.sop_instance_uid,
-        })
-        .collect();
-    let inspected = way.kit.pool.inspect(way.kit.store.data(), objects).await;
+    let objects: Vec<Object> = shown.iter().map(origins::object).collect();
+    let inspected = way.kit.pool.inspect(store.data(), objects).await;
     let (parsed, mut unreadable) = inspected.map_err(unworked)?;
     unreadable.extend(marked);
-    Ok(Study::gather(way.study_uid.clone(), parsed, unreadable))
+    let mut said: HashMap<SopInstanceUid, Patient> = parsed
+        .iter()
+        .map(|one| (one.instance.sop_instance_uid.clone(), one.patient.clone()))
+        .collect();
+    let of_row = |row: &InstanceRow| {
+        Some((said.remove(&row.receipt.sop_instance_uid)?, row.receipt.digest.clone()))
+    };
+    let named = shown.iter().filter(|_| has_images);
+    let patients = named.filter_map(of_row).collect();
+    let study = Study::gather(way.study_uid.clone(), parsed, unreadable);
+    Ok(Headers { study, beside: left_out, has_images, patients })
 }
 
 /// Pictures within the profile's budget, and measurements.
@@ -330,7 +412,7 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     {
         events.extend(telling::needs_review(way, &review));
     }
-    events.extend(comparing::with_reports(way, &assessment).await?);
+    events.extend(comparing::with_reports(way, &assessment, &HashSet::new()).await?);
     events.push(way.next(JobKind::Compose));
     events.extend(alerting::withdraw(way, &assessment)?);
     if let Some(alert) = alert::decide(&assessment, alert_at) {

@@ -12,14 +12,17 @@ use crate::analysis::provider::cache::Cache;
 use crate::analysis::provider::keeper::Kept;
 use crate::deliver;
 use crate::dicom::storage_commitment;
+use crate::dicom::storage_scu::Head;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::clock::Clock;
 use crate::domain::in_force::InForce;
 use crate::domain::profile::Profile;
 use crate::domain::text;
+use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::orders::worklist::Worklist;
 use crate::pipeline::canary::Canaries;
+use crate::pipeline::composing;
 use crate::pipeline::earlier::Marks;
 use crate::pipeline::hearing;
 use crate::pipeline::job;
@@ -95,6 +98,9 @@ impl Way<'_> {
     /// Writes a file that others see: page, `prelim study`, destinations, `prelim verify`.
     pub fn keep(&self, file: &str, media_type: &str, bytes: &[u8]) -> Result<Event, StepError> {
         self.save_bytes(file, bytes)?;
+        let head = (media_type == composing::DICOM).then(|| Head::of_bytes(bytes)).transpose();
+        let head = head.map_err(StepError::lasting)?;
+        let sop = head.map(|head| SopInstanceUid::parse(&head.sop_instance_uid)).transpose();
         Ok(Event::ArtefactWritten {
             study_uid: self.study_uid.clone(),
             revision: self.revision,
@@ -102,6 +108,7 @@ impl Way<'_> {
             media_type: media_type.to_owned(),
             size_bytes: bytes.len() as u64,
             digest: sha256(bytes),
+            sop_instance_uid: sop.map_err(StepError::lasting)?,
             at: self.kit.clock.now(),
         })
     }

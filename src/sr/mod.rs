@@ -87,6 +87,7 @@ pub enum SrClass {
 }
 
 impl SrClass {
+    #[cfg(test)]
     pub const ALL: [SrClass; 4] =
         [SrClass::Comprehensive3d, SrClass::Comprehensive, SrClass::Enhanced, SrClass::BasicText];
 

@@ -270,6 +270,13 @@ pub fn row(event: &Event, place: Place, at: Timestamp) -> Option<AuditRow> {
         Event::StudyForgotten { study_uid, reason, .. } => {
             (Deed::Changed, NODE, format!("study removed: {reason}"), Some(study_uid))
         }
+        Event::IdentitySettled { study_uid, settled, .. } => {
+            (Deed::Changed, &settled.by, "said whose the study is".to_owned(), Some(study_uid))
+        }
+        Event::OriginDecided { study_uid, instances, origin, by, .. } if !by.is_empty() => {
+            let what = format!("{} objects are {}", instances.len(), origin.as_str());
+            (Deed::Changed, by, what, Some(study_uid))
+        }
         Event::SentOut { study_uid, revision, gateway, host, pictures, .. } => {
             let pictures = pictures.len();
             let what =

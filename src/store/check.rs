@@ -91,7 +91,7 @@ pub fn check_ledger(
         };
         for event in body.commits.iter().flatten() {
             match event {
-                Event::InstanceStored { receipt } => {
+                Event::InstanceStored { receipt } | Event::InstanceSetAside { receipt } => {
                     let sop = &receipt.sop_instance_uid;
                     receipts.insert(hash(sop));
                     if shared.read(|view| view.instance(sop))?.is_none() {

@@ -28,6 +28,9 @@ use tokio::sync::watch;
 use crate::domain::clock::Clock;
 use crate::domain::digest;
 use crate::domain::in_force::InForce;
+use crate::domain::origin::Origin;
+use crate::domain::origin::Why;
+use crate::domain::uid::StudyUid;
 use crate::store::config::Config;
 use crate::store::config::Durability;
 use crate::store::error::StoreError;
@@ -52,6 +55,8 @@ use crate::store::remake::Maker;
 use crate::store::remake::Making;
 use crate::store::rows::DeferredRow;
 use crate::store::rows::OpenRevision;
+use crate::store::rows::OriginRow;
+use crate::store::rows::OwnRow;
 use crate::store::rows::StudyRow;
 use crate::store::txn::Changes;
 use crate::store::txn::Txn;
@@ -793,10 +798,22 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
     match event {
         Event::InstanceStored { receipt } => {
             if txn.instance(&receipt.sop_instance_uid)?.is_none() {
-                open_revision(txn, receipt, add)?;
+                open_revision(txn, &receipt.study_uid, receipt.received_at, add)?;
             }
             add(txn, event.clone())
         }
+        Event::OriginDecided { study_uid, instances, origin: Origin::Image, at, .. } => {
+            let mut opens = false;
+            for sop in instances {
+                let row = txn.get::<OriginRow>(&key::origin(study_uid, sop))?;
+                opens |= row.is_some_and(|row| !row.is_taken());
+            }
+            if opens {
+                open_revision(txn, study_uid, *at, add)?;
+            }
+            add(txn, event.clone())
+        }
+        Event::OriginDecided { .. } => add(txn, event.clone()),
         Event::RevisionClosed { study_uid, revision, reason, at, .. } => {
             let study = txn.get::<StudyRow>(&key::study(study_uid))?;
             add(
@@ -811,6 +828,10 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
             )
         }
         Event::InstanceRepeated { .. }
+        | Event::InstanceSetAside { .. }
+        | Event::InstancesLookedAt { .. }
+        | Event::IdentityDiffers { .. }
+        | Event::IdentitySettled { .. }
         | Event::VersionStored { .. }
         | Event::InstanceDeferred { .. }
         | Event::DeferredDecided { .. }
@@ -859,16 +880,16 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
 /// Opens the study's next revision unless one is open. Returns the open one.
 fn open_revision(
     txn: &mut Txn<'_>,
-    receipt: &Receipt,
+    study_uid: &StudyUid,
+    at: Timestamp,
     add: &mut Add<'_>,
 ) -> Result<u32, StoreError> {
-    let study_uid = &receipt.study_uid;
     if let Some(open) = txn.get::<OpenRevision>(&key::open_revision(study_uid))? {
         return Ok(open.revision);
     }
     let study = txn.get::<StudyRow>(&key::study(study_uid))?;
     let revision = study.map_or(1, |study| study.revision + 1);
-    let (study_uid, at) = (study_uid.clone(), receipt.received_at);
+    let study_uid = study_uid.clone();
     add(txn, Event::RevisionOpened { study_uid, revision, at })?;
     Ok(revision)
 }
@@ -882,8 +903,18 @@ fn add_instance(
 ) -> Result<(Stored, bool), StoreError> {
     let stored = Event::InstanceStored { receipt: receipt.clone() };
     let Some(row) = txn.instance(&receipt.sop_instance_uid)? else {
-        let revision = open_revision(txn, receipt, add)?;
-        add(txn, stored)?;
+        let revision = match waits_in(txn, receipt)? {
+            Some(revision) => {
+                set_aside(txn, receipt, add)?;
+                revision
+            }
+            None => {
+                let at = receipt.received_at;
+                let revision = open_revision(txn, &receipt.study_uid, at, add)?;
+                add(txn, stored)?;
+                revision
+            }
+        };
         return Ok((Stored::New { revision }, true));
     };
     let first = &row.receipt;
@@ -915,6 +946,33 @@ fn add_instance(
     }
     add(txn, Event::VersionStored { receipt: receipt.clone() })?;
     Ok((Stored::OtherBytes, true))
+}
+
+/// The revision of its study beside which a new instance waits for what it is; None: it is of the
+/// open revision, or opens one.
+fn waits_in(txn: &mut Txn<'_>, receipt: &Receipt) -> Result<Option<u32>, StoreError> {
+    let study_uid = &receipt.study_uid;
+    let Some(study) = txn.get::<StudyRow>(&key::study(study_uid))? else { return Ok(None) };
+    let is_own = txn.has(&key::own(&receipt.sop_instance_uid))?;
+    let is_open = txn.has(&key::open_revision(study_uid))?;
+    let waits = is_own || (!is_open && !receipt.is_image_at_once());
+    Ok(waits.then_some(study.revision))
+}
+
+/// Takes an instance that opens nothing. What the ledger knows as ours is so at once.
+fn set_aside(txn: &mut Txn<'_>, receipt: &Receipt, add: &mut Add<'_>) -> Result<(), StoreError> {
+    add(txn, Event::InstanceSetAside { receipt: receipt.clone() })?;
+    let sop = &receipt.sop_instance_uid;
+    let Some(own) = txn.get::<OwnRow>(&key::own(sop))? else { return Ok(()) };
+    let ours = Event::OriginDecided {
+        study_uid: receipt.study_uid.clone(),
+        instances: vec![sop.clone()],
+        origin: Origin::Ours,
+        why: Why::OurArtefact { revision: own.revision, file: own.file },
+        by: String::new(),
+        at: receipt.received_at,
+    };
+    add(txn, ours)
 }
 
 /// Whether two receipts stand for the same bytes in the same study.

@@ -15,6 +15,10 @@ use crate::domain::alert::Told;
 use crate::domain::alert::Unless;
 use crate::domain::call::Call;
 use crate::domain::canary::Phase;
+use crate::domain::identities::Element;
+use crate::domain::identities::Settled;
+use crate::domain::origin;
+use crate::domain::origin::Why;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -47,6 +51,21 @@ pub struct Receipt {
     /// Why no parser may see it: it is kept as it came and a person has to look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
+    /// Whether it is an image by its SOP class and Image Type alone, see
+    /// [`is_original`](crate::domain::origin::is_original). The ledger alone has it, not the index.
+    /// None: of ledgers before origins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_original: Option<bool>,
+}
+
+impl Receipt {
+    /// Whether it needs no look at its header and its study to be taken for an image: by the
+    /// receiver's word, and what no parser may see, for a person has to look.
+    pub fn is_image_at_once(&self) -> bool {
+        let class = self.sop_class_uid.as_str();
+        self.unreadable.is_some()
+            || self.is_original.unwrap_or_else(|| origin::is_acquisition_class(class))
+    }
 }
 
 /// Who sent something.
@@ -293,6 +312,44 @@ pub enum Event {
     InstanceStored {
         receipt: Receipt,
     },
+    /// A new instance of a study that takes none now, and of which it is not decided yet what it is:
+    /// it opens no revision.
+    InstanceSetAside {
+        receipt: Receipt,
+    },
+    /// What these instances of a study are. One that becomes an image and was none before is of the
+    /// study's next revision.
+    OriginDecided {
+        study_uid: StudyUid,
+        instances: Vec<SopInstanceUid>,
+        origin: origin::Origin,
+        why: Why,
+        /// Empty: the node, by its rules.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+        at: Timestamp,
+    },
+    /// What waited of these instances was done.
+    InstancesLookedAt {
+        study_uid: StudyUid,
+        instances: Vec<SopInstanceUid>,
+        at: Timestamp,
+    },
+    /// The images of the study name more than one patient, in these elements: nothing goes out until
+    /// a person has said whose it is.
+    IdentityDiffers {
+        study_uid: StudyUid,
+        revision: u32,
+        elements: Vec<Element>,
+        at: Timestamp,
+    },
+    /// A person said whose the study is.
+    IdentitySettled {
+        study_uid: StudyUid,
+        settled: Settled,
+        reason: String,
+        at: Timestamp,
+    },
     /// Other bytes under the SOP Instance UID of an instance that is there: kept beside it, and an
     /// operator is told. The first stays the one that is read.
     VersionStored {
@@ -391,6 +448,9 @@ pub enum Event {
         media_type: String,
         size_bytes: u64,
         digest: String,
+        /// Of a DICOM object. None in ledgers before origins.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sop_instance_uid: Option<SopInstanceUid>,
         at: Timestamp,
     },
     /// A destination took it; `detail` is its own word (status, queue id).
@@ -667,6 +727,7 @@ impl Event {
     pub fn receipt(&self) -> Option<&Receipt> {
         match self {
             Event::InstanceStored { receipt }
+            | Event::InstanceSetAside { receipt }
             | Event::VersionStored { receipt }
             | Event::InstanceDeferred { receipt } => Some(receipt),
             _ => None,

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::dicom::scan::ScanLimits;
 use crate::dicom::scan::scan_marked;
 use crate::domain::digest;
+use crate::domain::origin;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -52,6 +53,7 @@ pub fn facts_of_file(path: &Path) -> Option<Receipt> {
         },
         received_at: Timestamp::try_from(modified).ok()?,
         begun_at: None,
+        is_original: Some(origin::is_original(&facts.sop_class_uid, &facts.image_type)),
         unreadable: facts.broken,
     })
 }

@@ -10,7 +10,9 @@ use crate::store::error::StoreError;
 use crate::store::event::Receipt;
 use crate::store::index::history;
 use crate::store::key;
+use crate::store::origins;
 use crate::store::rows::AlertRow;
+use crate::store::rows::ArtefactRow;
 use crate::store::rows::GoingRow;
 use crate::store::rows::JobRow;
 use crate::store::rows::JobState;
@@ -102,6 +104,12 @@ pub fn study_forgotten(
             txn.remove(key::unanswered(study, row.revision, &row.alert));
         }
     }
+    for artefact in txn.keys(&key::artefacts_of(study))? {
+        let row = txn.get::<ArtefactRow>(&artefact)?;
+        if let Some(sop) = row.and_then(|row| row.sop_instance_uid) {
+            txn.remove(key::own(&sop));
+        }
+    }
     for prefix in of_study {
         for key in txn.keys(&prefix)? {
             txn.remove(key);
@@ -127,7 +135,11 @@ fn remove_instances(txn: &mut Txn<'_>, study: &StudyUid) -> Result<String, Store
     let mut known = String::new();
     for row in txn.instances(study)? {
         known.push_str(&mark(&row.receipt));
+        origins::looked_at(txn, study, &row.receipt.sop_instance_uid)?;
         txn.remove_instance(&row.receipt.sop_instance_uid);
+    }
+    for key in txn.keys(&key::origins(study))? {
+        txn.remove(key);
     }
     Ok(known)
 }

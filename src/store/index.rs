@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::domain::agreement::Comparison;
 use crate::domain::agreement::Origin;
 use crate::domain::finding::Presence;
+use crate::domain::identities;
 use crate::domain::uid::StudyUid;
 use crate::store::alerts;
 use crate::store::deliveries;
@@ -17,6 +18,7 @@ use crate::store::event::Receipt;
 use crate::store::event::StudyState;
 use crate::store::gone;
 use crate::store::key;
+use crate::store::origins;
 use crate::store::rows::ArtefactRow;
 use crate::store::rows::CanaryRow;
 use crate::store::rows::ComparisonRow;
@@ -30,6 +32,7 @@ use crate::store::rows::JobState;
 use crate::store::rows::OpenRevision;
 use crate::store::rows::RevisionRow;
 use crate::store::rows::StudyRow;
+use crate::store::rows::Whose;
 use crate::store::services;
 use crate::store::txn::Txn;
 use crate::store::usage;
@@ -58,6 +61,29 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
             history(txn, study_uid, order, *at, None, "conflict", detail)?;
             change_study(txn, study_uid, order, *at, |study| study.conflicts += 1)
         }
+        Event::InstanceSetAside { receipt } => origins::set_aside(txn, receipt, order),
+        Event::IdentityDiffers { study_uid, revision, elements, at } => {
+            change_study(txn, study_uid, order, *at, |study| {
+                let (elements, revision) = (elements.clone(), *revision);
+                study.whose = Some(Whose { elements, revision, settled: None });
+            })?;
+            let detail = identities::reason(elements);
+            history(txn, study_uid, order, *at, Some(*revision), "identity", detail)
+        }
+        Event::IdentitySettled { study_uid, settled, reason, at } => {
+            change_study(txn, study_uid, order, *at, |study| {
+                if let Some(whose) = &mut study.whose {
+                    whose.settled = Some(settled.clone());
+                }
+            })?;
+            let colon = if reason.is_empty() { "" } else { ": " };
+            let detail = format!("settled by {}{colon}{reason}", settled.by);
+            history(txn, study_uid, order, *at, None, "identity", detail)
+        }
+        Event::InstancesLookedAt { study_uid, instances, .. } => {
+            instances.iter().try_for_each(|sop| origins::looked_at(txn, study_uid, sop))
+        }
+        Event::OriginDecided { .. } => origins::decided(txn, event, order),
         Event::VersionStored { receipt } => version_stored(txn, receipt, order),
         Event::InstanceDeferred { receipt } => {
             let row = DeferredRow { order, receipt: receipt.clone() };
@@ -156,14 +182,19 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
             media_type,
             size_bytes,
             digest,
+            sop_instance_uid,
             at,
         } => {
+            if let Some(sop) = sop_instance_uid {
+                origins::ours(txn, study_uid, *revision, file, sop);
+            }
             let row = ArtefactRow {
                 revision: *revision,
                 file: file.clone(),
                 media_type: media_type.clone(),
                 size_bytes: *size_bytes,
                 digest: digest.clone(),
+                sop_instance_uid: sop_instance_uid.clone(),
                 at: *at,
             };
             txn.put(key::artefact(study_uid, *revision, file), row);
@@ -308,7 +339,7 @@ pub(in crate::store) fn history(
 }
 
 /// Changes a study's row and moves it to the front of the list. Does nothing for an unknown study.
-fn change_study(
+pub(in crate::store) fn change_study(
     txn: &mut Txn<'_>,
     study: &StudyUid,
     order: u64,
@@ -325,7 +356,7 @@ fn change_study(
     Ok(())
 }
 
-fn change_revision(
+pub(in crate::store) fn change_revision(
     txn: &mut Txn<'_>,
     study: &StudyUid,
     revision: u32,
@@ -396,6 +427,7 @@ fn instance_stored(txn: &mut Txn<'_>, receipt: &Receipt, order: u64) -> Result<(
     })?;
     let row = InstanceRow { receipt: receipt.clone(), revision, order, versions: Vec::new() };
     txn.put_instance(row);
+    origins::stored(txn, receipt);
     Ok(())
 }
 
@@ -405,6 +437,7 @@ fn version_stored(txn: &mut Txn<'_>, receipt: &Receipt, order: u64) -> Result<()
     if row.files().any(|file| file == receipt.object) {
         return Ok(());
     }
+    origins::version(txn, &row.receipt.study_uid, receipt);
     let mut row = InstanceRow::clone(&row);
     row.versions.push(receipt.clone());
     let study_uid = row.receipt.study_uid.clone();
@@ -487,6 +520,7 @@ fn open_revision(
                 calling_ae: String::new(),
                 order,
                 shortfall: None,
+                whose: None,
                 objects_removed_at: None,
             };
             txn.put(key::study(study_uid), row);

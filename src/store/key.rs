@@ -16,6 +16,7 @@ pub const SOURCES: &[u8] = b"q";
 pub const DEFERRED: &[u8] = b"w";
 pub const GOING: &[u8] = b"z";
 pub const UNANSWERED: &[u8] = b"U";
+pub const WAITING: &[u8] = b"W";
 
 fn of(letter: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![letter];
@@ -216,6 +217,25 @@ pub fn jobs_of(study: &StudyUid) -> Vec<u8> {
 /// An instance that was taken while the index was being made.
 pub fn deferred(order: u64) -> Vec<u8> {
     of(b'w', &[&order.to_be_bytes()])
+}
+
+/// What the instances of a study are.
+pub fn origins(study: &StudyUid) -> Vec<u8> {
+    all(of(b'O', &[study.as_str().as_bytes()]))
+}
+
+pub fn origin(study: &StudyUid, sop: &SopInstanceUid) -> Vec<u8> {
+    of(b'O', &[study.as_str().as_bytes(), sop.as_str().as_bytes()])
+}
+
+/// An instance that waits for a decision.
+pub fn waiting(study: &StudyUid, sop: &SopInstanceUid) -> Vec<u8> {
+    of(b'W', &[study.as_str().as_bytes(), sop.as_str().as_bytes()])
+}
+
+/// An artefact of ours by its SOP Instance UID.
+pub fn own(sop: &SopInstanceUid) -> Vec<u8> {
+    of(b'N', &[sop.as_str().as_bytes()])
 }
 
 pub fn job(id: &str) -> Vec<u8> {

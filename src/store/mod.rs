@@ -30,6 +30,7 @@ mod ledger;
 mod objects;
 mod open;
 mod orders;
+mod origins;
 mod packed;
 mod part10;
 mod queue;
@@ -114,6 +115,8 @@ pub use crate::store::rows::JobCounts;
 pub use crate::store::rows::JobRow;
 pub use crate::store::rows::JobState;
 pub use crate::store::rows::OpenRevision;
+pub use crate::store::rows::OriginRow;
+pub use crate::store::rows::OwnRow;
 pub use crate::store::rows::ProofRow;
 pub use crate::store::rows::RefusalRow;
 pub use crate::store::rows::RevisionRow;
@@ -121,6 +124,7 @@ pub use crate::store::rows::SourceRow;
 pub use crate::store::rows::StepRow;
 pub use crate::store::rows::StudyRow;
 pub use crate::store::rows::UsageRow;
+pub use crate::store::rows::WaitingRow;
 
 use crate::domain::clock::Clock;
 use crate::domain::uid::SopInstanceUid;
@@ -299,6 +303,21 @@ impl Store {
 
     pub fn open_revisions(&self) -> Result<Vec<OpenRevision>, StoreError> {
         self.read(|view| view.scan(key::OPEN_REVISIONS))
+    }
+
+    /// What the instances of a study are that the receiver could not tell at once.
+    pub fn origins(&self, study: &StudyUid) -> Result<Vec<OriginRow>, StoreError> {
+        self.read(|view| view.scan(&key::origins(study)))
+    }
+
+    /// Instances that came to a study that takes none now, and wait for a decision.
+    pub fn waiting(&self) -> Result<Vec<WaitingRow>, StoreError> {
+        self.read(|view| view.scan(key::WAITING))
+    }
+
+    /// The artefact of ours that has this SOP Instance UID.
+    pub fn own(&self, sop: &SopInstanceUid) -> Result<Option<OwnRow>, StoreError> {
+        self.read(|view| view.get(&key::own(sop)))
     }
 
     /// In the order of arrival.

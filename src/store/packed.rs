@@ -264,6 +264,7 @@ fn put_receipt(out: &mut Vec<u8>, receipt: &Receipt, before: Option<&Receipt>) {
         from,
         received_at,
         begun_at: _,
+        is_original: _,
         unreadable,
     } = receipt;
     let Source { calling_ae, called_ae, address, association } = from;
@@ -412,6 +413,7 @@ impl From<'_> {
             received_at,
             begun_at: None,
             unreadable,
+            is_original: None,
         })
     }
 }

@@ -510,6 +510,7 @@ mod tests {
             media_type: "application/dicom".into(),
             size_bytes: 4,
             digest: crate::store::verify::hex(b"text"),
+            sop_instance_uid: None,
             at: at(9),
         };
         let state = |to| Event::StateChanged {

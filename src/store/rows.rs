@@ -12,6 +12,10 @@ use crate::domain::alert::Standing;
 use crate::domain::alert::Told;
 use crate::domain::call::Tokens;
 use crate::domain::canary::Phase;
+use crate::domain::identities::Element;
+use crate::domain::identities::Settled;
+use crate::domain::origin::Origin;
+use crate::domain::origin::Why;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
@@ -57,9 +61,29 @@ pub struct StudyRow {
     /// What of the newest closed revision did not come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shortfall: Option<Shortfall>,
+    /// Where its images name more than one patient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whose: Option<Whose>,
     /// When its objects went, by the rules for keeping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects_removed_at: Option<Timestamp>,
+}
+
+/// A study of more than one patient, by its images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Whose {
+    pub elements: Vec<Element>,
+    /// Of the record of who they are.
+    pub revision: u32,
+    /// None: a person has to say whose it is.
+    pub settled: Option<Settled>,
+}
+
+impl StudyRow {
+    /// Whether nothing may go out until a person has said whose it is.
+    pub fn is_of_whom_unknown(&self) -> bool {
+        self.whose.as_ref().is_some_and(|whose| whose.settled.is_none())
+    }
 }
 
 /// What went of a study, so that it is known when it comes again.
@@ -229,7 +253,51 @@ impl InstanceRow {
     }
 }
 
-/// An instance of which it is not decided yet what it is.
+/// What an instance is. Without such a row it is an image, as the receiver saw.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OriginRow {
+    pub sop_instance_uid: SopInstanceUid,
+    /// None: not decided yet.
+    pub decided: Option<Decided>,
+    /// It came when its study took no instances, and is of no revision.
+    #[serde(default)]
+    pub is_aside: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decided {
+    pub origin: Origin,
+    #[serde(flatten)]
+    pub why: Why,
+    /// Empty: the node, by its rules.
+    pub by: String,
+    pub at: Timestamp,
+}
+
+impl OriginRow {
+    /// Whether its revision took it as an image, or will unless something else is decided.
+    pub fn is_taken(&self) -> bool {
+        !self.is_aside && self.decided.as_ref().is_none_or(|one| one.origin == Origin::Image)
+    }
+}
+
+/// The artefact that has a SOP Instance UID.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OwnRow {
+    pub study_uid: StudyUid,
+    pub revision: u32,
+    pub file: String,
+}
+
+/// An instance that waits for a decision: what it is, or whose.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WaitingRow {
+    pub study_uid: StudyUid,
+    pub sop_instance_uid: SopInstanceUid,
+    pub since: Timestamp,
+}
+
+/// An instance that was taken while the index was made anew.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeferredRow {
     pub order: u64,
@@ -262,6 +330,8 @@ pub struct ArtefactRow {
     pub media_type: String,
     pub size_bytes: u64,
     pub digest: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sop_instance_uid: Option<SopInstanceUid>,
     pub at: Timestamp,
 }
 

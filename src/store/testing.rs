@@ -18,6 +18,8 @@ use crate::domain::call::Call;
 use crate::domain::call::Tokens;
 use crate::domain::clock::Clock;
 use crate::domain::finding::Presence;
+use crate::domain::origin::Origin as OriginOf;
+use crate::domain::origin::Why;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -82,6 +84,7 @@ pub fn receipt(n: u32, instance: u32, digest: &str) -> Receipt {
         received_at: at(i64::from(instance)),
         begun_at: None,
         unreadable: None,
+        is_original: None,
     }
 }
 
@@ -195,7 +198,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
     let id = job.id.clone();
     let reason = "for a test".to_owned();
     let words = || vec!["pneumonia".to_owned()];
-    match rng.random_range(0..36) {
+    match rng.random_range(0..40) {
         0..=3 => {
             let instance = rng.random_range(0..30);
             Event::InstanceStored { receipt: receipt(n, instance, "a") }
@@ -341,6 +344,19 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
                     how: How::Doctor,
                 }],
             },
+            at,
+        },
+        35 => {
+            let mut receipt = receipt(n, rng.random_range(30..40), "s");
+            receipt.is_original = Some(false);
+            Event::InstanceSetAside { receipt }
+        }
+        36 | 37 => Event::OriginDecided {
+            study_uid,
+            instances: vec![sop(n, rng.random_range(20..40)), sop(n, 31)],
+            origin: OriginOf::BY_PERSON[rng.random_range(0..4)],
+            why: Why::OtherEquipment,
+            by: if rng.random() { "kim".to_owned() } else { String::new() },
             at,
         },
         34 => Event::SentOut {

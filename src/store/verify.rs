@@ -257,6 +257,7 @@ mod tests {
             media_type: "text/plain".into(),
             size_bytes: 4,
             digest: hex(b"text"),
+            sop_instance_uid: None,
             at: at(9),
         };
         store.commit(vec![written]).await.unwrap();

@@ -45,6 +45,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("prelim_instances_unreadable_total", "Instances that are kept as they came, unparsed"),
     ("prelim_kinds_refused_total", "Kinds of results that a destination takes none of"),
     ("prelim_needs_review_total", "Readings that ended as needs review"),
+    ("prelim_origins_total", "Objects of which it was decided what they are, by origin"),
     ("prelim_procedure_steps_total", "Performed procedure steps (MPPS) by what was said"),
     ("prelim_readings_over_budget_total", "Readings that a used up budget changed"),
     ("prelim_received_bytes_total", "Bytes of data sets that came by C-STORE"),

@@ -16,11 +16,16 @@ use crate::domain::uid::StudyUid;
 use crate::pipeline::closing;
 use crate::pipeline::comparing;
 use crate::pipeline::comparing::Opinion;
+use crate::pipeline::origins::ChangeError;
+use crate::pipeline::whose::SettleError;
 use crate::pipeline::word;
 use crate::pipeline::word::WordError;
 use crate::web::Web;
 use crate::web::access::Viewer;
 use crate::web::answer;
+use crate::web::local;
+use crate::web::local::Holds;
+use crate::web::local::Said;
 use crate::web::problem::Failure;
 use crate::web::words::Phrase;
 
@@ -104,6 +109,70 @@ pub async fn hold(
     let by = answer::plain(&viewer.name, REASON_MAX);
     word::hold(&web.node.store, &uid, &by, reason, web.node.clock.now()).await?;
     Ok(back(&uid, ""))
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Failure {
+        match error {
+            ChangeError::Unknown => Failure::not_found(Phrase::new("problem.study")),
+            ChangeError::NoObject => Failure::not_found(Phrase::new("problem.object")),
+            ChangeError::Gone => conflict("problem.gone"),
+            ChangeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SettleError> for Failure {
+    fn from(error: SettleError) -> Failure {
+        match error {
+            SettleError::Unknown => Failure::not_found(Phrase::new("problem.study")),
+            SettleError::One => conflict("problem.one_patient"),
+            SettleError::NoIdentity => conflict("problem.identity"),
+            SettleError::Store(error) => error.into(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub struct IdentityForm {
+    number: usize,
+    #[serde(default)]
+    reason: String,
+}
+
+/// Whose the study is.
+pub async fn identity(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    Path(uid): Path<String>,
+    Form(form): Form<IdentityForm>,
+) -> Result<Response, Failure> {
+    let uid = study(&uid)?;
+    let holds = Holds { number: form.number, by: viewer.name, reason: form.reason };
+    local::settle(&web, &uid, &holds).await?;
+    Ok(back(&uid, ""))
+}
+
+#[derive(Deserialize)]
+pub struct OriginForm {
+    of: String,
+    origin: String,
+    #[serde(default)]
+    reason: String,
+}
+
+/// What the objects of a series are.
+pub async fn origin(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    Path(uid): Path<String>,
+    Form(form): Form<OriginForm>,
+) -> Result<Response, Failure> {
+    let uid = study(&uid)?;
+    let origin = form.origin.parse().map_err(Failure::bad_request)?;
+    let said = Said { of: form.of, origin, by: viewer.name, reason: form.reason };
+    local::say(&web, &uid, &said).await?;
+    Ok(back(&uid, "#objects"))
 }
 
 #[derive(Deserialize)]

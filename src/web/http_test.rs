@@ -248,6 +248,7 @@ async fn receive(store: &Store, n: u32) {
         received_at: Timestamp::now(),
         begun_at: None,
         unreadable: None,
+        is_original: None,
     };
     store.commit_instance(receipt).await.unwrap();
 }
@@ -306,6 +307,7 @@ async fn read(store: &Store, n: u32, assessment: &Assessment) {
             media_type: media_type.into(),
             size_bytes: bytes.len() as u64,
             digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sop_instance_uid: None,
             at,
         });
     }

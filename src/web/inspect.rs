@@ -12,8 +12,14 @@ use crate::domain::assessment::Outcome;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
 use crate::domain::finding::Finding;
+use crate::domain::origin::Origin;
+use crate::domain::origin::Why;
 use crate::domain::study::Excluded;
+use crate::domain::uid::SeriesUid;
+use crate::domain::uid::SopClassUid;
+use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
+use crate::pipeline::origins;
 use crate::store::AlertRow;
 use crate::store::ArtefactRow;
 use crate::store::ComparisonRow;
@@ -44,6 +50,9 @@ pub struct StudyView {
     /// The oldest first.
     pub history: Vec<HistoryRow>,
     pub artefacts: Vec<Artefact>,
+    /// What its objects are, by series.
+    #[serde(default)]
+    pub objects: Vec<Objects>,
     pub deliveries: Vec<DeliveryRow>,
     pub alerts: Vec<AlertRow>,
     /// What doctors said of its readings, the oldest first.
@@ -52,6 +61,23 @@ pub struct StudyView {
     /// Jobs of the study that wait, run or are dead.
     pub jobs: Vec<JobRow>,
     pub notice: String,
+}
+
+/// Objects of one series that are the same to this node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Objects {
+    pub series_uid: SeriesUid,
+    pub sop_class_uid: SopClassUid,
+    /// The first of them.
+    pub sop_instance_uid: SopInstanceUid,
+    pub instances: u32,
+    /// None: not decided yet.
+    pub origin: Option<Origin>,
+    /// Why, as data and in words. None: as for `origin`.
+    pub why: Option<Why>,
+    pub reason: String,
+    /// Who says so; empty: the node.
+    pub by: String,
 }
 
 /// What an assessment says, without the study it is about.
@@ -113,6 +139,7 @@ pub fn study(store: &Store, uid: &StudyUid) -> Result<Option<StudyView>, StoreEr
         reading,
         history: store.history(uid)?,
         artefacts,
+        objects: objects(store, uid)?,
         deliveries: store.deliveries(uid)?,
         alerts: store.alerts(uid)?,
         comparisons: store.comparisons(uid)?,
@@ -121,6 +148,44 @@ pub fn study(store: &Store, uid: &StudyUid) -> Result<Option<StudyView>, StoreEr
         study,
         notice: NOTICE.into(),
     }))
+}
+
+/// In the order of arrival of the first of each.
+fn objects(store: &Store, uid: &StudyUid) -> Result<Vec<Objects>, StoreError> {
+    let origins = origins::of_study(store, uid)?;
+    let mut found: Vec<Objects> = Vec::new();
+    for row in store.instances(uid)? {
+        let receipt = row.receipt;
+        let (origin, why, by) = match origins.get(&receipt.sop_instance_uid) {
+            None if receipt.unreadable.is_some() => {
+                (Some(Origin::Image), Some(Why::NotParsed), String::new())
+            }
+            None => (Some(Origin::Image), Some(Why::Acquired), String::new()),
+            Some(row) => match &row.decided {
+                Some(known) => (Some(known.origin), Some(known.why.clone()), known.by.clone()),
+                None => (None, None, String::new()),
+            },
+        };
+        let same = |one: &&mut Objects| {
+            one.series_uid == receipt.series_uid
+                && one.sop_class_uid == receipt.sop_class_uid
+                && (one.origin, &one.why, &one.by) == (origin, &why, &by)
+        };
+        match found.iter_mut().find(same) {
+            Some(known) => known.instances += 1,
+            None => found.push(Objects {
+                series_uid: receipt.series_uid,
+                sop_class_uid: receipt.sop_class_uid,
+                sop_instance_uid: receipt.sop_instance_uid,
+                instances: 1,
+                origin,
+                reason: why.as_ref().map(Why::text).unwrap_or_default(),
+                why,
+                by,
+            }),
+        }
+    }
+    Ok(found)
 }
 
 /// The assessment of the newest revision that has one.

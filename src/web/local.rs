@@ -25,6 +25,7 @@ use serde::Serialize;
 use crate::analysis::provider::GatewayView;
 use crate::dicom::sources::Source;
 use crate::domain::canary::Phase;
+use crate::domain::origin::Origin;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::alerting;
@@ -33,8 +34,10 @@ use crate::pipeline::closing;
 use crate::pipeline::compare;
 use crate::pipeline::compare::Comparison;
 use crate::pipeline::delivering;
+use crate::pipeline::origins;
 use crate::pipeline::replay;
 use crate::pipeline::replay::Kept;
+use crate::pipeline::whose;
 use crate::store::AlertRow;
 use crate::store::AuditPage;
 use crate::store::AuditQuery;
@@ -213,6 +216,70 @@ pub(in crate::web) async fn complete(
         None => Err(Failure::not_found("No study with this UID takes instances now.")),
     }
 }
+
+/// What objects of a study are, by the word of a person.
+#[derive(Serialize, Deserialize)]
+pub struct Said {
+    pub of: String,
+    pub origin: Origin,
+    pub by: String,
+    pub reason: String,
+}
+
+pub(in crate::web) async fn origin(
+    State(web): State<Web>,
+    extract::Path(uid): extract::Path<String>,
+    Json(said): Json<Said>,
+) -> Result<Json<usize>, Failure> {
+    let uid = StudyUid::parse(&uid).map_err(|error| Failure::bad_request(error.to_string()))?;
+    Ok(Json(say(&web, &uid, &said).await?))
+}
+
+/// One way for page, API and command line.
+pub(in crate::web) async fn say(web: &Web, uid: &StudyUid, said: &Said) -> Result<usize, Failure> {
+    if !Origin::BY_PERSON.contains(&said.origin) {
+        return Err(Failure::bad_request("origin: use image, derived, report or ours."));
+    }
+    let word = origins::Word {
+        by: answer::plain(&said.by, WORD_CHARS_MAX),
+        reason: answer::plain(&said.reason, WORD_CHARS_MAX),
+    };
+    let (store, at) = (&web.node.store, web.node.clock.now());
+    Ok(origins::change(store, uid, &said.of, said.origin, &word, at).await?)
+}
+
+/// Whose a study is, by the word of a person: a number of [`whose::patients`], from 1.
+#[derive(Serialize, Deserialize)]
+pub struct Holds {
+    pub number: usize,
+    pub by: String,
+    pub reason: String,
+}
+
+pub(in crate::web) async fn identity(
+    State(web): State<Web>,
+    extract::Path(uid): extract::Path<String>,
+    Json(holds): Json<Holds>,
+) -> Result<Json<()>, Failure> {
+    let uid = StudyUid::parse(&uid).map_err(|error| Failure::bad_request(error.to_string()))?;
+    Ok(Json(settle(&web, &uid, &holds).await?))
+}
+
+/// One way for page, API and command line.
+pub(in crate::web) async fn settle(
+    web: &Web,
+    uid: &StudyUid,
+    holds: &Holds,
+) -> Result<(), Failure> {
+    let word = origins::Word {
+        by: answer::plain(&holds.by, WORD_CHARS_MAX),
+        reason: answer::plain(&holds.reason, WORD_CHARS_MAX),
+    };
+    let (store, at) = (&web.node.store, web.node.clock.now());
+    Ok(whose::settle(store, uid, holds.number, &word, at).await?)
+}
+
+const WORD_CHARS_MAX: usize = 200;
 
 /// The Part 10 file as it was received.
 pub(in crate::web) async fn object(

@@ -8,14 +8,20 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::analysis::codes;
+use crate::domain::identities::Identity;
+use crate::domain::origin;
+use crate::domain::origin::Origin;
+use crate::domain::origin::Why;
 use crate::domain::study::Study;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::record;
 use crate::pipeline::replay;
+use crate::pipeline::whose;
 use crate::store::AlertRow;
 use crate::store::DeliveryRow;
 use crate::store::DeliveryState;
 use crate::store::JobRow;
+use crate::store::Store;
 use crate::store::event::JobKind;
 use crate::store::event::StudyState;
 use crate::web::Shared;
@@ -66,6 +72,9 @@ struct Page {
     deliveries: Vec<DeliveryPart>,
     alerts: Vec<AlertPart>,
     artefacts: Vec<ArtefactPart>,
+    /// Where its images name more than one patient.
+    whose: Option<WhosePart>,
+    objects: Vec<ObjectsPart>,
     /// [`viewer::Stack`] as JSON; empty where there is nothing to scroll through.
     stack: String,
     runs: Vec<RunPart>,
@@ -129,6 +138,42 @@ struct ArtefactPart {
     at: Moment,
 }
 
+#[derive(Serialize)]
+struct WhosePart {
+    differs: Vec<Phrase>,
+    patients: Vec<PatientPart>,
+    /// Who has said whose it is; empty: nobody yet.
+    settled: String,
+}
+
+/// One of the patients, with the values.
+#[derive(Serialize)]
+struct PatientPart {
+    number: usize,
+    name: String,
+    id: String,
+    issuer: String,
+    birth_date: String,
+    sex: String,
+    objects: u32,
+    holds: bool,
+}
+
+/// Objects of one series, and what they are.
+#[derive(Serialize)]
+struct ObjectsPart {
+    series: String,
+    instances: u32,
+    /// `undecided`, else the origin.
+    origin: &'static str,
+    why: Phrase,
+    by: String,
+    /// Where one of them is shown; empty where it has no picture, or none is served.
+    href: String,
+    /// What a person can make of them.
+    choices: Vec<&'static str>,
+}
+
 pub async fn show(
     State(web): State<Web>,
     Extension(viewer): Extension<Viewer>,
@@ -181,6 +226,8 @@ fn page_of(web: &Shared, uid: &StudyUid, by: String) -> Result<Option<Page>, Fai
         deliveries: view.deliveries.iter().map(|row| delivery(row, now)).collect(),
         alerts: view.alerts.iter().map(|row| alert(row, now)).collect(),
         artefacts: artefacts(&view, now),
+        whose: whose_part(store, &view)?,
+        objects: view.objects.iter().map(|one| objects(uid, one, shows)).collect(),
         stack,
         runs: evidence::runs(&runs, currency, now),
         cost: evidence::cost(&runs, currency),
@@ -276,6 +323,54 @@ fn alert(row: &AlertRow, now: Timestamp) -> AlertPart {
             .collect(),
         declined: row.declined.iter().map(|answer| answer.by.clone()).collect(),
         sendings: row.sendings.iter().map(sending).collect(),
+    }
+}
+
+fn whose_part(store: &Store, view: &StudyView) -> Result<Option<WhosePart>, Failure> {
+    let Some(whose) = &view.study.whose else { return Ok(None) };
+    let settled = whose.settled.as_ref();
+    let found = whose::patients(store, &view.study.study_uid)?;
+    let part = |(nth, one): (usize, Identity)| PatientPart {
+        number: nth + 1,
+        name: one.patient.name.display(),
+        holds: settled.is_some_and(|settled| settled.holds == one.like),
+        id: one.patient.id,
+        issuer: one.patient.issuer_of_id,
+        birth_date: one.patient.birth_date,
+        sex: one.patient.sex,
+        objects: one.objects,
+    };
+    Ok(Some(WhosePart {
+        differs: whose.elements.iter().map(|element| Phrase::new(element.key())).collect(),
+        patients: found.into_iter().enumerate().map(part).collect(),
+        settled: settled.map(|settled| settled.by.clone()).unwrap_or_default(),
+    }))
+}
+
+fn objects(uid: &StudyUid, one: &inspect::Objects, shows: bool) -> ObjectsPart {
+    let why = match &one.why {
+        Some(why @ Why::OurArtefact { revision, file }) => {
+            Phrase::new(why.key()).with("revision", revision).with("file", file)
+        }
+        Some(why @ Why::Person { reason }) => Phrase::new(why.key()).with("reason", reason),
+        Some(why) => Phrase::new(why.key()),
+        None => Phrase::new("why.open"),
+    };
+    let (series, sop) = (&one.series_uid, &one.sop_instance_uid);
+    let place = format!("/dicom-web/studies/{uid}/series/{series}/instances/{sop}/rendered");
+    let others = Origin::BY_PERSON.into_iter().filter(|other| Some(*other) != one.origin);
+    ObjectsPart {
+        series: series.to_string(),
+        instances: one.instances,
+        origin: one.origin.map_or("undecided", Origin::as_str),
+        why,
+        by: one.by.clone(),
+        href: if shows && origin::may_have_pixels(one.sop_class_uid.as_str()) {
+            place
+        } else {
+            String::new()
+        },
+        choices: others.map(Origin::as_str).collect(),
     }
 }
 

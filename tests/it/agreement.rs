@@ -137,14 +137,15 @@ fn feedback_and_final_reports_become_sensitivity_and_ppv() {
     let finding = &compared["findings"][0];
     assert_eq!(finding["key"], "pneumothorax");
     assert_eq!((&finding["truth"], &finding["how"]), (&false.into(), &"code".into()));
-    let held = site.node.study_in(&b, "held");
-    assert_eq!(held["reason"], "nothing to read came; the reading of revision 1 stands");
-    assert_eq!((&held["outcome"], &held["urgency"]), (&"read".into(), &"urgent".into()));
+    let stands = site.node.study_in(&b, "delivered");
+    assert_eq!((&stands["outcome"], &stands["urgency"]), (&"read".into(), &"urgent".into()));
+    assert_eq!(stands["revision"], 1);
 
     // C: words, after an indication that says nothing of the images; a preliminary report and our
     // own that comes back from the archive are not compared.
     site.report("c", &["preliminary", "No pneumothorax."]);
-    site.node.study_in(&c, "held");
+    // Another software's text, which nobody has verified and in which no person is named, is none.
+    site.report("c", &["unverified", "Large right pneumothorax."]);
     site.report("c", &["text", "Small left pneumothorax. No pleural effusion."]);
     let compared = &site.compared(&c, 1)[0];
     assert_eq!(
@@ -153,10 +154,17 @@ fn feedback_and_final_reports_become_sensitivity_and_ppv() {
     );
     let ours = site.node.data.join("results").join(&c).join("1/sr.dcm");
     site.node.storescu(&[ours]);
-    wait_for("our own report", || {
-        let held = study(&site.node.data, &c)?;
-        (held["revision"] == 4 && held["state"] == "held").then_some(())
+    let shown = wait_for("our own report", || {
+        let shown = study(&site.node.data, &c)?;
+        let objects = shown["objects"].as_array()?.clone();
+        objects.iter().any(|one| one["origin"] == "ours").then_some(shown)
     });
+    assert_eq!((&shown["revision"], &shown["state"]), (&1.into(), &"delivered".into()));
+    let count = |origin: &str| {
+        let all = shown["objects"].as_array().unwrap();
+        all.iter().filter(|one| one["origin"] == origin).count()
+    };
+    assert_eq!([count("image"), count("derived"), count("report")], [1, 2, 1], "{shown:#}");
     site.compared(&c, 1);
     assert_eq!(site.gateway.requests().len(), asked, "nothing was read again");
 

@@ -29,6 +29,7 @@ mod net;
 mod node;
 mod notices;
 mod orders;
+mod origins;
 mod outbox;
 mod package;
 mod pages;

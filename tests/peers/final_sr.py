@@ -4,6 +4,7 @@ KIND:
   coded        Comprehensive SR of highdicom (TID 1500), verified: Pneumothorax absent
   text         Basic Text SR with TEXT under Findings, verified; an indication stands before it
   preliminary  the same, not verified, flagged as preliminary
+  unverified   the same, not verified, and without a word on whether it is final
 """
 
 import sys
@@ -62,7 +63,7 @@ def item(relationship, kind, code, **values):
     return ds
 
 
-def text(image, words, is_final):
+def text(image, words, is_final, flag):
     sections = [
         (("121109", "DCM", "Indications for Procedure"), "rule out pneumothorax on the right"),
         (("121070", "DCM", "Findings"), words),
@@ -83,13 +84,14 @@ def text(image, words, is_final):
     ds.ContentDate, ds.ContentTime = "20260105", "120000"
     ds.CompletionFlag = "COMPLETE"
     ds.VerificationFlag = "VERIFIED" if is_final else "UNVERIFIED"
-    ds.PreliminaryFlag = "FINAL" if is_final else "PRELIMINARY"
+    if flag:
+        ds.PreliminaryFlag = flag
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return ds
 
 
 image, out, kind = dcmread(sys.argv[1]), sys.argv[2], sys.argv[3]
-report = coded(image) if kind == "coded" else text(image, sys.argv[4], kind == "text")
+report = coded(image) if kind == "coded" else text(image, sys.argv[4], kind == "text", {"text": "FINAL", "preliminary": "PRELIMINARY"}.get(kind))
 report.save_as(out, enforce_file_format=True)
 print(report.SOPInstanceUID)

@@ -91,6 +91,8 @@ pub(in crate::web) fn router(web: &Web, quick: impl Fn(Router<Web>) -> Router<We
         .routes(routes!(studies::list))
         .routes(routes!(studies::one))
         .routes(routes!(studies::complete))
+        .routes(routes!(studies::origin))
+        .routes(routes!(studies::identity))
         .routes(routes!(studies::findings))
         .routes(routes!(judging::feedback))
         .routes(routes!(judging::final_report))

@@ -13,6 +13,7 @@ use crate::domain::code;
 use crate::domain::finding;
 use crate::domain::finding::Laterality;
 use crate::domain::finding::Presence;
+use crate::domain::origin::Origin;
 use crate::domain::urgency::Urgency;
 use crate::store::AlertRow;
 use crate::store::ArtefactRow;
@@ -23,6 +24,7 @@ use crate::store::JobRow;
 use crate::store::JobState;
 use crate::store::StudyRow;
 use crate::store::event::StudyState;
+use crate::web::inspect;
 
 /// Problem details (RFC 9457), as application/problem+json.
 #[derive(Serialize, ToSchema)]
@@ -151,6 +153,8 @@ pub struct StudyDetail {
     pub findings_of_reading: Vec<Finding>,
     pub history: Vec<Step>,
     pub artefacts: Vec<Artefact>,
+    /// What its objects are, by series.
+    pub objects: Vec<Objects>,
     pub deliveries: Vec<Delivery>,
     pub alerts: Vec<Alert>,
     pub jobs: Vec<Job>,
@@ -237,6 +241,36 @@ impl From<&HistoryRow> for Step {
     fn from(row: &HistoryRow) -> Step {
         let (what, detail) = (row.what.clone(), row.detail.clone());
         Step { at: row.at, revision: row.revision, what, detail }
+    }
+}
+
+/// Objects of one series that are the same to this node.
+#[derive(Serialize, ToSchema)]
+pub struct Objects {
+    pub series_uid: String,
+    pub sop_class_uid: String,
+    /// SOP Instance UID of the first.
+    pub first: String,
+    pub instances: u32,
+    /// None: not decided yet.
+    pub origin: Option<Origin>,
+    /// Why, in words.
+    pub reason: String,
+    /// Who says so; empty: the node.
+    pub by: String,
+}
+
+impl From<&inspect::Objects> for Objects {
+    fn from(row: &inspect::Objects) -> Objects {
+        Objects {
+            series_uid: row.series_uid.to_string(),
+            sop_class_uid: row.sop_class_uid.to_string(),
+            first: row.sop_instance_uid.to_string(),
+            instances: row.instances,
+            origin: row.origin,
+            reason: row.reason.clone(),
+            by: row.by.clone(),
+        }
     }
 }
 

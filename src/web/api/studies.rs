@@ -10,6 +10,7 @@ use utoipa::IntoParams;
 use utoipa::ToSchema;
 
 use crate::domain::finding::Presence;
+use crate::domain::origin::Origin;
 use crate::domain::urgency::Urgency;
 use crate::pipeline::closing;
 use crate::store::StudyRow;
@@ -150,6 +151,7 @@ pub async fn one(
         reading: view.reading.as_ref().and_then(|reading| serde_json::to_value(reading).ok()),
         history: view.history.iter().map(shapes::Step::from).collect(),
         artefacts: artefacts.collect(),
+        objects: view.objects.iter().map(shapes::Objects::from).collect(),
         deliveries: view.deliveries.iter().map(shapes::Delivery::from).collect(),
         alerts: view.alerts.iter().map(shapes::Alert::from).collect(),
         jobs: view.jobs.iter().map(shapes::Job::from).collect(),
@@ -185,6 +187,105 @@ pub async fn complete(
         Some(revision) => Ok(Json(Completed { study_uid: uid.to_string(), revision })),
         None => Err(Failure::not_found("No study with this UID takes instances now.")),
     }
+}
+
+/// What objects are that came with a study, by the word of a person.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OriginWord {
+    /// Series or SOP Instance UID of the study.
+    of: String,
+    /// Images are read; the others stand beside them.
+    origin: Option<Says>,
+    /// A person, where a program speaks for one; else the caller.
+    #[schema(max_length = 80)]
+    by: String,
+    /// A reason.
+    #[schema(max_length = 200)]
+    note: String,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Says {
+    Image,
+    Derived,
+    Report,
+    Ours,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Changed {
+    study_uid: String,
+    /// How many objects it is about.
+    instances: usize,
+}
+
+/// Says what objects of a study are. Images that come in or go out are a next revision.
+#[utoipa::path(
+    post, path = "/api/v1/studies/{uid}/origin", tag = "studies",
+    params(("uid" = shapes::StudyInstanceUid, Path)),
+    request_body = OriginWord,
+    responses((status = 200, body = Changed)),
+)]
+pub async fn origin(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    Path(uid): Path<String>,
+    Body(word): Body<OriginWord>,
+) -> Result<Json<Changed>, Failure> {
+    let uid = study_uid(&uid)?;
+    let origin = match word.origin {
+        Some(Says::Image) => Origin::Image,
+        Some(Says::Derived) => Origin::Derived,
+        Some(Says::Report) => Origin::Report,
+        Some(Says::Ours) => Origin::Ours,
+        None => return Err(Failure::bad_request("origin: use image, derived, report or ours.")),
+    };
+    let by = signed(&plain(&word.by, 80), &viewer);
+    let said = local::Said { of: word.of, origin, by, reason: word.note };
+    let instances = local::say(&web, &uid, &said).await?;
+    Ok(Json(Changed { study_uid: uid.to_string(), instances }))
+}
+
+/// Whose a study is, by the word of a person.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentityWord {
+    /// Of the patients that its page shows, from 1.
+    #[schema(minimum = 1)]
+    number: u32,
+    /// A person, where a program speaks for one; else the caller.
+    #[schema(max_length = 80)]
+    by: String,
+    /// A reason.
+    #[schema(max_length = 200)]
+    note: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Settled {
+    study_uid: String,
+}
+
+/// Says whose a study is whose images name more than one patient. It goes on as its next revision.
+#[utoipa::path(
+    post, path = "/api/v1/studies/{uid}/identity", tag = "studies",
+    params(("uid" = shapes::StudyInstanceUid, Path)),
+    request_body = IdentityWord,
+    responses((status = 200, body = Settled)),
+)]
+pub async fn identity(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    Path(uid): Path<String>,
+    Body(word): Body<IdentityWord>,
+) -> Result<Json<Settled>, Failure> {
+    let uid = study_uid(&uid)?;
+    let by = signed(&plain(&word.by, 80), &viewer);
+    let number = usize::try_from(word.number).unwrap_or_default();
+    local::settle(&web, &uid, &local::Holds { number, by, reason: word.note }).await?;
+    Ok(Json(Settled { study_uid: uid.to_string() }))
 }
 
 /// What was found, study by study, the newest change first.
