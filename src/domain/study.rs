@@ -171,6 +171,7 @@ pub struct Inspected {
     pub patient: Patient,
     pub attributes: StudyAttributes,
     pub instance: Instance,
+    #[serde(default)]
     pub made: Made,
 }
 
