@@ -491,9 +491,10 @@ async fn a_person_logs_in_and_out_and_a_guesser_waits() {
         let guess = format!("wrong-wrong-wrong-{n}");
         assert_eq!(login(&guess).await.unwrap().status(), 401, "try {n}");
     }
-    let waits = login(TOKEN).await.unwrap();
+    let waits = login("wrong-wrong-wrong-again").await.unwrap();
     assert_eq!(waits.status(), 429);
     assert!(waits.headers().contains_key("retry-after"));
+    assert_eq!(login(TOKEN).await.unwrap().status(), 303, "the right one is taken meanwhile");
     assert_eq!(look().await.unwrap().status(), 200, "a session goes on");
     client.post(node.url("/logout")).header("cookie", &cookie).send().await.unwrap();
     assert_eq!(look().await.unwrap().status(), 401, "until its logout");

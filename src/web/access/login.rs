@@ -136,10 +136,10 @@ pub async fn enter(
 }
 
 fn by_token(web: &Web, token: &str, from: IpAddr) -> Result<Subject, Failure> {
-    web.access.throttle.check(from, None)?;
     if web.access.is_token(token) {
         return Ok(Subject::Token(access::digest(token)));
     }
+    web.access.throttle.check(from, None)?;
     web.access.throttle.note_wrong(from, None, token);
     Err(unauthorised(Phrase::new("login.wrong_token")))
 }

@@ -328,10 +328,10 @@ fn identify(
     if let Some((name, found)) = accounts.by_token(token, jiff::Timestamp::now()) {
         return Ok(Viewer::new(format!("token {name} ({from})"), &found.rights));
     }
-    access.throttle.check(from, None)?;
     if access.is_token(token) {
         return Ok(Viewer::new(format!("{from} token"), &Right::ALL));
     }
+    access.throttle.check(from, None)?;
     access.throttle.note_wrong(from, None, token);
     Err(unauthorised("That is no access token, or not any more."))
 }

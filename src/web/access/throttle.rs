@@ -1,5 +1,7 @@
-//! Who guesses has to wait: per address, and per name over all addresses. The same wrong word again
-//! is no guess: a program with a token that has ended keeps no colleague at its address out.
+//! Who guesses has to wait: per address (of IPv6 per network), sooner where many guess at one name.
+//! The same wrong word again is no guess: a program with a token that has ended keeps no colleague
+//! at its address out. Nobody is kept out by what others do elsewhere: a right token is taken in any
+//! case, and a name that is guessed at is open to an address that does not guess.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
@@ -18,10 +20,12 @@ use crate::web::words::Phrase;
 
 /// Wrong tries of one key within [`WINDOW`] after which it has to wait.
 pub const WRONG_MAX: u32 = 10;
-/// Of one name, from wherever: more, so that nobody can keep a colleague out by ten tries.
+/// Wrong tries of one name, from wherever, after which each address has fewer.
 const WRONG_OF_NAME_MAX: u32 = 50;
+/// Wrong tries of an address at such a name: a person who mistypes has one more.
+const WRONG_AT_SUCH_MAX: u32 = 2;
 const WINDOW: Duration = Duration::from_secs(300);
-/// Keys remembered; those beyond share one count.
+/// Keys remembered; those with the fewest wrong tries make room.
 const KEYS_MAX: usize = 4096;
 
 #[derive(Default)]
@@ -32,11 +36,15 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// Refuses an address that guessed too often, and a name that too many guessed at.
+    /// Refuses an address that guessed too often. Of a token only once it is known to be wrong.
+    ///
+    /// - `name`: whose password is tried.
     pub fn check(&self, from: IpAddr, name: Option<&str>) -> Result<(), Failure> {
-        let by_address = self.addresses.must_wait(&group(from), WRONG_MAX);
-        let by_name = name.and_then(|n| self.names.must_wait(&n.to_owned(), WRONG_OF_NAME_MAX));
-        let Some(wait) = by_address.max(by_name) else { return Ok(()) };
+        let guessed_at = name.is_some_and(|name| {
+            self.names.must_wait(&name.to_owned(), WRONG_OF_NAME_MAX).is_some()
+        });
+        let max = if guessed_at { WRONG_AT_SUCH_MAX } else { WRONG_MAX };
+        let Some(wait) = self.addresses.must_wait(&group(from), max) else { return Ok(()) };
         Err(Failure {
             status: StatusCode::TOO_MANY_REQUESTS,
             detail: Phrase::new("login.wait"),
@@ -56,7 +64,7 @@ impl Throttle {
     }
 }
 
-struct Counts<K>(Mutex<HashMap<Option<K>, Wrong>>);
+struct Counts<K>(Mutex<HashMap<K, Wrong>>);
 
 struct Wrong {
     count: u32,
@@ -74,23 +82,24 @@ impl<K: Hash + Eq + Clone> Counts<K> {
     /// How long a key that was wrong too often has to wait.
     fn must_wait(&self, key: &K, max: u32) -> Option<Duration> {
         let wrong = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = Some(key.clone());
-        let entry = wrong.get(&own).or_else(|| wrong.get(&None))?;
+        let entry = wrong.get(key)?;
         let over = WINDOW.checked_sub(entry.since.elapsed())?;
         (entry.count >= max).then_some(over)
     }
 
     fn note(&self, key: K, guess: u64) {
         let mut wrong = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if wrong.len() >= KEYS_MAX {
+        if wrong.len() >= KEYS_MAX && !wrong.contains_key(&key) {
             wrong.retain(|_, entry| entry.since.elapsed() < WINDOW);
+            let least = wrong.iter().min_by_key(|(_, entry)| (entry.count, entry.since));
+            let least = least.filter(|_| wrong.len() >= KEYS_MAX).map(|(key, _)| key.clone());
+            if let Some(least) = least {
+                wrong.remove(&least);
+            }
         }
-        let key = Some(key);
-        let known = wrong.len() < KEYS_MAX || wrong.contains_key(&key);
         let now = Instant::now();
-        let entry = wrong.entry(if known { key } else { None });
         let none = || Wrong { count: 0, since: now, last: 0 };
-        let entry = entry.or_insert_with(none);
+        let entry = wrong.entry(key).or_insert_with(none);
         if entry.since.elapsed() >= WINDOW {
             *entry = none();
         }
@@ -144,14 +153,33 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_many_guess_at_waits_wherever_it_comes_from() {
+    fn guesses_from_elsewhere_keep_nobody_out() {
         let throttle = Throttle::default();
-        for n in 0..WRONG_OF_NAME_MAX {
-            let from = IpAddr::from([10, 0, (n / 250) as u8, (n % 250) as u8]);
-            throttle.note_wrong(from, Some("kim"), &n.to_string());
+        let from = |n: u32| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + n));
+        for n in 0..20_000 {
+            throttle.note_wrong(from(n), Some("kim"), &n.to_string());
         }
-        let other = "10.9.9.9".parse().unwrap();
-        assert!(throttle.check(other, Some("kim")).is_err());
-        assert!(throttle.check(other, Some("lee")).is_ok());
+        let kim = "192.0.2.7".parse().unwrap();
+        assert!(throttle.check(kim, Some("kim")).is_ok(), "from where nobody guesses");
+        throttle.note_wrong(kim, Some("kim"), "mistyped");
+        assert!(throttle.check(kim, Some("kim")).is_ok());
+        throttle.note_wrong(kim, Some("kim"), "mistyped too");
+        assert!(throttle.check(kim, Some("kim")).is_err(), "who guesses at such a name waits");
+        assert!(throttle.check(kim, Some("lee")).is_ok());
+        assert!(throttle.addresses.0.lock().unwrap().len() <= KEYS_MAX);
+    }
+
+    #[test]
+    fn who_guessed_most_is_remembered_when_many_come_after() {
+        let throttle = Throttle::default();
+        let guesser: IpAddr = "192.0.2.7".parse().unwrap();
+        for n in 0..WRONG_MAX {
+            throttle.note_wrong(guesser, None, &n.to_string());
+        }
+        for n in 0..5_000_u32 {
+            let from = IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + n));
+            throttle.note_wrong(from, None, "guess");
+        }
+        assert!(throttle.check(guesser, None).is_err());
     }
 }
