@@ -3,7 +3,8 @@
 //! The rule for both: no patient data. A log line, a span field or a metric label may hold UIDs,
 //! AE titles, addresses, counts, states and causes of our own wording. It never holds a patient's
 //! name, ID, birth date or accession number, text of a report or of a model, a key or a token.
-//! Whoever logs a value that came from outside logs its length or its kind instead.
+//! Whoever logs a value that came from outside logs its length or its kind instead. Libraries know
+//! nothing of this rule and quote what they work on: see [`may_be_told`].
 
 mod meanings;
 
@@ -14,9 +15,12 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Deserialize;
 use serde::Serialize;
+use tracing::Level;
+use tracing::Metadata;
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
@@ -28,7 +32,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub struct Config {
     /// How a log line looks: `human`, or `json` with one object a line.
     pub format: Format,
-    /// What is logged: a level, or levels by module: `info,prelim::dicom=debug`.
+    /// What is logged: a level, or levels by module: `info,prelim::dicom=debug`. Libraries are
+    /// heard at `info` at most, because below that they quote what they work on.
     pub filter: String,
 }
 
@@ -76,10 +81,25 @@ where
     // on standard error it would panic, in the panic hook even, which ends the node.
     let lines =
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    let tellable = filter_fn(may_be_told);
     match config.format {
-        Format::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
-        Format::Json => lines.json().flatten_event(true).boxed(),
+        Format::Human => {
+            lines.with_ansi(std::io::stderr().is_terminal()).with_filter(tellable).boxed()
+        }
+        Format::Json => lines.json().flatten_event(true).with_filter(tellable).boxed(),
     }
+}
+
+/// Libraries that move bytes or keep rows: up to `info` they speak of connections and files.
+const WITHOUT_DATA: [&str; 10] =
+    ["axum", "h2", "hyper", "hyper_util", "mio", "reqwest", "rustls", "sled", "tokio", "tower"];
+
+/// Whatever the filter says: of libraries, which quote names and texts at `debug` (a template
+/// library) or `warn` (a parser), only those are heard that have none, and not below `info`.
+fn may_be_told(what: &Metadata<'_>) -> bool {
+    let module = what.target().split("::").next().unwrap_or_default();
+    let ours = module == env!("CARGO_PKG_NAME");
+    ours || (WITHOUT_DATA.contains(&module) && *what.level() <= Level::INFO)
 }
 
 /// Sends log lines to standard error, and keeps panic messages, which can quote the data they
