@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config;
+use crate::config::Problem;
 use crate::config::Sources;
 
 /// Checks a settings file and says everything that is wrong with it.
@@ -28,7 +29,14 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let sources = Sources { file: Some(&args.file), environment: args.env, set: &args.set };
     let problems = match config::load(&sources) {
-        Ok(_) => Vec::new(),
+        Ok(settings) => match settings.http.check_token_file() {
+            Ok(()) => Vec::new(),
+            Err(error) => vec![Problem {
+                source: args.file.display().to_string(),
+                key: "http.token_file".to_owned(),
+                message: error.to_string(),
+            }],
+        },
         Err(error) => error.problems,
     };
     if args.json {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use serde::de::DeserializeOwned;
@@ -27,11 +29,23 @@ pub struct Node {
     client: reqwest::Client,
 }
 
-/// Finds the node, else opens the folder.
+/// How long a node that starts is waited for.
+const STARTING: Duration = Duration::from_secs(10);
+
+/// Finds the node, else opens the folder. One that has the folder and does not answer yet is waited
+/// for.
 pub async fn open(data: &Path) -> anyhow::Result<Folder> {
-    match Node::find(data).await? {
-        Some(node) => Ok(Folder::Node(node)),
-        None => Ok(Folder::Own(open_store(data)?)),
+    let until = Instant::now() + STARTING;
+    loop {
+        if let Some(node) = Node::find(data).await? {
+            return Ok(Folder::Node(node));
+        }
+        match open_store(data) {
+            Err(error) if error.is::<CouldNotStart>() && Instant::now() < until => {
+                tokio::time::sleep(STARTING / 50).await;
+            }
+            opened => return Ok(Folder::Own(opened?)),
+        }
     }
 }
 

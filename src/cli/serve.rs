@@ -70,6 +70,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        // Nothing is asked by these; without anyone who hears them they would end the node.
+        let _heard = [SignalKind::user_defined1(), SignalKind::user_defined2()].map(signal);
         let app = App::start(&settings, &args.data, &program, metrics, again)
             .await
             .map_err(|error| CouldNotStart(format!("{error:#}")))?;

@@ -63,16 +63,41 @@ pub async fn deliver(
     let Some(name) = name else {
         return Err(DeliverError::Settings { what: "the copy would leave its folder".into() });
     };
-    let (source, target) = (file.to_owned(), config.path.join(within).join(name));
-    let copied = tokio::task::spawn_blocking(move || copy(&source, &target)).await;
+    let (source, root) = (file.to_owned(), config.path.clone());
+    let (within, name) = (within.to_owned(), name.to_owned());
+    let copied = tokio::task::spawn_blocking(move || {
+        let folder = make_below(&root, &within)?;
+        copy(&source, &folder.join(name))
+    });
+    let copied = copied.await;
     let copied = copied.map_err(|e| DeliverError::Unreachable { cause: e.to_string() })?;
     copied.map(|size| Delivered { detail: format!("{size} bytes") })
+}
+
+/// Makes the folders `within` below `root`. A link among them would lead elsewhere.
+fn make_below(root: &Path, within: &Path) -> Result<PathBuf, DeliverError> {
+    let failed = |source| DeliverError::File { what: "the folder cannot be made", source };
+    std::fs::create_dir_all(root).map_err(failed)?;
+    let mut folder = root.to_owned();
+    for part in within.components() {
+        folder.push(part);
+        match std::fs::create_dir(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(failed(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        if !std::fs::symlink_metadata(&folder).map_err(failed)?.is_dir() {
+            let what = "there is a link or a file in the place of a folder of results";
+            return Err(DeliverError::Settings { what: what.into() });
+        }
+    }
+    Ok(folder)
 }
 
 fn copy(source: &Path, target: &Path) -> Result<u64, DeliverError> {
     let failed = |what| move |source| DeliverError::File { what, source };
     let folder = target.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(folder).map_err(failed("the folder cannot be made"))?;
     let bytes = std::fs::read(source).map_err(failed("the result cannot be read"))?;
     let mut file = tempfile::Builder::new()
         .prefix(".prelim-")
@@ -105,6 +130,12 @@ mod tests {
             assert_eq!(done.detail, "6 bytes");
         }
         assert_eq!(std::fs::read(config.path.join("1.2.3/1/sr.dcm")).unwrap(), b"object");
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, config.path.join("1.2.4")).unwrap();
+        let refused = deliver(&config, Path::new("1.2.4/1"), &source).await;
+        assert!(matches!(refused, Err(DeliverError::Settings { .. })), "a planted link");
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
         let entries = std::fs::read_dir(config.path.join("1.2.3/1")).unwrap().count();
         assert_eq!(entries, 1, "nothing temporary is left");
         for bad in ["../x", "/etc", "a/../../x", ".."] {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -116,6 +117,8 @@ pub enum TokenError {
         "http.token_file {path} holds {found} characters; a token needs at least {TOKEN_CHARS_MIN} that a header can carry, without spaces"
     )]
     Unusable { path: String, found: usize },
+    #[error("http.token_file {path} can be read by every user of this machine: chmod o= {path}")]
+    Open { path: String },
     #[error(
         "{0} can be reached from other machines, and the pages show patients: set http.login = \
              \"required\" and make accounts (prelim user add), or name a file with an access token in \
@@ -205,6 +208,23 @@ impl Config {
         }
     }
 
+    /// Looks at the file itself, where it is there: whether it holds a token, and for whom.
+    ///
+    /// # Errors
+    /// [`TokenError`], also of a token that others can read.
+    pub fn check_token_file(&self) -> Result<(), TokenError> {
+        let Some(file) = self.token_file.as_ref().filter(|file| file.exists()) else {
+            return Ok(());
+        };
+        let path = file.display().to_string();
+        let mode = std::fs::metadata(file).map(|meta| meta.permissions().mode());
+        match mode {
+            Ok(mode) if mode & 0o004 != 0 => Err(TokenError::Open { path }),
+            Ok(_) => self.token().map(drop),
+            Err(source) => Err(TokenError::Unreadable { path, source }),
+        }
+    }
+
     /// The access token, none when everyone on this machine may look.
     ///
     /// # Errors
@@ -243,7 +263,11 @@ mod tests {
         config.token_file = Some(file.path().to_owned());
         std::fs::write(file.path(), "short\n").unwrap();
         assert!(matches!(config.token(), Err(TokenError::Unusable { found: 5, .. })));
+        assert!(config.check_token_file().is_err());
         std::fs::write(file.path(), "0123456789abcdef\n").unwrap();
+        assert!(config.check_token_file().is_ok());
+        std::fs::set_permissions(file.path(), PermissionsExt::from_mode(0o644)).unwrap();
+        assert!(matches!(config.check_token_file(), Err(TokenError::Open { .. })));
         assert_eq!(config.token().unwrap().unwrap().expose(), "0123456789abcdef");
         problems.clear();
         config.check("http", &mut problems);

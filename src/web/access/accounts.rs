@@ -153,10 +153,57 @@ fn check_password(name: &str, password: &str) -> Result<(), AccountError> {
     let mut letters: Vec<char> = lower.chars().collect();
     letters.sort_unstable();
     letters.dedup();
-    match letters.len() < 5 || lower.contains(&name.to_lowercase()) {
+    let named = lower.contains(&name.to_lowercase());
+    match letters.len() < 5 || named || is_repeated(&lower) || left_of_habits(&lower) < 4 {
         true => Err(AccountError::PasswordGuessed),
         false => Ok(()),
     }
+}
+
+/// The same word again and again.
+fn is_repeated(text: &str) -> bool {
+    let letters: Vec<char> = text.chars().collect();
+    (1..=letters.len() / 2).any(|unit| {
+        letters.iter().enumerate().all(|(place, letter)| *letter == letters[place % unit])
+    })
+}
+
+/// What everybody tries first, in any order and number.
+const HABITS: [&str; 22] = [
+    "password",
+    "passwort",
+    "passw0rd",
+    "administrator",
+    "admin",
+    "prelim",
+    "radiology",
+    "hospital",
+    "doctor",
+    "welcome",
+    "letmein",
+    "secret",
+    "changeme",
+    "login",
+    "qwertyuiop",
+    "qwerty",
+    "asdfghjkl",
+    "asdf",
+    "iloveyou",
+    "abcdefghijklmnop",
+    "abcdef",
+    "zxcvbnm",
+];
+
+/// Letters that are left without words and rows of keys that everybody tries, digits and signs.
+fn left_of_habits(text: &str) -> usize {
+    let mut left = text.to_owned();
+    for habit in HABITS {
+        left = left.replace(habit, "");
+    }
+    if left.len() == text.len() && text.chars().any(char::is_alphabetic) {
+        return text.chars().count();
+    }
+    left.chars().filter(|c| c.is_alphabetic()).count()
 }
 
 /// 20 letters and digits that are not mistaken for one another: a password to begin with.
