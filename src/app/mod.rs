@@ -310,7 +310,12 @@ impl App {
         if tokio::time::timeout(REST, self.tasks.wait()).await.is_err() {
             tracing::warn!("some work did not come to rest in time; the next start does it again");
         }
-        NodeFile::remove(self.kits.now().store.data());
+        let store = self.kits.now().store.clone();
+        NodeFile::remove(store.data());
+        // Whoever holds it still, it is closed in order.
+        if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
+            tracing::error!(%error, "the data folder was not closed in order");
+        }
         tracing::info!("stopped");
     }
 }
@@ -380,9 +385,11 @@ async fn tell_service_manager(store: Store, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(WATCHDOG) => (),
         }
-        let store = store.clone();
-        // A full disk is no reason for a restart; a store that does not answer is.
-        if tokio::task::spawn_blocking(move || store.health()).await.is_ok() {
+        let asked = store.clone();
+        // A full disk is no reason for a restart; a store that does not answer is, and a folder that
+        // was away and is back.
+        let answers = tokio::task::spawn_blocking(move || asked.health()).await.is_ok();
+        if answers && !store.is_stuck() {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         }
     }

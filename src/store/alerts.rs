@@ -165,6 +165,25 @@ fn raised(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreError
     said(txn, (study_uid, *revision, alert), order, *at, "alert raised", detail)
 }
 
+/// Of an alert whose answer the ledger has lost.
+///
+/// - `mark`: key of its mark as unanswered.
+pub fn is_over(
+    txn: &mut Txn<'_>,
+    mark: Vec<u8>,
+    why: &str,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let mut key = mark.clone();
+    key[0] = b'l';
+    if let Some(mut row) = txn.get::<AlertRow>(&key)? {
+        row.standing = Standing::Withdrawn { why: why.to_owned(), at };
+        txn.put(key, row);
+    }
+    txn.remove(mark);
+    Ok(())
+}
+
 /// False when there is no such alert.
 fn change(
     txn: &mut Txn<'_>,

@@ -264,6 +264,12 @@ pub fn row(event: &Event, place: Place, at: Timestamp) -> Option<AuditRow> {
         Event::CanaryMoved { canary, why, by, .. } => {
             (Deed::Changed, by, format!("canary {canary} moved: {why}"), None)
         }
+        Event::LedgerDamaged { what, .. } => (
+            Deed::Changed,
+            NODE,
+            format!("a part of the ledger is lost: {}", what.join("; ")),
+            None,
+        ),
         Event::InstancesRemoved { study_uid, instances, reason, .. } => {
             (Deed::Changed, NODE, format!("{instances} images removed: {reason}"), Some(study_uid))
         }

@@ -11,6 +11,7 @@ use crate::store::commit::Body;
 use crate::store::commit::Shared;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
+use crate::store::event::Event;
 use crate::store::folder;
 use crate::store::ledger;
 use crate::store::ledger::Found;
@@ -59,7 +60,7 @@ pub fn verify(data: &Path, earlier: Option<Hash>) -> Result<ChainReport, StoreEr
     let format = data.join("format");
     fs::metadata(&format).doing("looking for a data folder at", &format)?;
     let _held = folder::hold(data)?;
-    let in_journal = recover::find(data)?.is_some();
+    let in_journal = recover::find(data)?.live.is_some();
     let (mut report, torn) = walk(data, earlier, u64::MAX)?;
     match torn {
         Some(torn) if in_journal => report.unfinished_bytes = torn.bytes,
@@ -90,6 +91,7 @@ fn walk(
     last: u64,
 ) -> Result<(ChainReport, Option<ledger::Torn>), StoreError> {
     let mut report = ChainReport::default();
+    let mut noted = Vec::new();
     let walked = ledger::walk(&data.join(folder::LEDGER), &Start::Beginning, &mut |found| {
         let record = match found {
             Found::Damage(damage) => {
@@ -110,6 +112,11 @@ fn walk(
                 report.events += body.commits.iter().map(|events| events.len() as u64).sum::<u64>();
                 report.first_at.get_or_insert(body.at);
                 report.last_at = Some(body.at);
+                for event in body.commits.into_iter().flatten() {
+                    if let Event::LedgerDamaged { what, at, .. } = event {
+                        noted.extend(what.into_iter().map(|what| (what, at)));
+                    }
+                }
             }
             Err(_) => report.problem(format!(
                 "ledger file {:08}.log, record {}: it cannot be understood",
@@ -118,6 +125,12 @@ fn walk(
         }
         Ok(())
     })?;
+    // Once found, it is not whole again, whatever became of the bytes.
+    for (what, at) in noted {
+        if !report.problems.contains(&what) {
+            report.problem(format!("{what} (found on {at})"));
+        }
+    }
     if let Some(hash) = earlier.filter(|_| report.earlier.is_none()) {
         report.problem(format!(
             "no record has the hash {}: the ledger was cut off, or written anew",

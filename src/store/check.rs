@@ -91,7 +91,9 @@ pub fn check_ledger(
         };
         for event in body.commits.iter().flatten() {
             match event {
-                Event::InstanceStored { receipt } | Event::InstanceSetAside { receipt } => {
+                Event::InstanceStored { receipt }
+                | Event::InstanceSetAside { receipt }
+                | Event::InstanceAdopted { receipt } => {
                     let sop = &receipt.sop_instance_uid;
                     receipts.insert(hash(sop));
                     if shared.read(|view| view.instance(sop))?.is_none() {
@@ -107,6 +109,8 @@ pub fn check_ledger(
         }
         Ok(())
     })?;
+    let known = open::known_damage(shared)?;
+    damage.extend(known.into_iter().filter(|what| !damage.contains(what)).collect::<Vec<_>>());
     for what in damage {
         report.add(Gap::LedgerDamage { what });
     }

@@ -35,7 +35,9 @@ use crate::store::config::Config;
 use crate::store::config::Durability;
 use crate::store::error::StoreError;
 use crate::store::event::Event;
+use crate::store::event::JobOutcome;
 use crate::store::event::Receipt;
+use crate::store::event::StudyState;
 use crate::store::folder::Held;
 use crate::store::index;
 use crate::store::journal::Journal;
@@ -54,6 +56,7 @@ use crate::store::remake::Made;
 use crate::store::remake::Maker;
 use crate::store::remake::Making;
 use crate::store::rows::DeferredRow;
+use crate::store::rows::JobRow;
 use crate::store::rows::OpenRevision;
 use crate::store::rows::OriginRow;
 use crate::store::rows::OwnRow;
@@ -74,6 +77,8 @@ const RELAXED: Duration = Duration::from_millis(40);
 const GROUP_BYTES: usize = 4 << 20;
 /// Between tries to repair an index that cannot be repaired (the disk is full).
 const REPAIR_PAUSE: Duration = Duration::from_secs(1);
+/// Commits that fail for so long although the folder takes a write do not come back by themselves.
+const STUCK: Duration = Duration::from_secs(20);
 /// Alarms that are kept in mind.
 const ALARMS_MAX: usize = 20;
 
@@ -142,6 +147,7 @@ pub struct Shared {
     pub made: Mutex<Option<Made>>,
     /// The end of what is committed: the ledger may hold more that will be taken back.
     pub committed: Mutex<Position>,
+    pub closed: AtomicBool,
     /// A read has failed: look at the index before the next commit.
     pub suspect: AtomicBool,
     /// Why opening the index again is not enough.
@@ -156,8 +162,20 @@ pub struct Shared {
     pub queue: Mutex<Queue>,
     /// Why the last commit failed; `None` when it did not.
     pub trouble: Mutex<Option<StoreError>>,
+    /// What the last look at ledger and objects found.
+    pub gaps: Mutex<Gaps>,
+    /// Since when commits fail while the folder takes a write: see [`Shared::is_stuck`].
+    pub stuck_since: Mutex<Option<Instant>>,
     /// Last: the folder is given up after sled is closed.
     pub _held: Held,
+}
+
+/// What is missing or changed.
+#[derive(Debug, Clone, Default)]
+pub struct Gaps {
+    pub total: u64,
+    /// The first of them, for people.
+    pub first: Vec<String>,
 }
 
 /// Something that an operator has to hear of, although it is over.
@@ -170,6 +188,10 @@ pub struct Alarm {
 impl Shared {
     pub fn committed(&self) -> Position {
         *self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn gaps(&self) -> MutexGuard<'_, Gaps> {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn making(&self) -> Option<Arc<Making>> {
@@ -188,6 +210,9 @@ impl Shared {
     pub fn read<T>(&self, f: impl FnOnce(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
         let Some(view) = view.as_ref() else {
+            if self.closed.load(Ordering::SeqCst) {
+                return Err(StoreError::Closed);
+            }
             if let Some(making) = self.making() {
                 return Err(making.error());
             }
@@ -203,6 +228,37 @@ impl Shared {
 
     pub fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether commits fail although the folder is there and takes a write: it was away, and what is
+    /// open still stands for what was. A start opens it anew, and gives back what the journal has.
+    pub fn is_stuck(&self) -> bool {
+        let since = *self.stuck_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() >= STUCK)
+    }
+
+    /// - `takes_writes`: whether the folder does.
+    pub fn look_whether_stuck(&self, takes_writes: bool) {
+        let failing = self.trouble().as_ref().is_some_and(|error| match error {
+            StoreError::Io { .. } | StoreError::Unsettled { .. } | StoreError::Busy => {
+                !error.is_out_of_space()
+            }
+            StoreError::InUse { .. }
+            | StoreError::Newer { .. }
+            | StoreError::NewerProgram { .. }
+            | StoreError::Space { .. }
+            | StoreError::Index { .. }
+            | StoreError::Remaking { .. }
+            | StoreError::TooLarge { .. }
+            | StoreError::Name { .. }
+            | StoreError::TooManyVersions { .. }
+            | StoreError::Closed => false,
+        });
+        let mut since = self.stuck_since.lock().unwrap_or_else(PoisonError::into_inner);
+        match failing && takes_writes {
+            true => _ = since.get_or_insert_with(Instant::now),
+            false => *since = None,
+        }
     }
 
     pub fn trouble(&self) -> MutexGuard<'_, Option<StoreError>> {
@@ -226,9 +282,9 @@ impl Pending {
 
 /// The way to the committer's thread. Dropping it waits until everything sent is done.
 pub struct Handle {
-    sender: Option<mpsc::Sender<Waiting>>,
-    thread: Option<JoinHandle<()>>,
-    keeper: Option<Keeper>,
+    /// `None` once it is closed.
+    sender: RwLock<Option<mpsc::Sender<Waiting>>>,
+    threads: Mutex<Option<(JoinHandle<()>, Keeper)>>,
 }
 
 impl Handle {
@@ -241,14 +297,36 @@ impl Handle {
             .name("ledger".to_owned())
             .spawn(move || committer.run(inbox, poke))
             .map_err(|error| StoreError::io("starting the thread that writes", &data, error))?;
-        Ok(Handle { sender: Some(sender), thread: Some(thread), keeper: Some(keeper) })
+        Ok(Handle {
+            sender: RwLock::new(Some(sender)),
+            threads: Mutex::new(Some((thread, keeper))),
+        })
+    }
+
+    #[cfg(test)]
+    pub fn weak(&self) -> mpsc::WeakSender<Waiting> {
+        self.sender().unwrap().downgrade()
+    }
+
+    fn sender(&self) -> Result<mpsc::Sender<Waiting>, StoreError> {
+        let sender = self.sender.read().unwrap_or_else(PoisonError::into_inner);
+        sender.clone().ok_or(StoreError::Closed)
+    }
+
+    /// Takes nothing more, and waits until everything sent is done and at rest. Blocking.
+    pub fn close(&self) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((thread, keeper)) = threads.take() else { return };
+        drop(keeper);
+        drop(self.sender.write().unwrap_or_else(PoisonError::into_inner).take());
+        let _ = thread.join();
     }
 
     /// Sends a request and waits for its answer.
     pub async fn ask(&self, request: Request) -> Result<Answer, StoreError> {
         let (ack, answer) = oneshot::channel();
         let waiting = waiting(request, Some(ack))?;
-        let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
+        let sender = self.sender()?;
         sender.send(waiting).await.map_err(|_| StoreError::Closed)?;
         Pending(answer).answer().await
     }
@@ -257,14 +335,14 @@ impl Handle {
     pub fn begin(&self, request: Request) -> Result<Pending, StoreError> {
         let (ack, answer) = oneshot::channel();
         let waiting = waiting(request, Some(ack))?;
-        let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
+        let sender = self.sender()?;
         sender.blocking_send(waiting).map_err(|_| StoreError::Closed)?;
         Ok(Pending(answer))
     }
 
     /// Sends a request whose answer nobody waits for.
     pub fn tell(&self, request: Request) -> Result<(), StoreError> {
-        let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
+        let sender = self.sender()?;
         sender.try_send(waiting(request, None)?).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
@@ -274,11 +352,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        drop(self.keeper.take());
-        drop(self.sender.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.close();
     }
 }
 
@@ -318,6 +392,8 @@ pub struct Committer {
     maker: Option<Maker>,
     /// Instances wait for a decision.
     undecided: bool,
+    /// Jobs that an index which was opened again shows as open, and that may be done.
+    doubtful: Vec<JobRow>,
     poke: Option<mpsc::WeakSender<Waiting>>,
 }
 
@@ -334,9 +410,16 @@ struct Prepared {
 
 impl Committer {
     pub fn new(shared: Arc<Shared>, ledger: Ledger) -> Committer {
-        let (repair_after, maker, poke) = (None, None, None);
-        let undecided = true;
-        Committer { shared, ledger, journal: None, repair_after, maker, undecided, poke }
+        Committer {
+            shared,
+            ledger,
+            journal: None,
+            repair_after: None,
+            maker: None,
+            undecided: true,
+            doubtful: Vec::new(),
+            poke: None,
+        }
     }
 
     fn run(mut self, mut inbox: mpsc::Receiver<Waiting>, poke: mpsc::WeakSender<Waiting>) {
@@ -366,10 +449,13 @@ impl Committer {
         drop(self.maker.take());
         let _ = self.shared.read(View::flush);
         if let Some(journal) = self.journal.take()
-            && let Err(error) = journal.close(self.ledger.file())
+            && let Err(error) = journal.close(&self.ledger.end(), self.ledger.file())
         {
             tracing::error!(%error, "the journal could not be settled; the next start does it");
         }
+        // sled is closed: what reads after this is told that the store is closed.
+        self.shared.closed.store(true, Ordering::SeqCst);
+        drop(self.shared.view.write().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Commits a group: all of it or nothing, but for what needs an index that is not there, and
@@ -610,16 +696,19 @@ impl Committer {
     fn take_over(&mut self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let made = shared.made.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Made { view, .. }) = made {
-            let rows = remake::catch_up(&shared, &view)
-                .and_then(|_| guarded(|| view.open_jobs()))
-                .inspect_err(|error| {
-                    tracing::error!(%error, "the index that was made cannot be used");
-                    // From the beginning, by a thread of its own.
-                    self.start_making();
-                })?;
+        if let Some(Made { view, damage, mut doubtful }) = made {
+            let caught_up = remake::catch_up(&shared, &view).inspect_err(|error| {
+                tracing::error!(%error, "the index that was made cannot be used");
+                // From the beginning, by a thread of its own.
+                self.start_making();
+            })?;
             *shared.view.write().unwrap_or_else(PoisonError::into_inner) = Some(view);
             let making = shared.making.write().unwrap_or_else(PoisonError::into_inner).take();
+            doubtful.extend(caught_up.doubtful);
+            if !damage.is_empty() {
+                self.hold(&doubtful)?;
+            }
+            let rows = shared.read(View::open_jobs)?;
             shared.queue().reload(&rows, shared.clock.now());
             shared.queued.send_modify(|ticks| *ticks += 1);
             shared.suspect.store(false, Ordering::SeqCst);
@@ -628,8 +717,77 @@ impl Committer {
             }
             shared.changed.send_modify(|ticks| *ticks += 1);
         }
+        if !self.doubtful.is_empty() && shared.making().is_none() {
+            let doubtful = std::mem::take(&mut self.doubtful);
+            self.hold(&doubtful).inspect_err(|_| self.doubtful = doubtful)?;
+        }
         if self.undecided && shared.making().is_none() {
             self.decide()?;
+        }
+        Ok(())
+    }
+
+    /// Holds what a lost part of the ledger may say is done, until a person decides: these jobs, and
+    /// studies that stand still without one. Returns how many.
+    ///
+    /// - `doubtful`: of an index that was brought up over damage.
+    pub fn hold(&mut self, doubtful: &[JobRow]) -> Result<u64, StoreError> {
+        const WHY: &str = "the ledger has lost a part, which may say that this was done";
+        let at = self.shared.clock.now();
+        let dead = |row: &JobRow| Event::JobEnded {
+            id: row.job.id.clone(),
+            outcome: JobOutcome::Dead { cause: WHY.to_owned() },
+            at,
+        };
+        let held: Vec<Event> = doubtful.iter().map(dead).collect();
+        let mut events = held.clone();
+        let (mut standing, shared) = (0, Arc::clone(&self.shared));
+        shared.read(|view| {
+            view.each_study(&mut |row| {
+                let study = &row.study_uid;
+                let is_moving = match row.state {
+                    StudyState::Ready | StudyState::Analysing | StudyState::Judged => true,
+                    StudyState::Receiving
+                    | StudyState::Composed
+                    | StudyState::Delivered
+                    | StudyState::Held
+                    | StudyState::NeedsReview
+                    | StudyState::Failed
+                    | StudyState::Superseded => false,
+                };
+                let is_held = |row: &JobRow| row.job.study_uid == *study;
+                let open = view.keys(&key::study_jobs(study))?.len();
+                let doubtful = doubtful.iter().filter(|row| is_held(row)).count();
+                if is_moving && open == doubtful && !view.has(&key::open_revision(study))? {
+                    standing += u64::from(open == 0);
+                    events.push(Event::StateChanged {
+                        study_uid: study.clone(),
+                        revision: row.revision,
+                        to: StudyState::NeedsReview,
+                        reason: WHY.to_owned(),
+                        at,
+                    });
+                }
+                Ok(true)
+            })
+        })?;
+        for some in events.chunks(GROUP_MAX) {
+            self.try_commit(&[Request::Events(some.to_vec())])?;
+        }
+        Ok(held.len() as u64 + standing)
+    }
+
+    /// Writes down what of the ledger is lost, once: what was found stays known, whatever becomes of
+    /// the bytes.
+    pub fn note_damage(&mut self, damage: &[String]) -> Result<(), StoreError> {
+        let known = open::known_damage(&self.shared)?;
+        let what: Vec<String> =
+            damage.iter().filter(|what| !known.contains(what)).cloned().collect();
+        if !what.is_empty() {
+            self.try_commit(&[Request::Events(vec![Event::ledger_damaged(
+                what,
+                self.shared.clock.now(),
+            )])])?;
         }
         Ok(())
     }
@@ -667,7 +825,7 @@ impl Committer {
         let opened = open::open_view(
             &shared.data,
             &shared.config.now(),
-            &self.ledger,
+            &mut self.ledger,
             now,
             how,
             &mut |_| {},
@@ -688,7 +846,8 @@ impl Committer {
             }
         };
         let jobs = opened.and_then(|opened| {
-            let rows = guarded(|| opened.view.open_jobs())?;
+            let mut rows = guarded(|| opened.view.open_jobs())?;
+            rows.retain(|row| !opened.doubtful.contains(row));
             Ok((opened, rows))
         });
         let (opened, rows) = jobs.inspect_err(|error| {
@@ -698,6 +857,7 @@ impl Committer {
         if let Some(why) = opened.rebuilt {
             shared.alarm(format!("the index was made anew from the ledger: {why}"));
         }
+        self.doubtful.extend(opened.doubtful);
         *view = Some(opened.view);
         drop(view);
         shared.queue().reload(&rows, now);
@@ -827,11 +987,22 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
                 },
             )
         }
+        // What is open now, in the order of commits.
+        Event::LedgerDamaged { what, at, .. } => {
+            let mut ids = |prefix: &[u8]| -> Result<Vec<String>, StoreError> {
+                let keys = txn.keys(prefix)?;
+                Ok(keys.iter().map(|key| key::text(&key[prefix.len()..])).collect())
+            };
+            let (jobs, alerts) = (ids(key::OPEN_JOBS)?, ids(key::UNANSWERED)?);
+            let (what, at) = (what.clone(), *at);
+            add(txn, Event::LedgerDamaged { what, jobs, alerts, at })
+        }
         Event::InstanceRepeated { .. }
         | Event::InstanceSetAside { .. }
         | Event::InstancesLookedAt { .. }
         | Event::IdentityDiffers { .. }
         | Event::IdentitySettled { .. }
+        | Event::InstanceAdopted { .. }
         | Event::VersionStored { .. }
         | Event::InstanceDeferred { .. }
         | Event::DeferredDecided { .. }

@@ -43,6 +43,9 @@ pub struct Config {
     /// Hours between two comparisons of the whole index with its sum, the first soon after the
     /// start: finds what sled lost silently. 0: never.
     pub index_check_hours: u64,
+    /// Hours between two looks at the whole ledger and every object, in the background, in a
+    /// twentieth of the time of a processor. 0: never.
+    pub data_check_hours: u64,
     /// Size of the ledger up to which a lost index is made anew before the node listens; with a
     /// larger one the node works meanwhile.
     pub index_at_once_bytes: u64,
@@ -62,6 +65,7 @@ impl Default for Config {
             ledger_segment_bytes: 64 << 20,
             index_cache_bytes: 24 << 20,
             index_check_hours: 24,
+            data_check_hours: 168,
             index_at_once_bytes: 16 << 20,
             retention: retention::Config::default(),
         }
@@ -102,6 +106,7 @@ impl Config {
         range("free_bytes_warn", warn, self.free_bytes_min, 1 << 50, usual, why);
         let why = "a folder is compared once in a while, not all the time";
         range("index_check_hours", self.index_check_hours, 0, 8760, default.index_check_hours, why);
+        range("data_check_hours", self.data_check_hours, 0, 8760, default.data_check_hours, why);
         let why = "making a larger index takes minutes in which nothing is taken";
         let (found, usual) = (self.index_at_once_bytes, default.index_at_once_bytes);
         range("index_at_once_bytes", found, 0, 1 << 30, usual, why);

@@ -355,6 +355,11 @@ pub enum Event {
     VersionStored {
         receipt: Receipt,
     },
+    /// Entered from its file: the ledger has no receipt of it. It opens nothing: whether its study
+    /// was read is not known.
+    InstanceAdopted {
+        receipt: Receipt,
+    },
     /// Taken while the index was being made anew: what it is was decided later.
     InstanceDeferred {
         receipt: Receipt,
@@ -713,6 +718,17 @@ pub enum Event {
         comparison: Comparison,
         at: Timestamp,
     },
+    /// A part of the ledger was found to be unreadable or missing. What is listed was open then:
+    /// all else was over, whatever the lost part says.
+    LedgerDamaged {
+        /// For people: file, bytes, what is wrong.
+        what: Vec<String>,
+        /// Ids of jobs.
+        jobs: Vec<String>,
+        /// Keys of alerts that nobody had answered.
+        alerts: Vec<String>,
+        at: Timestamp,
+    },
     /// A person or program looked at patient data.
     Accessed {
         study_uid: Option<StudyUid>,
@@ -723,11 +739,17 @@ pub enum Event {
 }
 
 impl Event {
+    /// What is open is filled in where the event is committed.
+    pub fn ledger_damaged(what: Vec<String>, at: Timestamp) -> Event {
+        Event::LedgerDamaged { what, jobs: Vec::new(), alerts: Vec::new(), at }
+    }
+
     /// Of an instance whose file this event says is there.
     pub fn receipt(&self) -> Option<&Receipt> {
         match self {
             Event::InstanceStored { receipt }
             | Event::InstanceSetAside { receipt }
+            | Event::InstanceAdopted { receipt }
             | Event::VersionStored { receipt }
             | Event::InstanceDeferred { receipt } => Some(receipt),
             _ => None,

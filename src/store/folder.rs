@@ -39,14 +39,18 @@ const LOCK_WAIT: std::time::Duration = std::time::Duration::from_millis(300);
 /// The folder, held for this process until dropped.
 #[derive(Debug)]
 pub struct Held {
-    _lock: File,
+    _locks: Vec<File>,
 }
 
 /// Makes the folder where needed, takes it for this process, checks its format.
 pub fn hold(data: &Path) -> Result<Held, StoreError> {
     let existed = data.is_dir();
     make_folders(data)?;
-    let lock = lock(data)?;
+    // The lock is a file that a person can take away; these are what a node has open all the time.
+    let (there, missing): (Vec<&str>, Vec<&str>) =
+        [LEDGER, JOURNAL].into_iter().partition(|part| data.join(part).is_dir());
+    let mut locks = lock_parts(data, &there)?;
+    locks.push(lock(data)?);
     let format = data.join("format");
     let ours = format.exists();
     let ours_now = format!("prelim data {FORMAT}\nby {PROGRAM}\n");
@@ -64,11 +68,55 @@ pub fn hold(data: &Path) -> Result<Held, StoreError> {
             make_folder(&path).doing("making the folder", &path)?;
         }
     }
+    locks.extend(lock_parts(data, &missing)?);
     if !up_to_date {
         files::write_whole(&format, ours_now.as_bytes()).doing("writing", &format)?;
     }
     files::sync_folder(data).doing("syncing", data)?;
-    Ok(Held { _lock: lock })
+    Ok(Held { _locks: locks })
+}
+
+/// Takes folders that a node works in.
+fn lock_parts(data: &Path, parts: &[&str]) -> Result<Vec<File>, StoreError> {
+    let mut locks = Vec::new();
+    for &part in parts {
+        let path = data.join(part);
+        let folder = File::open(&path).doing("opening", &path)?;
+        match take(&folder) {
+            Ok(true) => locks.push(folder),
+            Ok(false) => return Err(in_use(data)),
+            // A file system that locks no folders: the lock file has to do.
+            Err(error) => tracing::debug!(%error, part, "the folder cannot be locked"),
+        }
+    }
+    Ok(locks)
+}
+
+/// Takes the lock of a file or folder. False: another process has it.
+fn take(file: &File) -> io::Result<bool> {
+    // A process that was just started holds what its parent held, until it is its own program.
+    let until = std::time::Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) if std::time::Instant::now() < until => {
+                std::thread::sleep(LOCK_WAIT / 20);
+            }
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(source)) => return Err(source),
+        }
+    }
+}
+
+/// Says which process the lock names.
+pub fn in_use(data: &Path) -> StoreError {
+    let mut process = String::new();
+    let read =
+        |process: &mut String| File::open(data.join("lock"))?.take(20).read_to_string(process);
+    let told = read(&mut process).is_ok();
+    let number = told.then(|| process.trim().parse::<u32>().ok()).flatten();
+    let process = number.map_or("(unknown)".to_owned(), |n| n.to_string());
+    StoreError::InUse { folder: data.to_owned(), process }
 }
 
 /// Takes a folder for this process.
@@ -82,23 +130,8 @@ pub fn lock(data: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(&path)
         .doing("opening", &path)?;
-    // A process that was just started holds what its parent held, until it is its own program.
-    let until = std::time::Instant::now() + LOCK_WAIT;
-    let mut locked = file.try_lock();
-    while matches!(locked, Err(TryLockError::WouldBlock)) && std::time::Instant::now() < until {
-        std::thread::sleep(LOCK_WAIT / 20);
-        locked = file.try_lock();
-    }
-    match locked {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut process = String::new();
-            let told = file.take(20).read_to_string(&mut process).is_ok();
-            let number = told.then(|| process.trim().parse::<u32>().ok()).flatten();
-            let process = number.map_or("(unknown)".to_owned(), |n| n.to_string());
-            return Err(StoreError::InUse { folder: data.to_owned(), process });
-        }
-        Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &path, source)),
+    if !take(&file).doing("locking", &path)? {
+        return Err(in_use(data));
     }
     let write = |file: &mut File| {
         file.set_len(0)?;
@@ -269,6 +302,11 @@ mod tests {
         }
         let mode = fs::metadata(data.join("format")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        // A person who takes the lock away lets no second one in.
+        fs::remove_file(data.join("lock")).unwrap();
+        let error = hold(&data).unwrap_err();
+        assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+        assert!(!data.join("lock").exists(), "nothing was changed");
         drop(held);
         hold(&data).unwrap();
     }

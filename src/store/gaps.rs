@@ -27,23 +27,30 @@ pub struct Progress {
     pub total: Option<u64>,
 }
 
-/// Rests twice as long as was worked, so that a node that receives keeps its speed.
+/// Rests longer than was worked, so that a node that receives keeps its speed.
 pub struct Pace {
-    gentle: bool,
+    /// So many times as long.
+    rest: u32,
     since: Instant,
 }
 
 impl Pace {
+    /// - `gentle`: twice as long; else it does not rest.
     pub fn new(gentle: bool) -> Pace {
-        Pace { gentle, since: Instant::now() }
+        Pace { rest: if gentle { 2 } else { 0 }, since: Instant::now() }
+    }
+
+    /// For what nobody waits for: a twentieth of the time.
+    pub fn slow() -> Pace {
+        Pace { rest: 19, since: Instant::now() }
     }
 
     /// To be called often.
     pub fn rest(&mut self) {
         const SHORT: Duration = Duration::from_millis(5);
         let worked = self.since.elapsed();
-        if self.gentle && worked > SHORT {
-            std::thread::sleep((worked * 2).min(Duration::from_secs(5)));
+        if self.rest > 0 && worked > SHORT {
+            std::thread::sleep((worked * self.rest).min(Duration::from_secs(5)));
             self.since = Instant::now();
         }
     }

@@ -15,10 +15,13 @@ use crate::store::commit::Shared;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::folder;
+use crate::store::open;
 use crate::store::rows::JobCounts;
 
 /// How long something that is over is shown.
 const ALARM_SHOWN: SignedDuration = SignedDuration::from_hours(24);
+/// Lost parts of the ledger that are named one by one.
+const DAMAGE_SHOWN: usize = 5;
 /// Work that waits longer for someone to take it up: nobody does, or there is too much of it.
 const DUE_MAX_S: u64 = 15 * 60;
 
@@ -40,6 +43,8 @@ pub struct Health {
     pub free_bytes: Option<u64>,
     /// Records in the ledger that the index shows.
     pub records: Option<u64>,
+    /// Lost parts of the ledger.
+    pub ledger_damage: usize,
     pub jobs: JobCounts,
     /// How long the job that waits for longest has been claimable.
     pub oldest_due_age_s: Option<u64>,
@@ -85,8 +90,13 @@ pub fn health(shared: &Shared) -> Health {
         }
         Err(error) => seen.failing(error.to_string()),
     }
-    if let Err(error) = try_disk(shared) {
+    let tried = try_disk(shared);
+    shared.look_whether_stuck(tried.is_ok());
+    if let Err(error) = tried {
         seen.failing(error.to_string());
+    }
+    if shared.is_stuck() {
+        seen.failing("the data folder was away and has to be opened anew: start again".to_owned());
     }
     let records = match shared.making() {
         Some(making) => {
@@ -107,6 +117,21 @@ pub fn health(shared: &Shared) -> Health {
             read.inspect_err(|error| seen.failing(error.to_string())).ok()
         }
     };
+    let damage = open::known_damage(shared).unwrap_or_default();
+    let more = damage.len().saturating_sub(DAMAGE_SHOWN);
+    for what in damage.iter().take(DAMAGE_SHOWN) {
+        seen.degraded(format!("a part of the ledger is lost: {what}"));
+    }
+    if more > 0 {
+        seen.degraded(format!("{more} more parts of the ledger are lost (prelim audit verify)"));
+    }
+    let gaps = shared.gaps().clone();
+    for what in &gaps.first {
+        seen.degraded(format!("what was received or written is not as it was: {what}"));
+    }
+    if gaps.total > gaps.first.len() as u64 {
+        seen.degraded(format!("{} gaps in all (prelim verify --full)", gaps.total));
+    }
     if let Some(error) = shared.trouble().as_ref() {
         seen.failing(format!("the last commit failed: {error}"));
     }
@@ -123,8 +148,8 @@ pub fn health(shared: &Shared) -> Health {
         seen.degraded(format!("steps that are due wait for {minutes} minutes ({waiting} in all)"));
     }
     let free_bytes = space.ok().map(|(_, free)| free);
-    let Seen { state, reasons } = seen;
-    Health { state, reasons, free_bytes, records, jobs, oldest_due_age_s: age, at }
+    let (ledger_damage, Seen { state, reasons }) = (damage.len(), seen);
+    Health { state, reasons, free_bytes, records, ledger_damage, jobs, oldest_due_age_s: age, at }
 }
 
 struct Seen {

@@ -1,5 +1,7 @@
 //! What an event does to the rows: one function, the same when it happens and when it is replayed.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 
 use crate::domain::agreement::Comparison;
@@ -23,6 +25,7 @@ use crate::store::rows::ArtefactRow;
 use crate::store::rows::CanaryRow;
 use crate::store::rows::ComparisonRow;
 use crate::store::rows::CountRow;
+use crate::store::rows::DamageRow;
 use crate::store::rows::DeferredRow;
 use crate::store::rows::DeliveryState;
 use crate::store::rows::HistoryRow;
@@ -84,6 +87,7 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
             instances.iter().try_for_each(|sop| origins::looked_at(txn, study_uid, sop))
         }
         Event::OriginDecided { .. } => origins::decided(txn, event, order),
+        Event::InstanceAdopted { receipt } => instance_adopted(txn, receipt, order),
         Event::VersionStored { receipt } => version_stored(txn, receipt, order),
         Event::InstanceDeferred { receipt } => {
             let row = DeferredRow { order, receipt: receipt.clone() };
@@ -267,6 +271,13 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
             let (what, detail) = said(comparison);
             history(txn, study_uid, order, *at, Some(*revision), what, detail)
         }
+        Event::LedgerDamaged { what, jobs, alerts, at } => {
+            for (place, what) in what.iter().enumerate() {
+                let row = DamageRow { what: what.clone(), at: *at };
+                txn.put_new(key::damage(order, place), row);
+            }
+            close_what_is_over(txn, jobs, alerts, *at, order)
+        }
         Event::Accessed { study_uid, what, by, at } => match study_uid {
             Some(study) => {
                 history(txn, study, order, *at, None, "access", format!("{what} by {by}"))
@@ -274,6 +285,36 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
             None => Ok(()),
         },
     }
+}
+
+/// After a part of the ledger was lost: what was not open any more when that was found.
+///
+/// - `jobs`, `alerts`: what was.
+fn close_what_is_over(
+    txn: &mut Txn<'_>,
+    jobs: &[String],
+    alerts: &[String],
+    at: Timestamp,
+    order: u64,
+) -> Result<(), StoreError> {
+    const WHY: &str = "it was over; the ledger has lost the record of it";
+    let (jobs, alerts): (HashSet<&String>, HashSet<&String>) =
+        (jobs.iter().collect(), alerts.iter().collect());
+    for key in txn.keys(key::OPEN_JOBS)? {
+        let mut place = key.clone();
+        place[0] = b'j';
+        let is_open = jobs.contains(&key::text(&key[key::OPEN_JOBS.len()..]));
+        if !is_open && let Some(row) = txn.get::<JobRow>(&place)? {
+            let outcome = JobOutcome::Dropped { cause: WHY.to_owned() };
+            job_ended(txn, &row.job.id, &outcome, at, order)?;
+        }
+    }
+    for key in txn.keys(key::UNANSWERED)? {
+        if !alerts.contains(&key::text(&key[key::UNANSWERED.len()..])) {
+            alerts::is_over(txn, key, WHY, at)?;
+        }
+    }
+    Ok(())
 }
 
 /// A comparison as the history shows it.
@@ -429,6 +470,48 @@ fn instance_stored(txn: &mut Txn<'_>, receipt: &Receipt, order: u64) -> Result<(
     txn.put_instance(row);
     origins::stored(txn, receipt);
     Ok(())
+}
+
+/// Joins the revision that is open, else the last one, which stays as it is. A study of which nothing
+/// is known is for a person.
+fn instance_adopted(txn: &mut Txn<'_>, receipt: &Receipt, order: u64) -> Result<(), StoreError> {
+    let Receipt { study_uid, sop_instance_uid, received_at: at, .. } = receipt;
+    if txn.instance(sop_instance_uid)?.is_some() {
+        return Ok(());
+    }
+    let open = key::open_revision(study_uid);
+    if txn.has(&open)? {
+        return instance_stored(txn, receipt, order);
+    }
+    let study = txn.get::<StudyRow>(&key::study(study_uid))?;
+    let revision = study.as_ref().map_or(1, |study| study.revision);
+    if study.is_none() {
+        open_revision(txn, study_uid, revision, *at, order)?;
+        txn.remove(open);
+        change_revision(txn, study_uid, revision, *at, |row| row.closed_at = Some(*at))?;
+        let why = "entered from its files: the ledger does not say what was done with it";
+        change_state(txn, study_uid, revision, StudyState::NeedsReview, why, *at, order)?;
+    }
+    change_revision(txn, study_uid, revision, *at, |row| {
+        row.instances += 1;
+        row.new_instances += 1;
+    })?;
+    change_study(txn, study_uid, order, *at, |study| {
+        if study.instances == 0 {
+            study.first_received_at = *at;
+            study.calling_ae.clone_from(&receipt.from.calling_ae);
+        }
+        study.instances += 1;
+        study.last_received_at = study.last_received_at.max(*at);
+    })?;
+    txn.put_instance(InstanceRow {
+        receipt: receipt.clone(),
+        revision,
+        order,
+        versions: Vec::new(),
+    });
+    let detail = format!("{sop_instance_uid} had no receipt and was entered from its file");
+    history(txn, study_uid, order, *at, Some(revision), "entered", detail)
 }
 
 fn version_stored(txn: &mut Txn<'_>, receipt: &Receipt, order: u64) -> Result<(), StoreError> {

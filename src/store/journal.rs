@@ -10,7 +10,8 @@
 //! ```text
 //! <number>.jnl = head, records, each padded to 4096 bytes
 //! head         = "PRJRNL01", state u32 (1: live), 0 u32, segment u64, offset u64, number u64,
-//!                hash [32] (the end of the ledger before the first record), CRC-32 u32
+//!                hash [32], CRC-32 u32: the end of the ledger before the first record; of a file
+//!                at rest, up to where the ledger was synced then
 //! record       = mark [4], CRC-32 u32, length u64, number u64, hash [32], payload length u32,
 //!                objects u32, payload, for each object: path length u32, head length u32,
 //!                data length u64, path, head; padding; then the data of each object, padded
@@ -38,6 +39,7 @@ use crate::store::error::StoreError;
 use crate::store::ledger::Fault;
 use crate::store::ledger::Hash;
 use crate::store::ledger::Position;
+use crate::store::settle::Full;
 use crate::store::settle::Settler;
 
 const MAGIC: &[u8; 8] = b"PRJRNL01";
@@ -95,6 +97,8 @@ struct Active {
     /// Where the next record begins.
     at: u64,
     unsynced: bool,
+    /// A write failed: the folder may have been away, and with it what the descriptor stands for.
+    stale: bool,
     /// Objects whose files have to be synced before this one is used again.
     unsettled: Vec<Arc<str>>,
 }
@@ -175,7 +179,12 @@ impl Journal {
             return Err(StoreError::TooLarge { size: length, limit });
         }
         if self.active.as_ref().is_some_and(|active| active.at + padded > self.segment_bytes) {
-            self.retire(ledger)?;
+            self.retire(before, ledger)?;
+        }
+        if let Some(active) = self.active.as_mut().filter(|active| active.stale) {
+            let path = segment_path(&self.folder, active.number);
+            active.file = Arc::new(open_segment(&path, self.sync).doing("opening", &path)?);
+            active.stale = false;
         }
         self.staging.clear();
         let (number, file, mut at) = match &self.active {
@@ -206,9 +215,11 @@ impl Journal {
             file,
             at: 0,
             unsynced: false,
+            stale: false,
             unsettled: Vec::new(),
         });
         if let Err(error) = written {
+            active.stale = true;
             if active.at == 0 {
                 // Without its head the file says nothing: it is taken again from the start.
                 self.active = None;
@@ -275,10 +286,14 @@ impl Journal {
     }
 
     /// Hands the full file to be settled; the next record begins another one.
-    fn retire(&mut self, ledger: &Arc<File>) -> Result<(), StoreError> {
+    ///
+    /// - `end`: of the ledger, with the last record of the file.
+    fn retire(&mut self, end: &Position, ledger: &Arc<File>) -> Result<(), StoreError> {
         self.sync()?;
-        if let Some(active) = self.active.take() {
-            self.settler.settle(active.number, active.unsettled, Arc::clone(ledger));
+        if let Some(Active { number, unsettled, .. }) = self.active.take() {
+            let path = segment_path(&self.folder, number);
+            let (end, ledger) = (*end, Arc::clone(ledger));
+            self.settler.settle(Full { segment: number, path, objects: unsettled, end, ledger });
         }
         Ok(())
     }
@@ -303,10 +318,13 @@ impl Journal {
     }
 
     /// Settles everything: after this the journal holds nothing that is not elsewhere, and says so.
-    pub fn close(mut self, ledger: &Arc<File>) -> Result<(), StoreError> {
-        self.retire(ledger)?;
+    ///
+    /// - `end`: of the ledger.
+    pub fn close(mut self, end: &Position, ledger: &Arc<File>) -> Result<(), StoreError> {
+        self.retire(end, ledger)?;
         self.settler.finish()?;
-        at_rest(&self.folder)
+        ledger.sync_data().doing("syncing the ledger for", &self.folder)?;
+        at_rest(&self.folder, end)
     }
 }
 
@@ -341,17 +359,21 @@ pub fn write_all_vectored(
 }
 
 /// Says in every file that it holds nothing that is not elsewhere.
-pub fn at_rest(folder: &Path) -> Result<(), StoreError> {
-    for number in segments(folder)? {
-        let path = segment_path(folder, number);
-        let write = || {
-            let file = OpenOptions::new().write(true).open(&path)?;
-            file.write_all_at(&head(&Position::default(), false), 0)?;
-            file.sync_data()
-        };
-        write().doing("writing", &path)?;
-    }
-    Ok(())
+///
+/// - `end`: up to where the ledger is synced.
+pub fn at_rest(folder: &Path, end: &Position) -> Result<(), StoreError> {
+    let paths = segments(folder)?.into_iter().map(|number| segment_path(folder, number));
+    paths.into_iter().try_for_each(|path| put_to_rest(&path, end))
+}
+
+/// The same in one file.
+pub fn put_to_rest(path: &Path, end: &Position) -> Result<(), StoreError> {
+    let write = || {
+        let file = OpenOptions::new().write(true).open(path)?;
+        file.write_all_at(&head(end, false), 0)?;
+        file.sync_data()
+    };
+    write().doing("writing", path)
 }
 
 /// Makes a file of its full size, so that no later write finds the disk full.
@@ -450,20 +472,29 @@ fn head(before: &Position, live: bool) -> [u8; HEAD] {
     head
 }
 
-/// The end of the ledger before the first record of a file; `None` when the file holds nothing
-/// that is not elsewhere.
-pub fn parse_head(bytes: &[u8]) -> Option<Position> {
+/// What a file says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// The end of the ledger before its first record.
+    Live(Position),
+    /// It holds nothing that is not elsewhere; the ledger was synced up to here.
+    AtRest(Position),
+}
+
+/// `None` when it cannot be read.
+pub fn parse_head(bytes: &[u8]) -> Option<Head> {
     let head = bytes.get(..HEAD)?;
     let fits = head[..8] == *MAGIC && u32_at(head, 80)? == crc32fast::hash(&head[..80]);
-    if !fits || head[8] != 1 {
+    if !fits {
         return None;
     }
-    Some(Position {
+    let end = Position {
         segment: u64_at(head, 16)?,
         offset: u64_at(head, 24)?,
         number: u64_at(head, 32)?,
         hash: Hash::from_bytes(head[40..72].try_into().ok()?),
-    })
+    };
+    Some(if head[8] == 1 { Head::Live(end) } else { Head::AtRest(end) })
 }
 
 /// A record as read back.

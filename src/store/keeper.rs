@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
@@ -12,17 +13,25 @@ use std::time::Instant;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use crate::store::commit::Gaps;
 use crate::store::commit::Request;
 use crate::store::commit::Shared;
 use crate::store::commit::Waiting;
 use crate::store::commit::ask;
 use crate::store::commit::waiting;
 use crate::store::error::StoreError;
+use crate::store::event::Event;
+use crate::store::gaps::Gap;
+use crate::store::gaps::Pace;
+use crate::store::gaps::Progress;
+use crate::store::gaps::VerifyMode;
 use crate::store::health::SpaceLevel;
+use crate::store::open;
 use crate::store::open::Enter;
 use crate::store::retention;
 use crate::store::retention::RetentionReport;
 use crate::store::sweep;
+use crate::store::verify;
 use crate::store::view::View;
 
 /// Between two looks at the free space.
@@ -31,6 +40,10 @@ const LOOK: Duration = Duration::from_secs(5);
 const FIRST_CHECK: Duration = Duration::from_secs(20);
 /// From the start to the first look at what may go.
 const FIRST_REMOVAL: Duration = Duration::from_secs(60);
+/// From the start to the first look at ledger and objects.
+const FIRST_LOOK_AT_ALL: Duration = Duration::from_secs(600);
+/// Gaps that are named one by one.
+const GAPS_SHOWN: usize = 5;
 /// A comparison rests this many times as long as it works, so that others are not slowed down.
 const REST: u32 = 10;
 
@@ -65,8 +78,14 @@ impl Keeper {
         committer: mpsc::WeakSender<Waiting>,
     ) -> Result<Keeper, StoreError> {
         let stop = Arc::new(Stop::default());
-        let (of, shared) = (Arc::clone(&stop), Arc::clone(shared));
         let data = shared.data.clone();
+        let (of, looked_at, to) = (Arc::clone(&stop), Arc::downgrade(shared), committer.clone());
+        // Not waited for at the end: the store that is closed tells it.
+        std::thread::Builder::new()
+            .name("check".to_owned())
+            .spawn(move || look_at_all(&looked_at, &of, &to))
+            .map_err(|error| StoreError::io("starting a thread for", &data, error))?;
+        let (of, shared) = (Arc::clone(&stop), Arc::clone(shared));
         let thread = std::thread::Builder::new()
             .name("keeper".to_owned())
             .spawn(move || run(&shared, &of, &committer))
@@ -102,6 +121,7 @@ fn run(shared: &Shared, stop: &Stop, committer: &mpsc::WeakSender<Waiting>) {
             level = look_at_space(shared, level);
             look_at = now + LOOK;
             shared.objects.remove_again();
+            try_again(shared, committer);
             if level != before && level != SpaceLevel::Enough {
                 removal_at = now;
             }
@@ -220,6 +240,74 @@ fn check(
     Duration::ZERO
 }
 
+/// Looks at the ledger and every object once in a while, slowly.
+fn look_at_all(shared: &Weak<Shared>, stop: &Stop, committer: &mpsc::WeakSender<Waiting>) {
+    let mut pause = FIRST_LOOK_AT_ALL;
+    while !stop.wait(pause) {
+        let Some(shared) = shared.upgrade() else { return };
+        let hours = shared.config.now().data_check_hours;
+        pause = Duration::from_secs(3600 * hours.max(1));
+        if hours == 0 {
+            continue;
+        }
+        let mut pace = Pace::slow();
+        let mut rest = |_| {
+            if !stop.is_stopped() {
+                pace.rest();
+            }
+        };
+        match look(&shared, committer, &mut rest) {
+            Ok(0) => tracing::info!("ledger and objects are as they were written"),
+            Ok(gaps) => tracing::error!(gaps, "ledger or objects are not as they were written"),
+            Err(StoreError::Closed) => return,
+            Err(error) => {
+                tracing::warn!(%error, "ledger and objects could not be looked at");
+                pause = FIRST_LOOK_AT_ALL;
+            }
+        }
+    }
+}
+
+/// Keeps what it finds for people, and writes down what of the ledger is lost. Returns how much.
+pub fn look(
+    shared: &Shared,
+    committer: &mpsc::WeakSender<Waiting>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<u64, StoreError> {
+    let report = verify::verify_running(shared, VerifyMode::Full, progress)?;
+    let (mut damage, mut gaps) = (Vec::new(), Gaps::default());
+    for gap in report.gaps {
+        if let Gap::LedgerDamage { what } = gap {
+            damage.push(what);
+        } else if gaps.first.len() < GAPS_SHOWN {
+            gaps.first.push(gap.to_string());
+        }
+    }
+    gaps.total = report.gaps_total - damage.len() as u64;
+    *shared.gaps() = gaps;
+    let known = open::known_damage(shared)?;
+    damage.retain(|what| !known.contains(what));
+    if !damage.is_empty() {
+        let event = Event::ledger_damaged(damage, shared.clock.now());
+        ask(committer, Request::Events(vec![event]))?;
+    }
+    Ok(report.gaps_total)
+}
+
+/// After a commit that failed, one that shows whether the next would too: nobody else may ask.
+fn try_again(shared: &Shared, committer: &mpsc::WeakSender<Waiting>) {
+    if shared.trouble().is_none() || shared.making().is_some() {
+        return;
+    }
+    let (what, by) = ("commits tried again".to_owned(), "node".to_owned());
+    let event = Event::Accessed { study_uid: None, what, by, at: shared.clock.now() };
+    if let Some(sender) = committer.upgrade()
+        && let Ok(trial) = waiting(Request::Events(vec![event]), None)
+    {
+        let _ = sender.try_send(trial);
+    }
+}
+
 /// A commit of nothing, so that the committer looks at what waits for it.
 fn poke(committer: &mpsc::WeakSender<Waiting>) {
     if let Some(sender) = committer.upgrade()
@@ -251,12 +339,34 @@ fn look_at_space(shared: &Shared, before: SpaceLevel) -> SpaceLevel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::event::Event;
     use crate::store::event::JobKind;
     use crate::store::key;
     use crate::store::testing;
     use crate::store::testing::dump;
     use crate::store::testing::job;
+
+    /// R11: what only `verify` knew is told.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn objects_and_parts_of_the_ledger_that_went_are_told_to_people() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = testing::open(dir.path());
+        testing::store_instance(&store, 1, 1, "a").await;
+        testing::store_instance(&store, 1, 2, "b").await;
+        let object = store.instance(&testing::sop(1, 2)).unwrap().unwrap().receipt.object;
+        let handle = std::sync::Arc::clone(&store.handle);
+        let look = || look(&store.shared, &handle.weak(), &mut |_| {});
+        let found = tokio::task::block_in_place(look);
+        assert_eq!(found.unwrap(), 0);
+        std::fs::remove_file(dir.path().join(object)).unwrap();
+        let file = dir.path().join("ledger/00000001.log");
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[150] ^= 1;
+        std::fs::write(file, bytes).unwrap();
+        assert!(tokio::task::block_in_place(look).unwrap() >= 2);
+        let reasons = store.health().reasons.join("\n");
+        assert!(reasons.contains("was acknowledged and") && reasons.contains("lost"), "{reasons}");
+        assert_eq!((store.ledger_damage(), store.gaps() > 0), (1, true));
+    }
 
     /// S7: sled lost a row and says nothing.
     #[tokio::test(flavor = "multi_thread")]

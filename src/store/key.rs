@@ -17,6 +17,17 @@ pub const DEFERRED: &[u8] = b"w";
 pub const GOING: &[u8] = b"z";
 pub const UNANSWERED: &[u8] = b"U";
 pub const WAITING: &[u8] = b"W";
+pub const DAMAGE: &[u8] = b"!damage";
+
+/// A part of the ledger that was lost.
+pub fn damage(order: u64, place: usize) -> Vec<u8> {
+    [DAMAGE, &order.to_be_bytes(), &(place as u32).to_be_bytes()].concat()
+}
+
+/// A part of a key, for people and to be compared with.
+pub fn text(part: &[u8]) -> String {
+    part.escape_ascii().to_string()
+}
 
 fn of(letter: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![letter];

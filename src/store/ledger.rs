@@ -11,6 +11,10 @@
 //! All numbers are little-endian. One record is one group of commits, written and synced before
 //! the next is begun. So a bad record that nothing good follows was being written when the power
 //! went, nobody was told of it, and it is cut off; a bad record with a good one behind it is damage.
+//!
+//! Damage stays where it is: what follows is kept, and the chain shows the gap for ever. Where the
+//! end is missing (the index or the journal know of later records), the ledger goes on in a new file
+//! whose head names the last record that is known.
 
 use std::fmt;
 use std::fs;
@@ -41,6 +45,9 @@ const FILE_HEAD: usize = 64;
 const RECORD_HEAD: usize = 52;
 /// No record is longer: a length above it is damage.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// A ledger of so many bytes is read from its beginning at every start.
+const READ_AT_START: u64 = 16 << 20;
 
 /// SHA-256, as hexadecimal in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -115,6 +122,13 @@ pub struct Record<'a> {
     pub payload: &'a [u8],
 }
 
+impl Record<'_> {
+    /// Its length in the file.
+    pub fn bytes(&self) -> u64 {
+        (RECORD_HEAD + self.payload.len()) as u64
+    }
+}
+
 pub enum Found<'a> {
     Record(Record<'a>),
     Damage(Damage),
@@ -162,12 +176,12 @@ pub struct Opened {
     pub ledger: Ledger,
     /// Said to people: an incomplete last record was cut off.
     pub cut: Option<String>,
-    /// Of the file that was read: the last one.
+    /// What the heads of all files and the records of the last one show.
     pub damage: Vec<Damage>,
 }
 
 impl Ledger {
-    /// Opens the ledger in `folder`, reads its last file and cuts off an incomplete last record
+    /// Opens the ledger in `folder`, reads its last file (all where that is soon done) and cuts off an incomplete last record
     /// (whose bytes are kept beside, in `cut-…`).
     pub fn open(folder: &Path, segment_bytes: u64) -> Result<Opened, StoreError> {
         let segments = segments(folder)?;
@@ -177,8 +191,14 @@ impl Ledger {
             return Ok(Opened { ledger, cut: None, damage: Vec::new() });
         };
         let readable = |segment: &&u64| read_head(&segment_path(folder, **segment)).is_some();
-        let start = segments.iter().rev().find(readable).copied().unwrap_or(segments[0]);
-        let mut damage = Vec::new();
+        let last_readable = segments.iter().rev().find(readable).copied();
+        let bytes =
+            |segment: &u64| fs::metadata(segment_path(folder, *segment)).map_or(0, |m| m.len());
+        let start = match segments.iter().map(bytes).sum::<u64>() <= READ_AT_START {
+            true => segments[0],
+            false => last_readable.unwrap_or(segments[0]),
+        };
+        let mut damage = of_earlier_files(folder, &segments, start);
         let walked = walk(folder, &Start::Segment(start), &mut |found| {
             if let Found::Damage(what) = found {
                 damage.push(what);
@@ -222,6 +242,21 @@ impl Ledger {
     /// The number that the next record will have.
     pub fn next_number(&self) -> u64 {
         self.end.number + 1
+    }
+
+    /// Goes on behind a record that is known from elsewhere and that its files have lost: in a new
+    /// file, whose head names it. What is missing.
+    pub fn go_on_after(&mut self, known: &Position) -> Result<Option<Damage>, StoreError> {
+        if known.number <= self.end.number {
+            return Ok(None);
+        }
+        self.take_back()?;
+        self.sync()?;
+        let before = self.end;
+        let segment = before.segment.max(known.segment);
+        let (file, end) = create_segment(&self.folder, &Position { segment, ..*known })?;
+        (self.file, self.end) = (Arc::new(file), end);
+        Ok(Some(discontinued(&before, end.segment, known)))
     }
 
     /// Size of what stands behind this position.
@@ -382,8 +417,7 @@ pub fn walk(
     let mut torn = None;
     for (i, &segment) in all.iter().enumerate().filter(|(_, segment)| **segment >= first) {
         if segment > expected {
-            let what = format!("the file and {} after it are missing", segment - expected - 1);
-            visit(Found::Damage(Damage { segment: expected, offset: 0, bytes: 0, what }))?;
+            visit(Found::Damage(missing_files(expected, segment)))?;
         }
         expected = segment + 1;
         let from = match start {
@@ -448,8 +482,7 @@ impl Walk {
             match parse_head(&bytes) {
                 Some((number, before)) if number == segment => {
                     if self.known && !before.same_record(&self.end) {
-                        let what = "it does not continue the file before".to_owned();
-                        visit(damage(0, FILE_HEAD, what))?;
+                        visit(Found::Damage(discontinued(&self.end, segment, &before)))?;
                     }
                     (self.end, self.known) = (before, true);
                 }
@@ -506,6 +539,85 @@ impl Walk {
     }
 }
 
+/// Files `from..to` that are not there.
+fn missing_files(from: u64, to: u64) -> Damage {
+    let what = match to - from {
+        1 => "the file is missing".to_owned(),
+        n => format!("the file and {} after it are missing", n - 1),
+    };
+    Damage { segment: from, offset: 0, bytes: 0, what }
+}
+
+/// - `before`: the end of what stands before the file `segment`, whose head names `named`.
+fn discontinued(before: &Position, segment: u64, named: &Position) -> Damage {
+    let what = match named.number.saturating_sub(before.number) {
+        0 => "it does not continue the file before".to_owned(),
+        n => format!("the {n} records before it are missing"),
+    };
+    Damage { segment, offset: 0, bytes: FILE_HEAD as u64, what }
+}
+
+/// What the names and heads of the files before `start` show.
+fn of_earlier_files(folder: &Path, segments: &[u64], start: u64) -> Vec<Damage> {
+    let mut damage = Vec::new();
+    let mut expected = 1;
+    for &segment in segments.iter().filter(|segment| **segment <= start) {
+        if segment > expected {
+            damage.push(missing_files(expected, segment));
+        }
+        expected = segment + 1;
+        if segment < start && read_head(&segment_path(folder, segment)).is_none() {
+            damage.push(bad_head(folder, segment));
+        }
+    }
+    damage
+}
+
+fn bad_head(folder: &Path, segment: u64) -> Damage {
+    let bytes = fs::metadata(segment_path(folder, segment)).map_or(0, |meta| meta.len());
+    let what = "the head of the file cannot be read".to_owned();
+    Damage { segment, offset: 0, bytes: bytes.min(FILE_HEAD as u64), what }
+}
+
+/// Whether what stands behind a record is of another ledger than this record: the next one has the
+/// number that follows, or an earlier one, and does not continue it.
+pub fn is_of_another(folder: &Path, known: &Position) -> Result<bool, StoreError> {
+    let mut other = false;
+    let walked = walk(folder, &Start::After(*known), &mut |found| {
+        let Found::Record(Record { position, payload }) = found else { return Ok(()) };
+        let follows = position.hash == chain(&known.hash, position.number, payload);
+        other =
+            position.number <= known.number || (position.number == known.number + 1 && !follows);
+        Err(StoreError::Closed)
+    });
+    match walked {
+        // Closed: by ourselves.
+        Ok(_) | Err(StoreError::Closed) => Ok(other),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes that records had, to be put back where they stood.
+pub struct Piece {
+    pub segment: u64,
+    pub offset: u64,
+    pub bytes: Vec<u8>,
+}
+
+impl Piece {
+    /// # Errors
+    /// The file cannot be written; what was there before is damage still.
+    pub fn put_back(&self, folder: &Path) -> Result<(), StoreError> {
+        let path = segment_path(folder, self.segment);
+        let write = || {
+            let file = OpenOptions::new().write(true).open(&path)?;
+            file.write_all_at(&self.bytes, self.offset)?;
+            file.sync_data()
+        };
+        write().doing("putting records back into", &path)
+    }
+}
+
 /// The hash of a record, from that of the one before it.
 pub fn chain(before: &Hash, number: u64, payload: &[u8]) -> Hash {
     let mut hash = Sha256::new();
@@ -515,7 +627,8 @@ pub fn chain(before: &Hash, number: u64, payload: &[u8]) -> Hash {
     Hash(hash.finalize().into())
 }
 
-fn record(number: u64, hash: &Hash, payload: &[u8]) -> Vec<u8> {
+/// A record as it stands in a file.
+pub fn record(number: u64, hash: &Hash, payload: &[u8]) -> Vec<u8> {
     let mut record = Vec::with_capacity(RECORD_HEAD + payload.len());
     record.extend(MARK);
     record.extend((payload.len() as u32).to_le_bytes());

@@ -55,6 +55,8 @@ mod bench_test;
 #[cfg(test)]
 mod crash_test;
 #[cfg(test)]
+mod harm_test;
+#[cfg(test)]
 pub mod testing;
 
 use std::path::Path;
@@ -145,8 +147,8 @@ fn stored(answer: Answer) -> Result<Stored, StoreError> {
     }
 }
 
-/// The data folder, opened. Clones share it; the last one that is dropped waits for the commits
-/// on their way and closes it.
+/// The data folder, opened. Clones share it; the last one that is dropped closes it, see
+/// [`Store::close`].
 #[derive(Clone)]
 pub struct Store {
     handle: Arc<Handle>,
@@ -173,6 +175,12 @@ impl Store {
             open::open(data, config, clock, adopting, &mut |_| {})?;
         let handle = Handle::start(committer)?;
         Ok((Store { handle: Arc::new(handle), shared }, report))
+    }
+
+    /// Takes nothing more, waits for the commits on their way, settles the journal and closes sled:
+    /// whoever still holds the store is told that it is closed. Blocking.
+    pub fn close(&self) {
+        self.handle.close();
     }
 
     /// Appends the events as one record, all or nothing. When it returns they are synced and
@@ -680,6 +688,21 @@ impl Store {
     /// A real write and read in the data folder, and what else an operator should know. Blocking.
     pub fn health(&self) -> Health {
         health::health(&self.shared)
+    }
+
+    /// How much was missing or changed when ledger and objects were last looked at.
+    pub fn gaps(&self) -> u64 {
+        self.shared.gaps().total
+    }
+
+    /// Whether only a start helps, as far as the last [`Store::health`] saw.
+    pub fn is_stuck(&self) -> bool {
+        self.shared.is_stuck()
+    }
+
+    /// How many parts of the ledger are lost.
+    pub fn ledger_damage(&self) -> usize {
+        open::known_damage(&self.shared).map_or(0, |damage| damage.len())
     }
 
     /// How far the index is while it is made anew: records of the ledger, and how many there are.

@@ -42,8 +42,11 @@ use crate::store::rebuild;
 use crate::store::rebuild::Adopted;
 use crate::store::rebuild::Facts;
 use crate::store::recover;
+use crate::store::recover::Journals;
 use crate::store::remake::Making;
+use crate::store::rows::DamageRow;
 use crate::store::rows::DeferredRow;
+use crate::store::rows::JobRow;
 use crate::store::settle::Settler;
 use crate::store::view::View;
 use crate::store::view::guarded;
@@ -72,8 +75,10 @@ pub struct OpenReport {
     pub recovered: u64,
     /// Objects that the journal had whole and their own files had not.
     pub restored: u64,
-    /// What of the ledger cannot be read.
+    /// What of the ledger cannot be read, found by this start or written down by an earlier one.
     pub damage: Vec<String>,
+    /// Steps that may have been done, by what the ledger has lost: a person decides.
+    pub held: u64,
     /// Receipts that the ledger had lost and that were taken over from the old index.
     pub salvaged: u64,
     /// Objects that had no receipt and were entered from what stands in them. Looked for only when
@@ -89,6 +94,9 @@ impl OpenReport {
     /// What an operator has to hear of: nothing after a normal start, or after a power cut.
     pub fn alarms(&self) -> Vec<String> {
         let mut alarms = self.damage.clone();
+        if self.held > 0 {
+            alarms.push(held(self.held));
+        }
         if let Some(why) = &self.rebuilt {
             alarms.push(format!("the index was made anew from the ledger: {why}"));
         }
@@ -108,6 +116,14 @@ impl OpenReport {
     }
 }
 
+/// Of steps that may have been done.
+pub fn held(steps: u64) -> String {
+    format!(
+        "{steps} steps are held, because a lost part of the ledger may say that they were done: \
+         look at them with `prelim queue`, and try again what was not"
+    )
+}
+
 /// What to do with objects that have no receipt.
 pub struct Adopting<'a> {
     pub facts: Facts<'a>,
@@ -124,6 +140,7 @@ struct FoundView {
     set_aside: Option<PathBuf>,
     replayed: u64,
     damage: Vec<Damage>,
+    doubtful: Vec<JobRow>,
     /// The old index that may know more than the ledger.
     salvage: Option<PathBuf>,
 }
@@ -140,13 +157,19 @@ pub fn open(
     let held = folder::hold(data)?;
     let objects = Objects::new(data);
     let incoming_removed = objects.empty_incoming()?;
-    let mut live = recover::find(data)?;
+    let Journals { mut live, rested } = recover::find(data)?;
     let ledger_folder = data.join(folder::LEDGER);
     let mut cut = None;
     if let Some(live) = &live {
-        cut = live.cut(&ledger_folder, &|payload| is_whole(data, payload))?;
+        cut = live.mend(&ledger_folder, &|payload| is_whole(data, payload))?;
     }
     let mut opened = Ledger::open(&ledger_folder, config.ledger_segment_bytes)?;
+    // Of what these know the ledger has been synced.
+    let mut known: Vec<Position> = rested.into_iter().collect();
+    known.extend(live.as_ref().map(|live| live.begin));
+    for known in known {
+        opened.damage.extend(opened.ledger.go_on_after(&known)?);
+    }
     let mut recovered = 0;
     if let Some(live) = &live {
         recovered = live.complete(&mut opened.ledger)?;
@@ -154,7 +177,7 @@ pub fn open(
     let now = clock.now();
     let how = How { doubt: None, at_once_bytes: adopting.at_once_bytes };
     let (mut opened_view, making) =
-        match open_view(data, config, &opened.ledger, now, how, progress)? {
+        match open_view(data, config, &mut opened.ledger, now, how, progress)? {
             Index::Opened(opened) => (Some(opened), None),
             Index::Lost(making) => (None, Some(Arc::new(making))),
         };
@@ -172,9 +195,9 @@ pub fn open(
     let mut queue = Queue::default();
     queue.reload(&jobs, now);
     let (view, found) = match opened_view {
-        Some(OpenedView { view, rebuilt, set_aside, replayed, damage, salvage }) => {
+        Some(OpenedView { view, rebuilt, set_aside, replayed, damage, doubtful, salvage }) => {
             let salvage = set_aside.clone().filter(|_| salvage);
-            (Some(view), FoundView { rebuilt, set_aside, replayed, damage, salvage })
+            (Some(view), FoundView { rebuilt, set_aside, replayed, damage, doubtful, salvage })
         }
         None => (None, FoundView::default()),
     };
@@ -190,6 +213,7 @@ pub fn open(
         making: std::sync::RwLock::new(making.clone()),
         made: None.into(),
         committed: opened.ledger.end().into(),
+        closed: false.into(),
         suspect: false.into(),
         doubt: None.into(),
         removing: ().into(),
@@ -197,6 +221,8 @@ pub fn open(
         alarms: Default::default(),
         queue: queue.into(),
         trouble: None.into(),
+        stuck_since: None.into(),
+        gaps: Default::default(),
         _held: held,
     });
     let mut damage: Vec<String> = Vec::new();
@@ -216,16 +242,26 @@ pub fn open(
                 let found = || shared.read(|view| has_receipt(view, object));
                 Ok(deferred.contains(object) || found()?)
             };
-            live.restore(data, &known, &objects)?
+            live.restore(data, &known, &objects, &opened.ledger.end())?
         }
         // Nobody knows which of them were removed since: all that were ever taken.
         Some(live) => {
             let taken = live.receipts()?;
-            live.restore(data, &|object| Ok(taken.contains(object)), &objects)?
+            let known = |object: &str| Ok(taken.contains(object));
+            live.restore(data, &known, &objects, &opened.ledger.end())?
         }
         None => 0,
     };
     let mut committer = Committer::new(Arc::clone(&shared), opened.ledger);
+    // An index that was there already knows what the ledger has lost.
+    let over_damage = found.replayed > 0 && !found.damage.is_empty();
+    let held = if over_damage { committer.hold(&found.doubtful)? } else { 0 };
+    if making.is_none() {
+        committer.note_damage(&damage)?;
+        let mut known = known_damage(&shared)?;
+        known.retain(|what| !damage.contains(what));
+        damage.append(&mut known);
+    }
     let mut enter = |event| {
         let answers = committer.commit(&mut [Request::Events(vec![event])]);
         answers.into_iter().try_for_each(|answer| answer.map(drop))
@@ -265,6 +301,7 @@ pub fn open(
         set_aside: found.set_aside.or(making.and_then(|making| making.set_aside.clone())),
         cut: cut.or(opened.cut),
         damage,
+        held,
         salvaged,
         adopted: adopted.adopted,
         incoming_removed,
@@ -335,7 +372,7 @@ pub fn salvage(shared: &Shared, old: &Path, commit: Enter<'_>) -> Result<u64, St
                     continue;
                 }
                 commit(match known {
-                    None => Event::InstanceStored { receipt },
+                    None => Event::InstanceAdopted { receipt },
                     Some(_) => Event::VersionStored { receipt },
                 })?;
                 salvaged += 1;
@@ -374,24 +411,26 @@ pub struct OpenedView {
     pub set_aside: Option<PathBuf>,
     pub replayed: u64,
     pub damage: Vec<Damage>,
+    /// See [`Replayed`].
+    pub doubtful: Vec<JobRow>,
     /// What was set aside knew more than the ledger.
     pub salvage: bool,
 }
 
-/// Opens the index and brings it up to the end of the ledger. One that does not open, has lost
-/// rows or does not fit the ledger is set aside and made anew.
+/// Opens the index and brings it up to the end of the ledger; where the ledger has lost its end,
+/// it goes on behind what the index shows. An index that does not open, has lost rows or is of
+/// another ledger is set aside and made anew.
 pub fn open_view(
     data: &Path,
     config: &Config,
-    ledger: &Ledger,
+    ledger: &mut Ledger,
     now: Timestamp,
     how: How,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Index, StoreError> {
     let path = data.join(folder::STATE);
     let existed = path.exists();
-    let end = ledger.end();
-    let at_once = |from: &Position| match how.at_once_bytes {
+    let at_once = |ledger: &Ledger, from: &Position| match how.at_once_bytes {
         Some(bytes) => Ok::<bool, StoreError>(ledger.bytes_after(from)? <= bytes),
         None => Ok(true),
     };
@@ -402,14 +441,22 @@ pub fn open_view(
     let (why, salvage) = match tried {
         // It may be good, and a new one would find no space either.
         Err(error) if error.is_out_of_space() => return Err(error),
+        Err(error @ StoreError::InUse { .. }) => return Err(error),
         Err(error) => (error.to_string(), false),
         Ok(view) => match bring_up(&view, ledger, existed, &at_once, progress)? {
             Ok(BroughtUp::Later(why)) => return Ok(Index::Lost(Making::going_on(why, now))),
             Ok(BroughtUp::Now(rebuilt, replay)) => {
-                let (replayed, damage) = (replay.records, replay.damage);
+                let Replayed { records: replayed, damage, doubtful, .. } = replay;
                 let (set_aside, salvage) = (None, false);
-                let opened = OpenedView { view, rebuilt, set_aside, replayed, damage, salvage };
-                return Ok(Index::Opened(opened));
+                return Ok(Index::Opened(OpenedView {
+                    view,
+                    rebuilt,
+                    set_aside,
+                    replayed,
+                    damage,
+                    doubtful,
+                    salvage,
+                }));
             }
             Err(misfit) => misfit,
         },
@@ -418,14 +465,15 @@ pub fn open_view(
         true => Some(folder::set_aside(&path, "bad", now)?),
         false => None,
     };
-    if !at_once(&Position::default())? {
+    if !at_once(ledger, &Position::default())? {
         return Ok(Index::Lost(Making::new(why, set_aside, salvage, now)));
     }
     let view = View::open(&path, config.index_cache_bytes)?;
-    let replay = replay(&view, ledger.folder(), &Start::Beginning, end.number, progress)?;
-    let (replayed, damage) = (replay.records, replay.damage);
+    let total = ledger.end().number;
+    let replay = replay(&view, ledger.folder(), &Start::Beginning, total, progress)?;
+    let Replayed { records: replayed, damage, doubtful, .. } = replay;
     let rebuilt = Some(why);
-    Ok(Index::Opened(OpenedView { view, rebuilt, set_aside, replayed, damage, salvage }))
+    Ok(Index::Opened(OpenedView { view, rebuilt, set_aside, replayed, damage, doubtful, salvage }))
 }
 
 enum BroughtUp {
@@ -440,38 +488,64 @@ type Misfit = (String, bool);
 /// Applies what the index lacks, unless that takes long. Says of one that held nothing before why.
 fn bring_up(
     view: &View,
-    ledger: &Ledger,
+    ledger: &mut Ledger,
     existed: bool,
-    at_once: &dyn Fn(&Position) -> Result<bool, StoreError>,
+    at_once: &dyn Fn(&Ledger, &Position) -> Result<bool, StoreError>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Result<BroughtUp, Misfit>, StoreError> {
-    let (mark, end) = (view.position(), ledger.end());
-    if mark.number > end.number {
-        let lost = mark.number - end.number;
-        return Ok(Err((format!("the ledger has lost its last {lost} records"), true)));
-    }
-    if mark.number == end.number && mark.hash != end.hash {
+    let mark = view.position();
+    // What the index shows was done, whatever the ledger has lost of it.
+    let lost = ledger.go_on_after(&mark)?;
+    let end = ledger.end();
+    let is_other = || ledger::is_of_another(ledger.folder(), &mark);
+    if mark.number == end.number && mark.hash != end.hash
+        || mark.number > 0 && mark.number < end.number && is_other()?
+    {
         return Ok(Err(("it is of another ledger".to_owned(), true)));
     }
     let fresh = view.is_new && end.number > 0;
     let missing = if existed { "it was empty" } else { "it was missing" };
-    if mark.number < end.number && !at_once(&mark)? {
+    if mark.number < end.number && !at_once(ledger, &mark)? {
         let lacks = || format!("it lacks the last {} records", end.number - mark.number);
         let why = if fresh { missing.to_owned() } else { lacks() };
         return Ok(Ok(BroughtUp::Later(why)));
     }
-    let replay = replay(view, ledger.folder(), &Start::After(mark), end.number, progress)?;
-    if !fresh && !replay.damage.is_empty() {
-        return Ok(Err(("the ledger is damaged where it should go on".to_owned(), true)));
-    }
-    let rebuilt = (fresh && replay.records > 0).then(|| missing.to_owned());
+    let start = Start::After(mark);
+    let mut replay = match lost {
+        None => replay(view, ledger.folder(), &start, end.number, progress)?,
+        Some(_) => Replayed { end, ..Replayed::default() },
+    };
+    replay.damage.extend(lost);
+    let has_lost = replay.records > 0 || !replay.damage.is_empty();
+    let rebuilt = (fresh && has_lost).then(|| missing.to_owned());
     Ok(Ok(BroughtUp::Now(rebuilt, replay)))
 }
 
+#[derive(Default)]
 pub struct Replayed {
     pub records: u64,
     pub damage: Vec<Damage>,
+    /// Jobs that were open where damage is and of which nothing was heard since: what is lost may
+    /// say that they were done.
+    pub doubtful: Vec<JobRow>,
     pub end: Position,
+}
+
+/// The jobs that an event speaks of are as it says, whatever was lost before it.
+fn settles(event: &Event) -> Option<&str> {
+    match event {
+        Event::JobStarted { id, .. }
+        | Event::JobEnded { id, .. }
+        | Event::JobRetried { id, .. }
+        | Event::JobCancelled { id, .. } => Some(id),
+        _ => None,
+    }
+}
+
+/// What of the ledger is written down as lost.
+pub fn known_damage(shared: &Shared) -> Result<Vec<String>, StoreError> {
+    let rows = shared.read(|view| view.scan::<DamageRow>(key::DAMAGE))?;
+    Ok(rows.into_iter().map(|row| row.what).collect())
 }
 
 /// Applies the records of the ledger from `start` on.
@@ -501,6 +575,7 @@ pub fn replay_until(
     on: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Replayed, StoreError> {
     let (mut records, mut damage, mut waiting) = (0, Vec::new(), 0);
+    let mut doubtful = HashSet::new();
     let mut txn = view.begin();
     let mut position = view.position();
     let mut ended = false;
@@ -509,6 +584,9 @@ pub fn replay_until(
             _ if ended => return Err(StoreError::Closed),
             Found::Damage(what) => {
                 damage.push(what);
+                let full = std::mem::replace(&mut txn, view.begin());
+                view.publish(full.finish()?, position)?;
+                doubtful.extend(view.open_jobs()?.into_iter().map(|row| row.job.id));
                 return Ok(());
             }
             Found::Record(record) => record,
@@ -522,6 +600,9 @@ pub fn replay_until(
             Ok(body) => {
                 for (place, event) in body.commits.iter().flatten().enumerate() {
                     waiting += 1;
+                    if let Some(id) = settles(event) {
+                        doubtful.remove(id);
+                    }
                     index::apply(&mut txn, event, index::order(position.number, place))?;
                 }
             }
@@ -550,12 +631,18 @@ pub fn replay_until(
     if position != view.position() {
         view.publish(txn.finish()?, position)?;
     }
-    Ok(Replayed { records, damage, end })
+    let mut doubtful_rows = Vec::new();
+    if !doubtful.is_empty() {
+        doubtful_rows = view.open_jobs()?;
+        doubtful_rows.retain(|row| doubtful.contains(&row.job.id) && row.state.is_open());
+    }
+    Ok(Replayed { records, damage, doubtful: doubtful_rows, end })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Stored;
     use crate::store::StudyRow;
     use crate::store::event::JobKind;
     use crate::store::testing;
@@ -658,9 +745,9 @@ mod tests {
         assert_eq!(dump(&store), rows);
     }
 
-    /// The end of the ledger is gone, the index knew more: receipts come back from there.
+    /// The end of the ledger is gone, the index knows more: it stays, and so does the gap.
     #[tokio::test]
-    async fn receipts_that_the_ledger_lost_are_salvaged_from_the_index() {
+    async fn an_index_that_knows_more_than_the_ledger_is_kept_and_the_gap_is_told_at_every_start() {
         for keep in [0, 64, 800] {
             let dir = tempfile::tempdir().unwrap();
             let data = dir.path();
@@ -674,17 +761,18 @@ mod tests {
             let whole = fs::read(&ledger).unwrap();
             fs::write(&ledger, &whole[..keep]).unwrap();
             let (store, report) = testing::open(data);
-            let why = report.rebuilt.clone().unwrap();
-            assert!(why.contains("the ledger has lost its last"), "{why}");
-            assert_eq!(report.alarms().len(), 2, "{report:?}");
+            assert!(report.rebuilt.is_none() && report.set_aside.is_none(), "{report:?}");
+            assert!(report.damage[0].contains("records before it are missing"), "{report:?}");
             assert_eq!(store.study(&study(1)).unwrap().unwrap().instances, 5);
             for instance in 1..=5 {
                 let row = store.instance(&sop(1, instance)).unwrap().unwrap();
                 assert!(data.join(row.receipt.object).is_file());
             }
+            assert_eq!(store_instance(&store, 1, 6, "x").await, Stored::New { revision: 1 });
             drop(store);
-            let (_, report) = testing::open(data);
-            assert!(report.alarms().is_empty(), "{report:?}");
+            let (store, report) = testing::open(data);
+            assert!(!report.damage.is_empty(), "{report:?}");
+            assert_eq!(store.study(&study(1)).unwrap().unwrap().instances, 6);
         }
     }
 
@@ -735,7 +823,9 @@ mod tests {
             let (store, report) = testing::open(data);
             assert_eq!(report.damage.len(), 1, "{report:?}");
             assert!(report.rebuilt.is_none());
-            assert_eq!(dump(&store), rows);
+            let mut found = dump(&store);
+            found.retain(|(key, _)| !key.starts_with("!damage"));
+            assert_eq!(found, rows);
         }
     }
 

@@ -79,7 +79,7 @@ pub struct Adopted {
     pub unreadable: Vec<String>,
 }
 
-/// Enters a receipt for each object that has none.
+/// Enters a receipt for each object that has none. Nothing is read for that.
 ///
 /// - `until`: objects written since then are left alone: they may be on their way.
 pub fn adopt(
@@ -120,7 +120,7 @@ pub fn adopt(
                 continue;
             }
             receipt.object = object;
-            commit(Event::InstanceStored { receipt })?;
+            commit(Event::InstanceAdopted { receipt })?;
             report.adopted += 1;
         }
         Ok(())

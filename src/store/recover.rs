@@ -1,9 +1,12 @@
 //! What a power cut took from the ledger and the objects comes back from the journal.
 //!
 //! A commit is durable in the journal first; the ledger and the objects follow without a sync.
-//! So at start: the ledger is cut back to what of it is whole, the journal's records are appended
-//! where it lacks them, and, once the index is there, objects that differ are written anew.
+//! So at start: holes of the ledger are filled with what the journal has of them, an end that is
+//! not whole is cut off, the journal's records are appended where the ledger lacks them, and, once
+//! the index is there, objects that differ are written anew. What stands behind a hole stays.
 
+use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fs;
 use std::fs::File;
@@ -17,9 +20,12 @@ use crate::store::error::StoreError;
 use crate::store::event::Event;
 use crate::store::folder;
 use crate::store::journal;
+use crate::store::journal::Head;
 use crate::store::ledger;
 use crate::store::ledger::Found;
+use crate::store::ledger::Hash;
 use crate::store::ledger::Ledger;
+use crate::store::ledger::Piece;
 use crate::store::ledger::Position;
 use crate::store::ledger::Start;
 use crate::store::ledger::Walked;
@@ -29,34 +35,75 @@ use crate::store::settle;
 /// A journal that the node left in use.
 pub struct Live {
     folder: PathBuf,
-    /// Numbers of its files, the oldest first.
-    segments: Vec<u64>,
+    /// Numbers of its files with the end of the ledger before each, the oldest first; `None` where
+    /// the head of the file cannot be read.
+    segments: Vec<(u64, Option<Position>)>,
     /// The end of the ledger before its first record.
-    begin: Position,
+    pub begin: Position,
+    /// The records of the ledger from there on: by them what follows a bad record is known.
+    in_ledger: HashMap<u64, Hash>,
     /// Number of its last record.
     pub last: u64,
 }
 
-/// Finds a journal that was in use when the node ended.
-pub fn find(data: &Path) -> Result<Option<Live>, StoreError> {
+/// What the heads of the journal say.
+#[derive(Default)]
+pub struct Journals {
+    /// `Some` when it was in use when the node ended.
+    pub live: Option<Live>,
+    /// Up to where the ledger was synced when the last file was put to rest.
+    pub rested: Option<Position>,
+}
+
+/// Looks at the heads of the journal, and at what stands behind them where it was in use.
+pub fn find(data: &Path) -> Result<Journals, StoreError> {
     let folder = data.join(folder::JOURNAL);
-    let mut heads = Vec::new();
+    let (mut segments, mut rested) = (Vec::new(), None::<Position>);
     for number in journal::segments(&folder)? {
         let path = journal::segment_path(&folder, number);
         let bytes = read_head(&path).doing("reading", &path)?;
-        heads.extend(journal::parse_head(&bytes).map(|before| (before, number)));
+        match journal::parse_head(&bytes) {
+            Some(Head::Live(before)) => segments.push((number, Some(before))),
+            Some(Head::AtRest(end)) => {
+                rested = rested.into_iter().chain([end]).max_by_key(|end| end.number);
+            }
+            // Never used.
+            None if bytes.iter().all(|byte| *byte == 0) => {}
+            None => segments.push((number, None)),
+        }
     }
-    heads.sort_by_key(|(before, _)| before.number);
-    let Some(&(begin, _)) = heads.first() else { return Ok(None) };
-    let segments = heads.iter().map(|(_, number)| *number).collect();
-    let mut live = Live { folder, segments, begin, last: begin.number };
+    let ledger = data.join(folder::LEDGER);
+    let begins = segments.iter().filter_map(|(_, before)| *before);
+    let Some(begin) = begins.min_by_key(|before| before.number).or_else(|| last_file(&ledger))
+    else {
+        return Ok(Journals { live: None, rested });
+    };
+    if segments.is_empty() {
+        return Ok(Journals { live: None, rested });
+    }
+    let mut in_ledger = HashMap::new();
+    // One that cannot be read says nothing of what the journal holds.
+    let _ = ledger::walk(&ledger, &Start::After(begin), &mut |found| {
+        if let Found::Record(record) = found {
+            in_ledger.insert(record.position.number, record.position.hash);
+        }
+        Ok(())
+    });
+    segments.sort_by_key(|(_, before)| before.map_or(u64::MAX, |before| before.number));
+    let mut live = Live { folder, segments, begin, in_ledger, last: begin.number };
     let mut last = begin.number;
     live.walk(&mut |record| {
         last = last.max(record.number);
         Ok(())
     })?;
     live.last = last;
-    Ok(Some(live))
+    Ok(Journals { live: Some(live), rested })
+}
+
+/// The end of the ledger before its last file.
+fn last_file(ledger: &Path) -> Option<Position> {
+    let last = ledger::segments(ledger).ok()?.last().copied()?;
+    Some(ledger::read_head(&ledger::segment_path(ledger, last))?.1)
 }
 
 fn read_head(path: &Path) -> io::Result<Vec<u8>> {
@@ -66,23 +113,35 @@ fn read_head(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A part of the ledger that cannot be read, between two records that can.
+struct Hole {
+    at: Piece,
+    /// The record before it.
+    before: Position,
+    /// Number of the record behind it.
+    next: u64,
+}
+
 impl Live {
-    /// Every record that continues the one before it, in order.
+    /// Every record that continues the one before it, in order. Behind one that cannot be read: those
+    /// that the ledger has too, so that nothing a sender wrote is taken for one.
     fn walk(
         &self,
         visit: &mut dyn FnMut(journal::Record<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        for &segment in &self.segments {
+        for &(segment, mut end) in &self.segments {
             let path = journal::segment_path(&self.folder, segment);
             let bytes = fs::read(&path).doing("reading", &path)?;
-            let Some(before) = journal::parse_head(&bytes) else { continue };
-            let (mut end, mut at) = (before, journal::BLOCK);
-            while let Some(record) = bytes.get(at..).and_then(journal::parse_record) {
-                let hash = ledger::chain(&end.hash, record.number, record.payload);
-                if record.number != end.number + 1 || record.hash != hash {
-                    break;
-                }
-                (end.number, end.hash) = (record.number, record.hash);
+            let mut at = journal::BLOCK;
+            while at < bytes.len() {
+                let record = journal::parse_record(&bytes[at..]);
+                let Some(record) = record.filter(|record| self.continues(end.as_ref(), record))
+                else {
+                    at += journal::BLOCK;
+                    continue;
+                };
+                let (number, hash) = (record.number, record.hash);
+                end = Some(Position { number, hash, ..self.begin });
                 at += record.length;
                 visit(record)?;
             }
@@ -90,46 +149,88 @@ impl Live {
         Ok(())
     }
 
-    /// Cuts the ledger back to what is whole of what the journal holds too. Done before it is
-    /// opened. Returns what was cut, for people.
+    fn continues(&self, end: Option<&Position>, record: &journal::Record<'_>) -> bool {
+        let follows = end.is_some_and(|end| {
+            record.number == end.number + 1
+                && record.hash == ledger::chain(&end.hash, record.number, record.payload)
+        });
+        let is_later = end.is_none_or(|end| record.number > end.number);
+        follows || (is_later && self.in_ledger.get(&record.number) == Some(&record.hash))
+    }
+
+    /// Fills the holes of the ledger that the journal knows of, and cuts off an end that is not whole.
+    /// Done before it is opened. Returns what was cut, for people.
     ///
     /// - `is_whole`: whether what a record speaks of is there. Asked of the one record that may
     ///   stand in the ledger and not in the journal: it was being committed, nobody was told.
-    pub fn cut(
+    pub fn mend(
         &self,
         ledger: &Path,
         is_whole: &dyn Fn(&[u8]) -> bool,
     ) -> Result<Option<String>, StoreError> {
-        let mut good = None;
-        let mut beyond = 0_u64;
-        let mut damaged = false;
+        let (mut good, mut holes) = (self.begin, Vec::<Hole>::new());
+        let (mut seen, mut beyond, mut half) = (false, 0, None);
+        let mut hole = None;
         let walked = ledger::walk(ledger, &Start::After(self.begin), &mut |found| {
             match found {
-                Found::Record(record) if !damaged && record.position.number <= self.last => {
-                    good = Some(record.position);
+                Found::Damage(damage) => {
+                    let ledger::Damage { segment, offset, bytes, .. } = damage;
+                    let bytes = vec![0; usize::try_from(bytes).unwrap_or(0)];
+                    hole = Some(Piece { segment, offset, bytes });
                 }
-                Found::Record(record) if !damaged => {
-                    beyond += 1;
-                    if beyond > 1 || is_whole(record.payload) {
-                        good = Some(record.position);
+                Found::Record(record) => {
+                    let begins_at = record.position.offset - record.bytes();
+                    if let Some(at) = hole.take()
+                        && at.segment == record.position.segment
+                        && at.offset + at.bytes.len() as u64 == begins_at
+                    {
+                        holes.push(Hole { at, before: good, next: record.position.number });
                     }
+                    seen = true;
+                    beyond += u64::from(record.position.number > self.last);
+                    // With a record behind it, it was acknowledged.
+                    half = (beyond == 1 && !is_whole(record.payload)).then_some(good);
+                    good = record.position;
                 }
-                Found::Record(_) => {}
-                Found::Damage(_) => damaged = true,
             }
             Ok(())
         });
-        let Ok(Walked { end, torn, .. }) = walked else { return Ok(None) };
-        // A ledger that lacks even what was synced before the journal began is not ours to mend.
-        let good = match good {
-            Some(good) => good,
-            None if self.reaches_begin(ledger)? => self.begin,
-            None => return Ok(None),
-        };
-        if !damaged && torn.is_none() && end.number == good.number {
-            return Ok(None);
+        let Ok(Walked { torn, .. }) = walked else { return Ok(None) };
+        self.fill(ledger, holes)?;
+        // A ledger that lacks even what was synced before the journal began is not ours to cut.
+        let is_ours = seen || self.reaches_begin(ledger)?;
+        match half.is_some() || torn.is_some() {
+            true if is_ours => ledger::cut_back(ledger, &half.unwrap_or(good)).map(Some),
+            true | false => Ok(None),
         }
-        ledger::cut_back(ledger, &good).map(Some)
+    }
+
+    /// Puts back what the journal has of the holes.
+    fn fill(&self, ledger: &Path, holes: Vec<Hole>) -> Result<(), StoreError> {
+        if holes.is_empty() {
+            return Ok(());
+        }
+        let is_missing = |number| holes.iter().any(|h| h.before.number < number && number < h.next);
+        let mut records = BTreeMap::new();
+        self.walk(&mut |record| {
+            if is_missing(record.number) {
+                let bytes = ledger::record(record.number, &record.hash, record.payload);
+                records.insert(record.number, (record.hash, bytes));
+            }
+            Ok(())
+        })?;
+        for Hole { mut at, before, next } in holes {
+            let missing = before.number + 1..next;
+            let found: Option<Vec<&(Hash, Vec<u8>)>> =
+                missing.map(|number| records.get(&number)).collect();
+            let Some(found) = found else { continue };
+            let bytes: Vec<u8> = found.iter().flat_map(|(_, bytes)| bytes).copied().collect();
+            if !bytes.is_empty() && bytes.len() == at.bytes.len() {
+                at.bytes = bytes;
+                at.put_back(ledger)?;
+            }
+        }
+        Ok(())
     }
 
     fn reaches_begin(&self, ledger: &Path) -> Result<bool, StoreError> {
@@ -187,11 +288,13 @@ impl Live {
     /// An object that no row speaks of (removed since, or never acknowledged) stays as it is.
     ///
     /// - `known`: whether a receipt speaks of this object.
+    /// - `end`: of the ledger, synced.
     pub fn restore(
         &self,
         data: &Path,
         known: &dyn Fn(&str) -> Result<bool, StoreError>,
         objects: &Objects,
+        end: &Position,
     ) -> Result<u64, StoreError> {
         let (mut restored, mut found) = (0, Vec::new());
         self.walk(&mut |record| {
@@ -205,7 +308,7 @@ impl Live {
             Ok(())
         })?;
         settle::sync(data, objects, &mut found.iter().map(String::as_str))?;
-        journal::at_rest(&self.folder)?;
+        journal::at_rest(&self.folder, end)?;
         Ok(restored)
     }
 }
@@ -272,7 +375,7 @@ mod tests {
             dump(&store)
         };
         is_intact(&data);
-        assert!(find(&data).unwrap().is_none(), "a node that stopped leaves no live journal");
+        assert!(find(&data).unwrap().live.is_none(), "a node that stopped leaves no live journal");
         let ledger = Path::new("ledger/00000001.log");
         let whole = fs::read(live.join(ledger)).unwrap();
         type Harm<'a> = Box<dyn Fn(&Path) + 'a>;

@@ -23,6 +23,7 @@ use crate::store::commit::Shared;
 use crate::store::commit::Waiting;
 use crate::store::commit::ask;
 use crate::store::error::StoreError;
+use crate::store::event::Event;
 use crate::store::facts;
 use crate::store::folder;
 use crate::store::ledger::Damage;
@@ -30,6 +31,7 @@ use crate::store::ledger::Start;
 use crate::store::open;
 use crate::store::open::Replayed;
 use crate::store::rebuild;
+use crate::store::rows::JobRow;
 use crate::store::view::View;
 
 /// Records that the committer may still have to apply by itself.
@@ -96,6 +98,8 @@ impl Making {
 pub struct Made {
     pub view: View,
     pub damage: Vec<Damage>,
+    /// See [`Replayed`].
+    pub doubtful: Vec<JobRow>,
 }
 
 /// The thread that makes it. Dropped, it is stopped and waited for.
@@ -153,6 +157,7 @@ fn run(shared: &Arc<Shared>, making: &Making, committer: &mpsc::WeakSender<Waiti
     let mut damage: Vec<String> = made.damage.iter().map(Damage::to_string).collect();
     // A whole ledger knows all that was acknowledged.
     let lost = making.salvage || !damage.is_empty();
+    let doubtful = made.doubtful.len() as u64;
     *shared.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
     // The committer looks for it before each commit.
     if ask(committer, Request::Events(Vec::new())).is_err() {
@@ -166,6 +171,17 @@ fn run(shared: &Arc<Shared>, making: &Making, committer: &mpsc::WeakSender<Waiti
         Err(_) if making.is_stopped() => return,
         Err(error) => vec![format!("objects could not be compared with the new index: {error}")],
     };
+    if doubtful > 0 {
+        found.push(open::held(doubtful));
+    }
+    let known = open::known_damage(shared).unwrap_or_default();
+    damage.retain(|what| !known.contains(what));
+    if !damage.is_empty() {
+        let event = Event::ledger_damaged(damage.clone(), shared.clock.now());
+        if let Err(error) = ask(committer, Request::Events(vec![event])) {
+            tracing::error!(%error, "what the ledger has lost cannot be written down");
+        }
+    }
     found.append(&mut damage);
     for line in found {
         shared.alarm(line);
@@ -187,7 +203,7 @@ fn make(shared: &Shared, making: &Making) -> Result<Made, StoreError> {
             open()?
         }
     };
-    let mut damage = Vec::new();
+    let (mut damage, mut doubtful) = (Vec::new(), Vec::new());
     let mut told = Instant::now();
     loop {
         #[cfg(test)]
@@ -210,13 +226,14 @@ fn make(shared: &Shared, making: &Making) -> Result<Made, StoreError> {
             !making.is_stopped()
         })?;
         damage.extend(replayed.damage);
+        doubtful.extend(replayed.doubtful);
         if making.is_stopped() {
             return Err(StoreError::Closed);
         }
         let beyond_repair = replayed.records == 0;
         if beyond_repair || view.position().number + REST >= shared.committed().number {
             view.write()?;
-            return Ok(Made { view, damage });
+            return Ok(Made { view, damage, doubtful });
         }
     }
 }

@@ -94,6 +94,14 @@ pub struct RemovedRow {
     pub known: String,
 }
 
+/// A part of the ledger that was found to be lost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DamageRow {
+    /// For people: file, bytes, what is wrong.
+    pub what: String,
+    pub at: Timestamp,
+}
+
 /// A study whose files are being removed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GoingRow {

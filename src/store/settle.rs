@@ -21,6 +21,7 @@ use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
 use crate::store::folder;
 use crate::store::journal;
+use crate::store::ledger::Position;
 use crate::store::objects::Objects;
 
 /// Between two tries on a broken disk.
@@ -33,10 +34,15 @@ const UNFILED_MAX: usize = 16_384;
 const NICE: i32 = 10;
 
 /// A journal file in which nothing more is written.
-struct Full {
-    segment: u64,
-    objects: Vec<Arc<str>>,
-    ledger: Arc<File>,
+pub struct Full {
+    pub segment: u64,
+    pub path: PathBuf,
+    /// All that stand in it.
+    pub objects: Vec<Arc<str>>,
+    /// Of the ledger, with its last record.
+    pub end: Position,
+    /// The file that this record stands in.
+    pub ledger: Arc<File>,
 }
 
 /// What is done one after the other.
@@ -54,8 +60,8 @@ enum Step {
 #[derive(Default)]
 struct State {
     steps: VecDeque<Step>,
-    /// Numbers of journal files that may be written to.
-    free: Vec<u64>,
+    /// Numbers of journal files that may be written to, the one that has rested longest first.
+    free: VecDeque<u64>,
     /// A step is being done.
     busy: bool,
     /// A journal file is being made, or will be next.
@@ -98,7 +104,7 @@ impl Settler {
     }
 
     pub fn give_back(&self, segment: u64) {
-        self.shared.state().free.push(segment);
+        self.shared.state().free.push_back(segment);
     }
 
     /// Has files made of objects. To be told before the journal file they stand in is full.
@@ -108,10 +114,8 @@ impl Settler {
     }
 
     /// Has a journal file settled, so that it is free again.
-    ///
-    /// - `objects`: all that stand in it.
-    pub fn settle(&self, segment: u64, objects: Vec<Arc<str>>, ledger: Arc<File>) {
-        self.shared.state().steps.push_back(Step::Free(Full { segment, objects, ledger }));
+    pub fn settle(&self, full: Full) {
+        self.shared.state().steps.push_back(Step::Free(full));
         self.shared.changed.notify_all();
     }
 
@@ -145,7 +149,7 @@ impl Settler {
     /// # Errors
     /// What keeps them from being settled.
     pub fn take(&self, wait: bool) -> Result<Option<u64>, StoreError> {
-        self.wait_for(|state| match state.free.pop() {
+        self.wait_for(|state| match state.free.pop_front() {
             None if wait || state.making => None,
             free => Some(free),
         })
@@ -220,7 +224,7 @@ fn run(shared: &Shared) {
                 state = shared.state();
                 state.making = false;
                 match made {
-                    Ok(()) => state.free.push(*number),
+                    Ok(()) => state.free.push_back(*number),
                     // One that is used now serves too.
                     Err(error) => tracing::warn!(%error, "no more journal files can be made now"),
                 }
@@ -233,7 +237,7 @@ fn run(shared: &Shared) {
             (Ok(()), step) => {
                 state.trouble = None;
                 if let Step::Free(full) = step {
-                    state.free.push(full.segment);
+                    state.free.push_back(full.segment);
                 }
             }
             (Err(error), step) => {
@@ -251,10 +255,12 @@ fn run(shared: &Shared) {
     }
 }
 
-/// Syncs every object of a journal file, the folders with their names, and the ledger.
+/// Syncs every object of a journal file, the folders with their names, and the ledger; then the
+/// file says that it is at rest.
 fn settle(shared: &Shared, full: &Full) -> Result<(), StoreError> {
     sync(&shared.data, &shared.objects, &mut full.objects.iter().map(|object| &**object))?;
-    full.ledger.sync_data().doing("syncing", &shared.data.join(folder::LEDGER))
+    full.ledger.sync_data().doing("syncing", &shared.data.join(folder::LEDGER))?;
+    journal::put_to_rest(&full.path, &full.end)
 }
 
 /// Syncs files of objects, and the folders with their names.

@@ -31,6 +31,7 @@ use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::store::error::Doing as _;
 use crate::store::error::StoreError;
+use crate::store::folder;
 use crate::store::key;
 use crate::store::ledger::Position;
 use crate::store::packed;
@@ -710,6 +711,9 @@ fn open_sled(path: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
                 if error.to_string().contains("lock") && Instant::now() < until =>
             {
                 std::thread::sleep(Duration::from_millis(50));
+            }
+            Ok(Err(sled::Error::Io(error))) if error.to_string().contains("lock") => {
+                return Err(folder::in_use(path.parent().unwrap_or(path)));
             }
             Ok(Err(sled::Error::Io(error))) => {
                 return Err(StoreError::io("opening the index", path, error));

@@ -82,6 +82,8 @@ const GAUGES: &[(&str, &str)] = &[
     ("prelim_gateway_usable", "1 while the gateway is asked, 0 while it rests"),
     ("prelim_index_ready", "1, and 0 while the index is made anew"),
     ("prelim_index_records_to_do", "Records of the ledger that are not in the index yet"),
+    ("prelim_data_gaps", "What the last look at ledger and objects found missing or changed"),
+    ("prelim_ledger_damage", "Parts of the ledger that are lost"),
     ("prelim_instances_unfiled", "Instances that stand in the journal alone"),
     ("prelim_jobs", "Jobs by state"),
     ("prelim_jobs_oldest_overdue_seconds", "Since when the job is due that waits longest"),

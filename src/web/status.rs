@@ -90,8 +90,12 @@ pub struct Ready {
     reasons: Vec<String>,
 }
 
-pub async fn alive() -> &'static str {
-    "alive\n"
+/// Dead is what only a restart helps.
+pub async fn alive(State(web): State<Web>) -> (StatusCode, &'static str) {
+    match web.node.store.is_stuck() {
+        false => (StatusCode::OK, "alive\n"),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "the data folder has to be opened anew\n"),
+    }
 }
 
 pub async fn ready(State(web): State<Web>) -> Result<Response, Failure> {
@@ -146,6 +150,9 @@ pub async fn metrics(State(web): State<Web>) -> Result<Response, Failure> {
         .read(|web| {
             let (done, total) = web.node.store.remaking().unwrap_or((0, 0));
             metrics::gauge!("prelim_index_ready").set(if total == 0 { 1.0 } else { 0.0 });
+            let (damage, gaps) = (web.node.store.ledger_damage(), web.node.store.gaps());
+            metrics::gauge!("prelim_ledger_damage").set(damage as f64);
+            metrics::gauge!("prelim_data_gaps").set(gaps as f64);
             metrics::gauge!("prelim_instances_unfiled").set(web.node.store.unfiled() as f64);
             metrics::gauge!("prelim_index_records_to_do").set((total - done.min(total)) as f64);
             if let Ok(free) = web.node.store.free_bytes() {

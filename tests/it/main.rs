@@ -18,6 +18,7 @@ mod forms;
 mod front;
 mod gateway;
 mod gateway_faults;
+mod harmed;
 mod holding;
 mod installing;
 mod kill;
