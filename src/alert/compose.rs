@@ -42,6 +42,8 @@ pub struct Telling<'a> {
     pub level: u32,
     /// Why it comes to those who hear later.
     pub why: &'a str,
+    /// Why a later reading does not bear it out.
+    pub doubt: Option<&'a str>,
     /// The key picture with its encoded bytes.
     pub picture: Option<(&'a PictureRef, &'a [u8])>,
     /// Where it is answered, without an identity; none where people cannot reach the node.
@@ -71,6 +73,7 @@ struct Words {
     study_uid: String,
     is_drill: bool,
     why: String,
+    doubt: String,
     review: Option<String>,
     impression: String,
     findings: Vec<FindingWords>,
@@ -121,6 +124,7 @@ pub fn compose(telling: &Telling<'_>) -> Result<Message, ComposeError> {
         study_uid: a.study.study_uid.as_str().to_owned(),
         is_drill,
         why: clean.line(telling.why),
+        doubt: telling.doubt.map(|why| clean.line(why)).unwrap_or_default(),
         review: review(a).filter(|_| !is_drill).map(|reason| clean.line(reason)),
         impression: if is_drill { String::new() } else { clean.line(&a.impression) },
         findings: told
@@ -168,6 +172,20 @@ pub fn compose(telling: &Telling<'_>) -> Result<Message, ComposeError> {
     })
 }
 
+/// The same message for a server that does not take it with its picture: the same id, text and link.
+pub fn without_picture(message: Message) -> Message {
+    // The tag that shows it goes with it.
+    let html = match (message.html.find("<img "), &message.picture) {
+        (Some(from), Some(_)) => {
+            let rest = &message.html[from..];
+            let to = rest.find('>').map_or(rest.len(), |end| end + 1);
+            format!("{}{}", &message.html[..from], &rest[to..])
+        }
+        (_, _) => message.html,
+    };
+    Message { picture: None, html, ..message }
+}
+
 /// Of the message that begins the thread of an alert.
 pub fn first_id(alert: &Alert) -> String {
     format!("alert-{}", alert.id)
@@ -206,6 +224,7 @@ fn json(telling: &Telling<'_>, words: &Words, told: &[&Finding]) -> String {
             "examination": words.examination,
             "level": telling.level,
             "why": telling.why,
+            "doubt": telling.doubt,
             "findings": findings,
             "review": words.review,
             "found_at": alert.found_at,

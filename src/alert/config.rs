@@ -31,6 +31,9 @@ pub struct Config {
     pub wait_significant_s: u64,
     /// Seconds after which the next are told when no server has taken one message of a level.
     pub undelivered_s: u64,
+    /// Seconds after which all are told again, from the beginning, when everyone was told and nobody
+    /// has answered.
+    pub again_s: u64,
     /// Messages that one address gets within an hour; what comes beyond is told together. Of
     /// critical findings every one is told at once.
     pub messages_per_hour_max: u32,
@@ -59,6 +62,7 @@ impl Default for Config {
             wait_urgent_s: 4 * 3600,
             wait_significant_s: 3 * 86_400,
             undelivered_s: 60,
+            again_s: 1800,
             messages_per_hour_max: 20,
             group_s: 300,
             link_hours: 72,
@@ -165,6 +169,7 @@ impl Config {
                 too_long,
             ),
             ("undelivered_s", self.undelivered_s, 1..=3600, d.undelivered_s, too_long),
+            ("again_s", self.again_s, 1..=86_400, d.again_s, too_long),
             ("group_s", self.group_s, 1..=3600, d.group_s, too_long),
             (
                 "link_hours",

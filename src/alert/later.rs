@@ -1,4 +1,4 @@
-//! What comes after an alert: word that it holds no more, and several told together.
+//! What comes after an alert: word of what became of it, and several told together.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -16,10 +16,12 @@ use crate::domain::message::Message;
 use crate::domain::text;
 use crate::domain::urgency::Urgency;
 
-/// Word to one of those who were told that an alert holds no more.
-pub struct Withdrawal<'a> {
+/// Word to one of those who were told of what became of an alert without them.
+pub struct Ended<'a> {
     pub alert: &'a Alert,
-    pub why: &'a str,
+    pub how: Closure<'a>,
+    /// Whether somebody looks after it.
+    pub is_answered: bool,
     pub raised_at: Timestamp,
     pub at: Timestamp,
     pub channel: &'a str,
@@ -27,39 +29,82 @@ pub struct Withdrawal<'a> {
     pub zone: &'a TimeZone,
 }
 
-pub fn withdrawn(w: &Withdrawal<'_>) -> Message {
-    let what = what(&w.alert.titles);
-    let raised = local(w.raised_at, w.zone);
-    let why = one_line(w.why);
-    let place = w.study_url.as_ref().map(|url| format!("Study: {url}\n\n")).unwrap_or_default();
-    let text = format!(
-        "WITHDRAWN: {what}\n\nYou were told of this at {raised}. It is withdrawn: {why}.\n\n{place}\
-         The software has changed its reading; no person has checked either. If you have seen \
-         the images, what you saw counts. If you have passed the alert on, pass this on too.\n"
-    );
+/// What became of it, and why.
+#[derive(Debug, Clone, Copy)]
+pub enum Closure<'a> {
+    /// A later reading resolved it.
+    Withdrawn { why: &'a str },
+    /// A person did.
+    Closed { by: &'a str, why: &'a str },
+    /// It goes on, with a mark: the revision that does not show it.
+    Doubted { by_revision: u32, why: &'a str },
+}
+
+pub fn ended(e: &Ended<'_>) -> Message {
+    let what = what(&e.alert.titles);
+    let raised = local(e.raised_at, e.zone);
+    let (kind, word, why, id) = match e.how {
+        Closure::Withdrawn { why } => ("alert.withdrawn", "withdrawn", why, "withdrawn".to_owned()),
+        Closure::Closed { why, .. } => ("alert.closed", "closed", why, "closed".to_owned()),
+        Closure::Doubted { by_revision, why } => {
+            let word = "a later reading does not show it";
+            ("alert.doubted", word, why, format!("doubted-{by_revision}"))
+        }
+    };
+    let why = one_line(why);
+    let by = match e.how {
+        Closure::Closed { by, .. } => one_line(by),
+        Closure::Withdrawn { .. } | Closure::Doubted { .. } => String::new(),
+    };
+    let said = match e.how {
+        Closure::Withdrawn { .. } => format!(
+            "It is withdrawn: {why}.\n\n{{place}}The software has changed its reading; no person has \
+             checked either. If you have seen the images, what you saw counts. If you have passed \
+             the alert on, pass this on too.\n"
+        ),
+        Closure::Closed { .. } => format!(
+            "{by} has closed it: {why}.\n\n{{place}}Nobody else is told of it. If you have passed \
+             the alert on, pass this on too.\n"
+        ),
+        Closure::Doubted { .. } => {
+            let goes_on = match e.is_answered {
+                true => "",
+                false => "The alert goes on until a person answers it. ",
+            };
+            format!(
+                "A later reading differs: {why}.\n\n{{place}}{goes_on}Two readings by software differ, \
+                 and no person has checked either: look at the images.\n"
+            )
+        }
+    };
+    let place = e.study_url.as_ref().map(|url| format!("Study: {url}\n\n")).unwrap_or_default();
+    let said = said.replacen("{place}", &place, 1);
+    let text =
+        format!("{}: {what}\n\nYou were told of this at {raised}. {said}", word.to_uppercase());
     Message {
-        to: vec![address(w.channel).to_owned()],
-        subject: format!("[Prelim PRELIMINARY] withdrawn: {what}"),
+        to: vec![address(e.channel).to_owned()],
+        subject: format!("[Prelim PRELIMINARY] {word}: {what}"),
         html: message::html(&text, "en"),
         json: serde_json::json!({
-            "type": "alert.withdrawn",
-            "timestamp": w.at,
+            "type": kind,
+            "timestamp": e.at,
             "data": {
-                "alert": w.alert.key,
-                "findings": w.alert.titles,
+                "alert": e.alert.key,
+                "findings": e.alert.titles,
                 "why": why,
-                "raised_at": w.raised_at,
-                "study_url": w.study_url,
+                "by": by,
+                "raised_at": e.raised_at,
+                "study_url": e.study_url,
             },
         })
         .to_string(),
         text,
         picture: None,
         attachments: Vec::new(),
-        id: format!("{}-withdrawn", first_id(w.alert)),
-        thread: Some(first_id(w.alert)),
-        date: w.at,
-        urgent: false,
+        id: format!("{}-{id}", first_id(e.alert)),
+        thread: Some(first_id(e.alert)),
+        date: e.at,
+        urgent: matches!(e.how, Closure::Doubted { .. }),
     }
 }
 
@@ -73,6 +118,8 @@ pub struct Digest<'a> {
 
 pub struct Entry {
     pub key: String,
+    /// At which they are told.
+    pub level: u32,
     pub urgency: Urgency,
     pub titles: Vec<String>,
     pub raised_at: Timestamp,
@@ -80,7 +127,8 @@ pub struct Entry {
     pub study_url: Option<String>,
 }
 
-/// Its id is fixed by the alerts that are in it.
+/// Its id is fixed by the alerts that are in it, and their levels: who is told again is told by
+/// another message.
 pub fn digest(d: &Digest<'_>) -> Message {
     let most = d.alerts.iter().map(|entry| entry.urgency).max().unwrap_or_default();
     let count = d.alerts.len();
@@ -138,7 +186,8 @@ fn what(titles: &[String]) -> String {
 }
 
 fn id(alerts: &[Entry]) -> String {
-    let mut keys: Vec<&str> = alerts.iter().map(|entry| entry.key.as_str()).collect();
+    let mut keys: Vec<String> =
+        alerts.iter().map(|entry| format!("{} {}", entry.key, entry.level)).collect();
     keys.sort_unstable();
     let mut hash = Sha256::new();
     keys.iter().for_each(|key| hash.update(key.as_bytes()));

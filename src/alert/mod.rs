@@ -3,6 +3,7 @@
 
 mod compose;
 mod config;
+mod course;
 mod later;
 mod link;
 mod route;
@@ -14,24 +15,36 @@ pub use compose::Telling;
 pub use compose::compose;
 pub use compose::local;
 pub use compose::study_url;
+pub use compose::without_picture;
 pub use config::By;
 pub use config::Config;
 pub use config::by;
+pub use course::Course;
+pub use course::Sent;
+pub use course::Then;
+pub use course::Why;
+pub use course::then;
+pub use later::Closure;
 pub use later::Digest;
+pub use later::Ended;
 pub use later::Entry;
-pub use later::Withdrawal;
 pub use later::digest;
-pub use later::withdrawn;
+pub use later::ended;
 pub use link::Signer;
 pub use route::Around;
+pub use route::From;
 pub use route::Way;
 pub use route::level;
+pub use route::round;
 pub use route::service;
+pub use route::wait_s;
 pub use schedule::Shift;
 pub use technical::Missing;
 pub use technical::Undelivered;
+pub use technical::Untold;
 pub use technical::missing;
 pub use technical::undelivered;
+pub use technical::untold;
 
 use jiff::Timestamp;
 use sha2::Digest as _;
@@ -43,6 +56,7 @@ use crate::domain::alert::Told;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::finding::Finding;
+use crate::domain::finding::Laterality;
 use crate::domain::finding::Presence;
 use crate::domain::text;
 use crate::domain::uid::StudyUid;
@@ -126,16 +140,27 @@ pub fn joins(alert: &Alert, known: &[Known<'_>]) -> Option<usize> {
             Kind::Finding => one.key == alert.key || all,
         }
     };
-    known.iter().position(|one| {
-        !matches!(one.standing, Standing::Withdrawn { .. })
-            && one.urgency >= alert.urgency
-            && covers(one)
-    })
+    let is_known = |one: &Known<'_>| match one.standing {
+        Standing::Open | Standing::Exhausted { .. } | Standing::Acknowledged(_) => true,
+        // Nobody looks after those: what is found again is news.
+        Standing::Withdrawn { .. } | Standing::Closed(_) => false,
+    };
+    known.iter().position(|one| is_known(one) && one.urgency >= alert.urgency && covers(one))
 }
 
-/// Why an alert of an earlier revision holds no more, `None` while it does. Only a reading that
-/// came to its end takes an alert back.
-pub fn superseded(known: &Known<'_>, a: &Assessment) -> Option<String> {
+/// What a later reading makes of an alert, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Later {
+    /// There was nothing urgent in it but that nobody had read the study: it holds no more.
+    Resolved(String),
+    /// Two readings differ in something urgent: that is a person's matter, and the alert goes on with
+    /// a mark.
+    Doubted(String),
+}
+
+/// `None` while the later reading bears the alert out, or says nothing of it: only one that came to its
+/// end does.
+pub fn superseded(known: &Known<'_>, a: &Assessment) -> Option<Later> {
     let still = |told: &Told| {
         let same = |f: &&Finding| f.key == told.key && f.laterality == told.laterality;
         a.findings.iter().filter(same).any(|f| f.presence != Presence::Absent)
@@ -143,13 +168,45 @@ pub fn superseded(known: &Known<'_>, a: &Assessment) -> Option<String> {
     let revision = a.revision;
     match (&a.outcome, known.standing, known.kind) {
         (Outcome::NotCovered { .. } | Outcome::NeedsReview { .. }, ..) => None,
-        (_, Standing::Withdrawn { .. }, _) | (_, _, Kind::Drill) => None,
-        (Outcome::Read, _, Kind::Review) => Some(format!("revision {revision} could be read")),
-        (Outcome::Read, _, Kind::Finding) if known.told.is_empty() => None,
-        (Outcome::Read, _, Kind::Finding) => (!known.told.iter().any(still)).then(|| {
-            format!("revision {revision}, read with all images that came since, does not show it")
-        }),
+        (_, Standing::Withdrawn { .. } | Standing::Closed(_), _) | (_, _, Kind::Drill) => None,
+        (Outcome::Read, _, Kind::Review)
+            if known.told.is_empty() && known.urgency < Urgency::Urgent =>
+        {
+            Some(Later::Resolved(format!("revision {revision} could be read")))
+        }
+        (Outcome::Read, _, Kind::Finding | Kind::Review) if known.told.is_empty() => {
+            (known.kind == Kind::Review).then(|| {
+                Later::Doubted(format!("revision {revision} could be read and shows nothing of it"))
+            })
+        }
+        (Outcome::Read, _, Kind::Finding | Kind::Review) => {
+            (!known.told.iter().any(still)).then(|| {
+                Later::Doubted(format!(
+                    "revision {revision}, read with all images that came since, does not show it"
+                ))
+            })
+        }
     }
+}
+
+/// A doctor's word on whether a finding is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said<'a> {
+    pub key: &'a str,
+    /// At this place; `None`: wherever it is.
+    pub place: Option<Option<Laterality>>,
+    pub is_there: bool,
+}
+
+/// Whether doctors deny all that an alert told; of each finding their last word counts.
+pub fn is_denied(told: &[Told], said: &[Said<'_>]) -> bool {
+    let denied = |told: &Told| {
+        let of = |said: &&Said<'_>| {
+            said.key == told.key && said.place.is_none_or(|place| place == told.laterality)
+        };
+        said.iter().rev().find(of).is_some_and(|said| !said.is_there)
+    };
+    !told.is_empty() && told.iter().all(denied)
 }
 
 /// A test of the whole loop, of no patient.

@@ -1,5 +1,7 @@
 //! Which service hears of an alert, and who of it when. Pure: the ledger keeps how far an alert is.
 
+use std::ops::RangeInclusive;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -100,6 +102,12 @@ impl Service {
     }
 }
 
+impl Step {
+    fn wait_s(&self, way: &Way<'_>, config: &Config) -> u64 {
+        if self.wait_s > 0 { self.wait_s } else { config.wait_s(way.urgency) }
+    }
+}
+
 impl Rule {
     pub fn check(&self, at: &str, known: bool, problems: &mut Vec<String>) {
         if !known {
@@ -154,35 +162,104 @@ pub struct Level {
     pub wait_s: u64,
 }
 
-/// The next level at which there is somebody to tell, from `from` on; `None` when there is none left.
+/// Where an alert is, for who is next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    Beginning,
+    /// Those of this level were told.
+    After(u32),
+    /// Everyone was told, this level last: from the beginning, with numbers that go on.
+    Again(u32),
+}
+
+/// The next level at which there is somebody to tell; `None` when everyone was told.
 ///
 /// Nobody on call, a name that is gone from the configuration, a level without an address: the next
 /// level is told at once.
 pub fn level(
     way: &Way<'_>,
-    from: u32,
+    from: From,
     now: Timestamp,
     site: &TimeZone,
     config: &Config,
 ) -> Option<Level> {
     let usual = Service { steps: vec![usual(way, config)], repeats: default_repeats() };
-    // A service that is gone from the configuration falls back to the lists.
-    let service = config.services.get(way.service).unwrap_or(&usual);
-    let steps = u32::try_from(service.steps.len()).unwrap_or(u32::MAX);
-    let levels = steps.saturating_mul(service.repeats.min(100) + 1);
+    let cycle = Cycle::of(way, &usual, config);
     // Those who look after the node hear last: nobody answers, and they may know why.
     let last = Step { tell: config.technical(), wait_s: 0 };
-    (from..=levels).find_map(|number| {
-        let step = match number < levels {
-            true => service.steps.get(usize::try_from(number % steps).ok()?)?,
+    let (first, of) = match from {
+        From::Beginning => (0, 0),
+        From::After(level) => (level.saturating_add(1), level),
+        From::Again(level) => {
+            let first = cycle.first(level).saturating_add(cycle.length());
+            (first, first)
+        }
+    };
+    let end = cycle.first(of).saturating_add(cycle.length());
+    (first..end).find_map(|number| {
+        let place = number - cycle.first(number);
+        let step = match place < cycle.levels {
+            true => cycle.service.steps.get(usize::try_from(place % cycle.steps).ok()?)?,
             false => &last,
         };
         let names: Vec<String> =
             step.tell.iter().filter_map(|name| holder(name, now, site, config)).collect();
         let channels = config.channels(&names);
-        let wait_s = if step.wait_s > 0 { step.wait_s } else { config.wait_s(way.urgency) };
+        let wait_s = step.wait_s(way, config);
         (!channels.is_empty()).then_some(Level { number, channels, wait_s })
     })
+}
+
+/// Seconds for an answer of those of a level.
+pub fn wait_s(way: &Way<'_>, level: u32, config: &Config) -> u64 {
+    let usual = Service { steps: vec![usual(way, config)], repeats: default_repeats() };
+    let cycle = Cycle::of(way, &usual, config);
+    let place = level - cycle.first(level);
+    let step = usize::try_from(place % cycle.steps).ok().and_then(|n| cycle.service.steps.get(n));
+    let step = step.filter(|_| place < cycle.levels);
+    step.map_or_else(|| config.wait_s(way.urgency), |step| step.wait_s(way, config))
+}
+
+/// The levels of the round that `level` belongs to: everyone of the service once, or the technical
+/// staff at the end.
+pub fn round(way: &Way<'_>, level: u32, config: &Config) -> RangeInclusive<u32> {
+    let usual = Service { steps: vec![usual(way, config)], repeats: default_repeats() };
+    let cycle = Cycle::of(way, &usual, config);
+    let (first, place) = (cycle.first(level), level - cycle.first(level));
+    match place < cycle.levels {
+        true => {
+            let first = first + place / cycle.steps * cycle.steps;
+            first..=first.saturating_add(cycle.steps - 1)
+        }
+        false => level..=level,
+    }
+}
+
+/// How levels are numbered: those of the service, as often as it says, then the technical staff; then
+/// from the beginning.
+struct Cycle<'a> {
+    service: &'a Service,
+    steps: u32,
+    /// Without the technical staff.
+    levels: u32,
+}
+
+impl<'a> Cycle<'a> {
+    /// - `usual`: for a service that is gone from the configuration, or where no rule holds.
+    fn of(way: &Way<'_>, usual: &'a Service, config: &'a Config) -> Cycle<'a> {
+        let service = config.services.get(way.service).unwrap_or(usual);
+        let steps = u32::try_from(service.steps.len()).unwrap_or(u32::MAX).max(1);
+        Cycle { service, steps, levels: steps.saturating_mul(service.repeats.min(100) + 1) }
+    }
+
+    fn length(&self) -> u32 {
+        self.levels.saturating_add(1)
+    }
+
+    /// The first level of the cycle that `level` belongs to.
+    fn first(&self, level: u32) -> u32 {
+        level / self.length() * self.length()
+    }
 }
 
 /// Whoever holds the place, else the recipients of that name.
@@ -290,26 +367,38 @@ mod tests {
     fn each_level_tells_who_is_there_and_the_last_is_followed_by_none() {
         let config = config();
         let way = Way { service: "stroke", kind: Kind::Finding, urgency: Urgency::Critical };
-        let told = |from: u32, hour: u32| {
+        let told = |from: From, hour: u32| {
             let now = format!("2026-11-23T{hour:02}:00:00Z").parse().unwrap();
             let level = level(&way, from, now, &TimeZone::UTC, &config)?;
             Some((level.number, level.channels, level.wait_s))
         };
         let strings = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect::<Vec<_>>();
         let second = strings(&["kim/kim@h.example", "kim/webhook:pager", "chief/chief@h.example"]);
-        assert_eq!(told(0, 9), Some((0, strings(&["lee/lee@h.example"]), 300)));
+        let first = strings(&["lee/lee@h.example"]);
+        assert_eq!(told(From::Beginning, 9), Some((0, first.clone(), 300)));
         // Nobody is on call at night: the next are told at once.
-        assert_eq!(told(0, 20), Some((1, second.clone(), 900)));
-        assert_eq!(told(1, 9), Some((1, second.clone(), 900)));
-        assert_eq!(told(2, 9), Some((2, strings(&["lee/lee@h.example"]), 300)));
-        assert_eq!(told(3, 9), Some((3, second, 900)));
-        assert_eq!(told(4, 9), None);
+        assert_eq!(told(From::Beginning, 20), Some((1, second.clone(), 900)));
+        assert_eq!(told(From::After(0), 9), Some((1, second.clone(), 900)));
+        assert_eq!(told(From::After(1), 9), Some((2, first.clone(), 300)));
+        assert_eq!(told(From::After(2), 9), Some((3, second.clone(), 900)));
+        assert_eq!(told(From::After(3), 9), None);
+        // After a pause from the beginning, with numbers that go on: 4 is the technical staff's.
+        assert_eq!(told(From::Again(3), 9), Some((5, first, 300)));
+        assert_eq!(told(From::After(5), 9), Some((6, second, 900)));
+        assert_eq!(told(From::After(8), 9), None);
+        assert_eq!(told(From::Again(8), 20).unwrap().0, 11);
+        let rounds = [(0, 0..=1), (1, 0..=1), (2, 2..=3), (4, 4..=4), (5, 5..=6), (8, 7..=8)];
+        for (of, levels) in rounds {
+            assert_eq!(round(&way, of, &config), levels, "{of}");
+        }
+        let waits = [0, 1, 2, 4, 5].map(|level| wait_s(&way, level, &config));
+        assert_eq!(waits, [300, 900, 300, 900, 300]);
         let mut config = config;
         config.recipients.get_mut("kim").unwrap().technical = true;
         let now = Timestamp::UNIX_EPOCH;
-        let last = level(&way, 4, now, &TimeZone::UTC, &config).unwrap();
+        let last = level(&way, From::After(3), now, &TimeZone::UTC, &config).unwrap();
         assert_eq!((last.number, last.channels.len()), (4, 2), "the technical staff hears last");
-        assert_eq!(level(&way, 5, now, &TimeZone::UTC, &config), None);
+        assert_eq!(level(&way, From::After(4), now, &TimeZone::UTC, &config), None);
     }
 
     #[test]
@@ -318,7 +407,8 @@ mod tests {
         let told = |kind, urgency| {
             let way = Way { service: "", kind, urgency };
             let now = Timestamp::UNIX_EPOCH;
-            level(&way, 0, now, &TimeZone::UTC, &config).map(|level| level.channels.len())
+            let level = level(&way, From::Beginning, now, &TimeZone::UTC, &config);
+            level.map(|level| level.channels.len())
         };
         assert_eq!(told(Kind::Finding, Urgency::Critical), Some(4), "all");
         assert_eq!(told(Kind::Finding, Urgency::Urgent), Some(2), "kim by both ways");
@@ -326,7 +416,8 @@ mod tests {
         assert_eq!(told(Kind::Finding, Urgency::Significant), None);
         let gone = Way { service: "gone", kind: Kind::Finding, urgency: Urgency::Urgent };
         let now = Timestamp::UNIX_EPOCH;
-        assert!(level(&gone, 0, now, &TimeZone::UTC, &config).is_some(), "never silent");
+        let never_silent = level(&gone, From::Beginning, now, &TimeZone::UTC, &config);
+        assert!(never_silent.is_some());
     }
 
     #[test]

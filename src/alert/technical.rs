@@ -106,6 +106,55 @@ pub fn undelivered(u: &Undelivered<'_>) -> Message {
     }
 }
 
+/// Alerts that no server takes by one way, and who hears of it.
+pub struct Untold<'a> {
+    /// The same for each try of one message.
+    pub id: &'a str,
+    /// "e-mail", "webhook pager".
+    pub way: &'a str,
+    /// How many people or receivers were not told.
+    pub count: usize,
+    /// What the server said last.
+    pub cause: &'a str,
+    pub at: Timestamp,
+    pub to: &'a str,
+    pub config: &'a Config,
+}
+
+pub fn untold(u: &Untold<'_>) -> Message {
+    let (count, way) = (u.count, u.way);
+    let cause = text::clean(u.cause, 500);
+    let place = match u.config.base_url.trim_end_matches('/') {
+        "" => "prelim queue, prelim alerts".to_owned(),
+        base => format!("{base}/queue"),
+    };
+    let text = format!(
+        "Alerts do not go out by {way}: {count} messages were not taken.\n\n\
+         The last one: {cause}\nAll of them: {place}\n\n\
+         They are tried again by themselves, and those who come next are told meanwhile. Please \
+         look at the server and the settings; prelim doctor names what is wrong. You hear of this once.\n"
+    );
+    let escaped = handlebars::html_escape(&text);
+    Message {
+        to: vec![u.to.to_owned()],
+        subject: format!("[Prelim] alerts do not go out by {way}"),
+        html: format!("<!DOCTYPE html><html lang=\"en\"><body><pre>{escaped}</pre></body></html>"),
+        text,
+        picture: None,
+        attachments: Vec::new(),
+        json: serde_json::json!({
+            "type": "alerts.undelivered",
+            "timestamp": u.at,
+            "data": {"way": way, "count": count, "cause": cause},
+        })
+        .to_string(),
+        id: format!("untold-{}", u.id),
+        thread: None,
+        date: u.at,
+        urgent: true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

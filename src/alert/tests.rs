@@ -2,6 +2,7 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::alert::config::Recipients;
+use crate::domain::alert::Answer;
 use crate::domain::message::Message;
 use crate::domain::sample;
 use crate::domain::study::PersonName;
@@ -40,6 +41,7 @@ fn composed_at(a: &Assessment, config: &Config, level: u32, why: &str) -> Messag
         channel: "on_call/oncall@h.example",
         level,
         why,
+        doubt: None,
         picture: Some((&a.pictures[0], &png[..])),
         answer_url: Some("https://prelim.h.example/alert/TOKEN".into()),
         last_image_at: Some(later(-150)),
@@ -163,13 +165,13 @@ fn known<'a>(alert: &'a Alert, standing: &'a Standing) -> Known<'a> {
     Known { key: &alert.key, kind: alert.kind, urgency: alert.urgency, told: &alert.told, standing }
 }
 
+fn answer() -> Answer {
+    let (by, how, note) = ("kim".to_owned(), "link".to_owned(), String::new());
+    Answer { by, how, note, at: Timestamp::UNIX_EPOCH }
+}
+
 fn answered() -> Standing {
-    Standing::Acknowledged(crate::domain::alert::Answer {
-        by: "kim".into(),
-        how: "link".into(),
-        note: String::new(),
-        at: Timestamp::UNIX_EPOCH,
-    })
+    Standing::Acknowledged(answer())
 }
 
 #[test]
@@ -186,6 +188,8 @@ fn what_people_know_of_raises_no_second_alert_and_what_is_worse_does() {
     let milder = decide(&milder, Urgency::Urgent).unwrap();
     let withdrawn = Standing::Withdrawn { why: String::new(), at: Timestamp::UNIX_EPOCH };
     let (open, answered) = (Standing::Open, answered());
+    let exhausted = Standing::Exhausted { at: Timestamp::UNIX_EPOCH };
+    let closed = Standing::Closed(answer());
     for (name, new, out, standing, joined) in [
         ("the same", &one, &one, &open, true),
         ("part of it", &one, &both, &open, true),
@@ -194,7 +198,9 @@ fn what_people_know_of_raises_no_second_alert_and_what_is_worse_does() {
         ("less urgent", &milder, &one, &open, true),
         ("more urgent", &one, &milder, &open, false),
         ("answered", &one, &one, &answered, true),
+        ("told again soon", &one, &one, &exhausted, true),
         ("withdrawn", &one, &one, &withdrawn, false),
+        ("closed", &one, &one, &closed, false),
     ] {
         assert_eq!(joins(new, &[known(out, standing)]).is_some(), joined, "{name}");
     }
@@ -203,47 +209,118 @@ fn what_people_know_of_raises_no_second_alert_and_what_is_worse_does() {
 }
 
 #[test]
-fn only_a_reading_that_ended_takes_an_alert_back() {
+fn a_later_reading_takes_nothing_urgent_back_it_marks_it() {
     let chest = sample::positive_chest();
     let alert = decide(&chest, Urgency::Urgent).unwrap();
     let open = Standing::Open;
-    let back = |a: &Assessment| superseded(&known(&alert, &open), a);
-    assert_eq!(back(&chest), None, "it is still there");
+    let later = |a: &Assessment| superseded(&known(&alert, &open), a);
+    let doubted = |later: Option<Later>| match later {
+        Some(Later::Doubted(why)) => why.contains("revision 2"),
+        Some(Later::Resolved(_)) | None => false,
+    };
+    assert_eq!(later(&chest), None, "it is still there");
     let mut gone = Assessment { revision: 2, ..chest.clone() };
     gone.findings[0].presence = Presence::Absent;
-    assert!(back(&gone).unwrap().contains("revision 2"));
+    assert!(doubted(later(&gone)));
     gone.findings[0].presence = Presence::Undetermined;
-    assert_eq!(back(&gone), None, "perhaps it is");
+    assert_eq!(later(&gone), None, "perhaps it is");
     gone.findings.clear();
-    assert!(back(&gone).is_some());
+    for standing in [Standing::Open, Standing::Exhausted { at: Timestamp::UNIX_EPOCH }, answered()]
+    {
+        assert!(doubted(superseded(&known(&alert, &standing), &gone)), "{standing:?}");
+    }
     gone.outcome = Outcome::NeedsReview { reason: "x".into() };
-    assert_eq!(back(&gone), None);
+    assert_eq!(later(&gone), None);
     gone.outcome = Outcome::NotCovered { reason: "x".into() };
-    assert_eq!(back(&gone), None);
-    let review = decide(&sample::needs_review(), Urgency::Urgent).unwrap();
-    let read = superseded(&known(&review, &open), &Assessment { revision: 2, ..chest.clone() });
-    assert_eq!(read.as_deref(), Some("revision 2 could be read"));
+    assert_eq!(later(&gone), None);
+    let closed = Standing::Closed(answer());
     let before = Standing::Withdrawn { why: String::new(), at: Timestamp::UNIX_EPOCH };
-    assert_eq!(superseded(&known(&alert, &before), &gone), None);
+    for standing in [&before, &closed] {
+        assert_eq!(superseded(&known(&alert, standing), &gone), None);
+    }
+    // Of what nobody had read nothing urgent was known; of what models differ in it was.
+    let read = Assessment { revision: 2, findings: Vec::new(), ..chest.clone() };
+    let unread = decide(&sample::needs_review(), Urgency::Urgent).unwrap();
+    for (told, urgency, expected) in [
+        (vec![], Urgency::Routine, "resolved"),
+        (vec![], Urgency::Urgent, "doubted"),
+        (alert.told.clone(), Urgency::Critical, "doubted"),
+    ] {
+        let review = Known { told: &told, urgency, ..known(&unread, &open) };
+        let found = match superseded(&review, &read) {
+            Some(Later::Resolved(_)) => "resolved",
+            Some(Later::Doubted(_)) => "doubted",
+            None => "none",
+        };
+        assert_eq!(found, expected, "{urgency:?}");
+    }
+}
+
+#[test]
+fn only_a_doctor_who_denies_all_of_it_closes_an_alert() {
+    let left = Some(Laterality::Left);
+    let told =
+        |key: &str, laterality| Told { key: key.into(), laterality, urgency: Urgency::Urgent };
+    let said = |key, place, is_there| Said { key, place, is_there };
+    let both = [told("mass", None), told("pneumothorax", left)];
+    for (told, said, expected) in [
+        (&both[..], vec![], false),
+        (&both[..], vec![said("mass", None, false)], false),
+        (&both[..], vec![said("mass", None, false), said("pneumothorax", Some(left), false)], true),
+        (&both[1..], vec![said("pneumothorax", None, false)], true),
+        (&both[1..], vec![said("pneumothorax", Some(Some(Laterality::Right)), false)], false),
+        // The last word counts.
+        (
+            &both[1..],
+            vec![said("pneumothorax", None, false), said("pneumothorax", None, true)],
+            false,
+        ),
+        (
+            &both[1..],
+            vec![said("pneumothorax", None, true), said("pneumothorax", None, false)],
+            true,
+        ),
+        (&[], vec![said("pneumothorax", None, false)], false),
+    ] {
+        assert_eq!(is_denied(told, &said), expected, "{told:?} {said:?}");
+    }
 }
 
 #[test]
 fn a_withdrawal_and_a_digest_say_what_they_are_about() {
     let alert = decide(&sample::positive_chest(), Urgency::Urgent).unwrap();
-    let message = withdrawn(&Withdrawal {
-        alert: &alert,
-        why: "revision 2 does not show it",
-        raised_at: alert.found_at,
-        at: alert.found_at,
-        channel: "on_call/oncall@h.example",
-        study_url: Some("https://prelim.h.example/studies/1.2".into()),
-        zone: &TimeZone::UTC,
-    });
-    assert_eq!(message.thread.as_deref(), Some(format!("alert-{}", alert.id).as_str()));
-    assert!(message.subject.ends_with("withdrawn: Pneumothorax, left"), "{}", message.subject);
-    assert!(message.html.contains("href=\"https://prelim.h.example/studies/1.2\""));
+    let why = "revision 2 does not show it";
+    let mut ids = std::collections::BTreeSet::new();
+    for (how, subject, text) in [
+        (Closure::Withdrawn { why }, "withdrawn", "It is withdrawn: revision 2"),
+        (Closure::Closed { by: "Dr Kim", why }, "closed", "Dr Kim has closed it: revision 2"),
+        (
+            Closure::Doubted { by_revision: 2, why },
+            "a later reading does not show it",
+            "goes on until a person answers",
+        ),
+        (Closure::Doubted { by_revision: 3, why }, "a later reading does not show it", "differs"),
+    ] {
+        let message = ended(&Ended {
+            alert: &alert,
+            how,
+            is_answered: false,
+            raised_at: alert.found_at,
+            at: alert.found_at,
+            channel: "on_call/oncall@h.example",
+            study_url: Some("https://prelim.h.example/studies/1.2".into()),
+            zone: &TimeZone::UTC,
+        });
+        assert_eq!(message.thread.as_deref(), Some(format!("alert-{}", alert.id).as_str()));
+        let ending = format!("{subject}: Pneumothorax, left");
+        assert!(message.subject.ends_with(&ending), "{}", message.subject);
+        assert!(message.text.contains(text), "{}", message.text);
+        assert!(message.html.contains("href=\"https://prelim.h.example/studies/1.2\""));
+        assert!(ids.insert(message.id.clone()), "each is another message: {}", message.id);
+    }
     let entry = |key: &str, urgency| Entry {
         key: key.into(),
+        level: 0,
         urgency,
         titles: vec!["Mass <b>".into()],
         raised_at: alert.found_at,
@@ -257,6 +334,9 @@ fn a_withdrawal_and_a_digest_say_what_they_are_about() {
     let alerts = vec![entry("a", Urgency::Significant), entry("b", Urgency::Urgent)];
     let again = digest(&Digest { channel: "x/y@z", alerts, now: alert.found_at });
     assert_eq!(again.id, together.id, "decided by the alerts that are in it");
+    let alerts = ["a", "b"].map(|key| Entry { level: 2, ..entry(key, Urgency::Urgent) });
+    let later = digest(&Digest { channel: "x/y@z", alerts: alerts.into(), now: alert.found_at });
+    assert_ne!(later.id, together.id, "told again is told by another message");
 }
 
 /// Nothing that names the patient, in whatever form the model repeats it.

@@ -1,5 +1,7 @@
 //! Builds every part from the settings, starts them, drains them.
 
+#[cfg(test)]
+mod alert_faults;
 pub mod handles;
 mod intake;
 mod parts;

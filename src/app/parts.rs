@@ -28,6 +28,7 @@ use crate::domain::clock::SystemClock;
 use crate::domain::text;
 use crate::orders::worklist::Worklist;
 use crate::pipeline::earlier::Marks;
+use crate::pipeline::escalating::Started;
 use crate::pipeline::key_file;
 use crate::pipeline::way::Kit;
 use crate::store::Orders;
@@ -78,6 +79,7 @@ pub fn kit(
         pool,
         store: store.clone(),
         clock: Arc::new(SystemClock),
+        started: before.map_or_else(|| Started::now(SystemClock.now()), |kit| kit.started),
         profiles,
         canaries: before.map_or_else(Arc::default, |kit| Arc::clone(&kit.canaries)),
         answers,
@@ -98,6 +100,7 @@ pub fn kit(
         worklist: Arc::new(Worklist::new(&settings.orders.worklist)),
         ae_title: settings.dicom.ae_title.clone(),
         attention: before.map_or_else(Arc::default, |kit| Arc::clone(&kit.attention)),
+        digests: before.map_or_else(Arc::default, |kit| Arc::clone(&kit.digests)),
         links: alert::Signer::new(
             key_file::open(store.data(), ALERTS_KEY, "links in earlier alerts do not hold")
                 .context("the key of the links in alerts cannot be made")?,

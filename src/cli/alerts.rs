@@ -12,7 +12,8 @@ use crate::web::local::AlertWord;
 /// Shows the alerts that nobody has answered, and takes answers
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  prelim alerts\n  prelim alerts --study 1.2.840.1\n  \
-    prelim alerts --study 1.2.840.1 --export record.dcm\n  prelim alerts --take 0f3a… --by 'Dr Kim' --note 'called ward 3, read back'\n\n\
+    prelim alerts --study 1.2.840.1 --export record.dcm\n  prelim alerts --take 0f3a… --by 'Dr Kim' --note 'called ward 3, read back'\n  \
+    prelim alerts --close 0f3a… --by 'Dr Kim' --reason 'known, drain in place'\n\n\
     Exit code: 0 when none is unanswered, or the answer was taken; 1 else.")]
 pub struct Args {
     /// All alerts of one study, with each of their steps
@@ -23,11 +24,17 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "study")]
     export: Option<std::path::PathBuf>,
     /// Takes an alert over: it is told to nobody else
-    #[arg(long, value_name = "ALERT", requires = "by", conflicts_with = "decline")]
+    #[arg(long, value_name = "ALERT", requires = "by", conflicts_with_all = ["decline", "close"])]
     take: Option<String>,
     /// Hands an alert over: the next are told at once
-    #[arg(long, value_name = "ALERT", requires = "by")]
+    #[arg(long, value_name = "ALERT", requires = "by", conflicts_with = "close")]
     decline: Option<String>,
+    /// Ends an alert that nobody has to look after; those who were told hear of it
+    #[arg(long, value_name = "ALERT", requires_all = ["by", "reason"])]
+    close: Option<String>,
+    /// With --close: why nobody has to
+    #[arg(long, value_name = "TEXT", requires = "close")]
+    reason: Option<String>,
     /// Who answers
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
@@ -50,13 +57,15 @@ async fn ask(args: Args) -> anyhow::Result<ExitCode> {
     let node = node.ok_or_else(|| {
         anyhow::anyhow!("no node works on this data folder: start it, then ask again")
     })?;
-    let (wanted, word) = match (&args.take, &args.decline) {
-        (Some(alert), _) => (Some(alert), "take"),
-        (None, Some(alert)) => (Some(alert), "decline"),
-        (None, None) => (None, ""),
+    let (wanted, word) = match (&args.take, &args.decline, &args.close) {
+        (Some(alert), _, _) => (Some(alert), "take"),
+        (None, Some(alert), _) => (Some(alert), "decline"),
+        (None, None, Some(alert)) => (Some(alert), "close"),
+        (None, None, None) => (None, ""),
     };
     if let Some(alert) = wanted {
-        let (answer, note) = (word.to_owned(), args.note.clone());
+        let note = args.reason.as_ref().unwrap_or(&args.note).clone();
+        let answer = word.to_owned();
         let word = AlertWord { answer, by: args.by.clone().unwrap_or_default(), note };
         let path = format!("alert/{alert}");
         let row: Option<AlertRow> = node.post_json(&path, &word).await?;
@@ -150,6 +159,13 @@ pub fn print(row: &AlertRow) {
     for revision in &row.joined {
         println!("  revision {revision} shows the same");
     }
+    for at in &row.begun_again {
+        println!("  {} begun again, nobody had answered", cli::time(*at));
+    }
+    if let Some(doubt) = &row.doubt {
+        let (at, why) = (cli::time(doubt.at), cli::plain(&doubt.why));
+        println!("  {at} a later reading does not show it: {why}");
+    }
 }
 
 fn standing(row: &AlertRow) -> String {
@@ -162,6 +178,10 @@ fn standing(row: &AlertRow) -> String {
             let note = if answer.note.is_empty() { "" } else { ": " };
             let (at, by) = (cli::time(answer.at), cli::plain(&answer.by));
             format!("{by} has it since {at} ({}){note}{}", answer.how, cli::plain(&answer.note))
+        }
+        Standing::Closed(answer) => {
+            let (at, by) = (cli::time(answer.at), cli::plain(&answer.by));
+            format!("closed by {by} {at} ({}): {}", answer.how, cli::plain(&answer.note))
         }
         Standing::Withdrawn { why, at } => {
             format!("withdrawn {}: {}", cli::time(*at), cli::plain(why))

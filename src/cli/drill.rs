@@ -82,7 +82,9 @@ async fn drill(args: Args) -> anyhow::Result<ExitCode> {
             }
             let is_delivered = delivered(&row).is_some();
             let is_over = match &row.standing {
-                Standing::Acknowledged(_) | Standing::Withdrawn { .. } => true,
+                Standing::Acknowledged(_) | Standing::Withdrawn { .. } | Standing::Closed(_) => {
+                    true
+                }
                 Standing::Exhausted { .. } => !is_delivered || args.wait == 0,
                 Standing::Open => args.wait == 0 && is_delivered,
             };
@@ -115,7 +117,10 @@ fn outcome(alert: String, record: AlertRow) -> Outcome {
     let since = |at: Timestamp| at.duration_since(record.raised_at).as_secs_f64().max(0.0);
     let answer = match &record.standing {
         Standing::Acknowledged(answer) => Some(answer),
-        Standing::Open | Standing::Exhausted { .. } | Standing::Withdrawn { .. } => None,
+        Standing::Open
+        | Standing::Exhausted { .. }
+        | Standing::Withdrawn { .. }
+        | Standing::Closed(_) => None,
     };
     Outcome {
         alert,

@@ -29,7 +29,8 @@ pub struct Args {
     /// Sends what waits for a person's word (deliver.release_by_hand)
     #[arg(long, value_name = "ID", conflicts_with_all = ["retry", "cancel"])]
     release: Option<String>,
-    /// Takes a delivery or a message that was given up, or that waits, out of the queue
+    /// Takes a delivery that was given up, or that waits, out of the queue; an alert is answered or
+    /// closed instead (prelim alerts)
     #[arg(long, value_name = "ID")]
     cancel: Option<String>,
     /// Who cancels
@@ -112,7 +113,14 @@ async fn cancel(args: &Args, id: &str) -> anyhow::Result<bool> {
     match node::open(args.data.existing()?).await? {
         Folder::Node(node) => node.post("queue/cancel", &word).await,
         Folder::Own(store) => {
-            if !store.job(id)?.is_some_and(|row| row.may_be_cancelled()) {
+            let row = store.job(id)?;
+            if row.as_ref().is_some_and(|row| row.job.kind.is_of_alert()) {
+                anyhow::bail!(
+                    "this belongs to an alert, which ends when somebody answers it or closes it \
+                     with a reason: prelim alerts --take or --close ALERT, while the node runs"
+                );
+            }
+            if !row.is_some_and(|row| row.may_be_cancelled()) {
                 return Ok(false);
             }
             let at = SystemClock.now();

@@ -24,6 +24,7 @@ use lettre::transport::smtp::commands::Data;
 use lettre::transport::smtp::commands::Mail;
 use lettre::transport::smtp::commands::Rcpt;
 use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::response::Code;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -149,6 +150,7 @@ impl Config {
 ///
 /// # Errors
 /// 5xx is permanent, all else may pass: 4xx, no connection, a connection lost after the final dot.
+/// What is refused for good is told apart: an address that there is none, a content, anything else.
 pub async fn send(config: &Config, message: &Message) -> Result<Delivered, DeliverError> {
     if !config.is_set() {
         return Err(DeliverError::Settings { what: "no mail server is named".into() });
@@ -236,9 +238,16 @@ async fn hand_over(
     let addresses = to.len();
     let mut refused = Vec::new();
     for address in to {
-        if let Err(error) = server.command(Rcpt::new(address, vec![])).await.map_err(failed) {
-            match error {
-                DeliverError::Refused { .. } | DeliverError::Deferred { .. } => refused.push(error),
+        if let Err(error) = server.command(Rcpt::new(address, vec![])).await {
+            let is_unknown =
+                error.status().is_some_and(|code| is_no_address(code, &error.to_string()));
+            match failed(error) {
+                DeliverError::Refused { answer } if is_unknown => {
+                    refused.push(DeliverError::NoSuchAddress { answer });
+                }
+                error @ (DeliverError::Refused { .. } | DeliverError::Deferred { .. }) => {
+                    refused.push(error);
+                }
                 lost => return Err(lost),
             }
         }
@@ -249,13 +258,18 @@ async fn hand_over(
     let answer = answer.join("; ");
     if accepted == 0 {
         server.abort().await;
-        return Err(match may_pass {
-            true => DeliverError::Deferred { answer },
-            false => DeliverError::Refused { answer },
+        let none_known = refused.iter().all(|e| matches!(e, DeliverError::NoSuchAddress { .. }));
+        return Err(match (may_pass, none_known) {
+            (true, _) => DeliverError::Deferred { answer },
+            (false, true) => DeliverError::NoSuchAddress { answer },
+            (false, false) => DeliverError::Refused { answer },
         });
     }
     server.command(Data).await.map_err(failed)?;
-    let response = server.message(bytes).await.map_err(failed)?;
+    let response = server.message(bytes).await.map_err(|error| match failed(error) {
+        DeliverError::Refused { answer } => DeliverError::ContentRefused { answer },
+        error => error,
+    })?;
     let detail = peer_words(&response.message().collect::<Vec<_>>().join(" "));
     let detail = format!("{} {detail}", response.code());
     // The server has it. What it says to QUIT, or whether, changes nothing.
@@ -263,6 +277,23 @@ async fn hand_over(
     match refused.is_empty() {
         true => Ok(Delivered { detail }),
         false => Err(DeliverError::PartlyRefused { accepted, addresses, answer, may_pass }),
+    }
+}
+
+/// Whether a server says by its refusal of an address that there is none (RFC 5321 4.2.3, RFC 3463
+/// 3.2): not what its policy, its directory or a full mailbox says, which pass.
+fn is_no_address(code: Code, words: &str) -> bool {
+    let enhanced = words.split(|c: char| !c.is_ascii_digit() && c != '.').find(|word| {
+        let parts: Vec<&str> = word.split('.').collect();
+        parts.len() == 3 && parts.iter().all(|part| (1..=3).contains(&part.len()))
+    });
+    match (u16::from(code), enhanced) {
+        // Bad destination mailbox or system address, moved, or its host takes no mail.
+        (550..=559, Some(status)) => {
+            ["5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"].contains(&status)
+        }
+        (550 | 551 | 553, None) => true,
+        (_, _) => false,
     }
 }
 

@@ -252,6 +252,12 @@ pub enum DeliverError {
     Deferred { answer: String },
     #[error("refused: {answer}")]
     Refused { answer: String },
+    /// The address is none that the server knows; another may be.
+    #[error("refused: {answer}")]
+    NoSuchAddress { answer: String },
+    /// The server has seen all of it and does not want it: too large, or by what stands in it.
+    #[error("refused: {answer}")]
+    ContentRefused { answer: String },
     /// Of this kind nothing is taken; another kind may be.
     #[error("refused, as all of its kind: {answer}")]
     NotTaken { answer: String },
@@ -278,6 +284,8 @@ impl DeliverError {
             | DeliverError::File { .. } => true,
             DeliverError::PartlyRefused { may_pass, .. } => *may_pass,
             DeliverError::Refused { .. }
+            | DeliverError::NoSuchAddress { .. }
+            | DeliverError::ContentRefused { .. }
             | DeliverError::NotTaken { .. }
             | DeliverError::Settings { .. } => false,
         }

@@ -60,8 +60,10 @@ pub enum Standing {
     Acknowledged(Answer),
     /// It holds no more: a later revision of the study does not bear it out.
     Withdrawn { why: String, at: Timestamp },
-    /// Everyone of its service was told and nobody answered: it stays on the pages until someone does.
+    /// Everyone of its service was told and nobody answered: after a pause they are told again.
     Exhausted { at: Timestamp },
+    /// A person has said why nobody has to look after it; the note is the reason.
+    Closed(Answer),
 }
 
 impl Standing {
@@ -71,6 +73,7 @@ impl Standing {
             Standing::Acknowledged(_) => "acknowledged",
             Standing::Withdrawn { .. } => "withdrawn",
             Standing::Exhausted { .. } => "unanswered",
+            Standing::Closed(_) => "closed",
         }
     }
 
@@ -78,7 +81,7 @@ impl Standing {
     pub fn is_unanswered(&self) -> bool {
         match self {
             Standing::Open | Standing::Exhausted { .. } => true,
-            Standing::Acknowledged(_) | Standing::Withdrawn { .. } => false,
+            Standing::Acknowledged(_) | Standing::Withdrawn { .. } | Standing::Closed(_) => false,
         }
     }
 }
@@ -87,11 +90,21 @@ impl Standing {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     pub by: String,
-    /// `link`, `page`, `command line`.
+    /// `link`, `page`, `command line`, `api`; of one that closes an alert also `feedback`, `final report`.
     pub how: String,
-    /// What was read back or noted; may be empty.
+    /// What was read back or noted; may be empty. Of one that closes an alert: why.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
+    pub at: Timestamp,
+}
+
+/// A later reading does not show what an unanswered alert is about. It goes on until a person answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// Of the study: the reading that does not show it.
+    pub by_revision: u32,
+    /// In words, for people.
+    pub why: String,
     pub at: Timestamp,
 }
 
@@ -104,11 +117,13 @@ pub fn address(channel: &str) -> &str {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unless {
-    /// One of its messages was taken by a server.
+    /// One of its messages was taken by a server. Of ledgers in which each level had two times.
     Delivered,
     Acknowledged,
     /// Nothing: who was told has handed it over.
     Never,
+    /// As [`Unless::Acknowledged`], after a pause: everyone was told, and they are told again.
+    Again,
 }
 
 impl Unless {
@@ -117,6 +132,7 @@ impl Unless {
             Unless::Delivered => "delivered",
             Unless::Acknowledged => "acknowledged",
             Unless::Never => "never",
+            Unless::Again => "again",
         }
     }
 }

@@ -1,20 +1,28 @@
-//! The life of an alert: raised, told level by level until somebody answers, taken back when a
-//! later revision does not bear it out. What it is and how far stands in the ledger.
+//! The life of an alert: raised, told level by level until somebody answers, marked when a later
+//! reading does not show it, closed by a person. What it is and how far stands in the ledger.
 
-use jiff::SignedDuration;
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::alert;
 use crate::alert::Alert;
 use crate::alert::Known;
+use crate::alert::Later;
+use crate::alert::Said;
+use crate::domain::agreement::Comparison;
+use crate::domain::agreement::How;
+use crate::domain::agreement::Origin;
 use crate::domain::alert::Answer;
+use crate::domain::alert::Kind;
 use crate::domain::alert::Standing;
 use crate::domain::alert::Unless;
 use crate::domain::assessment::Assessment;
 use crate::domain::uid;
 use crate::domain::uid::StudyUid;
 use crate::domain::urgency::Urgency;
+use crate::pipeline::escalating;
 use crate::pipeline::job;
 use crate::pipeline::job::StepError;
 use crate::pipeline::record;
@@ -22,7 +30,6 @@ use crate::pipeline::way::Kit;
 use crate::pipeline::way::Way;
 use crate::sr;
 use crate::store::AlertRow;
-use crate::store::AlertSending;
 use crate::store::DeliveryState;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -56,7 +63,7 @@ fn begin(way: &Way<'_>, alert: &Alert, service: String) -> Result<Vec<Event>, St
     metrics::counter!("prelim_alerts_raised_total", "urgency" => alert.urgency.as_str())
         .increment(1);
     let going = alert::Way { service: &service, kind: alert.kind, urgency: alert.urgency };
-    let told = tell(way, &alert.key, &going, 0, "");
+    let told = escalating::tell(way, &alert.key, &going, alert::From::Beginning, "");
     let mut events = vec![Event::AlertRaised {
         study_uid: way.study_uid.clone(),
         revision: way.revision,
@@ -94,161 +101,53 @@ fn join(way: &Way<'_>, row: &AlertRow) -> Event {
     }
 }
 
-/// Tells the next level at which there is somebody, and sets the times after which the one after it
-/// is told. Nobody left: the alert stays on the pages, and the operator is alarmed.
-fn tell(way: &Way<'_>, key: &str, going: &alert::Way<'_>, from: u32, why: &str) -> Vec<Event> {
-    let (config, now) = (&way.kit.alert, way.kit.clock.now());
-    let next = alert::level(going, from, now, &way.kit.equipment.time_zone, config);
-    let Some(level) = next else {
-        metrics::counter!("prelim_alerts_exhausted_total").increment(1);
-        tracing::error!(
-            urgency = going.urgency.as_str(),
-            why,
-            "nobody is left to be told of an alert: only the pages show it"
-        );
-        let why = match why {
-            "" => "nobody is named in the configuration",
-            why => why,
-        };
-        return vec![Event::AlertExhausted {
-            study_uid: way.study_uid.clone(),
-            revision: way.revision,
-            alert: key.to_owned(),
-            why: why.to_owned(),
-            at: now,
-        }];
-    };
-    if level.number > 0 {
-        metrics::counter!("prelim_alerts_escalated_total").increment(1);
-        tracing::warn!(level = level.number, why, "an alert is escalated");
-    }
-    let mut events = vec![Event::AlertEscalated {
-        study_uid: way.study_uid.clone(),
-        revision: way.revision,
-        alert: key.to_owned(),
-        level: level.number,
-        why: why.to_owned(),
-        channels: level.channels.clone(),
-        at: now,
-    }];
-    for channel in level.channels {
-        events.push(way.next(JobKind::Alert {
-            alert: key.to_owned(),
-            channel,
-            level: level.number,
-        }));
-    }
-    let mut watch = |unless, after_s: u64| {
-        let kind = JobKind::Escalate { alert: key.to_owned(), level: level.number, unless };
-        let after = SignedDuration::from_secs(i64::try_from(after_s).unwrap_or(i64::MAX));
-        let due = now.saturating_add(after).unwrap_or(Timestamp::MAX);
-        events.push(way.at(kind, due));
-    };
-    if config.undelivered_s < level.wait_s {
-        watch(Unless::Delivered, config.undelivered_s);
-    }
-    watch(Unless::Acknowledged, level.wait_s);
-    events
-}
-
-/// The time of a level is over: tells the next, unless what it waited for has come about. A second
-/// run finds the level told and does nothing.
-pub fn escalate(
-    way: &Way<'_>,
-    key: &str,
-    level: u32,
-    unless: Unless,
-) -> Result<Vec<Event>, StepError> {
-    let Some(row) = row(way, key)? else { return Ok(Vec::new()) };
-    if row.standing != Standing::Open || row.level != level {
-        return Ok(Vec::new());
-    }
-    let why = match unless {
-        Unless::Acknowledged => {
-            let step = row.steps.iter().find(|step| step.level == level);
-            let told_at = step.map_or(row.raised_at, |step| step.at);
-            format!("nobody has answered since {}", way.local(told_at))
-        }
-        Unless::Delivered => {
-            let store = &way.kit.store;
-            let of_level = row.sendings.iter().filter(|sending| sending.level == level);
-            for sending in of_level {
-                let lately = store.channel(alert::address(&sending.channel));
-                let is_held =
-                    lately.map_err(StepError::passing)?.held.iter().any(|held| held.alert == key);
-                if sending.state == DeliveryState::Done || is_held {
-                    return Ok(Vec::new());
-                }
-            }
-            "no server has taken the messages to those before".to_owned()
-        }
-        Unless::Never => {
-            let by = row.declined.last().map_or("", |answer| answer.by.as_str());
-            format!("{by} has handed it over")
-        }
-    };
-    Ok(tell(way, key, &going(&row), level + 1, &why))
-}
-
-/// A message that was given up. When no other of its level can arrive, the next are told at once.
-pub fn undeliverable(way: &Way<'_>, key: &str, channel: &str, level: u32) -> Vec<Event> {
-    let row = match row(way, key) {
-        Ok(Some(row)) => row,
-        // The time for an answer runs all the same.
-        Ok(None) | Err(_) => return Vec::new(),
-    };
-    let may_arrive = |sending: &AlertSending| {
-        sending.level == level
-            && sending.channel != channel
-            && matches!(sending.state, DeliveryState::Queued | DeliveryState::Done)
-    };
-    if row.standing != Standing::Open || row.level != level || row.sendings.iter().any(may_arrive) {
-        return Vec::new();
-    }
-    let why = "the messages to those before could not be delivered";
-    tell(way, key, &going(&row), level + 1, why)
-}
-
-fn going(row: &AlertRow) -> alert::Way<'_> {
-    alert::Way { service: &row.service, kind: row.kind, urgency: row.urgency }
-}
-
 /// The alert of this revision.
 pub fn row(way: &Way<'_>, key: &str) -> Result<Option<AlertRow>, StepError> {
     let rows = way.kit.store.alerts(way.study_uid).map_err(StepError::passing)?;
     Ok(rows.into_iter().find(|row| row.alert == key && row.revision == way.revision))
 }
 
-/// Takes back the alerts of earlier revisions that this reading does not bear out. Everyone who was
-/// told hears of it.
-pub fn withdraw(way: &Way<'_>, assessment: &Assessment) -> Result<Vec<Event>, StepError> {
+/// What this reading makes of the alerts of earlier revisions: one that it resolves is taken back, one
+/// that it does not show is marked and goes on. Everyone who was told hears of it.
+pub fn reconsider(way: &Way<'_>, assessment: &Assessment) -> Result<Vec<Event>, StepError> {
     let rows = way.kit.store.alerts(way.study_uid).map_err(StepError::passing)?;
+    let (study_uid, at) = (way.study_uid, way.kit.clock.now());
     let mut events = Vec::new();
     for row in rows.iter().filter(|row| row.revision < way.revision) {
-        let Some(why) = alert::superseded(&known(row), assessment) else { continue };
-        metrics::counter!("prelim_alerts_withdrawn_total").increment(1);
-        events.push(Event::AlertWithdrawn {
-            study_uid: way.study_uid.clone(),
-            revision: row.revision,
-            alert: row.alert.clone(),
-            why,
-            at: way.kit.clock.now(),
-        });
-        let of = Way { kit: way.kit, study_uid: way.study_uid, revision: row.revision };
-        let mut told: Vec<&str> = row
-            .sendings
-            .iter()
-            .filter(|sending| sending.state == DeliveryState::Done)
-            .map(|sending| sending.channel.as_str())
-            .collect();
-        told.sort_unstable();
-        told.dedup();
-        for channel in told {
-            let (alert, channel) = (row.alert.clone(), channel.to_owned());
-            events.push(of.next(JobKind::Withdraw { alert, channel }));
-        }
+        let Some(later) = alert::superseded(&known(row), assessment) else { continue };
+        let (study_uid, revision, alert) = (study_uid.clone(), row.revision, row.alert.clone());
+        let doubt = match later {
+            Later::Resolved(why) => {
+                metrics::counter!("prelim_alerts_withdrawn_total").increment(1);
+                events.push(Event::AlertWithdrawn { study_uid, revision, alert, why, at });
+                None
+            }
+            // Once: another reading that does not show it either says nothing new.
+            Later::Doubted(_) if row.doubt.is_some() => continue,
+            Later::Doubted(why) => {
+                metrics::counter!("prelim_alerts_doubted_total").increment(1);
+                let by_revision = way.revision;
+                let doubted =
+                    Event::AlertDoubted { study_uid, revision, alert, by_revision, why, at };
+                events.push(doubted);
+                Some(by_revision)
+            }
+        };
+        events.extend(tell_those_told(row, doubt, at));
     }
     Ok(events)
+}
+
+/// Jobs that tell all to whom a message of an alert went what became of it.
+fn tell_those_told(row: &AlertRow, doubt: Option<u32>, at: Timestamp) -> Vec<Event> {
+    let told = row.sendings.iter().filter(|sending| sending.state == DeliveryState::Done);
+    let told: BTreeSet<&str> = told.map(|sending| sending.channel.as_str()).collect();
+    let job = |channel: &str| {
+        let (alert, channel) = (row.alert.clone(), channel.to_owned());
+        let kind = JobKind::Withdraw { alert, channel, doubt };
+        Event::JobEnqueued { job: job::job(kind, &row.study_uid, row.revision, at) }
+    };
+    told.into_iter().map(job).collect()
 }
 
 /// Raises a test of the whole loop: marked as one, of no patient.
@@ -285,6 +184,67 @@ pub async fn acknowledge(store: &Store, row: &AlertRow, answer: Answer) -> Resul
     store.commit(vec![event]).await.map(drop)
 }
 
+/// A person says why nobody has to look after the alert; those who were told hear of it. The first
+/// word counts.
+///
+/// - `answer`: its note is the reason.
+pub async fn close(store: &Store, row: &AlertRow, answer: Answer) -> Result<(), StoreError> {
+    store.commit(closing(row, answer)).await.map(drop)
+}
+
+fn closing(row: &AlertRow, answer: Answer) -> Vec<Event> {
+    let at = answer.at;
+    let closed = Event::AlertClosed {
+        study_uid: row.study_uid.clone(),
+        revision: row.revision,
+        alert: row.alert.clone(),
+        answer,
+    };
+    match row.standing.is_unanswered() {
+        true => [vec![closed], tell_those_told(row, None, at)].concat(),
+        false => vec![closed],
+    }
+}
+
+/// Closes the unanswered alerts of which a doctor says that nothing they are about is there: by
+/// disagreeing with each of their findings, or by a final report that denies them.
+///
+/// - `assessment`: what the comparison is with.
+pub fn corrected(
+    store: &Store,
+    assessment: &Assessment,
+    comparison: &Comparison,
+    at: Timestamp,
+) -> Result<Vec<Event>, StoreError> {
+    let study_uid = &assessment.study.study_uid;
+    let rows = store.alerts(study_uid)?;
+    let unanswered = rows.iter().filter(|row| row.standing.is_unanswered());
+    let of_finding = unanswered.filter(|row| row.kind == Kind::Finding);
+    if of_finding.clone().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let mut before = store.comparisons(study_uid)?;
+    before.retain(|row| row.revision == assessment.revision);
+    let all = before.iter().map(|row| &row.comparison).chain([comparison]);
+    let said: Vec<Said<'_>> = all.flat_map(|one| said(assessment, one)).collect();
+    let closed = of_finding.filter(|row| alert::is_denied(&row.told, &said));
+    let (how, why) = match &comparison.origin {
+        Origin::Feedback { comment, .. } if comment.is_empty() => {
+            ("feedback", "a doctor disagrees with it".to_owned())
+        }
+        Origin::Feedback { comment, .. } => {
+            ("feedback", format!("a doctor disagrees with it: {comment}"))
+        }
+        Origin::Final { .. } => ("final report", "the final report denies it".to_owned()),
+    };
+    let by = match comparison.by.as_str() {
+        "" => how,
+        by => by,
+    };
+    let answer = Answer { by: by.to_owned(), how: how.to_owned(), note: why, at };
+    Ok(closed.flat_map(|row| closing(row, answer.clone())).collect())
+}
+
 /// A person who was told is not the one: the next are told at once.
 pub async fn decline(store: &Store, row: &AlertRow, answer: Answer) -> Result<(), StoreError> {
     if row.standing != Standing::Open {
@@ -300,6 +260,22 @@ pub async fn decline(store: &Store, row: &AlertRow, answer: Answer) -> Result<()
         answer,
     };
     store.commit(vec![declined, Event::JobEnqueued { job }]).await.map(drop)
+}
+
+/// What a comparison says of the findings of a reading. That a report does not speak of one denies
+/// nothing.
+fn said<'a>(assessment: &Assessment, comparison: &'a Comparison) -> Vec<Said<'a>> {
+    let place = match &comparison.origin {
+        Origin::Feedback { finding, .. } => {
+            let of = assessment.findings.iter().find(|one| one.id == *finding);
+            of.map(|one| one.laterality)
+        }
+        Origin::Final { .. } => None,
+    };
+    let spoken = comparison.findings.iter().filter(|one| one.how != How::Silence);
+    let said =
+        spoken.filter_map(|one| one.truth.map(|is_there| Said { key: &one.key, place, is_there }));
+    said.collect()
 }
 
 /// One alert as a record for people: what, when found, who was told by what and when, who answered.
@@ -318,6 +294,10 @@ fn record(row: &AlertRow, zone: &TimeZone) -> Vec<String> {
     }));
     let later = row.steps.iter().filter(|step| step.level > 0);
     lines.extend(later.map(|step| format!("Escalated at {}: {}.", when(step.at), step.why)));
+    lines.extend(row.begun_again.iter().map(|at| format!("Begun again at {}.", when(*at))));
+    lines.extend(row.doubt.iter().map(|doubt| {
+        format!("A later reading does not show it, {}: {}.", when(doubt.at), doubt.why)
+    }));
     let handed = |answer: &Answer| format!("{} handed it over at {}.", answer.by, when(answer.at));
     lines.extend(row.declined.iter().map(handed));
     lines.push(match &row.standing {
@@ -326,6 +306,10 @@ fn record(row: &AlertRow, zone: &TimeZone) -> Vec<String> {
             format!("Everyone had been told by {}; nobody has acknowledged it.", when(*at))
         }
         Standing::Withdrawn { why, at } => format!("Withdrawn at {}: {why}.", when(*at)),
+        Standing::Closed(answer) => {
+            let (by, at, how) = (&answer.by, when(answer.at), &answer.how);
+            format!("Closed by {by} at {at} ({how}): {}.", answer.note)
+        }
         Standing::Acknowledged(answer) => {
             let note = match answer.note.as_str() {
                 "" => "No read-back was noted.".to_owned(),
@@ -360,18 +344,33 @@ pub fn unanswered(store: &Store) -> Result<Vec<AlertRow>, StoreError> {
     Ok(rows)
 }
 
-/// Not answered in its time by anyone who was told, in words; none when all is as it should be.
+/// Not answered in its time by anyone who was told, or not taken by any server, in words; none when
+/// all is as it should be.
 pub fn attention(rows: &[AlertRow], now: Timestamp) -> Option<String> {
-    let left: Vec<&AlertRow> =
-        rows.iter().filter(|row| matches!(row.standing, Standing::Exhausted { .. })).collect();
-    let oldest = left.iter().map(|row| row.raised_at).min()?;
-    let most = left.iter().map(|row| row.urgency).max().unwrap_or(Urgency::Routine);
-    let minutes = now.duration_since(oldest).as_mins().max(0);
-    Some(format!(
-        "{} alert{} that nobody has answered, the most urgent {}, the oldest of {minutes} min ago: \
-         answer on the page of the study",
-        left.len(),
-        if left.len() == 1 { "" } else { "s" },
-        most.as_str()
-    ))
+    let nobody_answered = |row: &AlertRow| {
+        matches!(row.standing, Standing::Exhausted { .. }) || !row.begun_again.is_empty()
+    };
+    let told_nobody = |row: &AlertRow| {
+        !row.sendings.iter().any(|sending| sending.state == DeliveryState::Done)
+            && escalating::untold(row).next().is_some()
+    };
+    let unanswered: Vec<&AlertRow> = rows.iter().filter(|row| nobody_answered(row)).collect();
+    let untold: Vec<&AlertRow> =
+        rows.iter().filter(|row| told_nobody(row) && !nobody_answered(row)).collect();
+    let lines =
+        [(unanswered, "that nobody has answered"), (untold, "of which no server takes a message")];
+    let lines = lines.into_iter().filter_map(|(left, what)| {
+        let oldest = left.iter().map(|row| row.raised_at).min()?;
+        let most = left.iter().map(|row| row.urgency).max().unwrap_or(Urgency::Routine);
+        let minutes = now.duration_since(oldest).as_mins().max(0);
+        Some(format!(
+            "{} alert{} {what}, the most urgent {}, the oldest of {minutes} min ago: answer on the \
+             page of the study",
+            left.len(),
+            if left.len() == 1 { "" } else { "s" },
+            most.as_str()
+        ))
+    });
+    let lines: Vec<String> = lines.collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
 }

@@ -25,6 +25,7 @@ use crate::domain::origin;
 use crate::domain::text;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
+use crate::pipeline::alerting;
 use crate::pipeline::job::StepError;
 use crate::pipeline::origins;
 use crate::pipeline::record;
@@ -79,8 +80,20 @@ pub async fn feedback(
 ) -> Result<Comparison, CompareError> {
     let assessment = assessment(store, study_uid, opinion.revision)?;
     let comparison = judge(&assessment, &asked(store, &assessment)?, opinion)?;
-    store.commit(vec![event(&assessment, &comparison, at)]).await?;
+    keep(store, &assessment, &comparison, at).await?;
     Ok(comparison)
+}
+
+/// A comparison, and the alerts that it closes.
+async fn keep(
+    store: &Store,
+    assessment: &Assessment,
+    comparison: &Comparison,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let mut events = vec![event(assessment, comparison, at)];
+    events.extend(alerting::corrected(store, assessment, comparison, at)?);
+    store.commit(events).await
 }
 
 /// Compares the newest reading with a final report in words, or with an HL7 ORU message.
@@ -143,7 +156,7 @@ async fn final_report(
         let why = "nothing in it can be compared: it has no code of a finding that was looked for, and no text in English";
         return Err(CompareError::Wrong(why.into()));
     };
-    store.commit(vec![event(assessment, &comparison, at)]).await?;
+    keep(store, assessment, &comparison, at).await?;
     Ok(comparison)
 }
 
@@ -237,7 +250,10 @@ pub async fn with_reports(
         };
         match compared {
             Ok(Some(comparison)) => {
-                events.push(event(assessment, &comparison, way.kit.clock.now()));
+                let at = way.kit.clock.now();
+                events.push(event(assessment, &comparison, at));
+                let closed = alerting::corrected(store, assessment, &comparison, at);
+                events.extend(closed.map_err(StepError::passing)?);
             }
             Ok(None) => tracing::info!("a structured report has nothing to compare"),
             Err(error) => tracing::info!(%error, "a structured report is not compared"),

@@ -76,8 +76,11 @@ pub fn job(kind: JobKind, study_uid: &StudyUid, revision: u32, now: Timestamp) -
             id = format!("{id}/{alert}/{level}/{}", unless.as_str());
             *ALERTS.start()
         }
-        JobKind::Withdraw { alert, channel } => {
+        JobKind::Withdraw { alert, channel, doubt } => {
             id = format!("{id}/{alert}/{channel}");
+            if let Some(revision) = doubt {
+                id = format!("{id}/{revision}");
+            }
             *ALERTS.start()
         }
         JobKind::Digest { channel, until } => {
@@ -138,6 +141,8 @@ pub enum Failure {
     Lasting,
     /// There is no need for it any more.
     Needless,
+    /// Nothing failed: it looks again at this time.
+    NotYet { until: Timestamp },
 }
 
 impl StepError {
@@ -147,6 +152,10 @@ impl StepError {
 
     pub fn lasting(cause: impl std::fmt::Display) -> StepError {
         StepError { cause: cause.to_string(), verdict: Failure::Lasting }
+    }
+
+    pub fn not_yet(until: Timestamp) -> StepError {
+        StepError { cause: String::new(), verdict: Failure::NotYet { until } }
     }
 
     pub fn needless(cause: impl std::fmt::Display) -> StepError {
@@ -169,6 +178,7 @@ pub fn next_try(
     let wait = match failure {
         Failure::Passing { wait } if attempt < tries_max => wait.unwrap_or_default().max(backoff),
         Failure::Poison if attempt < 2 => Duration::from_secs(1),
+        Failure::NotYet { until } => return Some(until),
         Failure::Passing { .. } | Failure::Poison | Failure::Lasting | Failure::Needless => {
             return None;
         }

@@ -10,6 +10,7 @@ use tracing::Instrument as _;
 use crate::pipeline::asking;
 use crate::pipeline::closing;
 use crate::pipeline::delivering;
+use crate::pipeline::escalating;
 use crate::pipeline::health;
 use crate::pipeline::job;
 use crate::pipeline::job::Failure;
@@ -43,6 +44,7 @@ pub fn start(
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) {
+    tasks.spawn(alerts_go_on(Arc::clone(kit), retire.clone()));
     tasks.spawn(closing::run_until_stopped(Arc::clone(kit), retire.clone()));
     tasks.spawn(origins::run_until_stopped(Arc::clone(kit), retire.clone()));
     tasks.spawn(asking::run_until_stopped(Arc::clone(kit), retire.clone()));
@@ -104,7 +106,7 @@ async fn run_until_stopped(
 
 /// One try of one step, and its end in the ledger: what it found out, the next job and its own
 /// outcome are one record.
-async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
+pub async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
     let step = job::step_name(&job.kind);
     let started = std::time::Instant::now();
     let ended = steps::run(kit, &job, attempt).await;
@@ -118,6 +120,9 @@ async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
         Err(StepError { cause, verdict: Failure::Needless }) => {
             tracing::info!(cause, "step left out");
             JobOutcome::Dropped { cause }
+        }
+        Err(StepError { cause, verdict: Failure::NotYet { until } }) => {
+            JobOutcome::Retry { due: until, cause }
         }
         Err(error) => {
             let next = steps::next_try(kit, &job, attempt, &error, at);
@@ -157,6 +162,17 @@ async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
     crash(kit, step, "after");
     if let Err(error) = delivering::settle(&kit.store, &job.study_uid, job.revision, at).await {
         tracing::warn!(%error, "the study's last state cannot be kept yet; the next start does it");
+    }
+}
+
+/// Alerts that wait for an answer go on where they were, by the settings of now.
+async fn alerts_go_on(kit: Arc<Kit>, stop: CancellationToken) {
+    while let Err(error) = escalating::resume(&kit).await {
+        tracing::warn!(%error, "alerts cannot be looked through yet");
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_AGAIN * 4) => (),
+        }
     }
 }
 

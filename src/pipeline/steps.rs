@@ -34,6 +34,7 @@ use crate::pipeline::commitment;
 use crate::pipeline::comparing;
 use crate::pipeline::composing;
 use crate::pipeline::delivering;
+use crate::pipeline::escalating;
 use crate::pipeline::job;
 use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
@@ -94,17 +95,19 @@ pub async fn run(kit: &Kit, job: &Job, attempt: u32) -> Result<Vec<Event>, StepE
             proving::prove(&way, artefact, destination, attempt).await
         }
         JobKind::Alert { alert, channel, level } => {
-            telling::tell(&way, alert, channel, *level).await
+            telling::tell(&way, alert, channel, *level, attempt).await
         }
         JobKind::Escalate { alert, level, unless } => {
-            alerting::escalate(&way, alert, *level, *unless)
+            escalating::escalate(&way, alert, *level, *unless).await
         }
-        JobKind::Withdraw { alert, channel } => telling::tell_withdrawn(&way, alert, channel).await,
-        JobKind::Digest { channel, .. } => telling::tell_together(&way, channel).await,
+        JobKind::Withdraw { alert, channel, doubt } => {
+            telling::tell_later(&way, alert, channel, *doubt, attempt).await
+        }
+        JobKind::Digest { channel, .. } => telling::tell_together(&way, channel, attempt).await,
         JobKind::Drill { service, .. } => alerting::drill(&way, service),
-        JobKind::Notice { channel } => telling::tell_missing(&way, channel).await,
+        JobKind::Notice { channel } => telling::tell_missing(&way, channel, attempt).await,
         JobKind::Undelivered { destination, channel } => {
-            telling::tell_undelivered(&way, destination, channel).await
+            telling::tell_undelivered(&way, destination, channel, attempt).await
         }
         JobKind::Commit { transaction_uid, request } => {
             commitment::report(kit, transaction_uid, request).await
@@ -414,7 +417,7 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     }
     events.extend(comparing::with_reports(way, &assessment, &HashSet::new()).await?);
     events.push(way.next(JobKind::Compose));
-    events.extend(alerting::withdraw(way, &assessment)?);
+    events.extend(alerting::reconsider(way, &assessment)?);
     if let Some(alert) = alert::decide(&assessment, alert_at) {
         let location = assessment.study.patient_location();
         events.extend(alerting::raise(way, &alert, location)?);
@@ -555,6 +558,7 @@ pub fn next_try(
     };
     match error.verdict {
         Failure::Lasting | Failure::Poison | Failure::Needless => None,
+        Failure::NotYet { until } => Some(until),
         Failure::Passing { .. } => schedule.next_try(attempt, now, rand::random()),
     }
 }
@@ -576,12 +580,9 @@ pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
                 .increment(1);
             telling::raise_undelivered(kit, destination)
         }
-        JobKind::Alert { alert, channel, level } => {
-            metrics::counter!("prelim_alerts_dead_total").increment(1);
-            let way = Way { kit, study_uid: &job.study_uid, revision: job.revision };
-            alerting::undeliverable(&way, alert, channel, *level)
-        }
-        JobKind::Escalate { .. }
+        // Those who come next are told in their time, whatever becomes of one message.
+        JobKind::Alert { .. }
+        | JobKind::Escalate { .. }
         | JobKind::Withdraw { .. }
         | JobKind::Digest { .. }
         | JobKind::Drill { .. }

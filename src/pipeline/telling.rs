@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use crate::alert;
 use crate::alert::Alert;
 use crate::alert::By;
+use crate::alert::Closure;
 use crate::analysis;
 use crate::analysis::record::Basis;
 use crate::deliver;
@@ -20,7 +21,7 @@ use crate::domain::uid;
 use crate::domain::uid::StudyUid;
 use crate::domain::urgency::Urgency;
 use crate::pipeline::alerting;
-use crate::pipeline::delivering::undelivered;
+use crate::pipeline::escalating;
 use crate::pipeline::job;
 use crate::pipeline::job::StepError;
 use crate::pipeline::record;
@@ -29,6 +30,8 @@ use crate::pipeline::way::Kit;
 use crate::pipeline::way::Way;
 use crate::report::Communication;
 use crate::store::AlertRow;
+use crate::store::AlertSending;
+use crate::store::AlertStep;
 use crate::store::DeliveryState;
 use crate::store::event::Event;
 use crate::store::event::JobKind;
@@ -37,18 +40,36 @@ use crate::store::event::StudyState;
 /// What fails within this time is told in one message.
 const TOGETHER: SignedDuration = SignedDuration::from_secs(30);
 
+/// Tries of an address that its server does not know, or of a receiver that says that it is gone:
+/// within two minutes a directory that was away is there again.
+const ADDRESS_TRIES: u32 = 6;
+/// From this try on every second goes without the picture: a filter may drop what it does not like
+/// without a word.
+const BARE_FROM: u32 = 4;
+
 /// One alert to one person. A second run is the same message: its id is fixed.
+///
+/// - `attempt`: from 1.
 pub async fn tell(
     way: &Way<'_>,
     key: &str,
     channel: &str,
     level: u32,
+    attempt: u32,
 ) -> Result<Vec<Event>, StepError> {
     let (config, now) = (&way.kit.alert, way.kit.clock.now());
     let row = alerting::row(way, key)?;
     let row = row.ok_or_else(|| StepError::lasting("there is no such alert"))?;
     if !row.standing.is_unanswered() {
         return Err(StepError::needless(format!("the alert is {} already", row.standing.as_str())));
+    }
+    let again = |step: &&AlertStep| {
+        let of = |other: &String| alert::address(other) == alert::address(channel);
+        step.level > level && step.channels.iter().any(of)
+    };
+    if let Some(step) = row.steps.iter().find(again) {
+        let why = format!("the message of level {} says it to the same address", step.level);
+        return Err(StepError::needless(why));
     }
     if let Some(until) = has_to_wait(way, &row, channel)? {
         return Ok(held(way, &row, channel, level, until));
@@ -68,6 +89,7 @@ pub async fn tell(
         channel,
         level,
         why,
+        doubt: row.doubt.as_ref().map(|doubt| &doubt.why[..]),
         picture: shown.zip(bytes.as_deref()),
         answer_url: answer_url(way, key, channel),
         last_image_at,
@@ -75,8 +97,12 @@ pub async fn tell(
         config,
         zone: &way.kit.equipment.time_zone,
     });
-    let message = message.map_err(StepError::lasting)?;
-    let delivered = send(way, channel, &message).await.map_err(undelivered)?;
+    let mut message = message.map_err(StepError::lasting)?;
+    if attempt >= BARE_FROM && attempt % 2 == 0 {
+        message = alert::without_picture(message);
+    }
+    let delivered = send_whole_or_bare(way, channel, message).await;
+    let delivered = delivered.map_err(|error| untaken(error, attempt))?;
     metrics::counter!("prelim_alerts_sent_total").increment(1);
     if let Some(last) = last_image_at.filter(|_| level == 0) {
         let took = way.kit.clock.now().duration_since(last).as_secs_f64().max(0.0);
@@ -94,6 +120,40 @@ fn sent(row: &AlertRow, channel: &str, level: u32, delivered: &Delivered, at: Ti
         level,
         detail: delivered.detail.clone(),
         at,
+    }
+}
+
+/// One try; a mail whose content is refused goes without its picture at once.
+async fn send_whole_or_bare(
+    way: &Way<'_>,
+    channel: &str,
+    message: Message,
+) -> Result<Delivered, DeliverError> {
+    match send(way, channel, &message).await {
+        Err(DeliverError::ContentRefused { answer }) if message.picture.is_some() => {
+            tracing::warn!(answer, "an alert is refused as it is: it goes without its picture");
+            send(way, channel, &alert::without_picture(message)).await
+        }
+        sent => sent,
+    }
+}
+
+/// What a failed try of a message of an alert means: somebody waits for it, so it is tried again, but
+/// for an address that there is none.
+fn untaken(error: DeliverError, attempt: u32) -> StepError {
+    match error {
+        DeliverError::NoSuchAddress { .. } if attempt >= ADDRESS_TRIES => StepError::lasting(error),
+        DeliverError::NoSuchAddress { .. }
+        | DeliverError::Unreachable { .. }
+        | DeliverError::TimedOut { .. }
+        | DeliverError::Deferred { .. }
+        | DeliverError::Refused { .. }
+        | DeliverError::ContentRefused { .. }
+        | DeliverError::NotTaken { .. }
+        | DeliverError::PartlyRefused { .. }
+        | DeliverError::NotEncrypted
+        | DeliverError::Settings { .. }
+        | DeliverError::File { .. } => StepError::passing(error),
     }
 }
 
@@ -134,7 +194,8 @@ fn has_to_wait(
     }
     let lately = way.kit.store.channel(alert::address(channel)).map_err(StepError::passing)?;
     let hour_ago = now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);
-    let sent = lately.sent.iter().filter(|sent| **sent > hour_ago).count();
+    // A clock that was ahead has left times that are yet to come.
+    let sent = lately.sent.iter().filter(|sent| (hour_ago..=now).contains(*sent)).count();
     // The end of the group that is being gathered, the same for all that come within it.
     let group_s = i64::try_from(config.group_s.max(1)).unwrap_or(300);
     let until = Timestamp::from_second((now.as_second().div_euclid(group_s) + 1) * group_s);
@@ -159,9 +220,14 @@ fn held(way: &Way<'_>, row: &AlertRow, channel: &str, level: u32, until: Timesta
     ]
 }
 
-/// The alerts that wait for one address, in one message. The first such job of a group tells all;
-/// the others find nothing left.
-pub async fn tell_together(way: &Way<'_>, address: &str) -> Result<Vec<Event>, StepError> {
+/// The alerts that wait for one address, in one message. Each study has such a job: one at a time, so
+/// that the first tells all and the others find nothing left.
+pub async fn tell_together(
+    way: &Way<'_>,
+    address: &str,
+    attempt: u32,
+) -> Result<Vec<Event>, StepError> {
+    let _turn = way.kit.digests.lock(address).await;
     let lately = way.kit.store.channel(address).map_err(StepError::passing)?;
     let mut waiting = Vec::new();
     for held in lately.held {
@@ -176,6 +242,7 @@ pub async fn tell_together(way: &Way<'_>, address: &str) -> Result<Vec<Event>, S
         .iter()
         .map(|(held, row)| alert::Entry {
             key: row.alert.clone(),
+            level: held.level,
             urgency: row.urgency,
             titles: row.findings.clone(),
             raised_at: row.raised_at,
@@ -184,33 +251,55 @@ pub async fn tell_together(way: &Way<'_>, address: &str) -> Result<Vec<Event>, S
         })
         .collect();
     let digest = alert::Digest { channel: &channel, alerts, now: way.kit.clock.now() };
-    let delivered = send(way, &channel, &alert::digest(&digest)).await.map_err(undelivered)?;
+    let delivered = send(way, &channel, &alert::digest(&digest)).await;
+    let delivered = delivered.map_err(|error| untaken(error, attempt))?;
     metrics::counter!("prelim_alerts_sent_total").increment(1);
     // One moment: they are one message.
     let at = way.kit.clock.now();
     let told = waiting.iter();
-    Ok(told.map(|(held, row)| sent(row, &held.channel, held.level, &delivered, at)).collect())
+    let told = told.map(|(held, row)| sent(row, &held.channel, held.level, &delivered, at));
+    // Before the next of them looks.
+    way.kit.store.commit(told.collect()).await.map_err(StepError::passing)?;
+    Ok(Vec::new())
 }
 
-/// Word to one of those who were told that an alert holds no more. A second run is the same message.
-pub async fn tell_withdrawn(
+/// Word to one of those who were told of what became of an alert. A second run is the same message.
+///
+/// - `doubt`: the revision that does not show it, where it goes on.
+pub async fn tell_later(
     way: &Way<'_>,
     key: &str,
     channel: &str,
+    doubt: Option<u32>,
+    attempt: u32,
 ) -> Result<Vec<Event>, StepError> {
     let Some(row) = alerting::row(way, key)? else { return Ok(Vec::new()) };
-    let Standing::Withdrawn { why, at } = &row.standing else { return Ok(Vec::new()) };
+    let doubted = row.doubt.as_ref().filter(|one| doubt == Some(one.by_revision));
+    let (how, at) = match (&row.standing, doubt, doubted) {
+        (Standing::Withdrawn { why, at }, None, _) => (Closure::Withdrawn { why }, *at),
+        (Standing::Closed(answer), None, _) => {
+            (Closure::Closed { by: &answer.by, why: &answer.note }, answer.at)
+        }
+        (Standing::Open | Standing::Exhausted { .. }, _, Some(doubt)) => {
+            (Closure::Doubted { by_revision: doubt.by_revision, why: &doubt.why }, doubt.at)
+        }
+        (Standing::Acknowledged(_), _, Some(doubt)) => {
+            (Closure::Doubted { by_revision: doubt.by_revision, why: &doubt.why }, doubt.at)
+        }
+        (_, _, _) => return Ok(Vec::new()),
+    };
     let (alert, _) = alert_of(way, &row)?;
-    let message = alert::withdrawn(&alert::Withdrawal {
+    let message = alert::ended(&alert::Ended {
         alert: &alert,
-        why,
+        how,
+        is_answered: matches!(row.standing, Standing::Acknowledged(_)),
         raised_at: row.raised_at,
-        at: *at,
+        at,
         channel,
         study_url: alert::study_url(&way.kit.alert, way.study_uid),
         zone: &way.kit.equipment.time_zone,
     });
-    send(way, channel, &message).await.map_err(undelivered)?;
+    send(way, channel, &message).await.map_err(|error| untaken(error, attempt))?;
     Ok(Vec::new())
 }
 
@@ -221,7 +310,11 @@ pub fn raise_missing(way: &Way<'_>) -> Vec<Event> {
 }
 
 /// The same to one of them. A second run is the same message: its Message-ID is fixed.
-pub async fn tell_missing(way: &Way<'_>, channel: &str) -> Result<Vec<Event>, StepError> {
+pub async fn tell_missing(
+    way: &Way<'_>,
+    channel: &str,
+    attempt: u32,
+) -> Result<Vec<Event>, StepError> {
     let study = way.kit.store.study(way.study_uid).map_err(StepError::passing)?;
     let Some(study) = study else { return Err(StepError::lasting("the study is gone")) };
     let Some(shortfall) = study.shortfall else {
@@ -238,7 +331,7 @@ pub async fn tell_missing(way: &Way<'_>, channel: &str) -> Result<Vec<Event>, St
         config: &way.kit.alert,
         zone: &way.kit.equipment.time_zone,
     });
-    send(way, channel, &message).await.map_err(undelivered)?;
+    send(way, channel, &message).await.map_err(|error| untaken(error, attempt))?;
     Ok(Vec::new())
 }
 
@@ -263,7 +356,11 @@ pub async fn tell_undelivered(
     way: &Way<'_>,
     destination: &str,
     channel: &str,
+    attempt: u32,
 ) -> Result<Vec<Event>, StepError> {
+    if let Some(by) = destination.strip_prefix(ALERTS_BY) {
+        return tell_untold(way, by, channel, attempt).await;
+    }
     let given_up = way.kit.store.given_up(destination).map_err(StepError::passing)?;
     let Some(last) = given_up.last() else {
         // Somebody has seen to it meanwhile.
@@ -278,7 +375,61 @@ pub async fn tell_undelivered(
         to: alert::address(channel),
         config: &way.kit.alert,
     });
-    send(way, channel, &message).await.map_err(undelivered)?;
+    send(way, channel, &message).await.map_err(|error| untaken(error, attempt))?;
+    Ok(Vec::new())
+}
+
+/// Begins the destination of word that alerts do not go out; the way follows.
+const ALERTS_BY: &str = "alerts by ";
+
+/// The way of a channel as the technical staff knows it: one server, whoever it is for.
+pub fn way_of(channel: &str) -> String {
+    match alert::by(channel) {
+        By::Email(_) => "e-mail".to_owned(),
+        By::Webhook(name) => format!("webhook {name}"),
+    }
+}
+
+/// Word to the technical staff of a way by which alerts do not go out: once for all that were raised
+/// within the same hour.
+pub fn raise_untold(kit: &Kit, by: &str, raised_at: Timestamp) -> Vec<Event> {
+    let hour = raised_at.as_second().div_euclid(3600).to_string();
+    let of = uid::derived(&["untold", by, &hour]);
+    let of = StudyUid::parse(&of).expect("a derived UID is one");
+    let now = kit.clock.now();
+    let channels = kit.alert.channels(&kit.alert.technical()).into_iter();
+    let jobs = channels.map(|channel| {
+        let kind = JobKind::Undelivered { destination: format!("{ALERTS_BY}{by}"), channel };
+        Event::JobEnqueued { job: job::job(kind, &of, 1, now) }
+    });
+    jobs.collect()
+}
+
+/// The same to one of them. A second run is the same message.
+async fn tell_untold(
+    way: &Way<'_>,
+    by: &str,
+    channel: &str,
+    attempt: u32,
+) -> Result<Vec<Event>, StepError> {
+    let rows = way.kit.store.unanswered().map_err(StepError::passing)?;
+    let untold = rows.iter().flat_map(escalating::untold);
+    let untold: Vec<&AlertSending> =
+        untold.filter(|sending| way_of(&sending.channel) == by).collect();
+    let Some(last) = untold.iter().max_by_key(|sending| sending.at) else {
+        // It has passed meanwhile.
+        return Ok(Vec::new());
+    };
+    let message = alert::untold(&alert::Untold {
+        id: way.study_uid.as_str(),
+        way: by,
+        count: untold.len(),
+        cause: &last.cause,
+        at: last.at,
+        to: alert::address(channel),
+        config: &way.kit.alert,
+    });
+    send(way, channel, &message).await.map_err(|error| untaken(error, attempt))?;
     Ok(Vec::new())
 }
 
@@ -355,7 +506,10 @@ pub fn communications(way: &Way<'_>) -> Result<Vec<Communication>, StepError> {
     let sent = alerts.iter().flat_map(|row| {
         let answer = match &row.standing {
             Standing::Acknowledged(answer) => Some(answer),
-            Standing::Open | Standing::Exhausted { .. } | Standing::Withdrawn { .. } => None,
+            Standing::Open
+            | Standing::Exhausted { .. }
+            | Standing::Withdrawn { .. }
+            | Standing::Closed(_) => None,
         };
         let done = row.sendings.iter().filter(|sending| sending.state == DeliveryState::Done);
         done.map(move |sending| Communication {

@@ -24,9 +24,11 @@ use crate::orders::worklist::Worklist;
 use crate::pipeline::canary::Canaries;
 use crate::pipeline::composing;
 use crate::pipeline::earlier::Marks;
+use crate::pipeline::escalating::Started;
 use crate::pipeline::hearing;
 use crate::pipeline::job;
 use crate::pipeline::job::StepError;
+use crate::pipeline::turns::Turns;
 use crate::pipeline::watch::Attention;
 use crate::sr;
 use crate::store::Orders;
@@ -41,6 +43,8 @@ pub struct Kit {
     pub store: Store,
     pub pool: Pool,
     pub clock: Arc<dyn Clock>,
+    /// Of the program, not of this kit.
+    pub started: Started,
     pub profiles: Vec<Profile>,
     /// The gateways by name.
     pub providers: BTreeMap<String, Arc<Kept>>,
@@ -68,6 +72,8 @@ pub struct Kit {
     /// By which we call others.
     pub ae_title: AeTitle,
     pub attention: Arc<Attention>,
+    /// Who is told of several alerts together at this moment, by address.
+    pub digests: Arc<Turns>,
     /// Makes the links by which people answer alerts.
     pub links: alert::Signer,
     pub marks: Marks,

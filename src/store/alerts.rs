@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 use jiff::Timestamp;
 
 use crate::domain::alert::Answer;
+use crate::domain::alert::Doubt;
 use crate::domain::alert::Standing;
 use crate::domain::alert::address;
 use crate::domain::uid::StudyUid;
@@ -81,6 +82,7 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
                 if !row.joined.contains(by_revision) && row.joined.len() < SENT_MAX {
                     row.joined.push(*by_revision);
                 }
+                row.doubt = row.doubt.take().filter(|doubt| doubt.by_revision >= *by_revision);
             })?;
             let detail = format!("revision {by_revision} shows the same");
             said(txn, of, order, *at, "alert joined", detail)
@@ -108,6 +110,36 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
                 }
             })?;
             said(txn, of, order, *at, "alert unanswered", why.clone())
+        }
+        Event::AlertBegunAgain { study_uid, revision, alert, at } => {
+            let of = (study_uid, *revision, alert.as_str());
+            let mut is_open = false;
+            change(txn, of, |row| {
+                if matches!(row.standing, Standing::Exhausted { .. }) {
+                    row.standing = Standing::Open;
+                    if row.begun_again.len() >= SENT_MAX {
+                        row.begun_again.remove(0);
+                    }
+                    row.begun_again.push(*at);
+                    is_open = true;
+                }
+            })?;
+            match is_open {
+                true => said(txn, of, order, *at, "alert begun again", String::new()),
+                false => Ok(()),
+            }
+        }
+        Event::AlertDoubted { study_uid, revision, alert, by_revision, why, at } => {
+            let of = (study_uid, *revision, alert.as_str());
+            let doubt = Doubt { by_revision: *by_revision, why: why.clone(), at: *at };
+            change(txn, of, |row| row.doubt = Some(doubt))?;
+            said(txn, of, order, *at, "alert doubted", why.clone())
+        }
+        Event::AlertClosed { study_uid, revision, alert, answer } => {
+            let of = (study_uid, *revision, alert.as_str());
+            let taken = close(txn, of, Standing::Closed(answer.clone()))?;
+            let what = if taken { "alert closed" } else { "alert closed again" };
+            said(txn, of, order, answer.at, what, words(answer))
         }
         Event::AlertWithdrawn { study_uid, revision, alert, why, at } => {
             let of = (study_uid, *revision, alert.as_str());
@@ -156,6 +188,8 @@ fn raised(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreError
         steps: Vec::new(),
         declined: Vec::new(),
         joined: Vec::new(),
+        doubt: None,
+        begun_again: Vec::new(),
         sendings: Vec::new(),
     };
     txn.put(key, row);

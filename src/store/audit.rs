@@ -304,6 +304,10 @@ pub fn row(event: &Event, place: Place, at: Timestamp) -> Option<AuditRow> {
             let what = format!("handed alert {alert} over ({})", answer.how);
             (Deed::Answered, &answer.by, what, Some(study_uid))
         }
+        Event::AlertClosed { study_uid, alert, answer, .. } => {
+            let what = format!("closed alert {alert} ({})", answer.how);
+            (Deed::Answered, &answer.by, what, Some(study_uid))
+        }
         Event::ReadingCompared { study_uid, revision, comparison, .. } => {
             let what = match &comparison.origin {
                 Origin::Feedback { finding, verdict, .. } => {

@@ -1033,6 +1033,9 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
         | Event::AlertAcknowledged { .. }
         | Event::AlertDeclined { .. }
         | Event::AlertExhausted { .. }
+        | Event::AlertBegunAgain { .. }
+        | Event::AlertDoubted { .. }
+        | Event::AlertClosed { .. }
         | Event::AlertWithdrawn { .. }
         | Event::CommitmentRequested { .. }
         | Event::CommitmentReported { .. }

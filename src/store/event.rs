@@ -170,10 +170,13 @@ pub enum JobKind {
         level: u32,
         unless: Unless,
     },
-    /// Word by one channel that an alert holds no more.
+    /// Word by one channel that an alert holds no more, or that a later reading does not show it.
     Withdraw {
         alert: String,
         channel: String,
+        /// The revision that does not show it, where the alert goes on all the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        doubt: Option<u32>,
     },
     /// Alerts of one channel that are told together.
     Digest {
@@ -209,6 +212,29 @@ impl JobKind {
                 Some(destination)
             }
             _ => None,
+        }
+    }
+
+    /// Whether it tells people of an alert, or waits for their answer: what an alert needs until a
+    /// person answers it or closes it with a reason.
+    pub fn is_of_alert(&self) -> bool {
+        match self {
+            JobKind::Alert { .. }
+            | JobKind::Escalate { .. }
+            | JobKind::Withdraw { .. }
+            | JobKind::Digest { .. }
+            | JobKind::Drill { .. } => true,
+            JobKind::Plan
+            | JobKind::Picture
+            | JobKind::Analyse
+            | JobKind::Shadow { .. }
+            | JobKind::Judge
+            | JobKind::Compose
+            | JobKind::Deliver { .. }
+            | JobKind::Prove { .. }
+            | JobKind::Notice { .. }
+            | JobKind::Undelivered { .. }
+            | JobKind::Commit { .. } => false,
         }
     }
 
@@ -611,6 +637,29 @@ pub enum Event {
         alert: String,
         why: String,
         at: Timestamp,
+    },
+    /// The pause after that is over: they are told again.
+    AlertBegunAgain {
+        study_uid: StudyUid,
+        revision: u32,
+        alert: String,
+        at: Timestamp,
+    },
+    /// A later reading does not show it; it goes on until a person answers.
+    AlertDoubted {
+        study_uid: StudyUid,
+        revision: u32,
+        alert: String,
+        by_revision: u32,
+        why: String,
+        at: Timestamp,
+    },
+    /// A person has said why nobody has to look after it: the note of the answer.
+    AlertClosed {
+        study_uid: StudyUid,
+        revision: u32,
+        alert: String,
+        answer: Answer,
     },
     /// A later revision does not bear it out.
     AlertWithdrawn {

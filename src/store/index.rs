@@ -218,6 +218,9 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
         | Event::AlertAcknowledged { .. }
         | Event::AlertDeclined { .. }
         | Event::AlertExhausted { .. }
+        | Event::AlertBegunAgain { .. }
+        | Event::AlertDoubted { .. }
+        | Event::AlertClosed { .. }
         | Event::AlertWithdrawn { .. } => alerts::apply(txn, event, order),
         Event::SentOut { study_uid, revision, at, .. } => {
             history(txn, study_uid, order, *at, Some(*revision), "sent out", sent_out(event))
@@ -764,7 +767,8 @@ fn job_ended(
             row.state = JobState::Waiting;
             row.due = *due;
             row.cause.clone_from(cause);
-            Some("job waits")
+            // One that only looks again at a time has not failed.
+            (!cause.is_empty()).then_some("job waits")
         }
         JobOutcome::Dead { cause } => {
             row.state = JobState::Dead;

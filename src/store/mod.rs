@@ -102,6 +102,7 @@ pub use crate::store::retention::RetentionReport;
 pub use crate::store::retention::Verdict;
 pub use crate::store::rows::AlertRow;
 pub use crate::store::rows::AlertSending;
+pub use crate::store::rows::AlertStep;
 pub use crate::store::rows::ArtefactRow;
 pub use crate::store::rows::CanaryRow;
 pub use crate::store::rows::ChannelRow;

@@ -290,9 +290,9 @@ fn why_not(view: &View, config: &Config, row: &StudyRow) -> Result<Option<String
             DeliveryState::Queued | DeliveryState::Unproven | DeliveryState::Dead => true,
             DeliveryState::Done | DeliveryState::Dropped => false,
         };
-        // What everyone of the service was told of stays on the pages as long as the study.
-        alert.standing == Standing::Open && !alert.steps.is_empty()
-            || alert.sendings.iter().any(on_its_way)
+        // What everyone of the service was told of is told again as long as the study is there.
+        let is_new = alert.begun_again.is_empty() && !alert.steps.is_empty();
+        alert.standing == Standing::Open && is_new || alert.sendings.iter().any(on_its_way)
     };
     if alerts.iter().any(is_open) {
         return Ok(Some("an alert about it is open".to_owned()));

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::domain::agreement::Comparison;
 use crate::domain::alert::Answer;
+use crate::domain::alert::Doubt;
 use crate::domain::alert::Kind;
 use crate::domain::alert::Standing;
 use crate::domain::alert::Told;
@@ -439,6 +440,12 @@ pub struct AlertRow {
     /// Later revisions that show the same.
     #[serde(default)]
     pub joined: Vec<u32>,
+    /// The last later reading, where it does not show the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
+    /// When everyone was told from the beginning, after nobody had answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub begun_again: Vec<Timestamp>,
     /// One for each message.
     pub sendings: Vec<AlertSending>,
 }
@@ -509,9 +516,11 @@ pub struct JobRow {
 }
 
 impl JobRow {
-    /// Whether it can be done without: what tells and delivers. A reading is not given up by a word.
+    /// Whether it can be done without: what delivers. A reading is not given up by a word, and an
+    /// alert ends by an answer, or by a person who says why.
     pub fn may_be_cancelled(&self) -> bool {
-        self.state.may_be_moved() && !self.job.kind.is_reading()
+        let kind = &self.job.kind;
+        self.state.may_be_moved() && !kind.is_reading() && !kind.is_of_alert()
     }
 }
 

@@ -100,7 +100,7 @@ pub fn job(n: u32, revision: u32, kind: JobKind, due: i64, priority: u8) -> Job 
         JobKind::Prove { artefact, destination } => format!("prove/{artefact}/{destination}"),
         JobKind::Alert { alert, channel, level } => format!("alert/{alert}/{channel}/{level}"),
         JobKind::Escalate { alert, level, .. } => format!("escalate/{alert}/{level}"),
-        JobKind::Withdraw { alert, channel } => format!("withdraw/{alert}/{channel}"),
+        JobKind::Withdraw { alert, channel, .. } => format!("withdraw/{alert}/{channel}"),
         JobKind::Digest { channel, .. } => format!("digest/{channel}"),
         JobKind::Drill { service, .. } => format!("drill/{service}"),
         JobKind::Notice { channel } => format!("notice/{channel}"),

@@ -16,6 +16,7 @@ pub fn describe() {
 const COUNTERS: &[(&str, &str)] = &[
     ("prelim_accept_errors_total", "Connections for DICOM that could not be accepted"),
     ("prelim_alerts_dead_total", "Messages of alerts that were given up"),
+    ("prelim_alerts_doubted_total", "Alerts that a later reading did not show; they go on"),
     ("prelim_alerts_escalated_total", "Levels of alerts that were told because nobody answered"),
     ("prelim_alerts_exhausted_total", "Alerts of which everyone was told and nobody answered"),
     ("prelim_alerts_held_total", "Messages that wait to be told together with others"),

@@ -53,6 +53,8 @@ struct Page {
     /// Whether there is anyone to hand it over to.
     can_decline: bool,
     standing: Phrase,
+    /// Set where a later reading does not show it.
+    doubt: Option<Phrase>,
     told: Vec<ToldPart>,
     study: String,
 }
@@ -156,6 +158,7 @@ fn page_of(web: &Shared, token: String, held: Holder) -> Result<Page, Failure> {
         is_open: row.standing.is_unanswered(),
         can_decline: row.standing == Standing::Open,
         standing: standing(&row, now),
+        doubt: doubt(&row, now),
         told: told.collect(),
         study: match row.kind {
             Kind::Drill => String::new(),
@@ -163,6 +166,15 @@ fn page_of(web: &Shared, token: String, held: Holder) -> Result<Page, Failure> {
         },
         token,
         who,
+    })
+}
+
+/// What a later reading says of an alert, where it differs.
+pub fn doubt(row: &AlertRow, now: Timestamp) -> Option<Phrase> {
+    row.doubt.as_ref().map(|doubt| {
+        Phrase::new("alert.doubted")
+            .with("at", page::moment(doubt.at, now).text)
+            .with("why", &doubt.why)
     })
 }
 
@@ -182,6 +194,11 @@ pub fn standing(row: &AlertRow, now: Timestamp) -> Phrase {
                 .with("how", Phrase::new(format!("how.{}", answer.how)))
                 .with("note", note)
         }
+        Standing::Closed(answer) => Phrase::new("standing.closed")
+            .with("by", &answer.by)
+            .with("at", page::moment(answer.at, now).text)
+            .with("how", Phrase::new(format!("how.{}", answer.how)))
+            .with("why", &answer.note),
         Standing::Withdrawn { why, at } => Phrase::new("standing.withdrawn")
             .with("at", page::moment(*at, now).text)
             .with("why", why),
@@ -213,7 +230,7 @@ pub async fn take(
     Ok(Redirect::to(&format!("{BELOW}{token}")).into_response())
 }
 
-/// Commits a person's word on an alert.
+/// Commits a person's word on an alert. Closing one takes a reason.
 pub async fn answer(
     web: &Shared,
     row: &AlertRow,
@@ -227,7 +244,12 @@ pub async fn answer(
     match word {
         "take" => Ok(alerting::acknowledge(store, row, answer).await?),
         "decline" => Ok(alerting::decline(store, row, answer).await?),
-        _ => Err(Failure::bad_request("Say take or decline.")),
+        "close" if answer.note.is_empty() => {
+            Err(Failure::bad_request(Phrase::new("problem.close_reason")))
+        }
+        "close" if answer.by.is_empty() => Err(Failure::bad_request("Say who closes it.")),
+        "close" => Ok(alerting::close(store, row, answer).await?),
+        _ => Err(Failure::bad_request("Say take, decline or close.")),
     }
 }
 
@@ -247,14 +269,34 @@ pub async fn take_on_page(
     Path(key): Path<String>,
     Form(form): Form<PageForm>,
 ) -> Result<Response, Failure> {
+    say_on_page(&web, viewer, key, form, "take").await
+}
+
+/// The same, by a person who says in the note why nobody has to look after it.
+pub async fn close_on_page(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    Path(key): Path<String>,
+    Form(form): Form<PageForm>,
+) -> Result<Response, Failure> {
+    say_on_page(&web, viewer, key, form, "close").await
+}
+
+async fn say_on_page(
+    web: &Web,
+    viewer: Viewer,
+    key: String,
+    form: PageForm,
+    word: &str,
+) -> Result<Response, Failure> {
     let row = web.read(move |web| find(web, &key)).await?;
     let by = match (plain(&form.name, NAME_MAX), viewer.person) {
-        (name, None) if name.is_empty() => return Err(Failure::bad_request("Say who takes it.")),
+        (name, None) if name.is_empty() => return Err(Failure::bad_request("Say who you are.")),
         (name, None) => name,
         (name, Some(person)) if name.is_empty() || name == person => person,
         (name, Some(person)) => format!("{name}, entered by {person}"),
     };
-    answer(&web, &row, "take", by, "page", &form.note).await?;
+    answer(web, &row, word, by, "page", &form.note).await?;
     Ok(Redirect::to(&format!("/studies/{}", row.study_uid)).into_response())
 }
 

@@ -14,6 +14,7 @@ use axum::extract;
 use axum::extract::Query;
 use axum::extract::State;
 use axum::http::HeaderValue;
+use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse as _;
 use axum::response::Response;
@@ -60,6 +61,7 @@ use crate::web::inspect::QueueView;
 use crate::web::inspect::StudyView;
 use crate::web::inspect::UsageView;
 use crate::web::problem::Failure;
+use crate::web::words::Phrase;
 
 const FILE: &str = "node.json";
 
@@ -375,7 +377,7 @@ pub(in crate::web) async fn alert(
 /// A person's word on an alert, by the command line.
 #[derive(Serialize, Deserialize)]
 pub struct AlertWord {
-    /// `take` or `decline`.
+    /// `take`, `decline` or `close`.
     pub answer: String,
     pub by: String,
     #[serde(default)]
@@ -495,10 +497,14 @@ pub(in crate::web) async fn cancel(
     Ok(Json(wanted))
 }
 
-/// Takes a delivery or a message out of the queue.
+/// Takes a delivery out of the queue. What tells of an alert is not cancelled: it is answered, or closed
+/// with a reason.
 pub(in crate::web) async fn cancel_job(web: &Web, id: &str, by: &str) -> Result<(), Failure> {
     let wanted = id.to_owned();
     let row = web.read(move |web| Ok(web.node.store.job(&wanted)?)).await?;
+    if row.as_ref().is_some_and(|row| row.job.kind.is_of_alert()) {
+        return Err(Failure::new(StatusCode::CONFLICT, Phrase::new("problem.alert_job")));
+    }
     let no = || Failure::not_found("No delivery or message with this id waits or was given up.");
     let job = row.filter(|row| row.may_be_cancelled()).ok_or_else(no)?.job;
     let (id, by, at) = (id.to_owned(), answer::plain(by, 80), web.node.clock.now());

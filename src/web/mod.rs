@@ -213,6 +213,7 @@ fn router(web: &Web) -> Router {
         .route("/studies/{uid}/identity", post(actions::identity))
         .route("/alert/{token}", get(answer::show).post(answer::take))
         .route("/alerts/{alert}", post(answer::take_on_page))
+        .route("/alerts/{alert}/close", post(answer::close_on_page))
         .route("/queue", get(queue::show))
         .route("/queue/retry", post(queue::retry))
         .route("/queue/cancel", post(queue::cancel))

@@ -115,6 +115,10 @@ struct AlertPart {
     service: String,
     raised: Moment,
     standing: Phrase,
+    /// Set where a later reading does not show it.
+    doubt: Option<Phrase>,
+    /// When everyone was told again from the beginning.
+    begun_again: Vec<Moment>,
     is_open: bool,
     steps: Vec<StepPart>,
     declined: Vec<String>,
@@ -313,6 +317,8 @@ fn alert(row: &AlertRow, now: Timestamp) -> AlertPart {
         service: row.service.clone(),
         raised: page::moment(row.raised_at, now),
         standing: answer::standing(row, now),
+        doubt: answer::doubt(row, now),
+        begun_again: row.begun_again.iter().map(|at| page::moment(*at, now)).collect(),
         is_open: row.standing.is_unanswered(),
         steps: escalated
             .map(|step| StepPart {

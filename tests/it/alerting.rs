@@ -116,6 +116,14 @@ fn link(mail: &Value) -> String {
     text[from..].split_whitespace().next().unwrap().to_owned()
 }
 
+/// An answer of the API, with its head.
+fn http_post(node: &Node, path: &str, body: &Value) -> String {
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "-i", "-H", "Content-Type: application/json", "-d", &body.to_string()]);
+    let output = curl.arg(format!("http://{}{path}", node.http)).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 fn post(node: &Node, path: &str, form: &[(&str, &str)]) -> u16 {
     let mut curl = Command::new("curl");
     curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST"]);
@@ -207,6 +215,52 @@ fn an_alert_that_nobody_answers_goes_to_the_next_and_an_answer_ends_it() {
     assert!(forged == path || post(&node, &forged, &form) == 404);
 }
 
+/// What browsers, readers of mail and proxies make of a form: the link is proof enough, and it leaves to
+/// no other site. Nothing else takes a foreign page's word.
+#[test]
+fn the_link_of_an_alert_is_answered_from_whatever_window_it_was_opened_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let node = start(folder.path(), &two_levels(&peers, &[ALONE]));
+    let windows = [
+        &["Origin: null", "Sec-Fetch-Site: same-origin"][..],
+        &["Origin: null"],
+        &["Origin: null", "Sec-Fetch-Site: cross-site"],
+        &["Origin: https://webmail.hospital.example"],
+        &["Sec-Fetch-Site: none"],
+    ];
+    let say = |path: &str, heads: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-d", "answer=take&name=Dr Kim"]);
+        heads.iter().for_each(|head| {
+            curl.args(["-H", head]);
+        });
+        let output = curl.arg(format!("http://{}{path}", node.http)).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for (n, heads) in windows.iter().enumerate() {
+        let uid = send(&node, folder.path(), &format!("{n}.dcm"), &[&format!("PatientID=W-{n}")]);
+        let mail = wait_for("its mail", || {
+            let of = |mail: &Value| mail["parts"][0]["text"].as_str().unwrap().contains(&uid);
+            peers.mails().into_iter().find(of)
+        });
+        let key = alerts(&node, &uid)[0]["alert"].as_str().unwrap().to_owned();
+        let is_foreign = n != 0 && n != 4;
+        if is_foreign {
+            assert_eq!(say(&format!("/alerts/{key}"), heads), "403", "{heads:?} on a page of ours");
+        }
+        assert_eq!(say(&link(&mail), heads), "303", "{heads:?}");
+        assert_eq!(alerts(&node, &uid)[0]["state"], "acknowledged", "{heads:?}");
+        let head = Command::new("curl")
+            .args(["-s", "-o", "/dev/null", "-D", "-"])
+            .arg(format!("http://{}{}", node.http, link(&mail)))
+            .output()
+            .unwrap();
+        let head = String::from_utf8_lossy(&head.stdout).to_lowercase();
+        assert!(head.contains("referrer-policy: same-origin"), "{head}");
+    }
+}
+
 #[test]
 fn who_is_not_the_one_hands_over_at_once_and_the_end_of_the_chain_is_on_the_pages() {
     let folder = tempfile::tempdir().unwrap();
@@ -233,15 +287,16 @@ fn who_is_not_the_one_hands_over_at_once_and_the_end_of_the_chain_is_on_the_page
     assert_eq!(alerts(&node, &uid)[0]["by"], "Dr Kim");
 }
 
+/// A receiver that refuses uses up nobody's time, and it is tried on beside the escalation.
 #[test]
-fn an_alert_that_cannot_be_delivered_goes_to_the_next_at_once() {
+fn an_alert_that_cannot_be_delivered_goes_to_the_next_in_its_time_and_is_tried_on() {
     let folder = tempfile::tempdir().unwrap();
     let peers = Peers::start(folder.path());
     let long =
         "alert.services.chest.steps=[{tell=[\"kim\"],wait_s=600},{tell=[\"lee\"],wait_s=600}]";
-    // 410: the receiver is gone for good.
-    let hook = Hook::start(folder.path(), &["410"]);
-    let mut set = two_levels(&peers, &[long, "alert.undelivered_s=300"]);
+    // A password was changed; then it is well again.
+    let hook = Hook::start(folder.path(), &["401", "404", "401", "403"]);
+    let mut set = two_levels(&peers, &[long]);
     set.retain(|one| !one.starts_with("alert.recipients.kim"));
     set.push("alert.recipients.kim.webhooks=[\"pager\"]".to_owned());
     set.extend(hook.set.clone());
@@ -249,9 +304,113 @@ fn an_alert_that_cannot_be_delivered_goes_to_the_next_at_once() {
     let uid = send(&node, folder.path(), "a.dcm", &[]);
     let second = mail_to(&peers, "lee@hospital.example");
     let text = second["parts"][0]["text"].as_str().unwrap();
-    assert!(text.contains("could not be delivered"), "{text}");
-    assert_eq!(alerts(&node, &uid)[0]["sendings"][0]["state"], "dead");
-    assert_eq!(hook.requests().len(), 1, "no storm");
+    assert!(text.contains("no server has taken the messages"), "{text}");
+    let row = alert_that(&node, &uid, |row| row["sendings"][0]["state"] == "done");
+    assert_eq!(row["state"], "open");
+    assert_eq!(row["steps"].as_array().unwrap().len(), 2, "nobody else was told: {row:#}");
+    assert_eq!(hook.requests().len(), 5, "each refusal was tried again, and no storm");
+    // The last of its round: a person who answers now ends it.
+    assert_eq!(post(&node, &link(&second), &[("answer", "take")]), 303);
+}
+
+/// A filter that does not want the picture keeps nobody from hearing.
+#[test]
+fn a_mail_that_is_refused_for_its_picture_goes_out_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::faulty(folder.path(), &["--no-pictures"]);
+    let gateway = Gateway::start(folder.path(), "read");
+    let mut set = two_levels(&peers, &[ALONE]);
+    set.extend(gateway.set.clone());
+    let node = start(folder.path(), &set);
+    let uid = send(&node, folder.path(), "a.dcm", &["PatientAge=051Y"]);
+    let row = alert_that(&node, &uid, |row| row["sendings"][0]["state"] == "done");
+    assert_eq!(row["sendings"][0]["attempts"], 1, "{row:#}");
+    let mail = mail_to(&peers, "kim@hospital.example");
+    let parts = mail["parts"].as_array().unwrap();
+    assert_eq!(parts.len(), 2, "text and HTML: {parts:#?}");
+    assert!(!parts[1]["text"].as_str().unwrap().contains("cid:"), "no broken picture");
+}
+
+/// A job of an alert is not a delivery: who has no need of it says why.
+#[test]
+fn an_alert_is_not_cancelled_on_the_queue_but_closed_with_a_reason_by_a_person() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let node = start(folder.path(), &two_levels(&peers, &[ALONE]));
+    let uid = send(&node, folder.path(), "a.dcm", &[]);
+    let row = alert_that(&node, &uid, |row| row["sendings"][0]["state"] == "done");
+    let key = row["alert"].as_str().unwrap().to_owned();
+    let job = format!("{uid}/1/escalate/{key}/0/acknowledged");
+    let page = http(&node, "/queue");
+    assert!(page.contains(&job) && !page.contains("action=\"/queue/cancel\""), "{page}");
+    assert_eq!(post(&node, "/queue/cancel", &[("id", &job)]), 409);
+    let api = http_post(&node, "/api/v1/queue/cancel", &json!({"id": job}));
+    assert!(api.contains("409") && api.contains("closes it with a reason"), "{api}");
+    let mut cancel = Command::new(PRELIM);
+    cancel.args(["queue", "--cancel", &job, "--data"]).arg(&node.data);
+    let refused = cancel.output().unwrap();
+    assert!(!refused.status.success());
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("prelim alerts"), "it says what to do instead: {words}");
+    assert_eq!(alerts(&node, &uid)[0]["state"], "open");
+
+    // Without a reason nothing is closed, by none of the three ways.
+    let close = format!("/alerts/{key}/close");
+    assert_eq!(post(&node, &close, &[("name", "Dr Kim"), ("note", "  ")]), 400);
+    let api = format!("/api/v1/alerts/{key}/close");
+    assert!(http_post(&node, &api, &json!({"by": "Dr Kim"})).contains("400"));
+    let by_command = |more: &[&str]| {
+        let mut command = Command::new(PRELIM);
+        command.args(["alerts", "--close", &key, "--by", "Dr Kim"]).args(more);
+        command.arg("--data").arg(&node.data).output().unwrap()
+    };
+    assert!(!by_command(&[]).status.success());
+    assert_eq!(alerts(&node, &uid)[0]["state"], "open");
+    let closed = by_command(&["--reason", "known since Monday, drain in place"]);
+    assert!(closed.status.success(), "{}", String::from_utf8_lossy(&closed.stderr));
+    let row = alerts(&node, &uid).remove(0);
+    assert_eq!((&row["state"], &row["by"]), (&json!("closed"), &json!("Dr Kim")));
+    assert_eq!(row["note"], "known since Monday, drain in place");
+    // Who was told hears of it in the same thread, and the record has it.
+    let mails = wait_for("a second mail", || Some(peers.mails()).filter(|m| m.len() == 2));
+    let told = mails.iter().find(|m| m["headers"]["in-reply-to"].is_string()).unwrap();
+    let text = told["parts"][0]["text"].as_str().unwrap();
+    assert!(text.contains("Dr Kim has closed it: known since Monday"), "{text}");
+    let file = folder.path().join("record.dcm");
+    let mut export = Command::new(PRELIM);
+    export.args(["alerts", "--study", &uid, "--export"]).arg(&file);
+    run(export.arg("--data").arg(&node.data));
+    let dump = run(Command::new("dsrdump").args(["+Pl"]).arg(&file));
+    assert!(String::from_utf8_lossy(&dump.stdout).contains("Closed by Dr Kim"));
+    let page = http(&node, &format!("/studies/{uid}"));
+    assert!(page.contains("Dr Kim has closed it") && !page.contains(&close), "{page}");
+    // The first word counts.
+    assert_eq!(post(&node, &link(&mails[0]), &[("answer", "take")]), 303);
+    assert_eq!(alerts(&node, &uid)[0]["state"], "closed");
+}
+
+/// A doctor's word that it is not there is an answer; a later reading by software is none.
+#[test]
+fn a_doctor_who_disagrees_with_the_finding_closes_its_alert() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let node = start(folder.path(), &two_levels(&peers, &[ALONE]));
+    let uid = send(&node, folder.path(), "a.dcm", &[]);
+    alert_that(&node, &uid, |row| row["sendings"][0]["state"] == "done");
+    node.study_in(&uid, "delivered");
+    let say = |word: &str| {
+        let mut command = Command::new(PRELIM);
+        command.args(["feedback", &uid, "--finding", "F1", word, "--by", "Dr Lee"]);
+        run(command.args(["--comment", "a skin fold", "--data"]).arg(&node.data));
+    };
+    say("--agree");
+    assert_eq!(alerts(&node, &uid)[0]["state"], "open", "who agrees has not taken it");
+    say("--disagree");
+    let row = alerts(&node, &uid).remove(0);
+    assert_eq!((&row["state"], &row["by"]), (&json!("closed"), &json!("Dr Lee")));
+    assert_eq!(row["how"], "feedback");
+    assert!(row["note"].as_str().unwrap().contains("a skin fold"), "{row:#}");
+    wait_for("word of it", || Some(peers.mails()).filter(|mails| mails.len() == 2));
 }
 
 /// D8: errors, a drop, a receiver that does not answer, a redirect.
@@ -289,12 +448,16 @@ fn a_webhook_is_signed_and_tried_again_as_the_same_message() {
     assert!(!log.contains("MfKQ9r8G"), "no secret in the log");
 }
 
+/// Late images, and the second reading is empty: two readings differ in something urgent, and that is
+/// a person's matter.
 #[test]
-fn what_a_later_revision_does_not_show_is_withdrawn_in_the_same_thread() {
+fn what_a_later_reading_does_not_show_stays_open_until_a_person_answers() {
     let folder = tempfile::tempdir().unwrap();
     let peers = Peers::start(folder.path());
     let gateway = Gateway::start(folder.path(), "once");
-    let mut set = two_levels(&peers, &[ALONE]);
+    let short =
+        "alert.services.chest.steps=[{tell=[\"kim\"],wait_s=600},{tell=[\"lee\"],wait_s=600}]";
+    let mut set = two_levels(&peers, &[short]);
     set.extend(gateway.set.clone());
     let node = start(folder.path(), &set);
     let uid = send(&node, folder.path(), "a.dcm", &[]);
@@ -302,15 +465,25 @@ fn what_a_later_revision_does_not_show_is_withdrawn_in_the_same_thread() {
     node.study_in(&uid, "delivered");
     let same = format!("StudyInstanceUID={uid}");
     send(&node, folder.path(), "b.dcm", &[&same, "InstanceNumber=2"]);
-    let row = alert_that(&node, &uid, |row| row["state"] == "withdrawn");
-    assert!(row["why"].as_str().unwrap().contains("revision 2"), "{row:#}");
+    let row = alert_that(&node, &uid, |row| row["doubt"].is_object());
+    assert_eq!(row["state"], "open", "{row:#}");
+    assert!(row["doubt"]["why"].as_str().unwrap().contains("revision 2"), "{row:#}");
     let mails = wait_for("a second mail", || Some(peers.mails()).filter(|m| m.len() == 2));
     let later = mails.iter().find(|m| m["headers"]["message-id"] != first["headers"]["message-id"]);
     let later = later.unwrap();
     assert_eq!(later["headers"]["in-reply-to"], first["headers"]["message-id"]);
-    assert!(later["headers"]["subject"].as_str().unwrap().contains("withdrawn"));
-    assert_eq!(post(&node, &link(&first), &[("answer", "take")]), 303);
-    assert_eq!(alerts(&node, &uid)[0]["state"], "withdrawn");
+    let subject = later["headers"]["subject"].as_str().unwrap();
+    assert!(subject.contains("a later reading does not show it"), "{subject}");
+    let marked = "A later reading does not show it";
+    assert!(http(&node, &link(&first)).contains(marked), "on the page of the link");
+    assert!(http(&node, &format!("/studies/{uid}")).contains(marked), "on the page of the study");
+    // Who hears next hears of both.
+    assert_eq!(post(&node, &link(&first), &[("answer", "decline")]), 303);
+    let next = mail_to(&peers, "lee@hospital.example");
+    let text = next["parts"][0]["text"].as_str().unwrap();
+    assert!(text.contains("A LATER READING DOES NOT SHOW IT: revision 2"), "{text}");
+    assert_eq!(post(&node, &link(&next), &[("answer", "take")]), 303);
+    assert_eq!(alerts(&node, &uid)[0]["state"], "acknowledged");
 }
 
 #[test]
@@ -358,6 +531,15 @@ fn what_comes_too_fast_for_one_person_is_told_together() {
     assert!(!together.is_empty() && mails.len() < 5, "{} mails", mails.len());
     let text = together[0]["parts"][0]["text"].as_str().unwrap();
     assert!(text.contains("/alert/"), "each can be answered: {text}");
+    // Each of them is told once.
+    for uid in &others {
+        let row = alerts(&node, uid).remove(0);
+        let of = |mail: &&Value| {
+            let text = mail["parts"][0]["text"].as_str().unwrap();
+            text.contains(&format!("/studies/{}", row["study_uid"].as_str().unwrap()))
+        };
+        assert_eq!(mails.iter().filter(of).count(), 1, "{uid}");
+    }
 }
 
 #[test]
@@ -448,7 +630,7 @@ fn results_that_were_given_up_are_told_once_and_tried_again_by_destination() {
 fn no_alert_is_lost_over_faults_of_mail_and_webhooks_and_kills() {
     const STUDIES: usize = 10;
     let folder = tempfile::tempdir().unwrap();
-    // One address and one receiver refuse for good: the same alert has somebody left.
+    // One address and one receiver refuse as if for good, and take it all the same a little later.
     let mail = "--faults=421,451,lost,450,hang,452,drop,552,lost,421,450,drop";
     let peers = Peers::faulty(folder.path(), &[mail, "--greylist=1"]);
     let hook = Hook::start(

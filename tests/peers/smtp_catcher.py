@@ -5,6 +5,7 @@ Prints one line of JSON when it listens: {"port": …, "cert": …}. Each mail b
 
   --at rcpt|data --answer 550   that answer to RCPT (only for addresses with "bad") or after the mail
   --drop                        keeps the mail, then drops the connection instead of answering
+  --no-pictures                 552 after each mail with a picture
   --hang                        never answers after the mail
   --faults 451,drop,...         what the first transactions meet, one each, before all is well: a
                                 code, to MAIL (421, 451), RCPT (450, 550) or after the mail (452, 552,
@@ -72,6 +73,8 @@ class Keeper:
             return f"{self.arguments.answer} refused after the mail"
         if session.fault.isdigit():
             return f"{session.fault} refused after the mail"
+        if self.arguments.no_pictures and b"Content-ID:" in envelope.content:
+            return "552 5.3.4 message too big"
         if session.fault == "hang":
             await asyncio.sleep(3600)
         if session.fault == "drop":
@@ -168,6 +171,7 @@ def main():
     arguments.add_argument("--at", choices=["rcpt", "data"])
     arguments.add_argument("--answer", default="450")
     arguments.add_argument("--drop", action="store_true")
+    arguments.add_argument("--no-pictures", action="store_true")
     arguments.add_argument("--hang", action="store_true")
     arguments.add_argument("--by-address", action="store_true")
     arguments.add_argument("--faults", default="")

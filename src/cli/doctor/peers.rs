@@ -151,7 +151,10 @@ fn mend(error: &DeliverError, destination: &str) -> String {
         DeliverError::TimedOut { .. } => {
             format!("a firewall that drops, or a peer that is too slow; {key}.timeout_s")
         }
-        DeliverError::Deferred { .. } | DeliverError::Refused { .. } => {
+        DeliverError::Deferred { .. }
+        | DeliverError::Refused { .. }
+        | DeliverError::NoSuchAddress { .. }
+        | DeliverError::ContentRefused { .. } => {
             format!("its log says why: does it know our name, address and token? {key}")
         }
         DeliverError::NotTaken { .. } => {

@@ -140,6 +140,9 @@ impl Open {
                 Event::AlertAcknowledged { study_uid, revision, alert, answer } => {
                     spans.extend(self.answered(study_uid, *revision, alert, TAKEN, answer.at));
                 }
+                Event::AlertClosed { study_uid, revision, alert, answer } => {
+                    spans.extend(self.answered(study_uid, *revision, alert, CLOSED, answer.at));
+                }
                 Event::AlertExhausted { study_uid, revision, alert, at, .. } => {
                     spans.extend(self.answered(study_uid, *revision, alert, NOBODY, *at));
                 }
@@ -224,6 +227,7 @@ impl Open {
 const TAKEN: &str = "acknowledged";
 const NOBODY: &str = "exhausted";
 const WITHDRAWN: &str = "withdrawn";
+const CLOSED: &str = "closed";
 
 #[cfg(test)]
 mod tests {

@@ -148,6 +148,7 @@ mod tests {
             (&post, "/logout", None),
             (&post, "/language", None),
             (&post, "/alerts/{alert}", Some(Right::Answer)),
+            (&post, "/alerts/{alert}/close", Some(Right::Answer)),
             (&post, "/studies/{uid}/complete", Some(Right::Judge)),
             (&post, "/api/v1/studies/{uid}/feedback", Some(Right::Judge)),
             (&post, "/api/v1/analyze", Some(Right::Send)),

@@ -104,6 +104,7 @@ pub(in crate::web) fn router(web: &Web, quick: impl Fn(Router<Web>) -> Router<We
         .routes(routes!(work::alert))
         .routes(routes!(work::acknowledge))
         .routes(routes!(work::decline))
+        .routes(routes!(work::close))
         .routes(routes!(running::cost))
         .routes(routes!(running::keys))
         .routes(routes!(running::canary))

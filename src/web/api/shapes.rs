@@ -358,9 +358,15 @@ pub struct Alert {
     pub service: String,
     pub raised_at: Timestamp,
     /// Unanswered: everyone was told and nobody answered.
-    #[schema(pattern = "^(open|acknowledged|withdrawn|unanswered)$")]
+    #[schema(pattern = "^(open|acknowledged|withdrawn|unanswered|closed)$")]
     pub standing: String,
     pub acknowledged: Option<AlertAnswer>,
+    /// By whom, and in the note why.
+    pub closed: Option<AlertAnswer>,
+    /// Why a later reading does not bear it out; it goes on all the same.
+    pub doubt: Option<String>,
+    /// When everyone was told again from the beginning, after nobody had answered.
+    pub begun_again: Vec<Timestamp>,
     pub declined: Vec<AlertAnswer>,
     /// The level that was told last, from 0.
     pub level: u32,
@@ -399,8 +405,20 @@ impl From<&AlertRow> for Alert {
             standing: row.standing.as_str().to_owned(),
             acknowledged: match &row.standing {
                 Standing::Acknowledged(answer) => Some(answer.into()),
-                Standing::Open | Standing::Withdrawn { .. } | Standing::Exhausted { .. } => None,
+                Standing::Open
+                | Standing::Withdrawn { .. }
+                | Standing::Exhausted { .. }
+                | Standing::Closed(_) => None,
             },
+            closed: match &row.standing {
+                Standing::Closed(answer) => Some(answer.into()),
+                Standing::Open
+                | Standing::Withdrawn { .. }
+                | Standing::Exhausted { .. }
+                | Standing::Acknowledged(_) => None,
+            },
+            doubt: row.doubt.as_ref().map(|doubt| doubt.why.clone()),
+            begun_again: row.begun_again.clone(),
             declined: row.declined.iter().map(AlertAnswer::from).collect(),
             level: row.level,
             sendings: sendings.collect(),

@@ -114,7 +114,7 @@ pub async fn retry(
     Ok(Json(moved))
 }
 
-/// Takes a delivery or a message out of the queue. A reading cannot be cancelled.
+/// Takes a delivery out of the queue. A reading cannot be cancelled, and an alert is answered or closed.
 #[utoipa::path(
     post, path = "/api/v1/queue/cancel", tag = "queue", request_body = Moved,
     responses((status = 200, body = Moved)),
@@ -194,6 +194,22 @@ pub async fn decline(
     Body(word): Body<Word>,
 ) -> Result<Json<Alert>, Failure> {
     say(web, viewer, key, word, "decline").await
+}
+
+/// Nobody has to look after it: the escalation ends, and those who were told hear of it. The note says
+/// why, and is needed.
+#[utoipa::path(
+    post, path = "/api/v1/alerts/{alert}/close", tag = "alerts", request_body = Word,
+    params(("alert" = String, Path, description = "Its key")),
+    responses((status = 200, body = Alert)),
+)]
+pub async fn close(
+    State(web): State<Web>,
+    Extension(viewer): Extension<Viewer>,
+    Path(key): Path<String>,
+    Body(word): Body<Word>,
+) -> Result<Json<Alert>, Failure> {
+    say(web, viewer, key, word, "close").await
 }
 
 async fn say(
