@@ -29,8 +29,11 @@ use crate::domain::uid::TransferSyntaxUid;
 const HEADER_MAX_BYTES: usize = 128 << 20;
 /// A single value longer than this is stepped over (encapsulated documents, private blobs).
 const VALUE_MAX_BYTES: u32 = 4 << 20;
-/// Inflated size of a deflated data set.
+/// Inflated size of a deflated data set; above the second, not more than so many times what it was:
+/// images are a tenth or a hundredth, what is made to fill the memory a thousandth.
 const INFLATED_MAX_BYTES: u64 = 512 << 20;
+const INFLATED_UNASKED_BYTES: u64 = 64 << 20;
+const INFLATED_RATIO_MAX: u64 = 150;
 /// Sequences in sequences.
 const DEPTH_MAX: usize = 64;
 /// Elements in one data set or item.
@@ -284,11 +287,17 @@ fn guess(first: &[u8]) -> Option<Encoding> {
 }
 
 fn inflate(source: &mut dyn ReadSeek) -> Result<Vec<u8>, Unreadable> {
+    let broken = |_| Unreadable::Malformed { what: "broken deflate stream", at: 0 };
+    let begin = source.stream_position().map_err(broken)?;
+    let end = source.seek(SeekFrom::End(0)).map_err(broken)?;
+    source.seek(SeekFrom::Start(begin)).map_err(broken)?;
+    let by_ratio = end.saturating_sub(begin).saturating_mul(INFLATED_RATIO_MAX);
+    let bytes_max = by_ratio.clamp(INFLATED_UNASKED_BYTES, INFLATED_MAX_BYTES);
     let mut out = Vec::new();
-    let mut limited = flate2::read::DeflateDecoder::new(source).take(INFLATED_MAX_BYTES + 1);
+    let mut limited = flate2::read::DeflateDecoder::new(source).take(bytes_max + 1);
     let ended = limited.read_to_end(&mut out);
     match ended {
-        Ok(_) if out.len() as u64 > INFLATED_MAX_BYTES => {
+        Ok(_) if out.len() as u64 > bytes_max => {
             Err(Unreadable::TooLarge("it inflates beyond the limit"))
         }
         Ok(_) => Ok(out),
