@@ -37,6 +37,7 @@ mod store;
 mod dicom;
 mod hl7;
 mod outgoing;
+mod turns;
 
 mod domain;
 mod files;

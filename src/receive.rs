@@ -37,6 +37,7 @@ use crate::domain::ae_title::AeTitle;
 use crate::domain::clock::Clock;
 use crate::domain::digest::Hasher;
 use crate::domain::origin;
+use crate::domain::priority::Priority;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -181,25 +182,33 @@ impl InstanceSink for Reception {
         let now = self.clock.now();
         let instance = self.named.sop_instance_uid.clone();
         let is_small = |held: &Bytes| held.len() as u64 <= self.store.small_bytes_max();
-        let (broken, stored) = match &self.held {
+        let (broken, study, stored) = match &self.held {
             Some(held) if is_small(held) => {
                 // Not handed to another thread: that takes as long as the work.
                 let receipt = self.look(held, now)?;
-                let broken = receipt.unreadable.clone();
-                (broken, self.store.commit_small(receipt, held.clone()).await)
+                let (broken, study) = (receipt.unreadable.clone(), receipt.study_uid.clone());
+                (broken, study, self.store.commit_small(receipt, held.clone()).await)
             }
             None if self.draft.is_none() => {
                 return Err(Refusal::new(Status::CANNOT_UNDERSTAND, "the data set is empty"));
             }
             _ => {
-                let store = self.store.clone();
                 let draft = written(self.draft.take()).await?;
-                let receipt = off_thread(move || self.place(draft, now)).await?;
-                let broken = receipt.unreadable.clone();
-                (broken, store.commit_instance(receipt).await)
+                let (back, receipt) = off_thread(move || {
+                    let receipt = self.place(draft, now)?;
+                    Ok((self, receipt))
+                })
+                .await?;
+                self = back;
+                let (broken, study) = (receipt.unreadable.clone(), receipt.study_uid.clone());
+                (broken, study, self.store.commit_instance(receipt).await)
             }
         };
-        match stored.map_err(|error| refused(&error))? {
+        let stored = stored.map_err(|error| refused(&error))?;
+        if self.request.priority < Priority::default() {
+            self.prioritise(&study, now).await;
+        }
+        match stored {
             Stored::New { .. } | Stored::Deferred if broken.is_some() => {
                 let why = broken.unwrap_or_default();
                 tracing::warn!(%instance, why, "kept as it came: its data set cannot be parsed");
@@ -215,6 +224,15 @@ impl InstanceSink for Reception {
 }
 
 impl Reception {
+    /// It is stored already: that it is wanted soon is no reason to refuse it.
+    async fn prioritise(&self, study: &StudyUid, now: Timestamp) {
+        let (priority, by) = (self.request.priority, &self.request.calling_ae);
+        let by = format!("the sender {by}");
+        if let Err(error) = self.store.prioritise(study, priority, &by, now).await {
+            tracing::warn!(%error, "how soon a study is wanted cannot be kept");
+        }
+    }
+
     /// Finds out what an instance is, which came in one chunk.
     fn look(&self, part10: &[u8], now: Timestamp) -> Result<Receipt, Refusal> {
         let data_set = part10.get(self.head.len()..).unwrap_or_default();
@@ -227,7 +245,7 @@ impl Reception {
     }
 
     /// Gives an instance its file, synced.
-    fn place(mut self, draft: Option<IncomingObject>, now: Timestamp) -> Result<Receipt, Refusal> {
+    fn place(&mut self, draft: Option<IncomingObject>, now: Timestamp) -> Result<Receipt, Refusal> {
         let mut draft = draft.map_or_else(|| begin(&self.store), Ok)?;
         let mut hash = self.hash.take().unwrap_or_else(Hasher::new);
         if let Some(only) = self.held.take() {
@@ -435,6 +453,7 @@ mod tests {
             called_ae: "PRELIM".into(),
             peer: "127.0.0.1:104".parse().unwrap(),
             association: "7".into(),
+            priority: Priority::default(),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::analysis::pool::Pool;
 use crate::analysis::provider::cache;
 use crate::analysis::strategy::Strategy;
 use crate::domain::call::Call;
+use crate::domain::priority::Priority;
 use crate::domain::uid::StudyUid;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,7 @@ pub struct Config {
     pub gateways: BTreeMap<String, Gateway>,
     /// Seconds between two looks whether a gateway answers at all. 0: none.
     pub health_interval_s: u64,
+    pub waits: Waits,
     pub pools: BTreeMap<String, Pool>,
     pub canaries: BTreeMap<String, Canary>,
     pub cache: cache::Config,
@@ -48,6 +50,48 @@ pub struct Config {
     pub prices: BTreeMap<String, Price>,
     pub budgets: BTreeMap<String, Budget>,
     pub context: Context,
+}
+
+/// How long a study waits for gateways that cannot be asked: refused connections, keys that are not
+/// taken, answers that are none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Waits {
+    /// Seconds until a person hears that it needs review: of a study that is wanted stat or urgent,
+    /// and of any other.
+    pub urgent_s: u64,
+    pub routine_s: u64,
+    /// Seconds after that in which it is still read by itself, once its gateway answers again.
+    pub read_again_s: u64,
+}
+
+impl Default for Waits {
+    fn default() -> Waits {
+        Waits { urgent_s: 15 * 60, routine_s: 2 * 3600, read_again_s: 3 * 86_400 }
+    }
+}
+
+impl Waits {
+    pub fn of(&self, priority: Priority) -> u64 {
+        match priority {
+            Priority::Stat | Priority::Urgent => self.urgent_s,
+            Priority::Routine => self.routine_s,
+        }
+    }
+
+    fn check(&self, at: &str, problems: &mut Vec<String>) {
+        let d = Waits::default();
+        let why = "a longer wait hides from a person that nobody reads";
+        for (key, s, max, usual) in [
+            ("urgent_s", self.urgent_s, 86_400, d.urgent_s),
+            ("routine_s", self.routine_s, 7 * 86_400, d.routine_s),
+            ("read_again_s", self.read_again_s, 30 * 86_400, d.read_again_s),
+        ] {
+            if s > max {
+                problems.push(format!("{at}.{key} = {s}: use 0 to {max} (default {usual}); {why}"));
+            }
+        }
+    }
 }
 
 /// What a model is told beside the pictures, where a site has a choice.
@@ -90,6 +134,7 @@ impl Default for Config {
             profiles: PathBuf::new(),
             gateways: BTreeMap::new(),
             health_interval_s: 300,
+            waits: Waits::default(),
             pools: BTreeMap::new(),
             canaries: BTreeMap::new(),
             cache: cache::Config::default(),
@@ -130,6 +175,7 @@ impl Config {
                 self.health_interval_s
             ));
         }
+        self.waits.check(&format!("{at}.waits"), problems);
         self.cache.check(&format!("{at}.cache"), problems);
         for name in &self.fallback {
             match (self.gateways.get(&self.provider), self.gateways.get(name)) {

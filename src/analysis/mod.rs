@@ -144,17 +144,18 @@ pub enum BadAnswer {
 }
 
 impl AnalyzeError {
-    /// Whether the queue tries again. What is not transient is for a person: see [`Self::is_for_review`].
+    /// Whether it is of the gateway and may pass: the study waits for it. What is not is for a
+    /// person: see [`Self::is_for_review`].
     pub fn is_transient(&self) -> bool {
         match self {
             AnalyzeError::TimedOut { .. }
             | AnalyzeError::Unreachable { .. }
+            | AnalyzeError::Untrusted { .. }
             | AnalyzeError::Busy { .. }
             | AnalyzeError::Resting { .. } => true,
-            AnalyzeError::Untrusted { .. }
-            | AnalyzeError::Refused { .. }
-            | AnalyzeError::TooLarge { .. }
-            | AnalyzeError::BadAnswer { .. }
+            AnalyzeError::Refused { status, .. } => !is_of_the_request(*status),
+            AnalyzeError::BadAnswer { why, .. } => why.is_of_the_gateway(),
+            AnalyzeError::TooLarge { .. }
             | AnalyzeError::Unreadable { .. }
             | AnalyzeError::Failed { .. }
             | AnalyzeError::NotCovered { .. }
@@ -166,8 +167,8 @@ impl AnalyzeError {
     /// gateway an operator.
     pub fn is_for_review(&self) -> bool {
         match self {
-            AnalyzeError::BadAnswer { .. }
-            | AnalyzeError::Unreadable { .. }
+            AnalyzeError::BadAnswer { why, .. } => !why.is_of_the_gateway(),
+            AnalyzeError::Unreadable { .. }
             | AnalyzeError::Failed { .. }
             | AnalyzeError::TooLarge { .. } => true,
             AnalyzeError::TimedOut { .. }
@@ -199,7 +200,7 @@ impl AnalyzeError {
         }
     }
 
-    /// How long to wait, at most an hour.
+    /// How long it wants to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             AnalyzeError::Busy { retry_after, .. } => *retry_after,
@@ -218,7 +219,27 @@ impl AnalyzeError {
     }
 }
 
+/// Whether this status is a word on the request, which comes again when the same is asked again
+/// (RFC 9110 15.5); else on who asks, on what there is, or on the gateway.
+fn is_of_the_request(status: u16) -> bool {
+    matches!(status, 400 | 405 | 406 | 411 | 412 | 414 | 415 | 417 | 422 | 431)
+}
+
 impl BadAnswer {
+    /// Whether no model has spoken: a page of a proxy, a body of another protocol.
+    fn is_of_the_gateway(self) -> bool {
+        match self {
+            BadAnswer::NotACompletion | BadAnswer::NoChoices => true,
+            BadAnswer::TooLarge
+            | BadAnswer::SeveralChoices
+            | BadAnswer::Empty
+            | BadAnswer::Cut
+            | BadAnswer::Refusal
+            | BadAnswer::Filtered
+            | BadAnswer::ToolCall => false,
+        }
+    }
+
     /// Whether asking the same once more can help. What a filter stopped, it stops again.
     fn is_worth_another_try(self) -> bool {
         match self {
@@ -277,8 +298,11 @@ pub async fn ask<T: DeserializeOwned + Written>(
     // What stands in another language is not lost when there is nothing better: judging gives it
     // to a person, with what it found.
     let mut foreign = None;
+    // Of the last try, what stood in place of an answer.
+    let mut silent = None;
     let mut prompt = question.prompt.clone();
     for repaired in [false, true] {
+        silent = None;
         let asked = provider.ask(&Question { prompt: &prompt, ..question }).await;
         calls.extend(asked.calls);
         let problems = match asked.said {
@@ -296,7 +320,8 @@ pub async fn ask<T: DeserializeOwned + Written>(
                 Err(answer::AnswerError::Schema(problems)) => problems,
                 Err(error) => vec![error.to_string()],
             },
-            Err(AnalyzeError::BadAnswer { why, .. }) if why.is_worth_another_try() => {
+            Err(AnalyzeError::BadAnswer { why, provider }) if why.is_worth_another_try() => {
+                silent = Some(AnalyzeError::BadAnswer { why, provider });
                 vec![why.to_string()]
             }
             Err(error) if foreign.is_none() => return Err(error),
@@ -311,6 +336,9 @@ pub async fn ask<T: DeserializeOwned + Written>(
     }
     if let Some((raw, answer)) = foreign {
         return Ok(said(provider, &question, &raw, answer, calls, true));
+    }
+    if let Some(error) = silent.filter(AnalyzeError::is_transient) {
+        return Err(error);
     }
     Err(AnalyzeError::Unreadable { provider: provider.name().to_owned(), problems: problems_last })
 }

@@ -22,7 +22,7 @@ pub struct ProfileError {
     pub problems: Vec<String>,
 }
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 20] = [
     "name",
     "version",
     "title",
@@ -36,6 +36,8 @@ const KEYS: [&str; 18] = [
     "schema",
     "pictures",
     "timeout_s",
+    "study_priority",
+    "gateway_wait_s",
     "alert_at",
     "probability_min",
     "thresholds",

@@ -28,7 +28,6 @@ use crate::domain::urgency::Urgency;
 use crate::pipeline::alerting;
 use crate::pipeline::escalating;
 use crate::pipeline::escalating::Started;
-use crate::pipeline::job;
 use crate::pipeline::record;
 use crate::pipeline::record::PlanRecord;
 use crate::pipeline::runner;
@@ -39,6 +38,7 @@ use crate::store;
 use crate::store::AlertRow;
 use crate::store::JobState;
 use crate::store::Lane;
+use crate::store::Wanted;
 use crate::store::Store;
 use crate::store::event::JobKind;
 
@@ -347,7 +347,7 @@ impl Node {
     ///
     /// - `kills`: now and then the node dies between what a step did and its end in the ledger.
     async fn work_until(&mut self, second: i64, mut kills: u32) {
-        let lane = Lane::Priorities(job::ALERTS);
+        let lane = Wanted::Of(Lane::Alerts);
         let mut steps_done = 0;
         loop {
             let kit = self.kit();
@@ -358,10 +358,10 @@ impl Node {
                 assert!(steps_done < 20_000, "a storm");
                 if kills > 0 && steps_done % 3 == 0 {
                     kills -= 1;
-                    let _ = steps::run(kit, &claimed.job, claimed.attempt).await;
+                    let _ = steps::run(kit, &claimed, kit.clock.now()).await;
                     self.killed().await;
                 } else {
-                    runner::run_one(kit, claimed.job, claimed.attempt).await;
+                    runner::run_one(kit, &claimed).await;
                 }
                 continue;
             }

@@ -21,6 +21,7 @@ use crate::dicom::storage_scp::StorageHandler as _;
 use crate::dicom::storage_scp::StoreRequest;
 use crate::dicom::storage_scu::Head;
 use crate::domain::picture::PictureFormat;
+use crate::domain::priority::Priority as Wanted;
 use crate::domain::study::PersonName;
 use crate::domain::text;
 use crate::domain::uid::SeriesUid;
@@ -88,6 +89,7 @@ impl Uploads {
             called_ae: self.kits.now().ae_title.to_string(),
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             association: "http".to_owned(),
+            priority: Wanted::default(),
         };
         let mut sink = self.receiver.begin(request).await.map_err(refused)?;
         let mut from = tokio::fs::File::open(file).await.map_err(failed)?;
@@ -196,6 +198,9 @@ impl Uploads {
             profile: upload.profile.clone(),
         };
         let open = store.open_revisions().map_err(failed)?;
+        let (wanted, now) = (Wanted::of_words(&request.priority), kit.clock.now());
+        let by = format!("the upload by {}", upload.by);
+        store.prioritise(&study_uid, wanted, &by, now).await.map_err(failed)?;
         let is_open =
             open.iter().any(|open| open.study_uid == study_uid && open.revision == revision);
         let before = store.read_result(&study_uid, revision, record::REQUEST).map_err(failed)?;

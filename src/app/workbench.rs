@@ -72,6 +72,9 @@ pub struct Read {
 }
 
 /// These settings for a workbench: who reads and how stays, what reaches others does not.
+/// Longest wait for a gateway that cannot be asked.
+const WAIT_S_MAX: u64 = 180;
+
 fn alone(settings: &Settings) -> Settings {
     let mut alone = settings.clone();
     alone.deliver = deliver::Config::default();
@@ -85,6 +88,9 @@ fn alone(settings: &Settings) -> Settings {
     };
     alone.analysis.canaries.clear();
     alone.analysis.health_interval_s = 0;
+    // Somebody waits for it, and tries again by hand.
+    alone.analysis.waits.routine_s = alone.analysis.waits.routine_s.min(WAIT_S_MAX);
+    alone.analysis.waits.urgent_s = alone.analysis.waits.urgent_s.min(WAIT_S_MAX);
     alone
 }
 

@@ -18,13 +18,14 @@ use crate::web::local::Retry;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  prelim queue\n  prelim queue --retry '1.2.3/1/deliver/sr.dcm/pacs.main'\n  \
-    prelim queue --retry pacs.main\n  \
+    prelim queue --retry pacs.main\n  prelim queue --retry gateway:main\n  \
     prelim queue --cancel '1.2.3/1/deliver/sr.dcm/pacs.main' --by 'Kim'\n\n\
     Exit code: 0; with --retry, --release and --cancel 1 when there is no such job."
 )]
 pub struct Args {
-    /// Does a job that was given up, or that waits, now; of a destination all that was given up
-    #[arg(long, value_name = "ID|DESTINATION", conflicts_with = "cancel")]
+    /// Does a job that was given up, or that waits, now; of a destination all that was given up, of a
+    /// gateway all that waits for it
+    #[arg(long, value_name = "ID|DESTINATION|gateway:NAME", conflicts_with = "cancel")]
     retry: Option<String>,
     /// Sends what waits for a person's word (deliver.release_by_hand)
     #[arg(long, value_name = "ID", conflicts_with_all = ["retry", "cancel"])]

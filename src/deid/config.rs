@@ -15,7 +15,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BurnedInText {
-    /// Objects of CR, DX, CT, MR, MG, PT and IO that are none of the kinds below.
+    /// Objects of CR, DX, CT, MR, MG, PT and IO that are none of the kinds below: names are burned
+    /// into them too.
     pub plain: Policy,
     /// US and IVUS.
     pub ultrasound: Policy,
@@ -53,9 +54,9 @@ impl Default for Config {
 
 impl Default for BurnedInText {
     fn default() -> BurnedInText {
-        let (plain, mask) = (Policy::Send, Policy::Mask);
+        let mask = Policy::Mask;
         BurnedInText {
-            plain,
+            plain: mask,
             ultrasound: mask,
             capture: mask,
             photograph: mask,

@@ -1,6 +1,7 @@
 //! What may leave the building: an allow-list of context, and pixels in which text is masked.
 
 mod config;
+mod instruction;
 mod pixels;
 pub mod text;
 
@@ -18,10 +19,18 @@ use crate::domain::study::Study;
 ///
 /// - `notes`: what an operator wrote for the model, if anything; identifiers of the study are masked.
 /// - `earlier`: readings of the same patient; identifiers of this study are masked here as well.
-pub fn context(study: &Study, notes: Option<&str>, earlier: Vec<Earlier>) -> ClinicalContext {
+///
+/// Text that speaks to a model is in none of it: also returns where such text stands.
+pub fn context(
+    study: &Study,
+    notes: Option<&str>,
+    earlier: Vec<Earlier>,
+) -> (ClinicalContext, Vec<&'static str>) {
     let identity = Identity::of(study);
     let mask =
         |reading: Earlier| Earlier { impression: identity.mask(&reading.impression).0, ..reading };
     let earlier = earlier.into_iter().map(mask).collect();
-    ClinicalContext { earlier, ..ClinicalContext::of(study, notes) }
+    let mut context = ClinicalContext { earlier, ..ClinicalContext::of(study, notes) };
+    let instructions = instruction::take_out(study, &mut context);
+    (context, instructions)
 }

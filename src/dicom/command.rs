@@ -44,6 +44,8 @@ pub struct Command {
     pub sop_class_uid: String,
     pub sop_instance_uid: String,
     pub error_comment: String,
+    /// Priority (0000,0700) of a C-STORE; 0, MEDIUM, where it is none.
+    pub priority: u16,
     /// Action Type ID (0000,1008) of an N-ACTION.
     pub action_type: Option<u16>,
     /// Event Type ID (0000,1002) of an N-EVENT-REPORT.
@@ -104,6 +106,8 @@ impl Command {
                 0x0100 => (command.field, has_field) = (number(element, value)?, true),
                 0x0110 => command.message_id = number(element, value)?,
                 0x0120 => command.responded_to = number(element, value)?,
+                // A bad one is no reason to refuse what it stands before.
+                0x0700 => command.priority = number(element, value).unwrap_or_default(),
                 0x0800 => (command.data_set_type, has_type) = (number(element, value)?, true),
                 0x0900 => command.status = Some(number(element, value)?),
                 0x1002 => command.event_type = Some(number(element, value)?),

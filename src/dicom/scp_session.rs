@@ -40,6 +40,7 @@ use crate::dicom::storage_scp::Refusal;
 use crate::dicom::storage_scp::Shared;
 use crate::dicom::storage_scp::StoreRequest;
 use crate::dicom::storage_scp::Tally;
+use crate::domain::priority::Priority;
 
 /// Bytes of a data set that are gathered before the handler gets them.
 pub const CHUNK_BYTES: usize = 1 << 20;
@@ -498,6 +499,7 @@ impl<S: Transport> Session<'_, S> {
             called_ae: self.tally.called_ae.clone(),
             peer: self.tally.peer,
             association: self.tally.association.clone(),
+            priority: Priority::of_dimse(command.priority),
         })
     }
 

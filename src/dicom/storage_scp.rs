@@ -38,6 +38,7 @@ use crate::dicom::users::Users;
 use crate::domain::aligned::Pool;
 use crate::domain::clock::SystemClock;
 use crate::domain::in_force::InForce;
+use crate::domain::priority::Priority;
 use crate::domain::uid::StudyUid;
 
 /// Buffers that are kept while no data set comes.
@@ -92,6 +93,8 @@ pub struct StoreRequest {
     pub peer: SocketAddr,
     /// Number of the association in this node's life, as in the log.
     pub association: String,
+    /// How soon the sender wants it.
+    pub priority: Priority,
 }
 
 /// Why an instance is not taken.

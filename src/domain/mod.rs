@@ -24,6 +24,7 @@ pub mod order;
 pub mod origin;
 pub mod password;
 pub mod picture;
+pub mod priority;
 pub mod profile;
 #[cfg(test)]
 pub mod sample;

@@ -21,6 +21,7 @@ use serde::Serialize;
     Deserialize,
     utoipa::ToSchema,
 )]
+#[schema(as = ObjectOrigin)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// Of the acquisition: read.

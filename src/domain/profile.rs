@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::domain::finding::Finding;
 use crate::domain::finding::Severity;
 use crate::domain::picture::PicturePlan;
+use crate::domain::priority::Priority;
 use crate::domain::urgency::Urgency;
 
 /// What a study must be for a profile to take it. Text is compared without case. Of `body_parts`
@@ -65,6 +66,13 @@ pub struct Profile {
     /// Seconds for one call.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: u64,
+    /// How soon studies of this kind are wanted, where nobody says sooner.
+    #[serde(default)]
+    pub study_priority: Priority,
+    /// Seconds that a study waits for a gateway that cannot be asked before a person hears of it.
+    /// None: as `[analysis.waits]` says.
+    #[serde(default)]
+    pub gateway_wait_s: Option<u64>,
     /// Findings at or above this urgency raise an alert.
     #[serde(default = "default_alert_at")]
     pub alert_at: Urgency,

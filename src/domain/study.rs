@@ -99,6 +99,9 @@ pub struct StudyAttributes {
     pub admitting_diagnoses: String,
     /// Current Patient Location (0038,0300).
     pub patient_location: String,
+    /// Requested Procedure Priority (0040,1003), else the retired Study Priority ID (0032,000C).
+    #[serde(default)]
+    pub requested_priority: String,
 }
 
 /// What one instance says of itself. Missing text is empty, missing numbers are `None`.

@@ -31,6 +31,7 @@ const PERSON: &str = "121006";
 const DEVICE: &str = "121007";
 const PERSON_OBSERVER_NAME: &str = "121008";
 const DEVICE_OBSERVER_UID: &str = "121012";
+const STUDY_PRIORITY_ID: Tag = Tag(0x0032, 0x000C);
 /// Ultrasound regions looked at.
 const REGIONS_MAX: usize = 64;
 
@@ -186,6 +187,10 @@ fn attributes(top: &Fields<'_>) -> StudyAttributes {
         requested_procedure: ordered(tags::REQUESTED_PROCEDURE_DESCRIPTION),
         admitting_diagnoses: top.strings(tags::ADMITTING_DIAGNOSES_DESCRIPTION).join("; "),
         patient_location: first(top, tags::CURRENT_PATIENT_LOCATION),
+        requested_priority: match ordered(tags::REQUESTED_PROCEDURE_PRIORITY) {
+            priority if priority.is_empty() => first(top, STUDY_PRIORITY_ID),
+            priority => priority,
+        },
     }
 }
 

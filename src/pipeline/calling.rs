@@ -31,6 +31,7 @@ use crate::domain::context::ClinicalContext;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PicturePlan;
 use crate::domain::picture::PictureRef;
+use crate::domain::priority::Priority;
 use crate::domain::study::Study;
 use crate::pipeline::canary;
 use crate::pipeline::earlier;
@@ -55,14 +56,18 @@ pub struct Caller<'a> {
     pub plan: &'a PlanRecord,
     /// Calling AE title of who sent it.
     source: String,
-    /// Who uploaded it wants it read before others.
+    /// It is wanted before others.
     pub is_pressing: bool,
     /// What else of the patient may leave.
     context: ClinicalContext,
+    /// Where text stands that speaks to a model. No model is told of it.
+    instructions: Vec<&'static str>,
     made: PicturesRecord,
     /// Of this try, after those of the tries before that gave an answer.
     runs: Vec<Run>,
     pub events: Vec<Event>,
+    /// Who was to read it first and could not be asked.
+    pub waits_for: Option<String>,
 }
 
 /// What is said with these pictures.
@@ -97,11 +102,11 @@ impl<'a> Caller<'a> {
         let runs = runs.into_iter().filter(Run::is_answered).collect();
         let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
         let notes = (!request.clinical_notes.is_empty()).then_some(request.clinical_notes.as_str());
-        let context = deid::context(study, notes, earlier::readings(way, study)?);
+        let (context, instructions) = deid::context(study, notes, earlier::readings(way, study)?);
         let made = way.load(record::PICTURES)?;
         let row = way.kit.store.study(way.study_uid).map_err(StepError::passing)?;
+        let is_pressing = row.as_ref().is_some_and(|row| row.priority < Priority::Routine);
         let source = row.map_or_else(String::new, |row| row.calling_ae);
-        let is_pressing = !matches!(request.priority.as_str(), "" | "routine");
         Ok(Caller {
             way,
             study,
@@ -109,9 +114,20 @@ impl<'a> Caller<'a> {
             source,
             is_pressing,
             context,
+            instructions,
             made,
             runs,
             events: Vec::new(),
+            waits_for: None,
+        })
+    }
+
+    /// Why a person must look whatever a model says: who writes to a model may do so in the pixels
+    /// too.
+    pub fn review(&self) -> Option<String> {
+        (!self.instructions.is_empty()).then(|| {
+            let places = self.instructions.join(", ");
+            format!("text that reads like an instruction to a model stands in {places}")
         })
     }
 

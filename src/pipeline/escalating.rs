@@ -23,6 +23,7 @@ use crate::store::AlertRow;
 use crate::store::AlertSending;
 use crate::store::DeliveryState;
 use crate::store::JobState;
+use crate::store::Lane;
 use crate::store::StoreError;
 use crate::store::event::Event;
 use crate::store::event::JobKind;
@@ -314,7 +315,7 @@ pub async fn resume(kit: &Kit) -> Result<(), StoreError> {
     // What is tried again waits no longer than its schedule has it.
     let longest = later(now, seconds(kit.alert.group_s.max(600)));
     for row in kit.store.jobs()? {
-        let waits = job::ALERTS.contains(&row.job.priority) && row.state == JobState::Waiting;
+        let waits = Lane::of(&row.job.kind) == Lane::Alerts && row.state == JobState::Waiting;
         let is_clock = matches!(row.job.kind, JobKind::Escalate { .. });
         if waits && !is_clock && row.due > longest {
             events.push(Event::JobRetried { id: row.job.id, at: now });

@@ -20,6 +20,7 @@ use crate::analysis::final_report;
 use crate::dicom::access::Addresses;
 use crate::dicom::tls;
 use crate::domain::assessment::Assessment;
+use crate::domain::priority::Priority;
 use crate::domain::study::Patient;
 use crate::domain::text;
 use crate::domain::uid::StudyUid;
@@ -249,6 +250,14 @@ async fn order(kit: &Kit, message: &Message) -> (Code, String) {
         if let Err(error) = kept {
             tracing::error!(%error, "an order cannot be kept");
             return (Code::Reject, "it cannot be kept now".into());
+        }
+        // Of a study that is here already; one that comes later is told it by its first image.
+        if let Ok(study_uid) = StudyUid::parse(&order.study_uid) {
+            let (wanted, now) = (Priority::of_words(&order.priority), kit.clock.now());
+            let said = kit.store.prioritise(&study_uid, wanted, "the order", now).await;
+            if let Err(error) = said {
+                tracing::warn!(%error, "how soon a study is wanted cannot be kept");
+            }
         }
     }
     (Code::Accept, String::new())

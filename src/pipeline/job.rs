@@ -1,6 +1,5 @@
 //! Jobs of a study's way: their ids, their order, and what a failed try leads to.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -11,10 +10,11 @@ use crate::store::event::Job;
 use crate::store::event::JobKind;
 
 /// Names of the steps, in order.
-pub const STEP_NAMES: [&str; 16] = [
+pub const STEP_NAMES: [&str; 17] = [
     "plan",
     "picture",
     "analyse",
+    "read_again",
     "shadow",
     "judge",
     "compose",
@@ -34,7 +34,8 @@ pub fn step_name(kind: &JobKind) -> &'static str {
     match kind {
         JobKind::Plan => "plan",
         JobKind::Picture => "picture",
-        JobKind::Analyse => "analyse",
+        JobKind::Analyse { .. } => "analyse",
+        JobKind::ReadAgain { .. } => "read_again",
         JobKind::Shadow { .. } => "shadow",
         JobKind::Judge => "judge",
         JobKind::Compose => "compose",
@@ -51,13 +52,8 @@ pub fn step_name(kind: &JobKind) -> &'static str {
     }
 }
 
-/// Priorities of what is urgent, of what goes out (in lanes by destination), of the reading, of what scanners wait for: each
-/// has runners of its own, so that a mail server, an archive or a scanner that does not answer
-/// delays no reading, and none delays an alert.
-pub const ALERTS: RangeInclusive<u8> = 0..=0;
-pub const DELIVERIES: u8 = 1;
-pub const READING: RangeInclusive<u8> = 2..=199;
-pub const COMMITMENTS: RangeInclusive<u8> = 200..=200;
+/// Priority of a job that belongs to no step of a reading.
+const OTHER: u8 = 1;
 
 /// A job of this kind, due now. Its id is made of what it is, so that a step that runs twice
 /// enqueues the same job once. Later steps of a study go first, so that a study that is nearly done does not wait for those that just came.
@@ -70,53 +66,52 @@ pub fn job(kind: JobKind, study_uid: &StudyUid, revision: u32, now: Timestamp) -
             if *level > 0 {
                 id = format!("{id}/{level}");
             }
-            *ALERTS.start()
+            OTHER
         }
         JobKind::Escalate { alert, level, unless } => {
             id = format!("{id}/{alert}/{level}/{}", unless.as_str());
-            *ALERTS.start()
+            OTHER
         }
         JobKind::Withdraw { alert, channel, doubt } => {
             id = format!("{id}/{alert}/{channel}");
             if let Some(revision) = doubt {
                 id = format!("{id}/{revision}");
             }
-            *ALERTS.start()
+            OTHER
         }
         JobKind::Digest { channel, until } => {
             id = format!("{id}/{channel}/{}", until.as_second());
-            *ALERTS.start()
+            OTHER
         }
-        JobKind::Drill { .. } => *ALERTS.start(),
+        JobKind::Drill { .. } => OTHER,
         JobKind::Deliver { artefact, destination } => {
             id = format!("{id}/{artefact}/{destination}");
-            DELIVERIES
+            OTHER
         }
         JobKind::Prove { artefact, destination } => {
             id = format!("{id}/{artefact}/{destination}");
-            DELIVERIES
+            OTHER
         }
         JobKind::Notice { channel } => {
             id = format!("{id}/{channel}");
-            *ALERTS.start()
+            OTHER
         }
         JobKind::Undelivered { destination, channel } => {
             id = format!("{id}/{destination}/{channel}");
-            *ALERTS.start()
+            OTHER
         }
         JobKind::Commit { transaction_uid, request } => {
             id = format!("{id}/{transaction_uid}/{request}");
-            *COMMITMENTS.start()
+            OTHER
         }
         JobKind::Judge => 2,
         JobKind::Compose => 3,
-        JobKind::Analyse => 4,
+        JobKind::Analyse { .. } | JobKind::ReadAgain { .. } => 4,
         JobKind::Picture => 5,
         JobKind::Plan => 6,
-        // After all that has an effect.
         JobKind::Shadow { gateway } => {
             id = format!("{id}/{gateway}");
-            *READING.end()
+            7
         }
     };
     Job { id, kind, study_uid: study_uid.clone(), revision, due: now, priority }
@@ -172,19 +167,54 @@ pub fn next_try(
     failure: Failure,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let backoff = Duration::from_secs(
-        2u64.saturating_mul(4u64.saturating_pow(attempt.min(8).saturating_sub(1))).min(300),
-    );
     let wait = match failure {
-        Failure::Passing { wait } if attempt < tries_max => wait.unwrap_or_default().max(backoff),
+        Failure::Passing { wait } if attempt < tries_max => longer(wait, backoff(attempt)),
         Failure::Poison if attempt < 2 => Duration::from_secs(1),
         Failure::NotYet { until } => return Some(until),
         Failure::Passing { .. } | Failure::Poison | Failure::Lasting | Failure::Needless => {
             return None;
         }
     };
+    Some(after(now, wait))
+}
+
+/// As [`next_try`], of a step that waits for somebody: as often as there is time. The last try
+/// begins at `until`, whatever wait the peer named.
+///
+/// - `began`: when this try did.
+/// - `pause_max`: between two tries.
+pub fn next_try_until(
+    (began, until): (Timestamp, Timestamp),
+    pause_max: Duration,
+    attempt: u32,
+    failure: Failure,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    match failure {
+        Failure::Passing { wait } if began < until => {
+            Some(after(now, longer(wait, backoff(attempt).min(pause_max))).min(until).max(now))
+        }
+        Failure::Passing { .. } => None,
+        Failure::NotYet { until } => Some(until),
+        Failure::Poison | Failure::Lasting | Failure::Needless => {
+            next_try(attempt, 1, failure, now)
+        }
+    }
+}
+
+fn backoff(attempt: u32) -> Duration {
+    Duration::from_secs(
+        2u64.saturating_mul(4u64.saturating_pow(attempt.min(8).saturating_sub(1))).min(300),
+    )
+}
+
+fn longer(named: Option<Duration>, own: Duration) -> Duration {
+    named.unwrap_or_default().max(own)
+}
+
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
     let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_hours(1));
-    Some(now.saturating_add(wait).unwrap_or(Timestamp::MAX))
+    now.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -210,6 +240,32 @@ mod tests {
         ] {
             assert_eq!(next_try(attempt, 5, failure, now), expected, "{attempt} {failure:?}");
         }
+    }
+
+    #[test]
+    fn a_step_that_waits_for_somebody_is_tried_by_time_and_not_by_count() {
+        let at = |s: i64| Timestamp::from_second(1_000_000 + s).unwrap();
+        let pause = Duration::from_secs(60);
+        let passing = |wait: Option<u64>| Failure::Passing { wait: wait.map(Duration::from_secs) };
+        for (attempt, now, failure, expected) in [
+            (1, 0, passing(None), Some(2)),
+            (4, 100, passing(None), Some(160)),
+            (400, 700, passing(None), Some(760)),
+            (3, 100, passing(Some(400)), Some(500)),
+            // Whoever asks for an hour gets what is left.
+            (1, 0, passing(Some(3600)), Some(900)),
+            (9, 880, passing(None), Some(900)),
+            (9, 900, passing(None), None),
+            (1, 0, Failure::Lasting, None),
+            (1, 0, Failure::Poison, Some(1)),
+            (2, 0, Failure::Poison, None),
+        ] {
+            let next = next_try_until((at(now), at(900)), pause, attempt, failure, at(now));
+            assert_eq!(next, expected.map(at), "{attempt} {now} {failure:?}");
+        }
+        // A try that ends after the bound was not the last: that one says what becomes of the study.
+        let late = next_try_until((at(899), at(900)), pause, 9, passing(None), at(960));
+        assert_eq!(late, Some(at(960)));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub async fn make(
         let object = &one.instance.object;
         let drawn = match way.kit.pool.draw(way.kit.store.data(), object, drawing).await {
             Ok(drawn) => drawn,
-            Err(error @ (WorkerError::Start(_) | WorkerError::Stopping)) => {
+            Err(error @ WorkerError::Start(_)) => {
                 return Err(StepError::passing(error));
             }
             Err(error) => {

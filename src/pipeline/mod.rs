@@ -21,6 +21,7 @@ pub mod job;
 pub mod key_file;
 mod key_images;
 mod leaving;
+mod meeting;
 mod messages;
 mod ordering;
 pub mod origins;
@@ -41,22 +42,30 @@ pub mod way;
 pub mod whose;
 pub mod word;
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::Serialize;
+
+use crate::domain::priority::Priority;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Steps of reading that run at the same time. Decoding and inference are bounded by
-    /// `worker.processes`; a step that waits for a gateway holds one of these.
+    /// `worker.processes`; what waits for a gateway holds one of its `limits.calls_at_once` instead.
     pub steps_at_once: usize,
     /// Deliveries to one destination, and alerts, at the same time: runners of their own, so that an
     /// archive that does not answer delays no reading, no alert and no other destination.
     pub deliveries_at_once: usize,
     pub alerts_at_once: usize,
-    /// Tries of a step that fails for a passing reason (gateway busy, worker killed) before a
-    /// person must look. Deliveries and alerts have their own, longer schedule.
+    /// Tries of a step that fails for a passing reason (worker killed) before a person must look.
+    /// Deliveries, alerts and what waits for a gateway (`analysis.waits`) have their own, longer
+    /// schedule.
     pub tries_max: u32,
+    /// How soon the studies of a source are wanted, by its calling AE title: `stat`, `urgent` or
+    /// `routine`. Sooner where upload, order, image or profile say so.
+    pub sources: BTreeMap<String, Priority>,
     /// For crash tests only: the program ends without warning in the named step, as
     /// `<step>:before` or `<step>:after` its commit. Empty in real use.
     pub crash_at: String,
@@ -69,6 +78,7 @@ impl Default for Config {
             deliveries_at_once: 4,
             alerts_at_once: 4,
             tries_max: 5,
+            sources: BTreeMap::new(),
             crash_at: String::new(),
         }
     }

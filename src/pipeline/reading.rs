@@ -26,6 +26,7 @@ use crate::pipeline::record::Answered;
 use crate::pipeline::record::PlanRecord;
 use crate::pipeline::steps;
 use crate::pipeline::way::Way;
+use crate::pipeline::word;
 use crate::store::event::Event;
 use crate::store::event::JobKind;
 use crate::worker::WorkerError;
@@ -57,17 +58,56 @@ pub async fn analyse(way: &Way<'_>, is_last: bool) -> Result<Vec<Event>, StepErr
             // Also of a try that failed: the next one does not ask again what was answered.
             asking.keep_runs(record::RUNS)?;
             events.append(&mut asking.events);
+            if let Some(gateway) = asking.waits_for.take() {
+                events.push(way.next(JobKind::ReadAgain { gateway }));
+            }
             let shadows = strategy.shadow.iter().chain(&turn.mirrors);
             let is_compared = asking.why_nobody().is_none() && !plan.profile.is_free();
             let shadows = shadows.filter(|_| is_compared);
             events.extend(
                 shadows.map(|gateway| way.next(JobKind::Shadow { gateway: gateway.clone() })),
             );
-            answered?
+            let mut answered = answered?;
+            let review = [answered.review.take(), asking.review()];
+            let review: Vec<String> = review.into_iter().flatten().collect();
+            answered.review = (!review.is_empty()).then(|| review.join("; "));
+            answered
         }
     };
     way.save(record::ANSWER, &answered)?;
     events.push(way.next(JobKind::Judge));
+    Ok(events)
+}
+
+/// Asks once more about a study that no gateway has read, and lets it be read again when there is an
+/// answer: that reading is made of the answer as it is kept.
+pub async fn read_again(way: &Way<'_>, gateway: &str) -> Result<Vec<Event>, StepError> {
+    let row = way.kit.store.study(way.study_uid).map_err(StepError::passing)?;
+    let row = row.filter(|row| row.revision == way.revision && row.objects_removed_at.is_none());
+    let Some(row) = row else {
+        return Err(StepError::needless("the study is another one by now"));
+    };
+    let (study, plan): (Study, PlanRecord) = (way.load(record::STUDY)?, way.load(record::PLAN)?);
+    let (mut events, reason) = match way.kit.providers.contains_key(gateway) {
+        true => {
+            let mut asking = Caller::begin(way, &study, &plan, record::RUNS)?;
+            match answer(&mut asking, gateway).await? {
+                Ok(_) => {}
+                Err(error) if error.is_transient() || !error.is_for_review() => {
+                    let wait = error.retry_after();
+                    let (verdict, cause) = (Failure::Passing { wait }, error.to_string());
+                    return Err(StepError { verdict, cause });
+                }
+                // It answers, and would say the same again.
+                Err(error) => return Err(StepError::needless(error)),
+            }
+            asking.keep_runs(record::RUNS)?;
+            (asking.events, format!("{gateway} answers again"))
+        }
+        false => (Vec::new(), format!("{gateway} is not asked any more")),
+    };
+    tracing::info!(gateway, "the study is read again: it waited for this gateway");
+    events.extend(word::reading_again(&row, reason, way.kit.clock.now()));
     Ok(events)
 }
 
@@ -267,12 +307,15 @@ async fn in_turn(
     is_last: bool,
 ) -> Result<Answered, StepError> {
     let mut failed = Vec::new();
-    for name in [name].into_iter().chain(then.iter().map(String::as_str)) {
-        match answer(asking, name).await? {
+    for gateway in [name].into_iter().chain(then.iter().map(String::as_str)) {
+        match answer(asking, gateway).await? {
             Ok(answer) => return Ok(Answered { notes: sentences(&failed), ..alone(answer) }),
             Err(error) => failed.push(error),
         }
     }
+    // Who was to read it first has not seen it: it is read when that can be done.
+    let has_not_seen = |error: &AnalyzeError| !error.is_for_review() && !is_outside(error);
+    asking.waits_for = failed.first().is_some_and(has_not_seen).then(|| name.to_owned());
     match after_all(&failed, is_last) {
         After::Again { wait } => {
             Err(StepError { verdict: Failure::Passing { wait }, cause: causes(&failed) })
@@ -283,13 +326,16 @@ async fn in_turn(
                 let answer = ask_local(asking.way, asking.study).await?;
                 Ok(Answered { notes: sentences(&failed), ..alone(answer) })
             }
-            Err(_) if failed.iter().all(|e| matches!(e, AnalyzeError::NotCovered { .. })) => {
+            Ok(_) | Err(_) if failed.iter().all(is_outside) => {
                 Ok(alone(AnswerRecord::NotCovered { reason: causes(&failed) }))
             }
-            // A job for a person, tried again by hand when the gateway can be used.
-            Ok(_) | Err(_) => Err(StepError::lasting(causes(&failed))),
+            Ok(_) | Err(_) => Ok(alone(AnswerRecord::NeedsReview { reason: causes(&failed) })),
         },
     }
+}
+
+fn is_outside(error: &AnalyzeError) -> bool {
+    matches!(error, AnalyzeError::NotCovered { .. })
 }
 
 /// What most of several models say. Those that give no reading are missing, and it is said; when
@@ -432,6 +478,9 @@ mod tests {
             AnalyzeError::Busy { provider: provider(), status: 503, retry_after: Some(wait) };
         let resting = AnalyzeError::Resting { provider: provider(), wait: wait * 2 };
         let refused = AnalyzeError::Refused { provider: provider(), status: 401 };
+        let malformed = AnalyzeError::Refused { provider: provider(), status: 400 };
+        let why = BadAnswer::NotACompletion;
+        let page = AnalyzeError::BadAnswer { provider: provider(), why };
         let refusal = AnalyzeError::BadAnswer { provider: provider(), why: BadAnswer::Refusal };
         let large = AnalyzeError::TooLarge { provider: provider() };
         let outside = AnalyzeError::NotCovered { provider: provider(), why: String::new() };
@@ -442,9 +491,13 @@ mod tests {
             (vec![&gone], true, After::Local),
             (vec![&busy, &resting], false, again(Some(wait))),
             (vec![&busy, &gone], false, again(None)),
-            (vec![&refused, &busy], false, again(Some(wait))),
-            (vec![&refused], false, After::Local),
-            (vec![&refused, &refusal], false, After::Person),
+            (vec![&refused, &busy], false, again(None)),
+            (vec![&refused], false, again(None)),
+            (vec![&refused], true, After::Local),
+            (vec![&refused, &refusal], true, After::Person),
+            (vec![&page], false, again(None)),
+            (vec![&page], true, After::Local),
+            (vec![&malformed], false, After::Local),
             (vec![&refusal, &gone], false, again(None)),
             (vec![&refusal, &gone], true, After::Person),
             (vec![&large], false, After::Person),

@@ -25,6 +25,8 @@ pub const STUDY: &str = "study.json";
 /// Who the patients of the study are, where its images name more than one: a list of
 /// [`Identity`](crate::domain::identities::Identity).
 pub const IDENTITIES: &str = "identities.json";
+/// The same as far as the first image said when it came.
+pub const MET: &str = "met.json";
 pub const PLAN: &str = "plan.json";
 pub const PICTURES: &str = "pictures.json";
 pub const ANSWER: &str = "answer.json";

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -16,15 +17,19 @@ use crate::pipeline::job;
 use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
 use crate::pipeline::origins;
+use crate::pipeline::meeting;
 use crate::pipeline::statistics;
 use crate::pipeline::steps;
 use crate::pipeline::watch;
 use crate::pipeline::way::Kit;
+use crate::store::ClaimedJob;
 use crate::store::Lane;
 use crate::store::StudyRow;
+use crate::store::Wanted;
 use crate::store::event::Event;
 use crate::store::event::JobOutcome;
 use crate::store::event::StudyState;
+use crate::turns;
 
 /// Longest pause between two looks at the queue.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -32,6 +37,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const COMMITMENTS_AT_ONCE: usize = 2;
 /// A claim is given up by a node that died; a living one ends its steps well before.
 const LEASE: Duration = Duration::from_secs(3600);
+/// Tries in a row in which the node died, after which a step is left alone: it may be what kills it.
+const CUT_OFF_MAX: u32 = 3;
 
 /// Starts the assembler and the runners of a kit. They end soon after `stop`, in the middle of
 /// nothing: a step that was cut off is claimed again by the next start.
@@ -48,68 +55,111 @@ pub fn start(
     tasks.spawn(closing::run_until_stopped(Arc::clone(kit), retire.clone()));
     tasks.spawn(origins::run_until_stopped(Arc::clone(kit), retire.clone()));
     tasks.spawn(asking::run_until_stopped(Arc::clone(kit), retire.clone()));
+    tasks.spawn(meeting::run_until_stopped(Arc::clone(kit), retire.clone()));
     tasks.spawn(watch::run_until_stopped(Arc::clone(kit), retire.clone()));
     tasks.spawn(health::run_until_stopped(Arc::clone(kit), retire.clone()));
     tasks.spawn(statistics::watch_until_stopped(Arc::clone(kit), retire.clone()));
     let mut lanes = vec![
-        (kit.pipeline.alerts_at_once, Lane::Priorities(job::ALERTS)),
-        (kit.pipeline.steps_at_once, Lane::Priorities(job::READING)),
-        (COMMITMENTS_AT_ONCE, Lane::Priorities(job::COMMITMENTS)),
+        (kit.pipeline.alerts_at_once, Lane::Alerts),
+        (kit.pipeline.steps_at_once, Lane::Reading),
+        (COMMITMENTS_AT_ONCE, Lane::Commitments),
     ];
-    // Runners of its own for each destination: one that does not answer delays no other.
-    let destinations = kit.deliver.destinations();
-    for name in &destinations {
-        lanes.push((kit.pipeline.deliveries_at_once, Lane::Destination(name.clone())));
+    // Whoever is waited for has a lane of its own: one that does not answer delays no other. In that
+    // of a gateway no more readings are begun than it is asked at once; the others wait in the queue,
+    // without their pictures.
+    for name in kit.providers.keys() {
+        let limits = kit.analysis.gateways.get(name).map(|gateway| gateway.limits.calls_at_once);
+        lanes.push((limits.unwrap_or(1), Lane::Gateway(name.clone())));
     }
-    lanes.push((1, Lane::OtherThan(destinations)));
-    for (runners, lane) in lanes {
-        for _ in 0..runners {
-            let (retire, stop) = (retire.clone(), stop.clone());
-            tasks.spawn(run_until_stopped(Arc::clone(kit), lane.clone(), retire, stop));
+    for name in kit.deliver.destinations() {
+        lanes.push((kit.pipeline.deliveries_at_once, Lane::Destination(name)));
+    }
+    let others = Wanted::OtherThan(lanes.iter().map(|(_, lane)| lane.clone()).collect());
+    let lanes = lanes.into_iter().map(|(at_once, lane)| (at_once, Wanted::Of(lane)));
+    for (at_once, wanted) in lanes.chain([(1, others)]) {
+        let runner =
+            Runner { kit: Arc::clone(kit), wanted, stop: stop.clone(), tasks: tasks.clone() };
+        tasks.spawn(runner.run_until(at_once, retire.clone()));
+    }
+}
+
+/// Of one lane.
+struct Runner {
+    kit: Arc<Kit>,
+    wanted: Wanted,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Runner {
+    /// Claims a job only when it can be begun: what comes meanwhile and is more urgent is the next.
+    async fn run_until(self, at_once: usize, retire: CancellationToken) {
+        let places = Arc::new(Semaphore::new(at_once));
+        let mut changed = self.kit.store.queued();
+        loop {
+            let place = tokio::select! {
+                () = retire.cancelled() => return,
+                place = Arc::clone(&places).acquire_owned() => place,
+            };
+            let Ok(place) = place else { return };
+            match self.kit.store.claim(self.kit.clock.now(), LEASE, &self.wanted) {
+                Ok(Some(claimed)) => {
+                    let (kit, stop) = (Arc::clone(&self.kit), self.stop.clone());
+                    self.tasks.spawn(async move {
+                        run(&kit, claimed, &stop).await;
+                        drop(place);
+                    });
+                    continue;
+                }
+                Ok(None) => (),
+                Err(error) => tracing::error!(%error, "the queue cannot be read now"),
+            }
+            drop(place);
+            tokio::select! {
+                () = retire.cancelled() => return,
+                () = tokio::time::sleep(LOOK_AGAIN) => (),
+                gone = changed.changed() => if gone.is_err() { return },
+            }
         }
     }
 }
 
-async fn run_until_stopped(
-    kit: Arc<Kit>,
-    lane: Lane,
-    retire: CancellationToken,
-    stop: CancellationToken,
-) {
-    let mut changed = kit.store.queued();
-    while !retire.is_cancelled() {
-        match kit.store.claim(kit.clock.now(), LEASE, &lane) {
-            Ok(Some(claimed)) => {
-                let span = tracing::info_span!(
-                    "study",
-                    study_uid = %claimed.job.study_uid,
-                    revision = claimed.job.revision,
-                    step = job::step_name(&claimed.job.kind),
-                    attempt = claimed.attempt,
-                );
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = run_one(&kit, claimed.job, claimed.attempt).instrument(span) => (),
-                }
-                continue;
+/// One try, unless the node stops in it.
+async fn run(kit: &Kit, claimed: ClaimedJob, stop: &CancellationToken) {
+    let span = tracing::info_span!(
+        "study",
+        study_uid = %claimed.job.study_uid,
+        revision = claimed.job.revision,
+        step = job::step_name(&claimed.job.kind),
+        attempt = claimed.attempt,
+    );
+    let rank = claimed.rank;
+    tokio::select! {
+        () = stop.cancelled() => {
+            // Told from a node that died in it. What cannot be said now counts as such.
+            let left = Event::JobLeft { id: claimed.job.id.clone(), at: kit.clock.now() };
+            if let Err(error) = kit.store.commit(vec![left]).await {
+                tracing::debug!(%error, "that a step was left cannot be kept");
             }
-            Ok(None) => (),
-            Err(error) => tracing::error!(%error, "the queue cannot be read now"),
         }
-        tokio::select! {
-            () = retire.cancelled() => return,
-            () = tokio::time::sleep(LOOK_AGAIN) => (),
-            gone = changed.changed() => if gone.is_err() { return },
-        }
+        () = turns::at(rank, run_one(kit, &claimed)).instrument(span) => (),
     }
 }
 
 /// One try of one step, and its end in the ledger: what it found out, the next job and its own
 /// outcome are one record.
-pub async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
+pub async fn run_one(kit: &Kit, claimed: &ClaimedJob) {
+    let job = &claimed.job;
     let step = job::step_name(&job.kind);
-    let started = std::time::Instant::now();
-    let ended = steps::run(kit, &job, attempt).await;
+    let (started, began) = (std::time::Instant::now(), kit.clock.now());
+    let ended = match claimed.cut_off >= CUT_OFF_MAX {
+        // Not to be tried again, whatever it is: the next try might be the end of the node.
+        true => Err(StepError::lasting(format!(
+            "the node ended {} times in the middle of this step",
+            claimed.cut_off
+        ))),
+        false => steps::run(kit, claimed, began).await,
+    };
     let at = kit.clock.now();
     let mut events = Vec::new();
     let outcome = match ended {
@@ -125,7 +175,7 @@ pub async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
             JobOutcome::Retry { due: until, cause }
         }
         Err(error) => {
-            let next = steps::next_try(kit, &job, attempt, &error, at);
+            let next = steps::next_try(kit, claimed, began, &error, at);
             let cause = error.cause;
             match next {
                 Some(due) => {
@@ -134,7 +184,7 @@ pub async fn run_one(kit: &Kit, job: crate::store::event::Job, attempt: u32) {
                 }
                 None => {
                     tracing::error!(cause, "step failed for good: a person must look");
-                    events = steps::given_up(kit, &job, &cause);
+                    events = steps::given_up(kit, job, &cause);
                     JobOutcome::Dead { cause }
                 }
             }

@@ -7,12 +7,15 @@
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::time::Duration;
 
+use jiff::SignedDuration;
 use jiff::Timestamp;
 
 use crate::alert;
 use crate::analysis;
 use crate::analysis::plan::Plan;
+use crate::analysis::plan::Route;
 use crate::analysis::provider::local;
 use crate::analysis::record::Basis;
 use crate::analysis::record::LocalResult;
@@ -23,6 +26,7 @@ use crate::domain::assessment::Outcome;
 use crate::domain::finding::Presence;
 use crate::domain::origin::Origin;
 use crate::domain::picture::PictureRef;
+use crate::domain::priority::Priority;
 use crate::domain::profile::Profile;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
@@ -39,6 +43,7 @@ use crate::pipeline::job;
 use crate::pipeline::job::Failure;
 use crate::pipeline::job::StepError;
 use crate::pipeline::leaving;
+use crate::pipeline::meeting;
 use crate::pipeline::ordering;
 use crate::pipeline::origins;
 use crate::pipeline::proving;
@@ -57,6 +62,7 @@ use crate::pipeline::whose;
 use crate::pipeline::whose::Whose;
 use crate::store::InstanceRow;
 use crate::store::OriginRow;
+use crate::store::ClaimedJob;
 use crate::store::event::Event;
 use crate::store::event::Job;
 use crate::store::event::JobKind;
@@ -64,10 +70,19 @@ use crate::store::event::StudyState;
 use crate::worker::Object;
 use crate::worker::WorkerError;
 
+/// Longest pause between two tries at a gateway.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+const PAUSE_URGENT_MAX: Duration = Duration::from_secs(60);
+
 /// One try of one step: the events that its end brings, or why it failed.
 ///
-/// - `attempt`: which one, from 1.
-pub async fn run(kit: &Kit, job: &Job, attempt: u32) -> Result<Vec<Event>, StepError> {
+/// - `began`: when this try did.
+pub async fn run(
+    kit: &Kit,
+    claimed: &ClaimedJob,
+    began: Timestamp,
+) -> Result<Vec<Event>, StepError> {
+    let (job, attempt) = (&claimed.job, claimed.attempt);
     let way = Way { kit, study_uid: &job.study_uid, revision: job.revision };
     if job.kind != JobKind::Plan
         && (job.kind.is_reading() || job.kind.destination().is_some())
@@ -75,17 +90,14 @@ pub async fn run(kit: &Kit, job: &Job, attempt: u32) -> Result<Vec<Event>, StepE
     {
         return Err(StepError::needless("a person has to say first whose study it is"));
     }
+    // Whether no further try follows when this one fails.
+    let is_last = || began >= waits_until(kit, claimed);
     match &job.kind {
         JobKind::Plan => plan(&way).await,
         JobKind::Picture => picture(&way).await,
-        JobKind::Analyse => {
-            let is_last = attempt >= kit.pipeline.tries_max;
-            reading::analyse(&way, is_last).await
-        }
-        JobKind::Shadow { gateway } => {
-            let is_last = attempt >= kit.pipeline.tries_max;
-            reading::shadow(&way, gateway, is_last).await
-        }
+        JobKind::Analyse { .. } => reading::analyse(&way, is_last()).await,
+        JobKind::ReadAgain { gateway } => reading::read_again(&way, gateway).await,
+        JobKind::Shadow { gateway } => reading::shadow(&way, gateway, is_last()).await,
         JobKind::Judge => judge(&way).await,
         JobKind::Compose => composing::compose(&way).await,
         JobKind::Deliver { artefact, destination } => {
@@ -205,6 +217,17 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     notes.extend(whose.note());
     notes.extend(asked);
     let row = way.kit.store.study(way.study_uid).map_err(StepError::passing)?;
+    let source = row.as_ref().map_or("", |row| row.calling_ae.as_str());
+    // By now the order is known, and what kind of study it is.
+    let (wanted, by) =
+        meeting::wanted(way.kit, &whole, source).min((profile.study_priority, "its profile"));
+    let prioritised = Event::PrioritySet {
+        study_uid: way.study_uid.clone(),
+        priority: wanted,
+        by: by.to_owned(),
+        at: way.kit.clock.now(),
+    };
+    let has_known = row.as_ref().is_none_or(|row| row.priority <= wanted);
     if let Some(missing) = row.and_then(|row| row.shortfall) {
         notes.push(format!("The study is not complete: {}.", missing.what));
     }
@@ -220,11 +243,10 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let title = profile.title.clone();
     way.save(record::PLAN, &PlanRecord { profile, route, notes, not_read, started_at, review })?;
     let reason = format!("read as {title}");
-    Ok(vec![
-        described(&title),
-        way.state(StudyState::Analysing, reason),
-        way.next(JobKind::Picture),
-    ])
+    let mut events = vec![described(&title)];
+    events.extend((!has_known).then_some(prioritised));
+    events.extend([way.state(StudyState::Analysing, reason), way.next(JobKind::Picture)]);
+    Ok(events)
 }
 
 /// The reading that was composed of all the images, when no image came since. Reading the study again
@@ -326,7 +348,11 @@ async fn picture(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let study: Study = way.load(record::STUDY)?;
     let plan: PlanRecord = way.load(record::PLAN)?;
     let (_, mut events) = make_pictures(way, &study, &plan, &plan.profile.pictures).await?;
-    events.push(way.next(JobKind::Analyse));
+    let gateway = match &plan.route {
+        Route::Gateway { name, .. } => name.clone(),
+        Route::Local | Route::Nobody { .. } => String::new(),
+    };
+    events.push(way.next(JobKind::Analyse { gateway }));
     Ok(events)
 }
 
@@ -528,15 +554,34 @@ fn assess(
     }
 }
 
-/// When this job is tried again: deliveries and alerts by their schedules over days, the steps
-/// of the reading a few times. `None`: a person must look.
+/// Until when a step waits for a gateway before a person hears of the study: by the profile, else by
+/// how soon it is wanted.
+fn waits_until(kit: &Kit, claimed: &ClaimedJob) -> Timestamp {
+    let job = &claimed.job;
+    let wait_s = match &job.kind {
+        JobKind::ReadAgain { .. } => kit.analysis.waits.read_again_s,
+        _ => {
+            let way = Way { kit, study_uid: &job.study_uid, revision: job.revision };
+            let plan: Option<PlanRecord> = way.load_if_there(record::PLAN).unwrap_or_default();
+            let own = plan.and_then(|plan| plan.profile.gateway_wait_s);
+            own.unwrap_or(kit.analysis.waits.of(claimed.rank.priority))
+        }
+    };
+    let wait = SignedDuration::from_secs(i64::try_from(wait_s).unwrap_or(i64::MAX));
+    claimed.since.saturating_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+/// When this job is tried again: deliveries and alerts by their schedules over days, what waits for
+/// a gateway as long as it may, the other steps of the reading a few times. `None`: a person must
+/// look.
 pub fn next_try(
     kit: &Kit,
-    job: &Job,
-    attempt: u32,
+    claimed: &ClaimedJob,
+    began: Timestamp,
     error: &StepError,
     now: Timestamp,
 ) -> Option<Timestamp> {
+    let (job, attempt) = (&claimed.job, claimed.attempt);
     let schedule = match &job.kind {
         JobKind::Deliver { .. } | JobKind::Prove { .. } => kit.deliver.schedule(),
         JobKind::Alert { .. }
@@ -547,12 +592,15 @@ pub fn next_try(
         | JobKind::Notice { .. }
         | JobKind::Undelivered { .. } => Schedule::ALERT,
         JobKind::Commit { .. } => commitment::schedule(&kit.commitment),
-        JobKind::Plan
-        | JobKind::Picture
-        | JobKind::Analyse
-        | JobKind::Shadow { .. }
-        | JobKind::Judge
-        | JobKind::Compose => {
+        JobKind::Analyse { .. } | JobKind::ReadAgain { .. } | JobKind::Shadow { .. } => {
+            let times = (began, waits_until(kit, claimed));
+            let pause_max = match claimed.rank.priority {
+                Priority::Stat | Priority::Urgent => PAUSE_URGENT_MAX,
+                Priority::Routine => PAUSE_MAX,
+            };
+            return job::next_try_until(times, pause_max, attempt, error.verdict, now);
+        }
+        JobKind::Plan | JobKind::Picture | JobKind::Judge | JobKind::Compose => {
             return job::next_try(attempt, kit.pipeline.tries_max, error.verdict, now);
         }
     };
@@ -568,13 +616,19 @@ pub fn next_try(
 /// technical staff hears of deliveries.
 pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
     match &job.kind {
-        JobKind::Plan | JobKind::Picture | JobKind::Analyse | JobKind::Judge | JobKind::Compose => {
+        JobKind::Plan
+        | JobKind::Picture
+        | JobKind::Analyse { .. }
+        | JobKind::Judge
+        | JobKind::Compose => {
             let reason = format!("{} failed: {cause}", job::step_name(&job.kind));
             let way = Way { kit, study_uid: &job.study_uid, revision: job.revision };
             telling::needs_review(&way, &reason)
         }
         // Without effect on the patient, so without effect here.
         JobKind::Shadow { .. } => Vec::new(),
+        // That it needs review was said when it was enqueued.
+        JobKind::ReadAgain { .. } => Vec::new(),
         JobKind::Deliver { destination, .. } | JobKind::Prove { destination, .. } => {
             metrics::counter!("prelim_deliveries_dead_total", "destination" => destination.clone())
                 .increment(1);

@@ -111,7 +111,7 @@ async fn ask(
     excluded.extend(undrawn);
     excluded.extend(leaving.left_out.iter().cloned());
     let references: Vec<_> = pictures.iter().map(|picture| picture.reference.clone()).collect();
-    let mut context = deid::context(&shown, None, Vec::new());
+    let (mut context, _) = deid::context(&shown, None, Vec::new());
     let gateway = match route {
         Route::Gateway { name, .. } => kit.analysis.gateways.get(name),
         Route::Local | Route::Nobody { .. } => None,

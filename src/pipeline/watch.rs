@@ -10,10 +10,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::analysis::provider::Provider as _;
 use crate::assemble::silence;
 use crate::assemble::silence::Seen;
 use crate::pipeline::alerting;
 use crate::pipeline::way::Kit;
+use crate::store::Lane;
 use crate::store::StoreError;
 
 const LOOK: Duration = Duration::from_secs(5);
@@ -94,7 +96,37 @@ fn look(kit: &Kit, started_at: Timestamp) -> Result<(), StoreError> {
         }
     }
     tell(kit, found);
+    watch_gateways(kit);
     watch_alerts(kit)
+}
+
+/// Which gateways hold up readings, and why. What waits for one that answers again is tried now.
+fn watch_gateways(kit: &Kit) {
+    let held_up = kit.store.held_up_counts();
+    let line = |(name, (count, next)): (&String, &(usize, Timestamp))| {
+        let gateway = kit.providers.get(name)?;
+        if gateway.answers() {
+            kit.store.hurry(&Lane::Gateway(name.clone()));
+            return None;
+        }
+        let why = gateway.view().problem.unwrap_or_else(|| format!("{name} has not answered yet"));
+        let next = next.to_zoned(kit.equipment.time_zone.clone()).strftime("%H:%M:%S");
+        let readings = if *count == 1 { "reading waits" } else { "readings wait" };
+        Some(format!("{count} {readings} for the gateway {name}: {why}; next try at {next}"))
+    };
+    let mut lines: Vec<String> = held_up.iter().filter_map(line).collect();
+    let idle = kit.providers.values().filter(|gateway| !held_up.contains_key(gateway.name()));
+    lines.extend(idle.filter_map(|gateway| {
+        let view = gateway.view();
+        let after = view.latency_ms.map(|ms| format!(" (last asked: after {ms} ms)"));
+        let why = view.problem.or(view.rests)?;
+        Some(format!("the gateway {}: {why}{}", view.name, after.unwrap_or_default()))
+    }));
+    for name in kit.providers.keys() {
+        let count = held_up.get(name).map_or(0, |(count, _)| *count);
+        metrics::gauge!("prelim_readings_held_up", "gateway" => name.clone()).set(count as f64);
+    }
+    kit.attention.say("gateways", lines);
 }
 
 /// How many alerts wait for an answer, and since when.

@@ -7,6 +7,7 @@ use crate::pipeline::closing;
 use crate::store::JobState;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::store::StudyRow;
 use crate::store::event::Event;
 use crate::store::event::JobKind;
 use crate::store::event::StudyState;
@@ -45,11 +46,17 @@ pub async fn read_again(
     }
     let revision = row.revision + 1;
     tracing::info!(%study_uid, revision, "study read again by word of a person");
+    store.commit(reading_again(&row, reason, at)).await?;
+    Ok(revision)
+}
+
+/// The next revision of a study, of the same images.
+pub fn reading_again(row: &StudyRow, reason: String, at: Timestamp) -> Vec<Event> {
+    let (study_uid, revision) = (&row.study_uid, row.revision + 1);
     let opened = Event::RevisionOpened { study_uid: study_uid.clone(), revision, at };
     let mut events = vec![opened];
     events.extend(closing::closing(study_uid, revision, row.instances, reason, at));
-    store.commit(events).await?;
-    Ok(revision)
+    events
 }
 
 /// Takes out of the queue what waits of reading and delivering the study. Alerts go on: what is known

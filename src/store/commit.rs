@@ -1013,9 +1013,11 @@ fn add_event(txn: &mut Txn<'_>, event: &Event, add: &mut Add<'_>) -> Result<(), 
         | Event::StateChanged { .. }
         | Event::StudyDescribed { .. }
         | Event::Assessed { .. }
+        | Event::PrioritySet { .. }
         | Event::JobEnqueued { .. }
         | Event::JobStarted { .. }
         | Event::JobEnded { .. }
+        | Event::JobLeft { .. }
         | Event::JobRetried { .. }
         | Event::ArtefactWritten { .. }
         | Event::Delivered { .. }
@@ -1170,6 +1172,7 @@ mod tests {
     use crate::store::HealthState;
     use crate::store::Lane;
     use crate::store::Store;
+    use crate::store::Wanted;
     use crate::store::event::JobKind;
     use crate::store::ledger::Fault;
     use crate::store::testing::at;
@@ -1347,10 +1350,7 @@ mod tests {
             .commit(vec![Event::JobEnqueued { job: job(1, 1, JobKind::Plan, 0, 5) }])
             .await
             .unwrap();
-        store
-            .claim(at(1), Duration::from_secs(60), &Lane::Priorities(0..=u8::MAX))
-            .unwrap()
-            .unwrap();
+        store.claim(at(1), Duration::from_secs(60), &Wanted::Of(Lane::Reading)).unwrap().unwrap();
         for instance in 1..=3 {
             let harm = |view: &View| {
                 view.break_for_a_test();
@@ -1361,8 +1361,7 @@ mod tests {
             assert_eq!(stored, Stored::New { revision: 1 });
         }
         assert_eq!(store.study(&study(1)).unwrap().unwrap().instances, 3);
-        let held =
-            store.claim(at(1), Duration::from_secs(60), &Lane::Priorities(0..=u8::MAX)).unwrap();
+        let held = store.claim(at(1), Duration::from_secs(60), &Wanted::Of(Lane::Reading)).unwrap();
         assert_eq!(held, None, "a lease outlives the repair");
         store.read(View::check_sum).unwrap();
     }

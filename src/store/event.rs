@@ -19,6 +19,7 @@ use crate::domain::identities::Element;
 use crate::domain::identities::Settled;
 use crate::domain::origin;
 use crate::domain::origin::Why;
+use crate::domain::priority::Priority;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -139,7 +140,16 @@ impl StudyState {
 pub enum JobKind {
     Plan,
     Picture,
-    Analyse,
+    /// Asks who the plan says.
+    Analyse {
+        /// Who is waited for. Empty: nobody outside this program.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        gateway: String,
+    },
+    /// The same question once more, of a study that no gateway has read: whether they answer again.
+    ReadAgain {
+        gateway: String,
+    },
     /// The same pictures to a model whose answer has no effect.
     Shadow {
         gateway: String,
@@ -226,7 +236,8 @@ impl JobKind {
             | JobKind::Drill { .. } => true,
             JobKind::Plan
             | JobKind::Picture
-            | JobKind::Analyse
+            | JobKind::Analyse { .. }
+            | JobKind::ReadAgain { .. }
             | JobKind::Shadow { .. }
             | JobKind::Judge
             | JobKind::Compose
@@ -238,12 +249,35 @@ impl JobKind {
         }
     }
 
+    /// The gateway that it waits for.
+    pub fn gateway(&self) -> Option<&str> {
+        match self {
+            JobKind::Analyse { gateway } => Some(gateway.as_str()).filter(|name| !name.is_empty()),
+            JobKind::ReadAgain { gateway } | JobKind::Shadow { gateway } => Some(gateway),
+            JobKind::Plan
+            | JobKind::Picture
+            | JobKind::Judge
+            | JobKind::Compose
+            | JobKind::Deliver { .. }
+            | JobKind::Prove { .. }
+            | JobKind::Alert { .. }
+            | JobKind::Escalate { .. }
+            | JobKind::Withdraw { .. }
+            | JobKind::Digest { .. }
+            | JobKind::Drill { .. }
+            | JobKind::Notice { .. }
+            | JobKind::Undelivered { .. }
+            | JobKind::Commit { .. } => None,
+        }
+    }
+
     /// Whether the job makes a revision's result, as against telling someone of it.
     pub fn is_reading(&self) -> bool {
         match self {
             JobKind::Plan
             | JobKind::Picture
-            | JobKind::Analyse
+            | JobKind::Analyse { .. }
+            | JobKind::ReadAgain { .. }
             | JobKind::Judge
             | JobKind::Compose => true,
             JobKind::Shadow { .. }
@@ -298,7 +332,7 @@ pub struct Job {
     pub revision: u32,
     /// Not before this time.
     pub due: Timestamp,
-    /// Lower first among jobs that are due; alerts before deliveries before analysis of others.
+    /// Of the step: lower first among the jobs of equal studies.
     pub priority: u8,
 }
 
@@ -447,6 +481,15 @@ pub enum Event {
         models_differ: Option<bool>,
         at: Timestamp,
     },
+    /// Somebody wants the study sooner: it holds for all that is done for it from now on. What is
+    /// less than what was said before changes nothing.
+    PrioritySet {
+        study_uid: StudyUid,
+        priority: Priority,
+        /// Who says so, in words.
+        by: String,
+        at: Timestamp,
+    },
     JobEnqueued {
         job: Job,
     },
@@ -458,6 +501,11 @@ pub enum Event {
     JobEnded {
         id: String,
         outcome: JobOutcome,
+        at: Timestamp,
+    },
+    /// The node stopped in it: that was no try.
+    JobLeft {
+        id: String,
         at: Timestamp,
     },
     /// An operator's word on a dead letter, or on what waits: try now.

@@ -15,6 +15,7 @@ use crate::domain::digest::Hasher;
 use crate::domain::urgency::Urgency;
 use crate::store::Config;
 use crate::store::Lane;
+use crate::store::Wanted;
 use crate::store::OpenReport;
 use crate::store::Store;
 use crate::store::VerifyMode;
@@ -79,7 +80,7 @@ async fn read_and_tell(store: &Store, n: u32) {
     let alert = || format!("{}/a", study(n));
     let tell = JobKind::Alert { alert: alert(), channel: "mail:x".into(), level: 0 };
     let (analyse, deliver, tell) =
-        (job(n, 1, JobKind::Analyse, 0, 5), job(n, 1, deliver, 0, 3), job(n, 1, tell, 0, 1));
+        (job(n, 1, JobKind::Analyse { gateway: String::new() }, 0, 5), job(n, 1, deliver, 0, 3), job(n, 1, tell, 0, 1));
     let done =
         |id: &str| Event::JobEnded { id: id.to_owned(), outcome: JobOutcome::Done, at: at(4) };
     let started = |id: &str| Event::JobStarted { id: id.to_owned(), at: at(4) };
@@ -138,10 +139,13 @@ fn copy(from: &Path, to: &Path) {
 
 /// What would be done if the node went on now.
 fn would_be_done(store: &Store) -> BTreeSet<String> {
-    let (now, lease, lane) = (at(10_000), Duration::from_secs(60), Lane::Priorities(0..=9));
+    let (now, lease) = (at(10_000), Duration::from_secs(60));
+    let all = [Lane::Alerts, Lane::Reading, Lane::Commitments].map(Wanted::Of);
     let mut ids = BTreeSet::new();
-    while let Some(claimed) = store.claim(now, lease, &lane).unwrap() {
-        ids.insert(claimed.job.id);
+    for wanted in all.into_iter().chain([Wanted::OtherThan(Vec::new())]) {
+        while let Some(claimed) = store.claim(now, lease, &wanted).unwrap() {
+            ids.insert(claimed.job.id);
+        }
     }
     ids
 }

@@ -8,6 +8,8 @@ use crate::domain::agreement::Comparison;
 use crate::domain::agreement::Origin;
 use crate::domain::finding::Presence;
 use crate::domain::identities;
+use crate::domain::priority::Priority;
+use crate::domain::priority::Rank;
 use crate::domain::uid::StudyUid;
 use crate::store::alerts;
 use crate::store::deliveries;
@@ -168,12 +170,29 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
             if row.state.is_open() {
                 row.state = JobState::Running;
                 row.attempts += 1;
+                row.cut_off += 1;
                 put_job(txn, &row);
                 sending(txn, &row, None)?;
             }
             Ok(())
         }
         Event::JobEnded { id, outcome, at } => job_ended(txn, id, outcome, *at, order),
+        Event::JobLeft { id, at } => {
+            let Some(mut row) = txn.get::<JobRow>(&key::job(id))? else { return Ok(()) };
+            if row.state == JobState::Running {
+                row.state = JobState::Waiting;
+                row.due = *at;
+                row.attempts = row.attempts.saturating_sub(1);
+                row.cut_off = 0;
+                put_job(txn, &row);
+                txn.job_ended(id);
+                sending(txn, &row, None)?;
+            }
+            Ok(())
+        }
+        Event::PrioritySet { study_uid, priority, by, at } => {
+            priority_set(txn, study_uid, *priority, by, *at, order)
+        }
         Event::JobRetried { id, at } => job_retried(txn, id, *at, order),
         Event::JobCancelled { id, by, at } => {
             let cause = format!("cancelled by {by}");
@@ -605,6 +624,8 @@ fn open_revision(
                 changed_at: at,
                 calling_ae: String::new(),
                 order,
+                priority: Priority::default(),
+                priority_by: String::new(),
                 shortfall: None,
                 whose: None,
                 objects_removed_at: None,
@@ -721,6 +742,43 @@ fn put_job(txn: &mut Txn<'_>, row: &JobRow) {
     txn.put_job(row);
 }
 
+/// That of its study, from when this revision began to come.
+fn rank(txn: &mut Txn<'_>, job: &Job) -> Result<Rank, StoreError> {
+    let study = txn.get::<StudyRow>(&key::study(&job.study_uid))?;
+    let revision = txn.get::<RevisionRow>(&key::revision(&job.study_uid, job.revision))?;
+    Ok(Rank {
+        priority: study.map(|study| study.priority).unwrap_or_default(),
+        since: revision.map_or(job.due, |revision| revision.opened_at),
+    })
+}
+
+fn priority_set(
+    txn: &mut Txn<'_>,
+    study_uid: &StudyUid,
+    priority: Priority,
+    by: &str,
+    at: Timestamp,
+    order: u64,
+) -> Result<(), StoreError> {
+    let study = txn.get::<StudyRow>(&key::study(study_uid))?;
+    let Some(study) = study.filter(|study| priority < study.priority) else { return Ok(()) };
+    change_study(txn, study_uid, order, at, |study| {
+        study.priority = priority;
+        by.clone_into(&mut study.priority_by);
+    })?;
+    for revision in 1..=study.revision {
+        let prefix = key::revision_jobs(study_uid, revision);
+        for key in txn.keys(&prefix)? {
+            let id = String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
+            let Some(mut row) = txn.get::<JobRow>(&key::job(&id))? else { continue };
+            row.rank.priority = priority;
+            put_job(txn, &row);
+        }
+    }
+    let detail = format!("{} by {by}", priority.as_str());
+    history(txn, study_uid, order, at, None, "priority", detail)
+}
+
 fn job_enqueued(txn: &mut Txn<'_>, job: &Job, order: u64) -> Result<(), StoreError> {
     if txn.has(&key::job(&job.id))? {
         return Ok(());
@@ -732,6 +790,9 @@ fn job_enqueued(txn: &mut Txn<'_>, job: &Job, order: u64) -> Result<(), StoreErr
         cause: String::new(),
         due: job.due,
         order,
+        rank: rank(txn, job)?,
+        cut_off: 0,
+        begun_anew: None,
     };
     if job.kind.is_reading() && is_superseded(txn, &job.study_uid, job.revision)? {
         row.state = JobState::Dropped;
@@ -757,6 +818,7 @@ fn job_ended(
     if !row.state.is_open() && !is_cancelled {
         return Ok(());
     }
+    row.cut_off = 0;
     let what = match outcome {
         JobOutcome::Done => {
             row.state = JobState::Done;
@@ -798,6 +860,8 @@ fn job_retried(txn: &mut Txn<'_>, id: &str, at: Timestamp, order: u64) -> Result
         JobState::Dead => {
             row.state = JobState::Waiting;
             row.attempts = 0;
+            row.cut_off = 0;
+            row.begun_anew = Some(at);
         }
         JobState::Waiting => {}
         JobState::Running | JobState::Done | JobState::Dropped => return Ok(()),
@@ -821,7 +885,8 @@ fn sending(txn: &mut Txn<'_>, row: &JobRow, at: Option<Timestamp>) -> Result<(),
     match &row.job.kind {
         JobKind::Plan
         | JobKind::Picture
-        | JobKind::Analyse
+        | JobKind::Analyse { .. }
+        | JobKind::ReadAgain { .. }
         | JobKind::Shadow { .. }
         | JobKind::Judge
         | JobKind::Compose

@@ -59,6 +59,7 @@ mod harm_test;
 #[cfg(test)]
 pub mod testing;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -96,6 +97,7 @@ pub use crate::store::objects::IncomingObject;
 pub use crate::store::open::OpenReport;
 pub use crate::store::orders::Orders;
 pub use crate::store::queue::Lane;
+pub use crate::store::queue::Wanted;
 pub use crate::store::rebuild::Facts;
 pub use crate::store::rebuild::RebuildReport;
 pub use crate::store::retention::RetentionReport;
@@ -130,6 +132,7 @@ pub use crate::store::rows::UsageRow;
 pub use crate::store::rows::WaitingRow;
 
 use crate::domain::clock::Clock;
+use crate::domain::priority::Priority;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::domain::uid::TransactionUid;
@@ -472,18 +475,17 @@ impl Store {
             || file().is_ok_and(|file| file.is_file() && file.len() == row.receipt.size_bytes)
     }
 
-    /// Takes the next job that is due: lower priority number first, then the older one. It is
+    /// Takes the next job that is due, of the study whose turn it is. It is
     /// kept from others until it ends or `lease` is over. Its start is on the way to the ledger
     /// when this returns, and is there before anything the job itself commits.
     ///
-    /// - `lane`: what the caller takes.
     pub fn claim(
         &self,
         now: Timestamp,
         lease: Duration,
-        lane: &Lane,
+        wanted: &Wanted,
     ) -> Result<Option<ClaimedJob>, StoreError> {
-        while let Some(taken) = self.shared.queue().claim(now, lease, lane) {
+        while let Some(taken) = self.shared.queue().claim(now, lease, wanted) {
             let row = self.read(|view| view.get::<JobRow>(&key::job(&taken.id)));
             let row = match row {
                 Ok(Some(row)) if row.state.is_open() => row,
@@ -501,7 +503,9 @@ impl Store {
                 self.shared.queue().release(&taken.id);
                 return Err(error);
             }
-            return Ok(Some(ClaimedJob { job: row.job, attempt: taken.attempt }));
+            let JobRow { job, rank, cut_off, begun_anew, .. } = row;
+            let (attempt, since) = (taken.attempt, begun_anew.unwrap_or(job.due));
+            return Ok(Some(ClaimedJob { job, attempt, since, rank, cut_off }));
         }
         Ok(None)
     }
@@ -517,6 +521,24 @@ impl Store {
         Ok(rows)
     }
 
+    /// How soon a study is wanted. Says so once: what holds already is not written again.
+    ///
+    /// - `by`: who wants it, in words.
+    pub async fn prioritise(
+        &self,
+        study: &StudyUid,
+        priority: Priority,
+        by: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let row = self.study(study)?;
+        if row.is_none_or(|row| row.priority <= priority) {
+            return Ok(());
+        }
+        let (study_uid, by) = (study.clone(), by.to_owned());
+        self.commit(vec![Event::PrioritySet { study_uid, priority, by, at }]).await
+    }
+
     /// Deliveries to a destination that were given up, in the order in which they were enqueued.
     pub fn given_up(&self, destination: &str) -> Result<Vec<JobRow>, StoreError> {
         let mut rows = self.jobs()?;
@@ -526,14 +548,35 @@ impl Store {
         Ok(rows)
     }
 
-    /// What a person's word to try again means: this job, or all that were given up of a
-    /// destination.
+    /// Readings that wait for a gateway, and those that were given up there.
+    pub fn held_up(&self, gateway: &str) -> Result<Vec<JobRow>, StoreError> {
+        let mut rows = self.jobs()?;
+        rows.retain(|row| row.state.may_be_moved() && row.job.kind.gateway() == Some(gateway));
+        Ok(rows)
+    }
+
+    /// What a person's word to try again means: this job, all that were given up of a
+    /// destination, or, as `gateway:NAME`, all that waits for a gateway.
     pub fn to_retry(&self, id_or_destination: &str) -> Result<Vec<String>, StoreError> {
         if let Some(row) = self.job(id_or_destination)? {
             return Ok(row.state.may_be_moved().then_some(row.job.id).into_iter().collect());
         }
-        let rows = self.given_up(id_or_destination)?;
+        let rows = match id_or_destination.strip_prefix("gateway:") {
+            Some(gateway) => self.held_up(gateway)?,
+            None => self.given_up(id_or_destination)?,
+        };
         Ok(rows.into_iter().map(|row| row.job.id).collect())
+    }
+
+    /// Gateways that readings wait for after a failed try: how many, and when the next is tried.
+    pub fn held_up_counts(&self) -> BTreeMap<String, (usize, Timestamp)> {
+        self.shared.queue().held_up()
+    }
+
+    /// What waits for its time in a lane is tried now.
+    pub fn hurry(&self, lane: &Lane) {
+        self.shared.queue().hurry(lane);
+        self.shared.queued.send_modify(|ticks| *ticks += 1);
     }
 
     pub fn job_counts(&self) -> JobCounts {

@@ -4,31 +4,33 @@
 //! after a restart nobody works on anything. Waits are measured by the wall clock of the caller or
 //! by the monotonic clock, whichever is over first: a clock that is set back holds no job.
 //!
-//! Deliveries stand in lines: to one destination, what belongs to one study goes in the order in which
-//! it was enqueued. Whoever carries out deliveries asks for one destination, so that one that does
-//! not answer delays no other.
+//! Each kind of work has a lane, in which the studies have their turns by priority and age. Deliveries
+//! stand in lines besides: to one destination, what belongs to one study goes in the order in which
+//! it was enqueued. Each destination and each gateway has a lane of its own, so that one that does
+//! not answer delays no other, nor what needs none.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::domain::priority::Rank;
 use crate::store::event::JobKind;
 use crate::store::rows::JobCounts;
 use crate::store::rows::JobRow;
 use crate::store::rows::JobState;
+use crate::turns;
+use crate::turns::Line;
 
 #[derive(Debug, Default)]
 pub struct Queue {
     jobs: HashMap<String, Entry>,
-    /// Due: by priority, then age. Deliveries stand apart.
-    ready: BTreeSet<(u8, u64, String)>,
-    /// Deliveries that are due, by destination, then age.
-    deliveries: BTreeMap<String, BTreeSet<(u64, String)>>,
+    /// What is due: of equal studies the later step first, so that one that is nearly done does not
+    /// wait for those that just came, then the older.
+    ready: BTreeMap<Lane, Line<(u8, u64, String)>>,
     /// Deliveries of one study to one destination that wait or run, by age.
     lines: HashMap<String, BTreeSet<(u64, String)>>,
     /// Those that are not the first of their line.
@@ -44,12 +46,12 @@ pub struct Queue {
 
 #[derive(Debug, Clone)]
 struct Entry {
-    priority: u8,
+    lane: Lane,
+    turn: turns::Place,
+    step: u8,
     order: u64,
     due: Timestamp,
     attempts: u32,
-    /// Where a delivery goes, or its proof comes from.
-    destination: Option<String>,
     /// Whether it only waits for an answer.
     is_clock: bool,
     place: Place,
@@ -57,27 +59,64 @@ struct Entry {
 
 impl Entry {
     fn of(row: &JobRow, place: Place) -> Entry {
+        let lane = Lane::of(&row.job.kind);
+        let turn = match (&lane, &row.job.kind) {
+            // After all that has an effect.
+            (_, JobKind::Shadow { .. }) => turns::Place::Last(row.rank.since),
+            // What is told is urgent by what was found, not by who asked for it.
+            (Lane::Alerts, _) => turns::Place::At(Rank { since: row.job.due, ..Rank::default() }),
+            _ => turns::Place::At(row.rank),
+        };
         Entry {
-            priority: row.job.priority,
+            lane,
+            turn,
+            step: row.job.priority,
             order: row.order,
             due: row.due,
             attempts: row.attempts,
-            destination: row.job.kind.destination().map(str::to_owned),
             is_clock: matches!(row.job.kind, JobKind::Escalate { .. }),
             place,
         }
     }
 }
 
-/// Which jobs a caller takes.
-#[derive(Debug, Clone)]
+/// Work that has runners of its own: a mail server, an archive, a gateway or a scanner that does not
+/// answer delays no other, and none delays an alert.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
-    /// Of these priorities, but no deliveries.
-    Priorities(RangeInclusive<u8>),
-    /// To this destination.
+    Alerts,
+    /// The steps that wait for nobody outside.
+    Reading,
+    /// Readings by this gateway.
+    Gateway(String),
+    /// To this destination, and proofs from there.
     Destination(String),
-    /// To destinations that are none of these: they are not in the configuration any more.
-    OtherThan(Vec<String>),
+    /// What scanners wait for.
+    Commitments,
+}
+
+impl Lane {
+    pub fn of(kind: &JobKind) -> Lane {
+        if let Some(gateway) = kind.gateway() {
+            return Lane::Gateway(gateway.to_owned());
+        }
+        if let Some(destination) = kind.destination() {
+            return Lane::Destination(destination.to_owned());
+        }
+        match kind {
+            JobKind::Commit { .. } => Lane::Commitments,
+            kind if kind.is_reading() => Lane::Reading,
+            _ => Lane::Alerts,
+        }
+    }
+}
+
+/// What a caller takes.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    Of(Lane),
+    /// Gateways and destinations that are none of these: they are not in the configuration any more.
+    OtherThan(Vec<Lane>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -200,20 +239,20 @@ impl Queue {
         }
     }
 
-    /// - `lane`: what the caller takes.
-    pub fn claim(&mut self, now: Timestamp, lease: Duration, lane: &Lane) -> Option<Taken> {
+    pub fn claim(&mut self, now: Timestamp, lease: Duration, wanted: &Wanted) -> Option<Taken> {
         self.wake(now);
-        let id = match lane {
-            Lane::Priorities(priorities) => {
-                let first = self.ready.range((*priorities.start(), 0, String::new())..).next()?;
-                priorities.contains(&first.0).then(|| first.2.clone())?
-            }
-            Lane::Destination(name) => self.deliveries.get(name)?.first()?.1.clone(),
-            Lane::OtherThan(names) => {
-                let mut others = self.deliveries.iter().filter(|(name, _)| !names.contains(name));
-                others.find_map(|(_, due)| due.first())?.1.clone()
+        let line = match wanted {
+            Wanted::Of(lane) => self.ready.get_mut(lane)?,
+            Wanted::OtherThan(lanes) => {
+                let is_other = |lane: &Lane| match lane {
+                    Lane::Gateway(_) | Lane::Destination(_) => !lanes.contains(lane),
+                    Lane::Alerts | Lane::Reading | Lane::Commitments => false,
+                };
+                let others = self.ready.iter_mut().filter(|(lane, _)| is_other(lane));
+                others.map(|(_, line)| line).find(|line| !line.is_empty())?
             }
         };
+        let (_, _, id) = line.next()?;
         let mut entry = self.jobs.get(&id)?.clone();
         self.forget(&id);
         entry.place = Place::Leased { until: after(lease), starting: true };
@@ -231,11 +270,29 @@ impl Queue {
         }
     }
 
+    /// Gateways that readings wait for after a failed try: how many, and when the next is tried.
+    pub fn held_up(&self) -> BTreeMap<String, (usize, Timestamp)> {
+        let mut all: BTreeMap<String, (usize, Timestamp)> = BTreeMap::new();
+        for (due, id) in &self.later {
+            if let Some(Entry { lane: Lane::Gateway(gateway), .. }) = self.jobs.get(id) {
+                // In the order of time: the first is the next.
+                all.entry(gateway.clone()).or_insert((0, *due)).0 += 1;
+            }
+        }
+        all
+    }
+
+    /// What waits for its time in a lane can be claimed now.
+    pub fn hurry(&mut self, lane: &Lane) {
+        let of_it = |id: &&String| self.jobs.get(*id).is_some_and(|entry| entry.lane == *lane);
+        let ids: Vec<String> = self.later.iter().map(|(_, id)| id).filter(of_it).cloned().collect();
+        ids.iter().for_each(|id| self.release(id));
+    }
+
     pub fn counts(&self) -> JobCounts {
-        let deliveries = || self.deliveries.values().flatten().map(|(_, id)| id);
-        let ids = self.ready.iter().map(|(_, _, id)| id).chain(deliveries());
+        let ids = self.ready.values().flat_map(Line::iter).map(|(_, _, id)| id);
         let ready = ids.filter_map(|id| self.jobs.get(id));
-        let due = self.ready.len() + deliveries().count();
+        let due: usize = self.ready.values().map(Line::len).sum();
         JobCounts {
             waiting: due + self.later.len() + self.behind - self.clocks,
             running: self.leases.len(),
@@ -258,15 +315,10 @@ impl Queue {
 
     fn put(&mut self, id: &str, entry: Entry) {
         match entry.place {
-            Place::Ready => match &entry.destination {
-                None => {
-                    self.ready.insert((entry.priority, entry.order, id.to_owned()));
-                }
-                Some(destination) => {
-                    let due = self.deliveries.entry(destination.clone()).or_default();
-                    due.insert((entry.order, id.to_owned()));
-                }
-            },
+            Place::Ready => {
+                let line = self.ready.entry(entry.lane.clone()).or_default();
+                line.add(entry.turn, (entry.step, entry.order, id.to_owned()));
+            }
             Place::Behind => self.behind += 1,
             Place::Later { timer } => {
                 self.clocks += usize::from(entry.is_clock);
@@ -286,19 +338,11 @@ impl Queue {
         let Some(entry) = self.jobs.remove(id) else { return };
         let id = id.to_owned();
         match entry.place {
-            Place::Ready => match &entry.destination {
-                None => {
-                    self.ready.remove(&(entry.priority, entry.order, id));
+            Place::Ready => {
+                if let Some(line) = self.ready.get_mut(&entry.lane) {
+                    line.remove(entry.turn, &(entry.step, entry.order, id));
                 }
-                Some(destination) => {
-                    if let Some(due) = self.deliveries.get_mut(destination) {
-                        due.remove(&(entry.order, id));
-                        if due.is_empty() {
-                            self.deliveries.remove(destination);
-                        }
-                    }
-                }
-            },
+            }
             Place::Behind => self.behind -= 1,
             Place::Later { timer } => {
                 self.clocks -= usize::from(entry.is_clock);
@@ -326,15 +370,31 @@ fn line(row: &JobRow) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::priority::Priority;
     use crate::store::Store;
     use crate::store::event::Event;
+    use crate::store::event::Job;
     use crate::store::event::JobOutcome;
     use crate::store::testing::at;
     use crate::store::testing::job;
     use crate::store::testing::open;
 
     const LONG: Duration = Duration::from_secs(600);
-    const ALL: Lane = Lane::Priorities(0..=u8::MAX);
+    const ALL: Wanted = Wanted::Of(Lane::Reading);
+
+    fn row(job: Job, due: Timestamp, order: u64) -> JobRow {
+        JobRow {
+            job,
+            state: JobState::Waiting,
+            attempts: 0,
+            cause: String::new(),
+            due,
+            order,
+            rank: Rank::default(),
+            cut_off: 0,
+            begun_anew: None,
+        }
+    }
 
     async fn enqueue(store: &Store, n: u32, due: i64, priority: u8) -> String {
         let job = job(n, 1, JobKind::Plan, due, priority);
@@ -360,7 +420,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn jobs_come_by_due_time_then_priority_then_age() {
+    async fn jobs_come_by_due_time_then_by_study_then_step_then_age() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = open(dir.path());
         let mut ids = Vec::new();
@@ -449,14 +509,7 @@ mod tests {
     #[tokio::test]
     async fn a_job_is_held_from_the_claim_on() {
         let mut queue = Queue::default();
-        let waiting = JobRow {
-            job: job(1, 1, JobKind::Plan, 0, 5),
-            state: JobState::Waiting,
-            attempts: 0,
-            cause: String::new(),
-            due: at(0),
-            order: 1,
-        };
+        let waiting = row(job(1, 1, JobKind::Plan, 0, 5), at(0), 1);
         queue.set(&waiting, false, at(1));
         assert!(queue.claim(at(1), LONG, &ALL).is_some());
         queue.set(&waiting, false, at(1));
@@ -472,14 +525,7 @@ mod tests {
     #[tokio::test]
     async fn a_clock_that_is_set_back_holds_no_job() {
         let mut queue = Queue::default();
-        let row = JobRow {
-            job: job(1, 1, JobKind::Plan, 0, 5),
-            state: JobState::Waiting,
-            attempts: 0,
-            cause: String::new(),
-            due: at(100),
-            order: 1,
-        };
+        let row = row(job(1, 1, JobKind::Plan, 0, 5), at(100), 1);
         let just_before = at(100) - jiff::SignedDuration::from_millis(30);
         queue.set(&row, false, just_before);
         let yesterday = at(-86_400);
@@ -491,33 +537,62 @@ mod tests {
     #[test]
     fn a_caller_gets_only_jobs_of_its_lane() {
         let mut queue = Queue::default();
-        for (n, priority) in [(1, 1), (2, 5), (3, 0)] {
-            let row = JobRow {
-                job: job(n, 1, JobKind::Plan, 0, priority),
-                state: JobState::Waiting,
-                attempts: 0,
-                cause: String::new(),
-                due: at(0),
-                order: u64::from(n),
-            };
-            queue.set(&row, false, at(0));
+        let gateway = || "main".to_owned();
+        let kinds = [
+            JobKind::Notice { channel: "mail".into() },
+            JobKind::Plan,
+            JobKind::Analyse { gateway: String::new() },
+            JobKind::Analyse { gateway: gateway() },
+            JobKind::Shadow { gateway: gateway() },
+        ];
+        for (n, kind) in (1..).zip(kinds) {
+            queue.set(&row(job(n, 1, kind, 0, 5), at(0), u64::from(n)), false, at(0));
         }
-        let mut claimed = |lane| queue.claim(at(1), LONG, &Lane::Priorities(lane)).is_some();
-        assert!(claimed(0..=0) && !claimed(0..=0), "one alert");
-        assert!(claimed(2..=u8::MAX) && !claimed(2..=u8::MAX), "one step of reading");
-        assert!(claimed(1..=1) && !claimed(0..=u8::MAX), "one delivery, and nothing is left");
+        let mut claimed = |lane| {
+            let wanted = Wanted::Of(lane);
+            std::iter::from_fn(|| queue.claim(at(1), LONG, &wanted)).count()
+        };
+        assert_eq!(claimed(Lane::Alerts), 1);
+        assert_eq!(claimed(Lane::Reading), 2, "what waits for no gateway");
+        assert_eq!(claimed(Lane::Gateway("other".into())), 0);
+        assert_eq!(claimed(Lane::Gateway(gateway())), 2);
+        assert_eq!(queue.counts().waiting, 0);
+    }
+
+    /// R10: what is urgent does not wait for those that came before it, however many they are.
+    #[tokio::test]
+    async fn a_stat_study_behind_ten_thousand_is_the_next_at_every_step() {
+        let mut queue = Queue::default();
+        let ranked = |n: u32, kind: JobKind, priority| {
+            let rank = Rank { priority, since: at(i64::from(n)) };
+            JobRow { rank, ..row(job(n, 1, kind, 0, 6), at(0), u64::from(n)) }
+        };
+        let gateway = || JobKind::Analyse { gateway: "main".into() };
+        for n in 0..10_000 {
+            for kind in [JobKind::Plan, gateway(), delivery(n, "sr.dcm", "pacs.a", 0).job.kind] {
+                queue.set(&ranked(n, kind, Priority::Routine), false, at(1));
+            }
+        }
+        let begun = std::time::Instant::now();
+        for (kind, lane) in [
+            (JobKind::Plan, Lane::Reading),
+            (gateway(), Lane::Gateway("main".into())),
+            (delivery(0, "sr.dcm", "pacs.a", 0).job.kind, Lane::Destination("pacs.a".into())),
+        ] {
+            // It is said only when the study waits already.
+            let before = ranked(20_000, kind.clone(), Priority::Routine);
+            queue.set(&before, false, at(1));
+            let stat = ranked(20_000, kind, Priority::Stat);
+            queue.set(&stat, false, at(1));
+            let taken = queue.claim(at(2), LONG, &Wanted::Of(lane)).unwrap();
+            assert_eq!(taken.id, stat.job.id);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     }
 
     fn delivery(study: u32, artefact: &str, destination: &str, order: u64) -> JobRow {
         let kind = JobKind::Deliver { artefact: artefact.into(), destination: destination.into() };
-        JobRow {
-            job: job(study, 1, kind, 0, 1),
-            state: JobState::Waiting,
-            attempts: 0,
-            cause: String::new(),
-            due: at(0),
-            order,
-        }
+        row(job(study, 1, kind, 0, 1), at(0), order)
     }
 
     #[test]
@@ -532,9 +607,10 @@ mod tests {
         ];
         rows.iter().rev().for_each(|row| queue.set(row, false, at(0)));
         assert_eq!((queue.counts().waiting, queue.behind), (5, 1));
-        let to = |name: &str| Lane::Destination(name.to_owned());
-        let configured = Lane::OtherThan(vec!["pacs.a".into(), "pacs.b".into()]);
-        fn claimed(queue: &mut Queue, lane: &Lane) -> Option<String> {
+        let lane = |name: &str| Lane::Destination(name.to_owned());
+        let to = |name: &str| Wanted::Of(lane(name));
+        let configured = Wanted::OtherThan(vec![lane("pacs.a"), lane("pacs.b")]);
+        fn claimed(queue: &mut Queue, lane: &Wanted) -> Option<String> {
             queue.claim(at(1), LONG, lane).map(|taken| taken.id)
         }
         assert_eq!(claimed(&mut queue, &ALL), None, "deliveries have lanes of their own");
@@ -560,22 +636,19 @@ mod tests {
         let mut queue = Queue::default();
         let begun = std::time::Instant::now();
         for n in 0..100_000_u32 {
-            let row = JobRow {
-                job: job(n, 1, JobKind::Plan, 0, (n % 3) as u8),
-                state: JobState::Waiting,
-                attempts: 0,
-                cause: String::new(),
-                due: at(i64::from(n % 1000)),
-                order: u64::from(n),
-            };
+            let row = row(
+                job(n, 1, JobKind::Plan, 0, (n % 3) as u8),
+                at(i64::from(n % 1000)),
+                u64::from(n),
+            );
             queue.set(&row, false, at(0));
         }
         let mut last = (0, 0);
         for _ in 0..100_000 {
             let id = queue.claim(at(1000), LONG, &ALL).unwrap().id;
             let entry = &queue.jobs[&id];
-            assert!((entry.priority, entry.order) >= last);
-            last = (entry.priority, entry.order);
+            assert!((entry.step, entry.order) >= last);
+            last = (entry.step, entry.order);
         }
         assert_eq!(queue.counts().running, 100_000);
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());

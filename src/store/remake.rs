@@ -288,6 +288,7 @@ mod tests {
     use crate::store::Store;
     use crate::store::Stored;
     use crate::store::VerifyMode;
+    use crate::store::Wanted;
     use crate::store::commit::Handle;
     use crate::store::event::Event;
     use crate::store::event::JobKind;
@@ -332,7 +333,7 @@ mod tests {
         let (store, making) = open_held(data);
         assert!(matches!(store.study(&study(1)), Err(StoreError::Remaking { total: 0.., .. })));
         assert_eq!(
-            store.claim(at(9), Duration::from_secs(9), &Lane::Priorities(0..=9)).unwrap(),
+            store.claim(at(9), Duration::from_secs(9), &Wanted::Of(Lane::Reading)).unwrap(),
             None
         );
         let more = vec![Event::JobEnqueued { job: job(2, 1, JobKind::Plan, 0, 5) }];
@@ -371,7 +372,7 @@ mod tests {
         shows_all(&store);
         assert_eq!(
             store
-                .claim(at(9), Duration::from_secs(9), &Lane::Priorities(0..=9))
+                .claim(at(9), Duration::from_secs(9), &Wanted::Of(Lane::Reading))
                 .unwrap()
                 .unwrap()
                 .attempt,

@@ -17,6 +17,8 @@ use crate::domain::identities::Element;
 use crate::domain::identities::Settled;
 use crate::domain::origin::Origin;
 use crate::domain::origin::Why;
+use crate::domain::priority::Priority;
+use crate::domain::priority::Rank;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
@@ -59,6 +61,11 @@ pub struct StudyRow {
     pub calling_ae: String,
     /// Number of the last event that changed it: newer changes have higher ones.
     pub order: u64,
+    /// How soon it is wanted, and who says so.
+    #[serde(default)]
+    pub priority: Priority,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub priority_by: String,
     /// What of the newest closed revision did not come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shortfall: Option<Shortfall>,
@@ -513,6 +520,15 @@ pub struct JobRow {
     pub due: Timestamp,
     /// Place in the order of all events: its age.
     pub order: u64,
+    /// Of its study.
+    #[serde(default)]
+    pub rank: Rank,
+    /// Tries that were begun since one came to an end: the node died in those before.
+    #[serde(default)]
+    pub cut_off: u32,
+    /// When a person had it begun anew after it was given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_anew: Option<Timestamp>,
 }
 
 impl JobRow {
@@ -530,6 +546,11 @@ pub struct ClaimedJob {
     pub job: Job,
     /// 1 for the first try.
     pub attempt: u32,
+    /// When it was due for the first time.
+    pub since: Timestamp,
+    pub rank: Rank,
+    /// Tries in a row, just before this one, in which the node died.
+    pub cut_off: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

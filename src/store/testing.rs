@@ -20,6 +20,7 @@ use crate::domain::clock::Clock;
 use crate::domain::finding::Presence;
 use crate::domain::origin::Origin as OriginOf;
 use crate::domain::origin::Why;
+use crate::domain::priority::Priority;
 use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
@@ -92,7 +93,8 @@ pub fn job(n: u32, revision: u32, kind: JobKind, due: i64, priority: u8) -> Job 
     let step = match &kind {
         JobKind::Plan => "plan".to_owned(),
         JobKind::Picture => "picture".to_owned(),
-        JobKind::Analyse => "analyse".to_owned(),
+        JobKind::Analyse { .. } => "analyse".to_owned(),
+        JobKind::ReadAgain { gateway } => format!("read again/{gateway}"),
         JobKind::Shadow { gateway } => format!("shadow/{gateway}"),
         JobKind::Judge => "judge".to_owned(),
         JobKind::Compose => "compose".to_owned(),
@@ -188,7 +190,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
     let kind = match rng.random_range(0..7) {
         0 => JobKind::Plan,
         1 => JobKind::Picture,
-        2 => JobKind::Analyse,
+        2 => JobKind::Analyse { gateway: String::new() },
         3 => JobKind::Judge,
         4 => JobKind::Compose,
         5 => JobKind::Deliver { artefact: artefact(), destination: to() },
@@ -198,7 +200,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
     let id = job.id.clone();
     let reason = "for a test".to_owned();
     let words = || vec!["pneumonia".to_owned()];
-    match rng.random_range(0..40) {
+    match rng.random_range(0..42) {
         0..=3 => {
             let instance = rng.random_range(0..30);
             Event::InstanceStored { receipt: receipt(n, instance, "a") }
@@ -325,6 +327,11 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
             let call = call(&format!("g{}", rng.random_range(0..2)));
             let day = jiff::civil::date(2026, 1, rng.random_range(1..4));
             Event::ModelAsked { study_uid, revision, tier, modality, source, call, day, at }
+        }
+        38 => Event::JobLeft { id, at },
+        39 => {
+            let priority = [Priority::Stat, Priority::Urgent][rng.random_range(0..2)];
+            Event::PrioritySet { study_uid, priority, by: reason, at }
         }
         33 => Event::ReadingCompared {
             study_uid,

@@ -89,6 +89,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("prelim_jobs", "Jobs by state"),
     ("prelim_jobs_oldest_overdue_seconds", "Since when the job is due that waits longest"),
     ("prelim_key_used_ratio", "Used part of the month's quota of each key"),
+    ("prelim_readings_held_up", "Readings that wait for a gateway after a try that failed"),
     ("prelim_settings_refused", "1 while the settings on disk cannot be used and the old hold"),
     ("prelim_source_silent", "1 while a source is silent that usually sends"),
     ("prelim_tls_certificate_expires_timestamp_seconds", "End of the node's certificate"),

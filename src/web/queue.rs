@@ -43,6 +43,8 @@ struct Page {
     destinations: Vec<Choice>,
     /// Set where one destination is chosen that has given-up work: all of it can be tried again.
     retry_all: Option<String>,
+    /// The same for a gateway that readings wait for.
+    retry_gateway: Option<String>,
     page: usize,
     newer: Option<String>,
     older: Option<String>,
@@ -79,10 +81,11 @@ fn destination(kind: &JobKind) -> Option<&str> {
         | JobKind::Withdraw { channel, .. }
         | JobKind::Digest { channel, .. }
         | JobKind::Notice { channel } => Some(channel),
-        JobKind::Shadow { gateway } => Some(gateway),
+        JobKind::Analyse { gateway }
+        | JobKind::ReadAgain { gateway }
+        | JobKind::Shadow { gateway } => Some(gateway.as_str()).filter(|name| !name.is_empty()),
         JobKind::Plan
         | JobKind::Picture
-        | JobKind::Analyse
         | JobKind::Judge
         | JobKind::Compose
         | JobKind::Commit { .. }
@@ -129,6 +132,9 @@ fn page_of(web: &Shared, wanted: Wanted) -> Result<Page, Failure> {
     let number = wanted.page.parse::<usize>().unwrap_or(1).max(1);
     let jobs: Vec<JobRow> = view.jobs.into_iter().filter(|row| wanted.takes(row)).collect();
     let has_dead = jobs.iter().any(|row| row.state == JobState::Dead);
+    let waits = |row: &&JobRow| row.job.kind.gateway().is_some() && row.state.may_be_moved();
+    let gateway = jobs.iter().find(waits).filter(|_| !wanted.to.is_empty());
+    let retry_gateway = gateway.map(|_| wanted.to.clone());
     let is_more = jobs.len() > number.saturating_mul(JOBS_MAX);
     let rows = jobs.into_iter().skip(JOBS_MAX.saturating_mul(number - 1)).take(JOBS_MAX);
     Ok(Page {
@@ -139,7 +145,9 @@ fn page_of(web: &Shared, wanted: Wanted) -> Result<Page, Failure> {
         rows: rows.map(|job| row(job, now)).collect(),
         states,
         destinations,
-        retry_all: (has_dead && !wanted.to.is_empty()).then(|| wanted.to.clone()),
+        retry_all: (has_dead && !wanted.to.is_empty() && retry_gateway.is_none())
+            .then(|| wanted.to.clone()),
+        retry_gateway,
         page: number,
         newer: (number > 1).then(|| wanted.href(number - 1)),
         older: is_more.then(|| wanted.href(number + 1)),
@@ -182,7 +190,9 @@ fn phrase(kind: &JobKind) -> Phrase {
     match kind {
         JobKind::Plan => of("plan"),
         JobKind::Picture => of("picture"),
-        JobKind::Analyse => of("analyse"),
+        JobKind::Analyse { gateway } if gateway.is_empty() => of("analyse"),
+        JobKind::Analyse { gateway } => of("analyse_by").with("gateway", gateway),
+        JobKind::ReadAgain { gateway } => of("read_again").with("gateway", gateway),
         JobKind::Shadow { gateway } => of("shadow").with("gateway", gateway),
         JobKind::Judge => of("judge"),
         JobKind::Compose => of("compose"),

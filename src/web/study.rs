@@ -22,6 +22,7 @@ use crate::store::DeliveryRow;
 use crate::store::DeliveryState;
 use crate::store::JobRow;
 use crate::store::Store;
+use crate::store::JobState;
 use crate::store::event::JobKind;
 use crate::store::event::StudyState;
 use crate::web::Shared;
@@ -59,6 +60,8 @@ struct Page {
     conflicts: u32,
     /// What of the study did not come; empty when nothing is known to be missing.
     missing: String,
+    /// Whom its reading waits for.
+    waits: Option<WaitPart>,
     modality: String,
     examination: String,
     from: String,
@@ -86,6 +89,14 @@ struct Page {
     can_read_again: bool,
     can_hold: bool,
     by: String,
+}
+
+#[derive(Serialize)]
+struct WaitPart {
+    gateway: String,
+    /// Why the last try failed.
+    cause: String,
+    next: Moment,
 }
 
 #[derive(Serialize)]
@@ -215,7 +226,11 @@ fn page_of(web: &Shared, uid: &StudyUid, by: String) -> Result<Option<Page>, Fai
     let receives = view.study.state == StudyState::Receiving;
     let goes_on =
         |job: &JobRow| job.job.kind.is_reading() || matches!(job.job.kind, JobKind::Deliver { .. });
-    let person = assessment.as_ref().map(|assessment| worklist::person(&assessment.study));
+    let person = match &assessment {
+        Some(assessment) => Some(worklist::person(&assessment.study)),
+        None => web.people.of(web, &view.study),
+    };
+    let waits = view.jobs.iter().find_map(|row| waits(row, now));
     let reading = assessment.map(|assessment| reading::part(&view, assessment, now));
     let (looks, history) = history(&view, now).into_iter().partition(|row| row.what == "access");
     Ok(Some(Page {
@@ -224,6 +239,7 @@ fn page_of(web: &Shared, uid: &StudyUid, by: String) -> Result<Option<Page>, Fai
         level: page::level(view.study.state, view.study.outcome.as_deref(), view.study.urgency),
         state: view.study.state,
         person,
+        waits,
         reading,
         history,
         looks,
@@ -251,6 +267,20 @@ fn page_of(web: &Shared, uid: &StudyUid, by: String) -> Result<Option<Page>, Fai
         examination: view.study.examination,
         from: view.study.calling_ae,
     }))
+}
+
+/// A reading that a gateway holds up after a try that failed.
+fn waits(row: &JobRow, now: Timestamp) -> Option<WaitPart> {
+    let gateway = match &row.job.kind {
+        JobKind::Shadow { .. } => None,
+        kind => kind.gateway(),
+    };
+    let is_held_up = row.state == JobState::Waiting && !row.cause.is_empty();
+    gateway.filter(|_| is_held_up).map(|gateway| WaitPart {
+        gateway: gateway.to_owned(),
+        cause: row.cause.clone(),
+        next: page::moment(row.due, now),
+    })
 }
 
 fn known_findings() -> Vec<Choice> {

@@ -18,6 +18,8 @@ use serde::Serialize;
 use crate::domain::alert::Standing;
 use crate::domain::study::Study;
 use crate::domain::uid::StudyUid;
+use crate::pipeline::record;
+use crate::pipeline::replay;
 use crate::store::StudyRow;
 use crate::store::event::JobKind;
 use crate::store::event::StudyState;
@@ -80,14 +82,23 @@ pub fn person(study: &Study) -> Person {
 }
 
 impl People {
-    fn of(&self, web: &Shared, row: &StudyRow) -> Option<Person> {
-        let key = (row.study_uid.clone(), row.assessed_revision?);
+    pub fn of(&self, web: &Shared, row: &StudyRow) -> Option<Person> {
+        let (store, uid) = (&web.node.store, &row.study_uid);
+        // Before the first reading, as far as its images have said.
+        let revision = row.assessed_revision.unwrap_or_default();
+        let key = (uid.clone(), revision);
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(person) = lock().get(&key) {
             return Some(person.clone());
         }
-        let assessment = inspect::assessment_of(&web.node.store, &key.0, key.1).ok()??;
-        let found = person(&assessment.study);
+        let study = match revision {
+            0 => (1..=row.revision).rev().find_map(|revision| {
+                let file = |name| replay::file::<Study>(store, uid, revision, name);
+                file(record::STUDY).or_else(|| file(record::MET))
+            })?,
+            revision => inspect::assessment_of(store, uid, revision).ok()??.study,
+        };
+        let found = person(&study);
         let mut people = lock();
         if people.len() >= PEOPLE_MAX {
             people.clear();

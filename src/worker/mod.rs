@@ -42,6 +42,7 @@ use crate::report::Language;
 mod child;
 pub mod confine;
 mod limits;
+mod memory;
 mod pool;
 mod protocol;
 
@@ -242,8 +243,6 @@ pub enum WorkerError {
     Refused(String),
     #[error("the worker process broke the protocol: {0}")]
     Protocol(&'static str),
-    #[error("the node is stopping")]
-    Stopping,
 }
 
 impl WorkerError {
@@ -254,7 +253,7 @@ impl WorkerError {
             | WorkerError::TimedOut(_)
             | WorkerError::Memory
             | WorkerError::Protocol(_) => true,
-            WorkerError::Start(_) | WorkerError::Refused(_) | WorkerError::Stopping => false,
+            WorkerError::Start(_) | WorkerError::Refused(_) => false,
         }
     }
 
@@ -266,8 +265,7 @@ impl WorkerError {
             | WorkerError::Died(_)
             | WorkerError::TimedOut(_)
             | WorkerError::Memory
-            | WorkerError::Protocol(_)
-            | WorkerError::Stopping => true,
+            | WorkerError::Protocol(_) => true,
         }
     }
 }
@@ -277,7 +275,8 @@ impl WorkerError {
 pub struct Config {
     /// Worker processes at the same time; 0 takes one for each processor core, at least 2.
     pub processes: u32,
-    /// Address space of one worker process.
+    /// Address space of one worker process. All together get no more than a share of what the
+    /// machine or container has.
     pub memory_max_bytes: u64,
     /// Time for one task, e.g. all pictures of a study.
     pub task_time_max_s: u64,

@@ -15,7 +15,6 @@ use tokio::process::Child;
 use tokio::process::ChildStdin;
 use tokio::process::ChildStdout;
 use tokio::process::Command;
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::analysis::provider::local::LocalReading;
@@ -49,6 +48,7 @@ use crate::imaging::show::Which;
 use crate::imaging::wrap::WrapFields;
 use crate::report::Communication;
 use crate::report::Language;
+use crate::turns::Slots;
 use crate::worker::Answer;
 use crate::worker::Config;
 use crate::worker::HeaderPart;
@@ -58,6 +58,7 @@ use crate::worker::Values;
 use crate::worker::WorkerError;
 use crate::worker::joined;
 use crate::worker::limits::Settings;
+use crate::worker::memory;
 use crate::worker::protocol;
 use crate::worker::protocol::ProtocolError;
 
@@ -83,7 +84,7 @@ struct Shared {
     program: PathBuf,
     arguments: Vec<String>,
     tasks: TaskTracker,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     idle: Mutex<Vec<Worker>>,
     /// Why no process could be started, the last time that one was needed.
     trouble: Mutex<Option<String>>,
@@ -101,7 +102,7 @@ struct Worker {
 }
 
 /// As many as cores where the settings say nothing.
-fn processes(config: &Config) -> usize {
+pub fn processes(config: &Config) -> usize {
     let cores = std::thread::available_parallelism().map_or(2, usize::from).max(2);
     match config.processes {
         0 => cores,
@@ -128,11 +129,11 @@ impl Pool {
         tasks: TaskTracker,
     ) -> Pool {
         let shared = Shared {
-            config: InForce::new(config.clone()),
+            config: InForce::new(memory::fitting(config)),
             program,
             arguments,
             tasks,
-            slots: Arc::new(Semaphore::new(processes(config))),
+            slots: Slots::new(processes(&memory::fitting(config))),
             idle: Mutex::new(Vec::new()),
             trouble: Mutex::new(None),
         };
@@ -142,27 +143,19 @@ impl Pool {
     /// Takes other settings: for processes and tasks from now on.
     pub fn configure(&self, config: &Config) {
         let shared = &self.shared;
-        let before = shared.config.now();
+        let (before, config) = (shared.config.now(), &memory::fitting(config));
         if *before == *config {
             return;
         }
         shared.config.replace(config.clone());
-        let (had, wanted) = (processes(&before), processes(config));
-        if wanted >= had {
-            shared.slots.add_permits(wanted - had);
-        } else if let Ok(fewer) = u32::try_from(had - wanted) {
-            let slots = Arc::clone(&shared.slots);
-            shared.tasks.spawn(async move {
-                if let Ok(taken) = slots.acquire_many_owned(fewer).await {
-                    taken.forget();
-                }
-            });
-        }
+        let count = |config| isize::try_from(processes(config)).unwrap_or(isize::MAX);
+        shared.slots.change(count(config) - count(&before));
         // They were started with the limits from before.
         shared.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Has one task done. Waits for a free process; the time limit counts from then.
+    /// Has one task done. Waits for a free process, in the order of the studies; the time limit
+    /// counts from then.
     ///
     /// A second run of the same task is harmless: workers read only.
     ///
@@ -170,7 +163,7 @@ impl Pool {
     /// [`WorkerError`]; the process that failed is gone and the next task gets a fresh one.
     pub async fn run(&self, task: Task) -> Result<Answer, WorkerError> {
         let shared = &self.shared;
-        let _slot = shared.slots.acquire().await.map_err(|_| WorkerError::Stopping)?;
+        let _slot = shared.slots.take().await;
         let rested = shared.idle.lock().map(|mut idle| idle.pop()).unwrap_or_default();
         let mut worker = match rested.and_then(Worker::if_alive) {
             Some(worker) => worker,
@@ -771,7 +764,7 @@ mod tests {
     async fn other_settings_take_effect_with_the_next_task() {
         let pool = pool(Config { processes: 3, ..Config::default() });
         assert_eq!(misbehave(&pool, "alive").await.unwrap(), "alive");
-        let slots = || pool.shared.slots.available_permits();
+        let slots = || pool.shared.slots.free();
         assert_eq!((slots(), pool.shared.idle.lock().unwrap().len()), (3, 1));
         pool.configure(&Config { processes: 1, task_time_max_s: 2, ..Config::default() });
         assert_eq!(pool.shared.idle.lock().unwrap().len(), 0, "started by the old limits");

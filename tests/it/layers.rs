@@ -18,7 +18,7 @@ const GROUPS: [&[&str]; 10] = [
         "assemble", "imaging", "deid", "analysis", "report", "sr", "deliver", "alert", "orders",
         "store",
     ],
-    &["dicom", "hl7", "outgoing"],
+    &["dicom", "hl7", "outgoing", "turns"],
     &["domain", "files"],
 ];
 

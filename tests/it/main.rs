@@ -45,6 +45,7 @@ mod tls;
 mod traces;
 mod upgrade;
 mod volatile;
+mod waiting;
 mod watching;
 mod way;
 mod workbench;

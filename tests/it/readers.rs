@@ -321,7 +321,7 @@ fn a_program_that_hangs_is_stopped_with_all_that_it_started() {
     let folder = tempfile::tempdir().unwrap();
     let mut set = command("house", "hang", folder.path());
     set.push("analysis.gateways.house.timeout_s=3".to_owned());
-    set.push("pipeline.tries_max=1".to_owned());
+    set.push("analysis.waits.routine_s=0".to_owned());
     let pids = folder.path().join("pids");
     let read = Read::by(folder, "house", &set);
     let uid = read.send(NORMAL, "051Y");

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::analysis::AnalyzeError;
@@ -22,11 +21,12 @@ use crate::analysis::provider::keys::KeyView;
 use crate::analysis::provider::onnx::manifest::Manifest;
 use crate::domain::assessment::Algorithm;
 use crate::domain::call;
+use crate::turns::Slots;
 
-/// The longest rest that grows with each failed trial.
-const REST_MAX: Duration = Duration::from_secs(600);
-/// After a refused key (401, 403): nothing changes until somebody changes it.
-const REST_REFUSED: Duration = Duration::from_secs(300);
+/// The longest rest that grows with each failed trial: studies wait for its end.
+const REST_MAX: Duration = Duration::from_secs(120);
+/// After a refused key (401, 403): who looks after keys may be down for a moment.
+const REST_REFUSED: Duration = Duration::from_secs(60);
 /// After 429 without Retry-After (RFC 6585 4).
 const REST_BUSY: Duration = Duration::from_secs(10);
 /// The longest wait for a place among the calls of a minute.
@@ -155,6 +155,14 @@ struct State {
     pace: Pace,
     /// When it was looked at last, and what was wrong.
     checked: Option<(Timestamp, Option<String>)>,
+    last: Option<LastCall>,
+}
+
+/// The last time that it was asked something.
+struct LastCall {
+    latency: Duration,
+    /// Why there was no answer.
+    problem: Option<String>,
 }
 
 impl State {
@@ -170,7 +178,7 @@ impl State {
 pub struct Kept {
     provider: Arc<dyn Provider>,
     limits: Limits,
-    calls: Semaphore,
+    calls: Arc<Slots>,
     state: Mutex<State>,
 }
 
@@ -178,13 +186,14 @@ impl Kept {
     pub fn new(provider: Arc<dyn Provider>, limits: &Limits) -> Kept {
         let breaker = Breaker::Asked { failures: 0 };
         let kept = Kept {
-            calls: Semaphore::new(limits.calls_at_once),
+            calls: Slots::new(limits.calls_at_once),
             limits: limits.clone(),
             state: Mutex::new(State {
                 breaker,
                 refused: None,
                 pace: Pace { next: Instant::now() },
                 checked: None,
+                last: None,
             }),
             provider,
         };
@@ -226,14 +235,23 @@ impl Kept {
             Breaker::Resting { .. } | Breaker::Asked { .. } | Breaker::Tried { .. } => None,
         };
         let (checked_at, problem) = state.checked.clone().unzip();
+        let last = state.last.as_ref();
+        let refused = last.and_then(|last| last.problem.clone());
         GatewayView {
             name: self.name().to_owned(),
             model: self.model().to_owned(),
             rests,
             checked_at,
-            problem: problem.flatten(),
+            problem: refused.or(problem.flatten()),
+            latency_ms: last
+                .map(|last| u64::try_from(last.latency.as_millis()).unwrap_or(u64::MAX)),
             keys: self.key_views(),
         }
+    }
+
+    /// Whether it answered when it was asked last.
+    pub fn answers(&self) -> bool {
+        self.state().last.as_ref().is_some_and(|last| last.problem.is_none())
     }
 
     fn show(&self, breaker: Breaker) {
@@ -331,7 +349,7 @@ impl Provider for Kept {
     }
 
     async fn ask(&self, question: &Question<'_>) -> Asked {
-        let _place = self.calls.acquire().await;
+        let _place = self.calls.take().await;
         let wait = match self.admit() {
             Ok(wait) => wait,
             Err(not_now) => return Asked::not(not_now),
@@ -341,6 +359,9 @@ impl Provider for Kept {
         let began = Instant::now();
         let ended = self.provider.ask(question).await;
         on_its_way.verdict = Verdict::of(&ended.said);
+        let problem = ended.said.as_ref().err().filter(|error| error.is_transient());
+        let problem = problem.map(ToString::to_string);
+        self.state().last = Some(LastCall { latency: began.elapsed(), problem });
         let gateway = self.name().to_owned();
         let outcome = ended.said.as_ref().map_or_else(AnalyzeError::label, |_| call::ANSWERED);
         metrics::counter!("prelim_gateway_calls_total", "gateway" => gateway.clone(), "outcome" => outcome)
@@ -378,14 +399,14 @@ mod tests {
             (asked(1), 0, Up, asked(0)),
             (asked(2), 5, Down, resting(35, 30)),
             (asked(0), 5, Rest(s(7)), resting(12, 30)),
-            (asked(0), 5, Refused(401), resting(305, 300)),
+            (asked(0), 5, Refused(401), resting(65, 60)),
             (resting(30, 30), 5, Up, resting(30, 30)),
             (resting(30, 30), 5, Down, resting(30, 30)),
             (resting(30, 30), 5, Rest(s(7)), resting(30, 30)),
             (resting(30, 30), 5, Rest(s(60)), resting(65, 30)),
             (tried(30), 31, Up, asked(0)),
             (tried(30), 31, Down, resting(91, 60)),
-            (tried(500), 31, Down, resting(631, 600)),
+            (tried(500), 31, Down, resting(151, 120)),
             (tried(30), 31, Rest(s(7)), resting(38, 30)),
         ] {
             let told = format!("{before:?} {verdict:?}");

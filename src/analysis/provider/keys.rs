@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::domain::secret::Secret;
 
-/// After 401 or 403: nothing changes until somebody changes it.
-const REFUSED: SignedDuration = SignedDuration::from_hours(1);
+/// After 401 or 403: who looks after keys may be down for a moment.
+const REFUSED: SignedDuration = SignedDuration::from_mins(1);
 /// After 429 without Retry-After.
 const BUSY: SignedDuration = SignedDuration::from_secs(60);
 /// Share of a quota at which the log warns, and days before a key's end.

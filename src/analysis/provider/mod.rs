@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod command;
+mod hints;
 pub mod keeper;
 pub mod keys;
 pub mod local;
@@ -81,9 +82,13 @@ pub struct GatewayView {
     pub model: String,
     /// Why it is not asked now.
     pub rests: Option<String>,
-    /// Of the last look whether it answers: when, and what was wrong.
+    /// When it was looked at last without a question.
     pub checked_at: Option<Timestamp>,
+    /// What was wrong when it was asked last, or else looked at.
     pub problem: Option<String>,
+    /// Of the last question.
+    #[serde(default)]
+    pub latency_ms: Option<u64>,
     pub keys: Vec<KeyView>,
 }
 

@@ -30,6 +30,7 @@ use crate::analysis::provider::Asked;
 use crate::analysis::provider::Provider;
 use crate::analysis::provider::Question;
 use crate::analysis::provider::RawAnswer;
+use crate::analysis::provider::hints;
 use crate::analysis::provider::keys::Key;
 use crate::analysis::provider::keys::KeyView;
 use crate::analysis::provider::keys::Ring;
@@ -46,8 +47,8 @@ use crate::outgoing;
 const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// For a look whether it answers at all.
 const CHECK: Duration = Duration::from_secs(20);
-/// Longest wait that a gateway can ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// Of an error's body, of which a wait is read.
+const ERROR_BYTES_MAX: usize = 16 * 1024;
 
 /// One gateway of the configuration.
 pub struct OpenAi {
@@ -158,7 +159,8 @@ impl OpenAi {
         let mut response = request.send().await.map_err(|error| self.transport(&error))?;
         let status = response.status();
         if status != StatusCode::OK {
-            return Err(self.refused(status, response.headers()));
+            let body = beginning(&mut response).await;
+            return Err(self.refused(status, response.headers(), &body));
         }
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.transport(&error))? {
@@ -220,15 +222,14 @@ impl OpenAi {
         AnalyzeError::BadAnswer { provider: self.name.clone(), why }
     }
 
-    /// What a status means. The body of an error is not read: it may repeat the request.
-    fn refused(&self, status: StatusCode, headers: &HeaderMap) -> AnalyzeError {
+    /// What a status means. Of the body of an error only a wait is read: it may repeat the request.
+    fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &str) -> AnalyzeError {
         let provider = self.name.clone();
         let code = status.as_u16();
         match code {
             413 => AnalyzeError::TooLarge { provider },
             408 | 409 | 425 | 429 | 500..=599 => {
-                let header = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-                let retry_after = header.and_then(|value| retry_after(value, now()));
+                let retry_after = hints::wait(headers, body, now());
                 AnalyzeError::Busy { provider, status: code, retry_after }
             }
             _ => AnalyzeError::Refused { provider, status: code },
@@ -303,7 +304,7 @@ impl Provider for OpenAi {
         let response = request.send().await.map_err(|error| self.transport(&error))?;
         match response.status().as_u16() {
             200..=299 | 404 | 405 | 501 => Ok(()),
-            _ => Err(self.refused(response.status(), response.headers())),
+            _ => Err(self.refused(response.status(), response.headers(), "")),
         }
     }
 
@@ -437,6 +438,19 @@ struct Usage {
     completion_tokens: u64,
 }
 
+/// What an error's body begins with, as far as it comes.
+async fn beginning(response: &mut reqwest::Response) -> String {
+    let mut bytes = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = ERROR_BYTES_MAX - bytes.len();
+        bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() >= room {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Each key with what its file holds; one without a name where there is no list of them.
 fn keys(gateway: &Gateway) -> Result<Vec<(Key, Option<Secret>)>, String> {
     let read = |file: &Path| {
@@ -460,20 +474,6 @@ fn bearer(secret: &Secret) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.expose())).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// rustls wants one provider for the process; who comes first installs it.
-/// Retry-After (RFC 9110 10.2.3): seconds or a date, at most an hour.
-fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
-    let value = value.trim();
-    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        // More digits than a number has are more than an hour.
-        let seconds = value.parse().unwrap_or(u64::MAX);
-        return Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
-    }
-    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
-    let seconds = u64::try_from(at.as_second() - now.as_second()).unwrap_or(0);
-    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }
 
 /// Quotas are by the calendar of Greenwich.

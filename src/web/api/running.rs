@@ -272,6 +272,17 @@ pub struct Health {
     /// Why not, or what an operator should know although it is.
     reasons: Vec<String>,
     version: String,
+    gateways: Vec<GatewayHealth>,
+}
+
+/// What a gateway did when it was asked last.
+#[derive(Serialize, ToSchema)]
+pub struct GatewayHealth {
+    name: String,
+    /// Why there was no answer, or why it is not asked now.
+    problem: Option<String>,
+    /// Of the last question, answered or not.
+    latency_ms: Option<u64>,
 }
 
 /// A real write and read in the data folder, and the word of the rest of the node.
@@ -286,6 +297,14 @@ pub async fn health(State(web): State<Web>) -> Result<Response, Failure> {
         ready: ready.is_ready(),
         reasons: ready.reasons().to_vec(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        gateways: (web.node.gateways)()
+            .into_iter()
+            .map(|gateway| GatewayHealth {
+                problem: gateway.problem.or(gateway.rests),
+                latency_ms: gateway.latency_ms,
+                name: gateway.name,
+            })
+            .collect(),
     };
     Ok((code, Json(health)).into_response())
 }

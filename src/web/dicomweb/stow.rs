@@ -27,6 +27,7 @@ use crate::dicom::storage_scp::InstanceSink;
 use crate::dicom::storage_scp::Refusal;
 use crate::dicom::storage_scp::StoreRequest;
 use crate::dicom::storage_scu::Head;
+use crate::domain::priority::Priority;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::web::Web;
@@ -296,6 +297,7 @@ impl<'a, 'w> Part<'a, 'w> {
             called_ae: parts.ae_title.clone(),
             peer: self.store.peer,
             association: "dicomweb".to_owned(),
+            priority: Priority::default(),
         };
         let mut sink = parts.receiver.begin(request).await?;
         if let Some(study) = &self.store.study {
