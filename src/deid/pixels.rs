@@ -155,9 +155,9 @@ mod tests {
         // modality, SOP class, Conversion Type, Burned In Annotation, regions; the rule, if any
         type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [[u32; 4]], Option<PixelRule>);
         let rows: [Row; 20] = [
-            ("CT", CT, "", "", &[], None),
-            ("CR", CT, "", "NO", &[], None),
-            ("MG", CT, "", "", &[], None),
+            ("CT", CT, "", "", &[], MASK),
+            ("CR", CT, "", "NO", &[], MASK),
+            ("MG", CT, "", "", &[], MASK),
             ("US", CT, "", "", &region, REGIONS),
             ("US", CT, "", "YES", &region, REGIONS),
             ("US", SC, "", "", &region, REGIONS),
@@ -220,6 +220,7 @@ mod tests {
         let mut screen = instance("CT", SC, "", "", &[]);
         screen.sop_instance_uid = SopInstanceUid::parse("1.2.4").unwrap();
         let mut config = Config::default();
+        config.burned_in_text.plain = Policy::Send;
         let masked = leaving([&clean, &screen], &config);
         assert_eq!(masked.masks.rules.len(), 1);
         assert_eq!(masked.masks.rules.get(&screen.sop_instance_uid), MASK.as_ref());

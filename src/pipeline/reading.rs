@@ -87,25 +87,22 @@ pub async fn read_again(way: &Way<'_>, gateway: &str) -> Result<Vec<Event>, Step
     let Some(row) = row else {
         return Err(StepError::needless("the study is another one by now"));
     };
+    if !way.kit.providers.contains_key(gateway) {
+        return Err(StepError::needless(format!("{gateway} is not in the configuration any more")));
+    }
     let (study, plan): (Study, PlanRecord) = (way.load(record::STUDY)?, way.load(record::PLAN)?);
-    let (mut events, reason) = match way.kit.providers.contains_key(gateway) {
-        true => {
-            let mut asking = Caller::begin(way, &study, &plan, record::RUNS)?;
-            match answer(&mut asking, gateway).await? {
-                Ok(_) => {}
-                Err(error) if error.is_transient() || !error.is_for_review() => {
-                    let wait = error.retry_after();
-                    let (verdict, cause) = (Failure::Passing { wait }, error.to_string());
-                    return Err(StepError { verdict, cause });
-                }
-                // It answers, and would say the same again.
-                Err(error) => return Err(StepError::needless(error)),
-            }
-            asking.keep_runs(record::RUNS)?;
-            (asking.events, format!("{gateway} answers again"))
+    let mut asking = Caller::begin(way, &study, &plan, record::RUNS)?;
+    match answer(&mut asking, gateway).await? {
+        Ok(_) => {}
+        // It answers, and would say the same again.
+        Err(error) if error.is_for_review() => return Err(StepError::needless(error)),
+        Err(error) => {
+            let (wait, cause) = (error.retry_after(), error.to_string());
+            return Err(StepError { verdict: Failure::Passing { wait }, cause });
         }
-        false => (Vec::new(), format!("{gateway} is not asked any more")),
-    };
+    }
+    asking.keep_runs(record::RUNS)?;
+    let (mut events, reason) = (asking.events, format!("{gateway} answers again"));
     tracing::info!(gateway, "the study is read again: it waited for this gateway");
     events.extend(word::reading_again(&row, reason, way.kit.clock.now()));
     Ok(events)

@@ -227,18 +227,18 @@ async fn the_schema_stands_in_the_prompt_where_the_gateway_takes_none() {
     }
 }
 
-/// A1 to A4: what is permanent, what is tried again and when.
+/// A1 to A4: a word on the request is permanent; what is of the gateway is tried again, and when.
 #[tokio::test]
 async fn statuses_are_permanent_or_transient() {
     let echo = format!("{{\"error\": \"bad key {KEY}\"}}");
     for (status, transient) in [
         ("400 Bad Request", false),
-        ("401 Unauthorized", false),
-        ("403 Forbidden", false),
-        ("404 Not Found", false),
+        ("401 Unauthorized", true),
+        ("403 Forbidden", true),
+        ("404 Not Found", true),
         ("422 Unprocessable Content", false),
-        ("204 No Content", false),
-        ("418 I'm a teapot", false),
+        ("204 No Content", true),
+        ("418 I'm a teapot", true),
         ("408 Request Timeout", true),
         ("409 Conflict", true),
         ("429 Too Many Requests", true),
