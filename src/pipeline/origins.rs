@@ -35,6 +35,7 @@ use crate::store::OriginRow;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::event::Event;
+use crate::store::event::Receipt;
 use crate::store::event::StudyState;
 use crate::worker::Object;
 
@@ -148,9 +149,9 @@ async fn compared(
 pub async fn undecided(kit: &Kit, study_uid: &StudyUid) -> Result<Vec<Event>, StepError> {
     let store = &kit.store;
     let origins = of_study(store, study_uid).map_err(StepError::passing)?;
-    let is_open = |sop: &SopInstanceUid| origins.get(sop).is_some_and(|row| row.decided.is_none());
+    let is_open = |row: &InstanceRow| is_open(&row.receipt, &origins);
     let rows = store.instances(study_uid).map_err(StepError::passing)?;
-    if !rows.iter().any(|row| is_open(&row.receipt.sop_instance_uid)) {
+    if !rows.iter().any(is_open) {
         return Ok(Vec::new());
     }
     store.filed(study_uid).await.map_err(StepError::passing)?;
@@ -160,7 +161,7 @@ pub async fn undecided(kit: &Kit, study_uid: &StudyUid) -> Result<Vec<Event>, St
     for row in rows.iter().filter(|row| row.receipt.unreadable.is_none()) {
         let sop = &row.receipt.sop_instance_uid;
         let is_image = origins.get(sop).is_none_or(OriginRow::is_taken);
-        if is_open(sop) || (is_image && series.insert(&row.receipt.series_uid)) {
+        if is_open(row) || (is_image && series.insert(&row.receipt.series_uid)) {
             shown.push(object(row));
         }
     }
@@ -180,7 +181,7 @@ pub async fn undecided(kit: &Kit, study_uid: &StudyUid) -> Result<Vec<Event>, St
     let mut answers: BTreeMap<(Origin, Why), Vec<SopInstanceUid>> = BTreeMap::new();
     for row in &rows {
         let sop = &row.receipt.sop_instance_uid;
-        if !is_open(sop) {
+        if !is_open(row) {
             continue;
         }
         let own = store.own(sop).map_err(StepError::passing)?;
@@ -206,6 +207,18 @@ pub async fn undecided(kit: &Kit, study_uid: &StudyUid) -> Result<Vec<Event>, St
         Event::OriginDecided { study_uid, instances, origin, why, by: String::new(), at }
     };
     Ok(answers.into_iter().map(event).collect())
+}
+
+/// Whether it is not decided what an instance is. In folders of before origins nothing is noted of
+/// any.
+pub fn is_open(receipt: &Receipt, origins: &HashMap<SopInstanceUid, OriginRow>) -> bool {
+    match origins.get(&receipt.sop_instance_uid) {
+        Some(row) => row.decided.is_none(),
+        None => {
+            let class = receipt.sop_class_uid.as_str();
+            receipt.unreadable.is_none() && !origin::is_acquisition_class(class)
+        }
+    }
 }
 
 pub fn object(row: &InstanceRow) -> Object {

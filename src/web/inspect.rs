@@ -160,6 +160,7 @@ fn objects(store: &Store, uid: &StudyUid) -> Result<Vec<Objects>, StoreError> {
             None if receipt.unreadable.is_some() => {
                 (Some(Origin::Image), Some(Why::NotParsed), String::new())
             }
+            None if origins::is_open(&receipt, &origins) => (None, None, String::new()),
             None => (Some(Origin::Image), Some(Why::Acquired), String::new()),
             Some(row) => match &row.decided {
                 Some(known) => (Some(known.origin), Some(known.why.clone()), known.by.clone()),

@@ -77,6 +77,12 @@ fn every_form_works(browser: &str, (width, height): (u32, u32), javascript: bool
     let (files, studies): (Vec<PathBuf>, Vec<String>) =
         ["a", "b", "c"].map(image).into_iter().unzip();
     node.storescu(&files);
+    // One study with the images of two patients.
+    let (twin, twins) = image("d");
+    let other = folder.path().join("e");
+    let of_study = format!("StudyInstanceUID={twins}");
+    chest_xray(POSITIVE, &other, &["PatientID=e", &of_study]);
+    node.storescu(&[twin, other]);
     let port = node.dicom.port().to_string();
     let mut stranger = Command::new("storescu");
     stranger.args(["-aet", REFUSED, "-aec", "PRELIM", "127.0.0.1", &port]).arg(&files[0]);
@@ -88,6 +94,7 @@ fn every_form_works(browser: &str, (width, height): (u32, u32), javascript: bool
         "data": node.data,
         "mails": peers.mail_folder,
         "studies": studies,
+        "twins": twins,
         "image": files[0],
         "refused": REFUSED,
         "browser": browser,

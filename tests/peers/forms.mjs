@@ -2,6 +2,7 @@
 // in the ledger what it changed. forms.mjs CONTEXT; exit 1 when something is wrong.
 //   CONTEXT  a JSON file, written by tests/it/forms.rs: url, prelim (the program), data (the node's
 //            folder), mails (folder of the mail server), studies (three that are still being received),
+//            twins (one with the images of two patients, still being received),
 //            image (a DICOM file), refused (AE title of a caller that was not let in),
 //            browser ("chrome" or "firefox"), width, height, javascript (true or false)
 // The table FORMS names every form of templates/web: one that is new, or gone, is an error.
@@ -245,6 +246,28 @@ const FORMS = {
       await press("button[formaction$='/again']");
     },
     changed: ["changed", /read again by .*it is for the archive/],
+  },
+  "post /studies/*/origin ": {
+    press: async () => {
+      await go(`/studies/${third}`);
+      await open("[data-part=objects] select[name=origin]");
+      await page.select("[data-part=objects] select[name=origin]", "derived");
+      await fill("[data-part=objects] input[name=reason]", "a drawing");
+      await press("[data-part=objects] form button");
+    },
+    changed: ["changed", /^1 objects are derived/],
+  },
+  "post /studies/*/identity number=*": {
+    press: async () => {
+      await go(`/studies/${context.twins}`);
+      await open("button[formaction$='/complete']");
+      await press("button[formaction$='/complete']");
+      await wait("two patients", () => study(context.twins).state === "needs_review");
+      await go(`/studies/${context.twins}`);
+      await fill("#whose input[name=reason]", "asked the ward");
+      await press("#whose button[value='2']");
+    },
+    changed: ["changed", /^said whose the study is/],
   },
   // The first account: from then on everyone logs in.
   "post /accounts deed=add": {

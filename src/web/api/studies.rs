@@ -254,7 +254,7 @@ pub async fn origin(
 pub struct IdentityWord {
     /// Of the patients that its page shows, from 1.
     #[schema(minimum = 1)]
-    number: u32,
+    number: Option<u32>,
     /// A person, where a program speaks for one; else the caller.
     #[schema(max_length = 80)]
     by: String,
@@ -283,7 +283,7 @@ pub async fn identity(
 ) -> Result<Json<Settled>, Failure> {
     let uid = study_uid(&uid)?;
     let by = signed(&plain(&word.by, 80), &viewer);
-    let number = usize::try_from(word.number).unwrap_or_default();
+    let number = word.number.and_then(|number| usize::try_from(number).ok()).unwrap_or_default();
     local::settle(&web, &uid, &local::Holds { number, by, reason: word.note }).await?;
     Ok(Json(Settled { study_uid: uid.to_string() }))
 }
