@@ -190,17 +190,19 @@ pub async fn complete(
 }
 
 /// What objects are that came with a study, by the word of a person.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct OriginWord {
     /// Series or SOP Instance UID of the study.
     of: String,
     /// Images are read; the others stand beside them.
-    origin: Option<Says>,
+    origin: Says,
     /// A person, where a program speaks for one; else the caller.
+    #[serde(default)]
     #[schema(max_length = 80)]
     by: String,
     /// A reason.
+    #[serde(default)]
     #[schema(max_length = 200)]
     note: String,
 }
@@ -236,11 +238,10 @@ pub async fn origin(
 ) -> Result<Json<Changed>, Failure> {
     let uid = study_uid(&uid)?;
     let origin = match word.origin {
-        Some(Says::Image) => Origin::Image,
-        Some(Says::Derived) => Origin::Derived,
-        Some(Says::Report) => Origin::Report,
-        Some(Says::Ours) => Origin::Ours,
-        None => return Err(Failure::bad_request("origin: use image, derived, report or ours.")),
+        Says::Image => Origin::Image,
+        Says::Derived => Origin::Derived,
+        Says::Report => Origin::Report,
+        Says::Ours => Origin::Ours,
     };
     let by = signed(&plain(&word.by, 80), &viewer);
     let said = local::Said { of: word.of, origin, by, reason: word.note };
@@ -249,16 +250,18 @@ pub async fn origin(
 }
 
 /// Whose a study is, by the word of a person.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct IdentityWord {
     /// Of the patients that its page shows, from 1.
     #[schema(minimum = 1)]
-    number: Option<u32>,
+    number: u32,
     /// A person, where a program speaks for one; else the caller.
+    #[serde(default)]
     #[schema(max_length = 80)]
     by: String,
     /// A reason.
+    #[serde(default)]
     #[schema(max_length = 200)]
     note: String,
 }
@@ -283,7 +286,7 @@ pub async fn identity(
 ) -> Result<Json<Settled>, Failure> {
     let uid = study_uid(&uid)?;
     let by = signed(&plain(&word.by, 80), &viewer);
-    let number = word.number.and_then(|number| usize::try_from(number).ok()).unwrap_or_default();
+    let number = usize::try_from(word.number).unwrap_or_default();
     local::settle(&web, &uid, &local::Holds { number, by, reason: word.note }).await?;
     Ok(Json(Settled { study_uid: uid.to_string() }))
 }
