@@ -407,8 +407,8 @@ fn a_doctor_who_disagrees_with_the_finding_closes_its_alert() {
     assert_eq!(alerts(&node, &uid)[0]["state"], "open", "who agrees has not taken it");
     say("--disagree");
     let row = alerts(&node, &uid).remove(0);
-    assert_eq!((&row["state"], &row["by"]), (&json!("closed"), &json!("Dr Lee")));
-    assert_eq!(row["how"], "feedback");
+    assert_eq!((&row["state"], &row["how"]), (&json!("closed"), &json!("feedback")));
+    assert_eq!(row["by"], "Dr Lee (command line)");
     assert!(row["note"].as_str().unwrap().contains("a skin fold"), "{row:#}");
     wait_for("word of it", || Some(peers.mails()).filter(|mails| mails.len() == 2));
 }
