@@ -191,6 +191,18 @@ const FORMS = {
     press: async () => { await go(`/studies/${first}`); await press("#finding-F1 button[value=agree]"); },
     changed: ["answered", /^agree on F1/],
   },
+  "post /alerts/*/close ": {
+    press: async () => {
+      await go(`/studies/${second}`);
+      await open("form[action$='/close'] button");
+      await fill("form[action$='/close'] input[name=name]", "Dr Lee");
+      await fill("form[action$='/close'] input[name=note]", "known since Monday");
+      await press("form[action$='/close'] button");
+      const said = await text("[data-part=alerts]");
+      if (!said.includes("Dr Lee has closed it") || !said.includes("known since Monday")) throw new Error(said);
+    },
+    changed: ["answered", /^closed alert .*page/],
+  },
   "post /studies/*/feedback verdict=disagree": {
     press: async () => { await go(`/studies/${second}`); await press("#finding-F1 button[value=disagree]"); },
     changed: ["answered", /^disagree on F1/],
