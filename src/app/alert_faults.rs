@@ -38,8 +38,8 @@ use crate::store;
 use crate::store::AlertRow;
 use crate::store::JobState;
 use crate::store::Lane;
-use crate::store::Wanted;
 use crate::store::Store;
+use crate::store::Wanted;
 use crate::store::event::JobKind;
 
 const BEGIN: i64 = 1_800_000_000;

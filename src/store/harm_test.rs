@@ -15,10 +15,10 @@ use crate::domain::digest::Hasher;
 use crate::domain::urgency::Urgency;
 use crate::store::Config;
 use crate::store::Lane;
-use crate::store::Wanted;
 use crate::store::OpenReport;
 use crate::store::Store;
 use crate::store::VerifyMode;
+use crate::store::Wanted;
 use crate::store::event::Event;
 use crate::store::event::JobKind;
 use crate::store::event::JobOutcome;
@@ -79,8 +79,11 @@ async fn read_and_tell(store: &Store, n: u32) {
     let deliver = JobKind::Deliver { artefact: "sr.dcm".into(), destination: "pacs".into() };
     let alert = || format!("{}/a", study(n));
     let tell = JobKind::Alert { alert: alert(), channel: "mail:x".into(), level: 0 };
-    let (analyse, deliver, tell) =
-        (job(n, 1, JobKind::Analyse { gateway: String::new() }, 0, 5), job(n, 1, deliver, 0, 3), job(n, 1, tell, 0, 1));
+    let (analyse, deliver, tell) = (
+        job(n, 1, JobKind::Analyse { gateway: String::new() }, 0, 5),
+        job(n, 1, deliver, 0, 3),
+        job(n, 1, tell, 0, 1),
+    );
     let done =
         |id: &str| Event::JobEnded { id: id.to_owned(), outcome: JobOutcome::Done, at: at(4) };
     let started = |id: &str| Event::JobStarted { id: id.to_owned(), at: at(4) };
