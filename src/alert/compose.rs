@@ -10,7 +10,7 @@ use crate::alert::Config;
 use crate::alert::address;
 use crate::domain::alert::Kind;
 use crate::domain::assessment::Assessment;
-use crate::domain::assessment::Outcome;
+use crate::domain::assessment::Disputed;
 use crate::domain::finding::Finding;
 use crate::domain::finding::Severity;
 use crate::domain::message::InlinePicture;
@@ -21,6 +21,7 @@ use crate::domain::study::Instance;
 use crate::domain::study::Study;
 use crate::domain::text;
 use crate::domain::uid::StudyUid;
+use crate::domain::urgency::Urgency;
 
 const TEXT: &str = include_str!("../../templates/email/alert.txt.hbs");
 const HTML: &str = include_str!("../../templates/email/alert.html.hbs");
@@ -75,7 +76,8 @@ struct Words {
     why: String,
     doubt: String,
     review: Option<String>,
-    impression: String,
+    /// Who said what of that on which the readers differ.
+    disputed: Vec<String>,
     findings: Vec<FindingWords>,
     others: String,
     cid: Option<&'static str>,
@@ -105,7 +107,7 @@ pub fn compose(telling: &Telling<'_>) -> Result<Message, ComposeError> {
     let is_drill = alert.kind == Kind::Drill;
     let told: Vec<&Finding> =
         alert.findings.iter().filter_map(|id| a.findings.iter().find(|f| f.id == *id)).collect();
-    let headline = clean.line(&headline(alert, &told));
+    let headline = clean.line(&headline(alert, &told, a));
     let examination = match alert.kind {
         Kind::Drill => "Drill".to_owned(),
         Kind::Finding | Kind::Review => clean.line(&a.examination),
@@ -118,7 +120,7 @@ pub fn compose(telling: &Telling<'_>) -> Result<Message, ComposeError> {
         age: age(telling),
         modality: clean.line(&a.study.modalities().join(", ")),
         revision: a.revision,
-        urgency: alert.urgency.as_str(),
+        urgency: urgency(alert),
         answer_url: telling.answer_url.clone(),
         link: study_url(config, &a.study.study_uid).filter(|_| !is_drill),
         study_uid: a.study.study_uid.as_str().to_owned(),
@@ -126,7 +128,10 @@ pub fn compose(telling: &Telling<'_>) -> Result<Message, ComposeError> {
         why: clean.line(telling.why),
         doubt: telling.doubt.map(|why| clean.line(why)).unwrap_or_default(),
         review: review(a).filter(|_| !is_drill).map(|reason| clean.line(reason)),
-        impression: if is_drill { String::new() } else { clean.line(&a.impression) },
+        disputed: disputed(a)
+            .filter(|_| !is_drill)
+            .map(|one| clean.line(&one.in_words()))
+            .collect(),
         findings: told
             .iter()
             .enumerate()
@@ -219,7 +224,7 @@ fn json(telling: &Telling<'_>, words: &Words, told: &[&Finding]) -> String {
         "data": {
             "alert": alert.key,
             "kind": alert.kind,
-            "urgency": alert.urgency,
+            "urgency": alert.assessed(),
             "headline": words.headline,
             "examination": words.examination,
             "level": telling.level,
@@ -227,6 +232,7 @@ fn json(telling: &Telling<'_>, words: &Words, told: &[&Finding]) -> String {
             "doubt": telling.doubt,
             "findings": findings,
             "review": words.review,
+            "disputed": words.disputed,
             "found_at": alert.found_at,
             "last_image_at": telling.last_image_at,
             "answer_url": telling.answer_url,
@@ -263,15 +269,28 @@ pub fn span(from: Timestamp, to: Timestamp) -> String {
 
 const CONTENT_ID: &str = "key-picture";
 
-fn headline(alert: &Alert, told: &[&Finding]) -> String {
-    let urgency = alert.urgency.as_str();
+/// "not assessed" where nobody can say how urgent it is: that is no low urgency.
+fn urgency(alert: &Alert) -> &'static str {
+    alert.assessed().map_or("not assessed", Urgency::as_str)
+}
+
+fn disputed(a: &Assessment) -> impl Iterator<Item = &Disputed> {
+    a.outcome.disputed().iter()
+}
+
+fn headline(alert: &Alert, told: &[&Finding], a: &Assessment) -> String {
+    let urgency = urgency(alert);
+    let in_doubt: Vec<String> = disputed(a).map(|one| lower_first(&one.title())).collect();
     let names: Vec<String> = told.iter().map(|finding| lower_first(&finding.title())).collect();
     match (alert.kind, names.is_empty()) {
         (Kind::Drill, _) => "test of the alert chain, no patient".to_owned(),
         (Kind::Finding, false) => format!("{urgency}: {}", names.join("; ")),
         (Kind::Finding, true) => format!("{urgency}: raised by rule"),
         (Kind::Review, false) => format!("needs review ({urgency}): {}", names.join("; ")),
-        (Kind::Review, true) => "needs review: the software could not read this study".to_owned(),
+        (Kind::Review, true) if !in_doubt.is_empty() => {
+            format!("needs review ({urgency}): disputed: {}", in_doubt.join("; "))
+        }
+        (Kind::Review, true) => "needs review: a person must look at this study".to_owned(),
     }
 }
 
@@ -292,7 +311,12 @@ fn finding(number: usize, of: &Finding, study: &Study, clean: &Cleaner) -> Findi
             Some(p) => format!("{} according to the model", text::percent(p)),
             None => "the model gave no probability".to_owned(),
         },
-        place: of.site.as_ref().map(|site| clean.line(&site.meaning)).unwrap_or_default(),
+        place: {
+            let site = of.site.as_ref().map(|site| site.meaning.as_str());
+            let parts = site.into_iter().chain([of.location.as_str()]);
+            let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+            clean.line(&parts.join(", "))
+        },
         severity: match of.severity {
             None => "",
             Some(Severity::Mild) => "mild",
@@ -322,10 +346,7 @@ fn image_words(image: &ImageRef, study: &Study) -> String {
 }
 
 fn review(a: &Assessment) -> Option<&str> {
-    match &a.outcome {
-        Outcome::Read => None,
-        Outcome::NotCovered { reason } | Outcome::NeedsReview { reason } => Some(reason),
-    }
+    a.outcome.reason()
 }
 
 fn others(a: &Assessment, alert: &Alert) -> String {

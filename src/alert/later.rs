@@ -120,11 +120,16 @@ pub struct Entry {
     pub key: String,
     /// At which they are told.
     pub level: u32,
-    pub urgency: Urgency,
+    /// None where nothing was assessed.
+    pub urgency: Option<Urgency>,
     pub titles: Vec<String>,
     pub raised_at: Timestamp,
     pub answer_url: Option<String>,
     pub study_url: Option<String>,
+}
+
+fn word(urgency: Option<Urgency>) -> &'static str {
+    urgency.map_or("not assessed", Urgency::as_str)
 }
 
 /// Its id is fixed by the alerts that are in it, and their levels: who is told again is told by
@@ -138,7 +143,7 @@ pub fn digest(d: &Digest<'_>) -> Message {
     );
     for (n, entry) in d.alerts.iter().enumerate() {
         let what = what(&entry.titles);
-        let (urgency, ago) = (entry.urgency.as_str(), span(entry.raised_at, d.now));
+        let (urgency, ago) = (word(entry.urgency), span(entry.raised_at, d.now));
         text += &format!("\n{}. {urgency}: {what} ({ago} ago)\n", n + 1);
         for (word, url) in [("Answer", &entry.answer_url), ("Study", &entry.study_url)] {
             text += &url.as_ref().map(|url| format!("   {word}: {url}\n")).unwrap_or_default();
@@ -160,7 +165,7 @@ pub fn digest(d: &Digest<'_>) -> Message {
         .collect();
     Message {
         to: vec![address(d.channel).to_owned()],
-        subject: format!("[Prelim PRELIMINARY] {count} alerts, the first {}", most.as_str()),
+        subject: format!("[Prelim PRELIMINARY] {count} alerts, the first {}", word(most)),
         html: message::html(&text, "en"),
         json: serde_json::json!({
             "type": "alerts.grouped",

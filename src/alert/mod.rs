@@ -81,21 +81,31 @@ pub struct Alert {
     pub found_at: Timestamp,
 }
 
+impl Alert {
+    /// None where nobody can say how urgent it is: a reading that failed.
+    pub fn assessed(&self) -> Option<Urgency> {
+        self.kind.assessed(self.urgency)
+    }
+}
+
 /// Whether someone must hear of this reading: of a finding at or above `alert_at` (the profile's),
 /// of a study that the rules made as urgent, of a reading that failed.
 pub fn decide(a: &Assessment, alert_at: Urgency) -> Option<Alert> {
     let kind = match &a.outcome {
-        Outcome::Read => Kind::Finding,
-        Outcome::NotCovered { .. } => Kind::Finding,
+        Outcome::Read
+        | Outcome::NotCovered { .. }
+        | Outcome::MeasuredOnly { .. }
+        | Outcome::Held { .. } => Kind::Finding,
         Outcome::NeedsReview { .. } => Kind::Review,
     };
     let mut findings: Vec<&Finding> = a.present().filter(|f| f.urgency >= alert_at).collect();
-    if findings.is_empty() && a.urgency >= alert_at {
+    if findings.is_empty() && a.urgency >= Some(alert_at) {
         // The rules raised the study above its findings.
         findings = a.present().collect();
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.urgency));
-    let urgency = findings.iter().map(|f| f.urgency).fold(a.urgency, Urgency::max);
+    let urgency =
+        findings.iter().map(|f| f.urgency).fold(a.urgency.unwrap_or_default(), Urgency::max);
     let must_hear = match kind {
         Kind::Finding | Kind::Drill => urgency >= alert_at,
         Kind::Review => true,
@@ -167,7 +177,13 @@ pub fn superseded(known: &Known<'_>, a: &Assessment) -> Option<Later> {
     };
     let revision = a.revision;
     match (&a.outcome, known.standing, known.kind) {
-        (Outcome::NotCovered { .. } | Outcome::NeedsReview { .. }, ..) => None,
+        (
+            Outcome::NotCovered { .. }
+            | Outcome::MeasuredOnly { .. }
+            | Outcome::NeedsReview { .. }
+            | Outcome::Held { .. },
+            ..,
+        ) => None,
         (_, Standing::Withdrawn { .. } | Standing::Closed(_), _) | (_, _, Kind::Drill) => None,
         (Outcome::Read, _, Kind::Review)
             if known.told.is_empty() && known.urgency < Urgency::Urgent =>

@@ -65,7 +65,7 @@ fn only_what_cannot_wait_raises_an_alert() {
     assert_eq!(all.findings, ["F1", "F2"], "the most urgent first");
 
     let mut absent = chest.clone();
-    absent.urgency = Urgency::Routine;
+    absent.urgency = Some(Urgency::Routine);
     for finding in &mut absent.findings {
         finding.presence = Presence::Absent;
     }
@@ -82,7 +82,7 @@ fn a_study_raised_by_rule_raises_an_alert() {
     a.findings.iter_mut().for_each(|finding| finding.urgency = Urgency::Significant);
     let alert = decide(&a, Urgency::Urgent).unwrap();
     assert_eq!((alert.urgency, alert.findings.len()), (Urgency::Critical, 2));
-    a.urgency = Urgency::Significant;
+    a.urgency = Some(Urgency::Significant);
     assert_eq!(decide(&a, Urgency::Urgent), None);
 }
 
@@ -183,7 +183,7 @@ fn what_people_know_of_raises_no_second_alert_and_what_is_worse_does() {
     other.findings[0].laterality = Some(crate::domain::finding::Laterality::Right);
     let other = decide(&other, Urgency::Urgent).unwrap();
     let mut milder = chest.clone();
-    milder.urgency = Urgency::Urgent;
+    milder.urgency = Some(Urgency::Urgent);
     milder.findings[0].urgency = Urgency::Urgent;
     let milder = decide(&milder, Urgency::Urgent).unwrap();
     let withdrawn = Standing::Withdrawn { why: String::new(), at: Timestamp::UNIX_EPOCH };
@@ -229,7 +229,7 @@ fn a_later_reading_takes_nothing_urgent_back_it_marks_it() {
     {
         assert!(doubted(superseded(&known(&alert, &standing), &gone)), "{standing:?}");
     }
-    gone.outcome = Outcome::NeedsReview { reason: "x".into() };
+    gone.outcome = Outcome::needs_review("x");
     assert_eq!(later(&gone), None);
     gone.outcome = Outcome::NotCovered { reason: "x".into() };
     assert_eq!(later(&gone), None);
@@ -327,14 +327,14 @@ fn a_withdrawal_and_a_digest_say_what_they_are_about() {
         answer_url: Some("https://prelim.h.example/alert/T".into()),
         study_url: None,
     };
-    let alerts = vec![entry("b", Urgency::Urgent), entry("a", Urgency::Significant)];
+    let alerts = vec![entry("b", Some(Urgency::Urgent)), entry("a", Some(Urgency::Significant))];
     let together = digest(&Digest { channel: "x/y@z", alerts, now: alert.found_at });
     assert_eq!(together.subject, "[Prelim PRELIMINARY] 2 alerts, the first urgent");
     assert!(together.html.contains("Mass &lt;b&gt;") && together.text.contains("Mass <b>"));
-    let alerts = vec![entry("a", Urgency::Significant), entry("b", Urgency::Urgent)];
+    let alerts = vec![entry("a", Some(Urgency::Significant)), entry("b", Some(Urgency::Urgent))];
     let again = digest(&Digest { channel: "x/y@z", alerts, now: alert.found_at });
     assert_eq!(again.id, together.id, "decided by the alerts that are in it");
-    let alerts = ["a", "b"].map(|key| Entry { level: 2, ..entry(key, Urgency::Urgent) });
+    let alerts = ["a", "b"].map(|key| Entry { level: 2, ..entry(key, Some(Urgency::Urgent)) });
     let later = digest(&Digest { channel: "x/y@z", alerts: alerts.into(), now: alert.found_at });
     assert_ne!(later.id, together.id, "told again is told by another message");
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::analysis::codes;
 use crate::analysis::codes::Row;
+use crate::analysis::terms;
 use crate::domain::finding::Presence;
 use crate::domain::finding::Support;
 use crate::domain::profile::Profile;
@@ -113,9 +114,19 @@ impl Written for Value {
 }
 
 impl AnsweredFinding {
-    /// Its row in the table of findings, if it has one.
+    /// Its row in the table of findings, if it has one: by its key, or by the words of its name
+    /// where it was answered as [`OTHER`].
     pub fn row(&self) -> Option<&'static Row> {
-        codes::find(&self.key).filter(|_| self.key != OTHER)
+        match self.key.as_str() {
+            OTHER => terms::find(&self.name).map(|(row, _)| row),
+            key => codes::find(key),
+        }
+    }
+
+    /// The urgency that its own words ask for, beyond that of its row: "tension pneumothorax".
+    pub fn urgency_of_words(&self) -> Urgency {
+        let raised = terms::find(&self.name).filter(|_| self.key == OTHER);
+        raised.and_then(|(_, urgency)| urgency).unwrap_or_default()
     }
 }
 

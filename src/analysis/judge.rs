@@ -3,16 +3,21 @@
 //! person. Pure: the same answer gives the same findings.
 
 mod header;
+mod location;
 mod place;
 mod wording;
 
 use crate::analysis::answer::Answer;
 use crate::analysis::answer::AnsweredFinding;
 use crate::analysis::answer::Grade;
+use crate::analysis::answer::OTHER;
+use crate::analysis::answer::Side;
 use crate::analysis::answer::Usable;
 use crate::analysis::answer::Written;
 use crate::analysis::codes;
 use crate::analysis::codes::Row;
+use crate::analysis::terms;
+use crate::analysis::visible::Shown;
 use crate::domain::assessment::Algorithm;
 use crate::domain::assessment::Outcome;
 use crate::domain::assessment::QualityFlag;
@@ -62,21 +67,35 @@ pub fn judge(
         pictures,
         algorithm,
         identity: Identity::of(study),
+        shown: Shown::of(study, profile),
         warnings: Vec::new(),
         review: Vec::new(),
     };
+    judge.name_unseen();
+    // What these images cannot show is neither absent on them nor open. That it is present is a
+    // claim, and checked as one.
+    let shown = Shown::of(study, profile);
+    let can_be_said = |answered: &&AnsweredFinding| {
+        let can_have = |row: &Row| shown.can_have(&row.key);
+        answered.presence == Presence::Present || answered.row().is_none_or(can_have)
+    };
+    let said: Vec<&AnsweredFinding> = answer.findings.iter().filter(can_be_said).collect();
     let mut findings: Vec<Finding> =
-        answer.findings.iter().map(|answered| judge.finding(answered)).collect();
+        said.into_iter().map(|answered| judge.finding(answered)).collect();
     judge.check_doubles(&findings);
+    judge.check_open(answer, &findings);
     judge.raise(&mut findings);
     findings.sort_by(|a, b| order(a).partial_cmp(&order(b)).unwrap_or(std::cmp::Ordering::Equal));
     judge.name(&mut findings);
     let looked_for = judge.looked_for(&findings);
     judge.check_quality(answer);
+    judge.check_confidence(answer);
     judge.check_texts(answer);
     let urgency = judge.urgency(answer, &findings);
     let impression = judge.impression(answer, &findings);
     let recommendation = judge.text(&answer.recommendation, 1000);
+    judge.check_named(&answer.impression, "impression", &findings);
+    judge.check_named(&answer.recommendation, "recommendation", &findings);
     let remarks = judge.text(&answer.image_quality.remarks, 400);
     let quality = match answer.image_quality.usable {
         Usable::Good => None,
@@ -92,7 +111,7 @@ pub fn judge(
     let Judge { warnings, review, .. } = judge;
     let outcome = match review.is_empty() {
         true => Outcome::Read,
-        false => Outcome::NeedsReview { reason: review.join("; ") },
+        false => Outcome::needs_review(&review.join("; ")),
     };
     Judged {
         key_picture: key_picture(&outcome, &findings, pictures),
@@ -127,8 +146,7 @@ fn key_picture(outcome: &Outcome, findings: &[Finding], pictures: &[PictureRef])
             let regions = finding.regions.iter().map(|region| &region.image);
             regions.chain(&finding.evidence).find_map(number).or_else(first)
         }
-        (None, Outcome::Read) => None,
-        (None, Outcome::NeedsReview { .. } | Outcome::NotCovered { .. }) => first(),
+        (None, outcome) => first().filter(|_| !outcome.is_read()),
     }
 }
 
@@ -138,6 +156,8 @@ struct Judge<'a> {
     pictures: &'a [PictureRef],
     algorithm: &'a Algorithm,
     identity: Identity,
+    /// What the images can show at all.
+    shown: Shown,
     warnings: Vec<String>,
     /// Why a person must look.
     review: Vec<String>,
@@ -178,14 +198,29 @@ impl Judge<'_> {
             (None, "") => "Finding without a name".to_owned(),
             (None, given) => given.to_owned(),
         };
-        if row.is_none() {
-            self.warn(format!("\"{name}\" is not in the table of findings: no code, no alert"));
+        match row {
+            None => {
+                self.warn(format!("\"{name}\" is not in the table of findings: no code, no alert"))
+            }
+            Some(_) if answered.key == OTHER => {
+                self.warn(format!("the model's \"{own_name}\" was taken for {name}"))
+            }
+            Some(_) => {}
         }
         let presence = self.presence(answered, &name);
         let description = self.text(&answered.description, 1000);
         let (regions, masks, mut evidence) = self.place(answered, &name, presence);
         let presence = self.possible(row, &name, &description, presence, &mut evidence);
-        let laterality = self.side(answered.laterality, row, &name, presence, &evidence);
+        let location = self.text(&answered.site, 120);
+        let said = match (answered.laterality, location::side(&location)) {
+            (Side::None, Some(Laterality::Left)) => Side::Left,
+            (Side::None, Some(Laterality::Right)) => Side::Right,
+            (said, _) => said,
+        };
+        let laterality = self.side(said, row, &name, presence, &evidence);
+        if presence == Presence::Present && wording::other_side(&location, laterality) {
+            self.doubt(format!("{name}: its location is on the other side"));
+        }
         self.check_description(row, &name, &description, presence, laterality);
         self.check_cited(answered, &name, presence);
         let measurements = self.measurements(answered, &name, &regions);
@@ -202,8 +237,11 @@ impl Judge<'_> {
                 .map_or_else(|| format!("other_{}", wording::slug(&name)), |row| row.key.clone()),
             concept: row.map_or_else(|| codes::local_concept(&name), |row| row.concept.clone()),
             presence,
-            site: row.filter(|row| self.site_fits(row, &evidence)).and_then(|row| row.site.clone()),
+            site: row
+                .filter(|row| self.site_fits(row, &evidence))
+                .and_then(|row| location::coded(&row.site_name, &location).or(row.site.clone())),
             laterality,
+            location,
             severity: match answered.severity {
                 _ if presence != Presence::Present
                     || row.is_some_and(|row| !row.severity_applies) =>
@@ -229,7 +267,9 @@ impl Judge<'_> {
                 .collect(),
             recommendation: self.text(&answered.recommendation, 600),
             urgency: match (presence, row) {
-                (Presence::Present, Some(row)) => row.urgency.max(answered.urgency),
+                (Presence::Present, Some(row)) => {
+                    row.urgency.max(answered.urgency).max(answered.urgency_of_words())
+                }
                 (Presence::Present, None) | (Presence::Absent | Presence::Undetermined, _) => {
                     Urgency::Routine
                 }
@@ -246,6 +286,10 @@ impl Judge<'_> {
         let threshold = meant.unwrap_or(self.profile.probability_min);
         let too_likely = meant.unwrap_or(threshold.max(0.5));
         match answered.presence {
+            Presence::Present if answered.probability < self.profile.present_min.min(threshold) => {
+                self.doubt(format!("{name}: called present, with a probability that says absent"));
+                Presence::Undetermined
+            }
             Presence::Present if answered.probability < threshold => Presence::Undetermined,
             Presence::Absent if answered.probability >= too_likely => {
                 self.doubt(format!("{name}: called absent, with a probability that says present"));
@@ -357,10 +401,8 @@ impl Judge<'_> {
 
     /// Names of the asked findings that were answered; the others are told.
     fn looked_for(&mut self, findings: &[Finding]) -> Vec<String> {
-        let rows: Vec<&Row> =
-            self.profile.findings.iter().filter_map(|key| codes::find(key)).collect();
         let (answered, silent): (Vec<&Row>, Vec<&Row>) =
-            rows.into_iter().partition(|row| findings.iter().any(|finding| finding.key == row.key));
+            self.asked().partition(|row| findings.iter().any(|finding| finding.key == row.key));
         let names =
             |rows: &[&Row]| rows.iter().map(|row| row.concept.meaning.clone()).collect::<Vec<_>>();
         if !silent.is_empty() {
@@ -370,6 +412,81 @@ impl Judge<'_> {
             self.doubt("the model answered on none of the findings it was asked about".into());
         }
         names(&answered)
+    }
+
+    /// The keys of the profile that these images can show.
+    fn asked(&self) -> impl Iterator<Item = &'static Row> {
+        let rows = self.profile.findings.iter().filter_map(|key| codes::find(key));
+        rows.filter(|row| self.shown.can_have(&row.key))
+    }
+
+    /// Names what was asked and cannot be seen on these images.
+    fn name_unseen(&mut self) {
+        let rows = self.profile.findings.iter().filter_map(|key| codes::find(key));
+        let unseen = rows.filter(|row| !self.shown.can_have(&row.key));
+        let names: Vec<&str> = unseen.map(|row| row.concept.meaning.as_str()).collect();
+        if !names.is_empty() {
+            let names = names.join(", ");
+            self.warn(format!("not assessed, because these images cannot show it: {names}"));
+        }
+    }
+
+    /// What cannot wait and was left open, or was not answered at all, is a person's; and so is an
+    /// answer that decides on nothing.
+    fn check_open(&mut self, answer: &Answer, findings: &[Finding]) {
+        // A model with a manifest has a word for its labels alone: it was asked nothing else.
+        let has_manifest = answer.findings.iter().any(|answered| answered.threshold.is_some());
+        let mut open = Vec::new();
+        for row in self.asked().filter(|row| row.urgency >= self.profile.alert_at) {
+            let mut said = findings.iter().filter(|finding| finding.key == row.key).peekable();
+            if has_manifest && said.peek().is_none() {
+                continue;
+            }
+            let decided = |finding: &Finding| finding.presence != Presence::Undetermined;
+            if !said.any(decided) {
+                open.push(row.concept.meaning.as_str());
+            }
+        }
+        let decides = findings.iter().any(|f| f.presence != Presence::Undetermined);
+        if !decides && !findings.is_empty() {
+            return self.doubt("the model could not decide on anything it was asked about".into());
+        }
+        if !open.is_empty() && !findings.is_empty() {
+            self.doubt(format!("the model leaves open what cannot wait: {}", open.join(", ")));
+        }
+    }
+
+    /// A model that says that it does not know.
+    fn check_confidence(&mut self, answer: &Answer) {
+        if answer.confidence < self.profile.confidence_min {
+            let sure = text::percent(answer.confidence);
+            self.doubt(format!("the model is not sure of its own answer ({sure})"));
+        }
+    }
+
+    /// A text that names what cannot wait and no finding has: in any words of the table.
+    ///
+    /// - `of`: which text, for people.
+    fn check_named(&mut self, text: &str, of: &str, findings: &[Finding]) {
+        for row in codes::rows().iter().filter(|row| row.urgency >= self.profile.alert_at) {
+            let has = findings
+                .iter()
+                .any(|finding| finding.key == row.key && finding.presence == Presence::Present);
+            // The other parts of a hemorrhage and the like are said by the finding that is there.
+            let is_said = findings.iter().any(|finding| {
+                let meaning = finding.concept.meaning.to_lowercase();
+                finding.presence == Presence::Present
+                    && row.concept.meaning.to_lowercase().contains(&meaning)
+            });
+            let affirms = |word: &str| {
+                wording::mentions(text, word) == wording::Mention::Affirmed
+                    && !wording::is_supposed(text, word)
+            };
+            if !has && !is_said && terms::any(row, affirms) {
+                let name = &row.concept.meaning;
+                self.doubt(format!("the {of} mentions {name}, the findings do not"));
+            }
+        }
     }
 
     fn check_quality(&mut self, answer: &Answer) {

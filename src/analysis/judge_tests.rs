@@ -15,7 +15,11 @@ impl Case {
     fn new(profile: &str, changed: Vec<Value>) -> Case {
         let profile = testing::profile(profile);
         let answer = testing::answer(&profile, changed);
-        Case { study: testing::study("DX", "CHEST", "PA", ""), profile, answer }
+        let study = match profile.matches.modalities.first().map(String::as_str) {
+            Some("CR") | None => testing::study("DX", "CHEST", "PA", ""),
+            Some(modality) => testing::study(modality, "", "", ""),
+        };
+        Case { study, profile, answer }
     }
 
     fn with(mut self, name: &str, value: Value) -> Case {
@@ -272,9 +276,10 @@ fn a_finding_and_its_description_may_not_contradict() {
 fn a_threshold_of_the_profile_counts_for_its_finding_alone() {
     for (threshold, presence, probability, found, review) in [
         (None, "present", 0.6, Presence::Present, false),
-        (None, "present", 0.4, Presence::Undetermined, false),
+        // What cannot wait and is open is for a person.
+        (None, "present", 0.4, Presence::Undetermined, true),
         (Some(0.3), "present", 0.4, Presence::Present, false),
-        (Some(0.8), "present", 0.6, Presence::Undetermined, false),
+        (Some(0.8), "present", 0.6, Presence::Undetermined, true),
         (None, "absent", 0.4, Presence::Absent, false),
         (Some(0.3), "absent", 0.4, Presence::Undetermined, true),
         (Some(0.3), "absent", 0.2, Presence::Absent, false),
@@ -465,15 +470,118 @@ fn a_model_that_did_not_look_did_not_read() {
     assert!(needs_review(&case.judge()));
     case.answer["findings"] = json!([testing::entry("pneumothorax", json!({}))]);
     let judged = case.judge();
-    assert_eq!(
-        (judged.outcome.clone(), judged.looked_for.as_slice()),
-        (Outcome::Read, &["Pneumothorax".to_owned()][..])
-    );
-    assert!(judged.warnings[0].starts_with("the model did not answer on: "));
+    assert_eq!(judged.looked_for, ["Pneumothorax"]);
+    let why = "the model leaves open what cannot wait: Pneumonia, Pulmonary edema";
+    assert!(judged.outcome.reason().unwrap().starts_with(why), "{:?}", judged.outcome);
+    assert!(judged.warnings.iter().any(|one| one.starts_with("the model did not answer on: ")));
     let poor = Case::new("chest_xray", vec![])
         .with("image_quality", json!({"usable": "not_diagnostic", "remarks": "black"}))
         .judge();
     assert!(needs_review(&poor) && poor.quality[0].key == "image_quality_not_diagnostic");
+}
+
+/// Answers that follow the schema and cannot be meant.
+#[test]
+fn an_answer_that_contradicts_itself_is_for_a_person() {
+    let entry = |key: &str, presence: &str, probability: f64| {
+        testing::entry(
+            key,
+            json!({"presence": presence, "probability": probability, "laterality": "left"}),
+        )
+    };
+    let chest = |changed: Vec<Value>| Case::new("chest_xray", changed);
+    let all_open: Vec<Value> = testing::profile("chest_xray")
+        .findings
+        .iter()
+        .map(|key| entry(key, "undetermined", 0.4))
+        .collect();
+    for (case, why) in [
+        (
+            chest(vec![entry("nodule", "present", 0.01)]),
+            "called present, with a probability that says absent",
+        ),
+        (chest(vec![]).with("confidence", json!(0.0)), "not sure of its own answer"),
+        (chest(all_open), "could not decide on anything"),
+        (
+            chest(vec![entry("pneumothorax", "undetermined", 0.3)]),
+            "leaves open what cannot wait: Pneumothorax",
+        ),
+        (
+            chest(vec![]).with("impression", json!("Free air under the diaphragm.")),
+            "mentions Pneumoperitoneum",
+        ),
+        (
+            chest(vec![]).with("recommendation", json!("Chest tube for the tension pneumothorax.")),
+            "the recommendation mentions Pneumothorax",
+        ),
+    ] {
+        let judged = case.judge();
+        let reason = judged.outcome.reason().unwrap_or_default();
+        assert!(needs_review(&judged) && reason.contains(why), "{why}: {:?}", judged.outcome);
+    }
+    for text in [
+        "CT to exclude pulmonary embolism.",
+        "No pneumothorax, no free air.",
+        "Known tuberculosis.",
+    ] {
+        let judged = chest(vec![]).with("recommendation", json!(text)).judge();
+        assert!(!needs_review(&judged), "{text}: {:?}", judged.outcome);
+    }
+}
+
+#[test]
+fn what_a_model_names_in_its_own_words_is_as_urgent_as_in_the_table() {
+    for (name, key, urgency) in [
+        ("Aortic dissection", "aortic_dissection", Urgency::Critical),
+        ("free air under the diaphragm", "pneumoperitoneum", Urgency::Critical),
+        ("긴장성 기흉", "pneumothorax", Urgency::Critical),
+        ("气胸", "pneumothorax", Urgency::Urgent),
+        ("Liềm hơi dưới cơ hoành", "pneumoperitoneum", Urgency::Critical),
+    ] {
+        let other = present("other", json!({"name": name, "urgency": "routine"}));
+        let judged = Case::new("chest_xray", vec![other]).judge();
+        let found = judged.findings.iter().find(|f| f.presence == Presence::Present).unwrap();
+        assert_eq!((found.key.as_str(), found.urgency), (key, urgency), "{name}");
+        assert_eq!(judged.urgency, urgency, "{name}");
+    }
+}
+
+#[test]
+fn the_place_that_a_model_gives_is_kept_and_coded() {
+    let place = |key: &str, site: &str, side: &str| {
+        let found = present(key, json!({"site": site, "laterality": side}));
+        Case::new("chest_xray", vec![found]).judge()
+    };
+    let judged = place("consolidation", "right lower lobe", "none");
+    let found = &judged.findings[0];
+    assert_eq!(found.location, "right lower lobe");
+    assert_eq!(found.laterality, Some(Laterality::Right), "the words have the side");
+    assert_eq!(found.site.as_ref().unwrap().value, "90572001");
+    let judged = place("pneumothorax", "left apex", "left");
+    assert_eq!(judged.findings[0].location, "left apex");
+    assert!(!needs_review(&judged), "{:?}", judged.outcome);
+    assert!(needs_review(&place("consolidation", "right lower lobe", "left")));
+}
+
+/// A man's prostate has no haemorrhage of the brain, and none that is absent.
+#[test]
+fn what_the_images_cannot_show_is_not_assessed() {
+    let mut case = Case::new("mr", vec![]);
+    for instance in &mut case.study.instances {
+        instance.body_part_examined = "PROSTATE".into();
+    }
+    case.study.patient.sex = "M".into();
+    let judged = case.judge();
+    assert!(!judged.findings.iter().any(|f| f.key == "intracranial_hemorrhage"));
+    assert!(!judged.looked_for.contains(&"Intracranial hemorrhage".to_owned()));
+    let said = judged.warnings.iter().find(|one| one.starts_with("not assessed, because these"));
+    assert!(said.unwrap().contains("Intracranial hemorrhage"), "{:?}", judged.warnings);
+    let mut kidney = Case::new("ultrasound", vec![]);
+    for instance in &mut kidney.study.instances {
+        instance.body_part_examined = "KIDNEY".into();
+    }
+    kidney.study.patient.sex = "M".into();
+    assert!(!kidney.judge().findings.iter().any(|f| f.key == "ectopic_pregnancy"));
 }
 
 #[test]

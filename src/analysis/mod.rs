@@ -22,7 +22,9 @@ pub mod provider;
 pub mod record;
 mod size;
 pub mod strategy;
+mod terms;
 mod tiles;
+pub mod visible;
 mod words;
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ fn headers_choose_the_profile() {
                 "Axial EPI-FMRI (Interleaved I to S)",
                 "DCM2NIIX regression test",
             ),
-            "mr",
+            "mr_head",
         ),
         (
             (
@@ -111,7 +111,7 @@ fn headers_choose_the_profile() {
                 "Apparent Diffusion Coefficient (mm?/s)",
                 "PRO DCE W_T1 MAPPING AN/",
             ),
-            "mr",
+            "mr_pelvis",
         ),
         (
             (
@@ -123,14 +123,14 @@ fn headers_choose_the_profile() {
                 "marked lesion<MPR Collection>",
                 "t1_vibe_fs_tra_bh_dyn",
             ),
-            "mr",
+            "mr_abdomen",
         ),
         (
             ("RG", SC, "BREAST", "MLO", "Malignant mass with micro-calcifications", "", ""),
             "mammography",
         ),
         (("OT", SC, "", "", "Fundoscopy", "", ""), "fundus"),
-        (("US", OWN, "", "", "US KIDNEY", "US KIDNEY", "Free Form"), "ultrasound"),
+        (("US", OWN, "", "", "US KIDNEY", "US KIDNEY", "Free Form"), "us_abdomen"),
         (("US", OWN, "", "", "", "", ""), "ultrasound"),
         (("OT", SC, "", "", "Barretts Esophagus", "", ""), "general"),
         (("OT", SC, "", "", "Prepyloric Ulcer", "", ""), "general"),
@@ -195,7 +195,7 @@ fn headers_choose_the_profile() {
         (("CT", OWN, "", "", "上腹部增强", "", ""), "ct_abdomen"),
         (("CT", OWN, "", "", "", "", "ABDOMEN ROUTINE"), "ct_abdomen"),
         // The others.
-        (("MRI", OWN, "", "", "knee", "", ""), "mr"),
+        (("MRI", OWN, "", "", "knee", "", ""), "mr_joint"),
         (("MG", OWN, "", "", "", "", ""), "mammography"),
         (("CR", OWN, "BREAST", "CC", "", "", ""), "mammography"),
         (("SC", SC, "BREAST", "MLO", "", "", ""), "mammography"),

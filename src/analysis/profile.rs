@@ -8,6 +8,7 @@ use rust_embed::RustEmbed;
 use crate::analysis::answer;
 use crate::analysis::codes;
 use crate::analysis::prompt;
+use crate::analysis::visible;
 use crate::domain::profile::Profile;
 use crate::domain::profile::ProfileMatch;
 
@@ -22,7 +23,7 @@ pub struct ProfileError {
     pub problems: Vec<String>,
 }
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 23] = [
     "name",
     "version",
     "title",
@@ -32,6 +33,7 @@ const KEYS: [&str; 20] = [
     "priority",
     "provider",
     "strategy",
+    "areas",
     "findings",
     "schema",
     "pictures",
@@ -40,6 +42,8 @@ const KEYS: [&str; 20] = [
     "gateway_wait_s",
     "alert_at",
     "probability_min",
+    "present_min",
+    "confidence_min",
     "thresholds",
     "raises",
     "prompt",
@@ -245,6 +249,17 @@ fn check_reading(p: &Profile, wrong: &mut impl FnMut(bool, String)) {
         !(0.0..=1.0).contains(&p.probability_min),
         format!("probability_min = {}: use 0 to 1 (default 0.5)", p.probability_min),
     );
+    for (name, value, default) in
+        [("present_min", p.present_min, 0.2), ("confidence_min", p.confidence_min, 0.3)]
+    {
+        wrong(
+            !(0.0..=1.0).contains(&value),
+            format!("{name} = {value}: use 0 to 1 (default {default})"),
+        );
+    }
+    for area in p.areas.iter().filter(|area| !visible::is_area(area)) {
+        wrong(true, format!("areas: {area:?} is no area of the table of places of findings"));
+    }
     let unasked = |key: &String| !p.findings.contains(key);
     for (key, threshold) in &p.thresholds {
         wrong(unasked(key), format!("thresholds: {key:?} is not among the findings"));
@@ -265,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ten_embedded_profiles_load() {
+    fn the_embedded_profiles_load() {
         let names: Vec<String> =
             load(None).unwrap().into_iter().map(|profile| profile.name).collect();
         let all = [
@@ -278,7 +293,19 @@ mod tests {
             "general",
             "mammography",
             "mr",
+            "mr_abdomen",
+            "mr_head",
+            "mr_joint",
+            "mr_pelvis",
+            "mr_spine",
             "ultrasound",
+            "us_abdomen",
+            "us_breast",
+            "us_heart",
+            "us_pelvis",
+            "us_scrotum",
+            "us_thyroid",
+            "us_vascular",
         ];
         assert_eq!(names, all);
     }
@@ -293,7 +320,7 @@ mod tests {
         let added = changed.replacen("name = \"chest_xray\"", "name = \"thorax_icu\"", 1);
         std::fs::write(folder.path().join("thorax_icu.toml"), added).unwrap();
         let profiles = load(Some(folder.path())).unwrap();
-        assert_eq!(profiles.len(), 11);
+        assert_eq!(profiles.len(), load(None).unwrap().len() + 1);
         assert_eq!(profiles.iter().filter(|profile| profile.title == "Thorax").count(), 2);
     }
 

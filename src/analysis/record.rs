@@ -14,6 +14,7 @@ use crate::domain::assessment::StudyMeasurement;
 use crate::domain::finding::Finding;
 use crate::domain::finding::Presence;
 use crate::domain::finding::Support;
+use crate::domain::looked::LookedAt;
 use crate::domain::picture::ImageRef;
 use crate::domain::picture::PictureRef;
 use crate::domain::profile::Profile;
@@ -81,15 +82,19 @@ pub fn read(basis: Basis, reading: &Reading) -> Assessment {
         &reading.algorithm,
     );
     let mut record = blank(basis, judged.outcome, reading.algorithm.clone());
+    record.looked_at = LookedAt::of(&record.study, &record.pictures);
     record.findings = judged.findings;
     record.looked_for = judged.looked_for;
     record.key_picture = judged.key_picture;
     record.impression = judged.impression;
     record.recommendation = judged.recommendation;
-    record.urgency = judged.urgency;
+    record.urgency = Some(judged.urgency);
     record.quality.extend(judged.quality);
     record.warnings.extend(reading.notes.iter().cloned());
     record.warnings.extend(judged.warnings);
+    if let Some(reason) = record.outcome.reason().map(str::to_owned) {
+        record.review(&reason, Vec::new());
+    }
     record
 }
 
@@ -101,13 +106,21 @@ pub fn not_covered(basis: Basis, reason: &str) -> Assessment {
     record
 }
 
+/// The site lets nobody read it: measurements only.
+pub fn measured_only(basis: Basis, reason: &str) -> Assessment {
+    let outcome = Outcome::MeasuredOnly { reason: reason.to_owned() };
+    let mut record = blank(basis, outcome, measuring());
+    record.impression = "Not read: this site lets no model read it. Measurements only.".into();
+    record
+}
+
 /// A person must look: no usable reading.
 ///
 /// - `algorithm`: who was asked; `None` when nobody was.
 pub fn needs_review(basis: Basis, reason: &str, algorithm: Option<Algorithm>) -> Assessment {
-    let outcome = Outcome::NeedsReview { reason: reason.to_owned() };
-    let mut record = blank(basis, outcome, algorithm.unwrap_or_else(measuring));
-    record.impression = "Not read: the analysis gave no usable result. A person must look.".into();
+    let mut record =
+        blank(basis, Outcome::needs_review(reason), algorithm.unwrap_or_else(measuring));
+    record.review(reason, Vec::new());
     record
 }
 
@@ -134,7 +147,7 @@ pub fn pneumonia(basis: Basis, instance: &Instance, result: &LocalResult) -> Ass
     let finding = pneumonia_finding(&basis.study, instance, result, presence);
     let mut record = blank(basis, Outcome::Read, result.algorithm.clone());
     record.algorithm.parameters.push(format!("threshold={:.3}", result.threshold));
-    record.urgency = finding.urgency;
+    record.urgency = Some(finding.urgency);
     record.looked_for = vec!["Pneumonia pattern".into()];
     record.impression = match presence {
         Presence::Present => {
@@ -196,6 +209,7 @@ fn pneumonia_finding(
         presence,
         site: row.site.clone(),
         laterality: None,
+        location: String::new(),
         severity: None,
         probability: Some(result.probability),
         description:
@@ -229,12 +243,14 @@ fn blank(basis: Basis, outcome: Outcome, algorithm: Algorithm) -> Assessment {
         looked_for: Vec::new(),
         measurements: basis.measurements,
         quality: basis.quality,
+        looked_at: Vec::new(),
+        compared: Vec::new(),
         key_picture: basis.pictures.first().map(|picture| picture.number),
         pictures: basis.pictures,
         excluded: basis.excluded,
         impression: String::new(),
         recommendation: String::new(),
-        urgency: Urgency::Routine,
+        urgency: None,
         warnings,
         clinical_information: basis.clinical_information,
         started_at: basis.started_at,
@@ -290,7 +306,7 @@ mod tests {
             (0.1, Presence::Absent, Urgency::Routine),
         ] {
             let record = pneumonia(basis.clone(), &instance, &result(probability));
-            assert_eq!((record.outcome.clone(), record.urgency), (Outcome::Read, urgency));
+            assert_eq!((record.outcome.clone(), record.urgency), (Outcome::Read, Some(urgency)));
             assert_eq!(record.findings[0].presence, presence, "{probability}");
             assert_eq!(record.findings[0].evidence.len(), 1);
             assert!(!record.impression.to_lowercase().contains("normal"));
@@ -299,7 +315,10 @@ mod tests {
                 presence == Presence::Present,
                 "{probability}"
             );
-            assert_eq!(record.urgency >= basis.profile.alert_at, presence == Presence::Present);
+            assert_eq!(
+                record.urgency >= Some(basis.profile.alert_at),
+                presence == Presence::Present
+            );
         }
     }
 

@@ -180,16 +180,18 @@ pub fn differences(one: &Answer, other: &Answer) -> Vec<String> {
     names(one).symmetric_difference(&names(other)).cloned().collect()
 }
 
-fn present(answer: &Answer) -> impl Iterator<Item = &AnsweredFinding> {
+pub fn present(answer: &Answer) -> impl Iterator<Item = &AnsweredFinding> {
     answer.findings.iter().filter(|finding| finding.presence == Presence::Present)
 }
 
-fn urgency(finding: &AnsweredFinding) -> Urgency {
-    finding.row().map_or(finding.urgency, |row| row.urgency.max(finding.urgency))
+/// The table's, or the model's where it is higher.
+pub fn urgency(finding: &AnsweredFinding) -> Urgency {
+    let of_row = finding.row().map(|row| row.urgency).unwrap_or_default();
+    of_row.max(finding.urgency).max(finding.urgency_of_words())
 }
 
-/// The table's name. What the table lacks has only the model's own, which is not repeated here.
-fn name(finding: &AnsweredFinding) -> String {
+/// The table's name of it. What the table lacks has only the model's own, which is not repeated here.
+pub fn name(finding: &AnsweredFinding) -> String {
     match finding.row() {
         Some(row) => row.concept.meaning.clone(),
         None => "a finding outside the table".to_owned(),

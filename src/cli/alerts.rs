@@ -6,6 +6,7 @@ use crate::cli;
 use crate::cli::node::Node;
 use crate::domain::alert::Standing;
 use crate::domain::uid::StudyUid;
+use crate::domain::urgency::Urgency;
 use crate::store::AlertRow;
 use crate::web::local::AlertWord;
 
@@ -121,7 +122,7 @@ fn list(rows: &[AlertRow]) {
         table.add_row([
             row.alert.clone(),
             cli::time(row.raised_at),
-            row.urgency.as_str().to_owned(),
+            urgency(row).to_owned(),
             cli::plain(&what(row)),
             cli::plain(&told),
             row.standing.as_str().to_owned(),
@@ -129,6 +130,10 @@ fn list(rows: &[AlertRow]) {
         ]);
     }
     println!("{table}");
+}
+
+fn urgency(row: &AlertRow) -> &'static str {
+    row.kind.assessed(row.urgency).map_or("not assessed", Urgency::as_str)
 }
 
 fn what(row: &AlertRow) -> String {
@@ -140,7 +145,7 @@ fn what(row: &AlertRow) -> String {
 
 /// One alert with each of its steps.
 pub fn print(row: &AlertRow) {
-    println!("{} {} {}", cli::time(row.raised_at), row.urgency.as_str(), cli::plain(&what(row)));
+    println!("{} {} {}", cli::time(row.raised_at), urgency(row), cli::plain(&what(row)));
     println!("  alert {}, revision {}, {}", row.alert, row.revision, standing(row));
     for step in &row.steps {
         let why = if step.why.is_empty() { String::new() } else { format!(", {}", step.why) };

@@ -13,7 +13,6 @@ use crate::cli::workbench;
 use crate::cli::workbench::PictureArgs;
 use crate::cli::workbench::Planned;
 use crate::cli::workbench::ReadingArgs;
-use crate::domain::assessment::Outcome;
 use crate::domain::finding::Finding;
 use crate::domain::uid::StudyUid;
 use crate::domain::urgency::Urgency;
@@ -61,7 +60,7 @@ pub struct Ended {
     /// By what it was read.
     pub profile: String,
     pub state: String,
-    /// `read`, `not_covered`, `needs_review`, `answered` by the schema of a profile, `held`, `failed`.
+    /// `read`, `not_covered`, `measured_only`, `needs_review`, `answered` by the schema of a profile, `held`, `failed`.
     pub outcome: String,
     pub reason: String,
     pub urgency: Option<Urgency>,
@@ -99,17 +98,11 @@ impl Ended {
                 outcome.outcome = match (has_object, reading.outcome.as_str()) {
                     (true, _) => "answered".to_owned(),
                     (false, "") => outcome.state.clone(),
-                    // A person has to look whatever was read.
-                    (false, _) if outcome.state == "needs_review" => outcome.state.clone(),
                     (false, word) => word.to_owned(),
                 };
                 outcome.files -= read.refused.len().min(outcome.files);
-                outcome.reason = match read.assessment.as_ref().map(|one| &one.outcome) {
-                    _ if outcome.outcome == "needs_review" => read.study.reason.clone(),
-                    Some(Outcome::Read) => String::new(),
-                    Some(Outcome::NotCovered { reason } | Outcome::NeedsReview { reason }) => {
-                        reason.clone()
-                    }
+                outcome.reason = match &read.assessment {
+                    Some(one) => one.outcome.reason().unwrap_or_default().to_owned(),
                     None => read.study.reason.clone(),
                 };
                 outcome.urgency = reading.urgency;
@@ -123,7 +116,10 @@ impl Ended {
 
     /// Whether nobody has to look at it because of this program.
     pub fn is_good(&self) -> bool {
-        matches!(self.outcome.as_str(), "read" | "not_covered" | "answered" | "held")
+        matches!(
+            self.outcome.as_str(),
+            "read" | "not_covered" | "measured_only" | "answered" | "held"
+        )
     }
 }
 

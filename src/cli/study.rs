@@ -10,9 +10,11 @@ use crate::domain::agreement::How;
 use crate::domain::agreement::Origin as SaidBy;
 use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
+use crate::domain::finding::Finding;
 use crate::domain::finding::Presence;
 use crate::domain::origin::Origin;
 use crate::domain::uid::StudyUid;
+use crate::domain::urgency::Urgency;
 use crate::pipeline::closing;
 use crate::pipeline::origins;
 use crate::pipeline::origins::ChangeError;
@@ -218,11 +220,7 @@ async fn find(args: &Args, uid: &StudyUid) -> anyhow::Result<Option<StudyView>> 
 
 fn print(view: &StudyView) {
     let study = &view.study;
-    // What no model has read is never called routine.
-    let urgency = match (study.outcome.as_deref(), study.urgency) {
-        (Some("read" | "needs_review"), Some(urgency)) => urgency.as_str(),
-        _ => "not assessed",
-    };
+    let urgency = study.urgency.map_or("not assessed", Urgency::as_str);
     let reason = match study.reason.is_empty() {
         true => String::new(),
         false => format!(" ({})", cli::plain(&study.reason)),
@@ -261,7 +259,7 @@ fn print(view: &StudyView) {
         for finding in &reading.findings {
             table.add_row([
                 finding.id.clone(),
-                cli::plain(&finding.concept.meaning),
+                cli::plain(&located(finding)),
                 presence(finding.presence).to_owned(),
                 finding.probability.map(|p| format!("{p:.2}")).unwrap_or_default(),
                 finding.urgency.as_str().to_owned(),
@@ -302,7 +300,11 @@ fn print(view: &StudyView) {
             let word = if sending.detail.is_empty() { &sending.cause } else { &sending.detail };
             table.add_row([
                 cli::time(alert.raised_at),
-                alert.urgency.as_str().to_owned(),
+                alert
+                    .kind
+                    .assessed(alert.urgency)
+                    .map_or("not assessed", Urgency::as_str)
+                    .to_owned(),
                 cli::plain(&alert.findings.join(", ")),
                 sending.channel.clone(),
                 format!("{:?}", sending.state).to_lowercase(),
@@ -343,6 +345,14 @@ fn print(view: &StudyView) {
 fn is_telling(compared: &&Compared) -> bool {
     let called = compared.ours == Some(Presence::Present);
     compared.truth.is_some() && (compared.how > How::Silence || called)
+}
+
+/// "Pneumothorax, left (left apex)".
+fn located(finding: &Finding) -> String {
+    match finding.location.as_str() {
+        "" => finding.title(),
+        location => format!("{} ({location})", finding.title()),
+    }
 }
 
 fn presence(presence: Presence) -> &'static str {

@@ -30,6 +30,15 @@ impl Kind {
             Kind::Drill => "drill",
         }
     }
+
+    /// The urgency of an alert for people. None of a reading that failed: the lowest of its scale
+    /// says there that nothing was assessed.
+    pub fn assessed(self, urgency: Urgency) -> Option<Urgency> {
+        match self {
+            Kind::Finding | Kind::Drill => Some(urgency),
+            Kind::Review => Some(urgency).filter(|urgency| *urgency > Urgency::Routine),
+        }
+    }
 }
 
 /// A finding as far as it decides whether people know of it already.

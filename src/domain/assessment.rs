@@ -5,11 +5,16 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::domain::code::Code;
+use crate::domain::finding;
 use crate::domain::finding::Finding;
+use crate::domain::finding::Laterality;
 use crate::domain::finding::Presence;
+use crate::domain::looked::Compared;
+use crate::domain::looked::LookedAt;
 use crate::domain::picture::PictureRef;
 use crate::domain::study::Excluded;
 use crate::domain::study::Study;
+use crate::domain::text;
 use crate::domain::urgency::Urgency;
 
 /// Who read: the values that stand alike in Contributing Equipment, the SR's observer and each
@@ -71,8 +76,40 @@ pub enum Outcome {
     Read,
     /// No model covers this study: only measurements. Never normal, never a lower priority.
     NotCovered { reason: String },
-    /// A person must look: unreadable answer, failed guard, nothing that could be shown.
-    NeedsReview { reason: String },
+    /// The site lets nobody read such a study: only measurements.
+    MeasuredOnly { reason: String },
+    /// A person must look: unreadable answer, failed guard, readers that differ, nothing that could
+    /// be shown. Nothing is absent then.
+    NeedsReview {
+        reason: String,
+        /// What the readers do not agree on, the most urgent first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        disputed: Vec<Disputed>,
+    },
+    /// By rule: a phantom, a dose report, nothing but a localizer. Nobody was asked.
+    Held { reason: String },
+}
+
+/// A finding that not all readers see.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Disputed {
+    /// As of a finding.
+    pub key: String,
+    /// As the table names it.
+    pub name: String,
+    pub laterality: Option<Laterality>,
+    /// What the most alarmed reader makes of it.
+    pub urgency: Urgency,
+    pub said: Vec<Opinion>,
+}
+
+/// What one reader said of a disputed finding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Opinion {
+    /// Name and version of the model.
+    pub who: String,
+    pub presence: Presence,
+    pub probability: Option<f64>,
 }
 
 impl Outcome {
@@ -81,13 +118,83 @@ impl Outcome {
         match self {
             Outcome::Read => "read",
             Outcome::NotCovered { .. } => "not_covered",
+            Outcome::MeasuredOnly { .. } => "measured_only",
             Outcome::NeedsReview { .. } => "needs_review",
+            Outcome::Held { .. } => "held",
+        }
+    }
+
+    pub fn needs_review(reason: &str) -> Outcome {
+        Outcome::NeedsReview { reason: reason.to_owned(), disputed: Vec::new() }
+    }
+
+    /// Whether a model answered and nothing speaks against its answer: only then is anything absent.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Outcome::Read => true,
+            Outcome::NotCovered { .. }
+            | Outcome::MeasuredOnly { .. }
+            | Outcome::NeedsReview { .. }
+            | Outcome::Held { .. } => false,
+        }
+    }
+
+    pub fn is_review(&self) -> bool {
+        matches!(self, Outcome::NeedsReview { .. })
+    }
+
+    /// Why it was not read, or a person must look.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Outcome::Read => None,
+            Outcome::NotCovered { reason }
+            | Outcome::MeasuredOnly { reason }
+            | Outcome::NeedsReview { reason, .. }
+            | Outcome::Held { reason } => Some(reason),
+        }
+    }
+
+    pub fn disputed(&self) -> &[Disputed] {
+        match self {
+            Outcome::NeedsReview { disputed, .. } => disputed,
+            Outcome::Read
+            | Outcome::NotCovered { .. }
+            | Outcome::MeasuredOnly { .. }
+            | Outcome::Held { .. } => &[],
+        }
+    }
+}
+
+impl Disputed {
+    /// "Pneumothorax, left".
+    pub fn title(&self) -> String {
+        format!("{}{}", self.name, finding::behind(self.laterality))
+    }
+
+    /// "Pneumothorax, left (urgent): model-a sees it (92%), model-b does not see it".
+    pub fn in_words(&self) -> String {
+        let said = self.said.iter().map(|one| {
+            let sure = one.probability.map(|p| format!(" ({})", text::percent(p)));
+            match one.presence {
+                Presence::Present => format!("{} sees it{}", one.who, sure.unwrap_or_default()),
+                Presence::Absent => format!("{} does not see it", one.who),
+                Presence::Undetermined => format!("{} cannot tell", one.who),
+            }
+        });
+        let said = said.collect::<Vec<_>>().join(", ");
+        match self.urgency {
+            Urgency::Routine => format!("{}: {said}", self.title()),
+            urgency => format!("{} ({}): {said}", self.title(), urgency.as_str()),
         }
     }
 }
 
 /// What one analysis of one study revision found, and on what it rests.
+///
+/// Its outcome, and the urgency that goes with it, is the only source for every artefact, message,
+/// page and number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Assessment {
     pub study: Study,
     pub revision: u32,
@@ -106,6 +213,12 @@ pub struct Assessment {
     pub quality: Vec<QualityFlag>,
     /// Pictures that were shown to the model, else made for the report.
     pub pictures: Vec<PictureRef>,
+    /// How much of each series that was; empty where no model looked.
+    #[serde(default)]
+    pub looked_at: Vec<LookedAt>,
+    /// The earlier readings of the same patient, the newest first.
+    #[serde(default)]
+    pub compared: Vec<Compared>,
     /// Number of the picture for report and alert: of a finding that is present; of a study that
     /// nobody read, the first. None: read, and nothing is present.
     pub key_picture: Option<u32>,
@@ -114,7 +227,8 @@ pub struct Assessment {
     /// One or two sentences. Made by rule from the findings when the model gives none.
     pub impression: String,
     pub recommendation: String,
-    pub urgency: Urgency,
+    /// None where nothing was assessed: that is no low urgency. See [`Assessment::settle`].
+    pub urgency: Option<Urgency>,
     /// What the guards noticed and a reader should know, as sentences.
     pub warnings: Vec<String>,
     /// Clinical information as known, or empty.
@@ -123,7 +237,77 @@ pub struct Assessment {
     pub finished_at: Timestamp,
 }
 
+impl Serialize for Assessment {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Assessment::serialize(self, to)
+    }
+}
+
+/// What earlier versions kept is settled as it is read: there, what nobody read was "routine".
+impl<'de> Deserialize<'de> for Assessment {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Assessment, D::Error> {
+        let mut kept = Assessment::deserialize(from)?;
+        kept.settle();
+        Ok(kept)
+    }
+}
+
 impl Assessment {
+    /// Holds what is said to how the reading ended: only what was read is of routine urgency, or
+    /// absent.
+    pub fn settle(&mut self) {
+        if self.outcome.is_read() {
+            self.urgency = self.urgency.or(Some(Urgency::Routine));
+            return;
+        }
+        let of_disputed = self.outcome.disputed().iter().map(|one| one.urgency).max();
+        let urgency = self.urgency.max(of_disputed);
+        self.urgency = urgency.filter(|urgency| *urgency > Urgency::Routine);
+        self.findings.retain(|finding| finding.presence != Presence::Absent);
+        self.looked_for.clear();
+    }
+
+    /// Whether what was looked for and not seen is absent: not where images were left out.
+    pub fn rules_out(&self) -> bool {
+        self.outcome.is_read() && !self.looked_at.iter().any(LookedAt::is_part)
+    }
+
+    /// Makes it one that a person must look at, whatever was read.
+    ///
+    /// - `disputed`: what the readers do not agree on.
+    pub fn review(&mut self, why: &str, disputed: Vec<Disputed>) {
+        let mut all = self.outcome.disputed().to_vec();
+        all.extend(disputed);
+        all.sort_by_key(|one| std::cmp::Reverse(one.urgency));
+        let before = match &self.outcome {
+            Outcome::NeedsReview { reason, .. } if reason != why => Some(reason.as_str()),
+            Outcome::NeedsReview { .. }
+            | Outcome::Read
+            | Outcome::NotCovered { .. }
+            | Outcome::MeasuredOnly { .. }
+            | Outcome::Held { .. } => None,
+        };
+        let reason = before.into_iter().chain([why]).collect::<Vec<_>>().join("; ");
+        self.outcome = Outcome::NeedsReview { reason, disputed: all };
+        self.settle();
+        self.impression = self.review_in_words();
+        self.recommendation.clear();
+        self.key_picture = self.key_picture.or(self.pictures.first().map(|picture| picture.number));
+    }
+
+    /// Headline, what stands, and who said what, in place of a model's own impression.
+    fn review_in_words(&self) -> String {
+        let reason = self.outcome.reason().unwrap_or_default();
+        let mut lines = vec![format!("A person must look, because {reason}.")];
+        let called: Vec<String> = self.present().map(Finding::title).collect();
+        if !called.is_empty() {
+            lines.push(format!("Called present by software: {}.", called.join("; ")));
+        }
+        let disputed = self.outcome.disputed().iter();
+        lines.extend(disputed.map(|one| format!("Disputed: {}.", one.in_words())));
+        lines.join(" ")
+    }
+
     /// How the reading ended, as coded observations: "no finding", "not looked for" and "failed" are
     /// never the same (PS3.16 CID 6047, CID 6042).
     pub fn summary(&self) -> Vec<(Code, Code)> {
@@ -142,13 +326,15 @@ impl Assessment {
         match &self.outcome {
             Outcome::Read => vec![(processing, ended)],
             // All of CID 6047 says "with" or "without findings": neither is true of what nobody read.
-            Outcome::NotCovered { .. } => vec![(of_all, dcm("111225", "Not Attempted"))],
+            Outcome::NotCovered { .. } | Outcome::MeasuredOnly { .. } | Outcome::Held { .. } => {
+                vec![(of_all, dcm("111225", "Not Attempted"))]
+            }
+            // "Without findings" would be read as an answer.
             Outcome::NeedsReview { .. } => {
-                let ended = match found {
-                    true => dcm("111244", "Not all algorithms succeeded; with findings"),
-                    false => dcm("111245", "No algorithms succeeded; without findings"),
-                };
-                vec![(processing, ended), (of_all, dcm("111224", "Failed"))]
+                match found || open || !self.outcome.disputed().is_empty() {
+                    true => vec![(of_all, dcm("111223", "Partially Succeeded"))],
+                    false => vec![(of_all, dcm("111224", "Failed"))],
+                }
             }
         }
     }
@@ -177,7 +363,10 @@ impl Assessment {
             (&study.unreadable, &study.inconsistencies, &self.clinical_information),
         );
         let asked = (&self.profile, self.profile_version, &self.examination, &self.algorithm);
-        let shown = (&self.pictures, self.key_picture, &self.excluded, &self.looked_for);
+        let shown = (
+            (&self.pictures, self.key_picture, &self.excluded, &self.looked_for),
+            (&self.looked_at, &self.compared),
+        );
         let found = (&self.outcome, &self.findings, &self.measurements, &self.quality);
         let said = (&self.impression, &self.recommendation, self.urgency, &self.warnings);
         let mut hash = blake3::Hasher::new();

@@ -71,6 +71,17 @@ pub enum Severity {
     Severe,
 }
 
+/// ", left": the side as it stands behind a name.
+pub fn behind(side: Option<Laterality>) -> &'static str {
+    match side {
+        None => "",
+        Some(Laterality::Left) => ", left",
+        Some(Laterality::Right) => ", right",
+        Some(Laterality::Bilateral) => ", both sides",
+        Some(Laterality::Unilateral) => ", one side",
+    }
+}
+
 /// A rectangle on one frame. Pixel coordinates as in SCOORD (PS3.3 C.18.6): origin at the
 /// top-left corner of the top-left pixel, x to Columns, y to Rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -146,6 +157,9 @@ pub struct Finding {
     pub presence: Presence,
     pub site: Option<Code>,
     pub laterality: Option<Laterality>,
+    /// Where it is, in the words of the model: "left apex". Empty: not said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub location: String,
     pub severity: Option<Severity>,
     /// Probability that it is present, 0 to 1, as the model said it (after calibration).
     pub probability: Option<f64>,
@@ -168,14 +182,7 @@ pub struct Finding {
 impl Finding {
     /// "Pneumothorax, left": the side is never left out and never shortened.
     pub fn title(&self) -> String {
-        let side = match self.laterality {
-            None => "",
-            Some(Laterality::Left) => ", left",
-            Some(Laterality::Right) => ", right",
-            Some(Laterality::Bilateral) => ", both sides",
-            Some(Laterality::Unilateral) => ", one side",
-        };
-        format!("{}{side}", self.concept.meaning)
+        format!("{}{}", self.concept.meaning, behind(self.laterality))
     }
 
     /// "F1 Pneumothorax, left, 93%": what stands at its region.

@@ -54,6 +54,10 @@ pub struct Profile {
     /// `default`, `single`, or the name of a strategy.
     #[serde(default = "default_provider")]
     pub strategy: String,
+    /// What its images show where neither Body Part Examined nor the descriptions say it: areas of
+    /// `finding-places.csv`. A finding of elsewhere is not assessed. Empty: not known.
+    #[serde(default)]
+    pub areas: Vec<String>,
     /// Keys of `finding-codes.csv` that the model is asked about.
     #[serde(default)]
     pub findings: Vec<String>,
@@ -79,6 +83,12 @@ pub struct Profile {
     /// Findings below this probability are reported as undetermined and raise no alert.
     #[serde(default = "default_probability_min")]
     pub probability_min: f64,
+    /// A finding that is called present below this probability contradicts itself: a person looks.
+    #[serde(default = "default_present_min")]
+    pub present_min: f64,
+    /// A model less sure of its whole answer than this is not believed: a person looks.
+    #[serde(default = "default_confidence_min")]
+    pub confidence_min: f64,
     /// In the place of `probability_min`, by key of the finding.
     #[serde(default)]
     pub thresholds: BTreeMap<String, f64>,
@@ -137,6 +147,14 @@ fn default_alert_at() -> Urgency {
 
 fn default_probability_min() -> f64 {
     0.5
+}
+
+fn default_present_min() -> f64 {
+    0.2
+}
+
+fn default_confidence_min() -> f64 {
+    0.3
 }
 
 #[cfg(test)]

@@ -126,6 +126,8 @@ pub fn positive_chest() -> Assessment {
             text: "The patient is rotated; side comparison is limited.".into(),
         }],
         pictures: vec![picture(1, &frontal), picture(2, &lateral)],
+        looked_at: vec![],
+        compared: vec![],
         key_picture: Some(1),
         excluded: vec![Excluded {
             sop_instance_uid: lateral.sop_instance_uid.clone(),
@@ -133,7 +135,7 @@ pub fn positive_chest() -> Assessment {
         }],
         impression: "Large left pneumothorax. Consolidation in the right lower zone.".into(),
         recommendation: "Immediate clinical assessment of the pneumothorax.".into(),
-        urgency: Urgency::Critical,
+        urgency: Some(Urgency::Critical),
         warnings: vec!["The side marker could not be read.".into()],
         clinical_information: "Fever and cough for 3 days, sudden chest pain.".into(),
         started_at: at("2026-03-02T10:15:30Z"),
@@ -201,7 +203,7 @@ pub fn not_covered_ct() -> Assessment {
         excluded: vec![],
         impression: "No local model covers this study. Measurements only.".into(),
         recommendation: String::new(),
-        urgency: Urgency::Routine,
+        urgency: None,
         warnings: vec![],
         clinical_information: String::new(),
         study,
@@ -212,13 +214,16 @@ pub fn not_covered_ct() -> Assessment {
 /// The chest X-ray again, with an answer of the model that could not be read.
 pub fn needs_review() -> Assessment {
     Assessment {
-        outcome: Outcome::NeedsReview {
-            reason: "the answer of the model could not be read, also after asking again".into(),
-        },
+        outcome: Outcome::needs_review(
+            "the answer of the model could not be read, also after asking again",
+        ),
         findings: vec![],
-        impression: "Needs review by a person: the answer of the model could not be read.".into(),
+        looked_for: vec![],
+        impression: "A person must look, because the answer of the model could not be read, also \
+                     after asking again."
+            .into(),
         recommendation: String::new(),
-        urgency: Urgency::Urgent,
+        urgency: None,
         ..positive_chest()
     }
 }
@@ -370,6 +375,7 @@ pub fn finding(id: &str, key: &str, concept: Code, site: Code) -> Finding {
         evidence: vec![],
         differential: vec![],
         recommendation: String::new(),
+        location: String::new(),
         urgency: Urgency::Routine,
         masks: Vec::new(),
         support: Support::default(),

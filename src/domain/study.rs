@@ -258,6 +258,11 @@ impl Study {
         }
         study.inconsistencies =
             differing.iter().map(|name| format!("the instances differ in {name}")).collect();
+        if study.has_two_ages() {
+            study
+                .inconsistencies
+                .push("Patient's Age and Patient's Birth Date do not agree".into());
+        }
         study.instances.sort_by(|a, b| {
             let key = |i: &Instance| {
                 (i.series_number.unwrap_or(i32::MAX), i.series_uid.clone(), i.instance_number)
@@ -325,6 +330,13 @@ impl Study {
             _ => return Code::new("363679005", "SCT", "Imaging procedure"),
         };
         Code::new(value, "LN", meaning)
+    }
+
+    /// Whether Patient's Age and birth date make two ages of more than a year between them: of one
+    /// of them, nobody knows which, the patient is another.
+    fn has_two_ages(&self) -> bool {
+        let born = years_between(&self.patient.birth_date, &self.attributes.study_date);
+        matches!((age_of(&self.patient.age), born), (Some(said), Some(born)) if (said - born).abs() > 1.0)
     }
 
     /// Age in years at the study: from Patient's Age, else from birth and study dates.

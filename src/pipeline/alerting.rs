@@ -285,7 +285,8 @@ fn record(row: &AlertRow, zone: &TimeZone) -> Vec<String> {
         true => "the study needs review".to_owned(),
         false => row.findings.join("; "),
     };
-    let (urgency, raised) = (row.urgency.as_str(), when(row.raised_at));
+    let urgency = row.kind.assessed(row.urgency).map_or("not assessed", Urgency::as_str);
+    let raised = when(row.raised_at);
     let mut lines = vec![format!("{what} ({urgency}), found by software and alerted at {raised}.")];
     let sent = row.sendings.iter().filter(|sending| sending.state == DeliveryState::Done);
     lines.extend(sent.map(|sending| {

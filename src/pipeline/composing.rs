@@ -4,14 +4,12 @@ use jiff::Timestamp;
 
 use crate::deliver::pacs::Artefact;
 use crate::domain::assessment::Assessment;
-use crate::domain::assessment::Outcome;
 use crate::domain::picture::PictureRef;
 use crate::pipeline::delivering;
 use crate::pipeline::job::StepError;
 use crate::pipeline::key_images;
 use crate::pipeline::messages;
 use crate::pipeline::record;
-use crate::pipeline::record::Answered;
 use crate::pipeline::record::PlanRecord;
 use crate::pipeline::steps::unworked;
 use crate::pipeline::telling;
@@ -47,9 +45,7 @@ pub async fn compose(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     }
     let names: Vec<&str> = files.iter().map(|(file, ..)| file.as_str()).collect();
     let entries = delivering::outbox(&way.kit.deliver, &names);
-    let answered: Answered = way.load(record::ANSWER)?;
-    let needs_review = plan.review.or(answered.review).is_some()
-        || matches!(assessment.outcome, Outcome::NeedsReview { .. });
+    let needs_review = assessment.outcome.is_review();
     if !needs_review {
         events.push(way.state(StudyState::Composed, format!("{} files", files.len())));
     }

@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use crate::domain::assessment::Assessment;
-use crate::domain::assessment::Outcome;
 use crate::domain::code::Code;
 use crate::domain::context::Earlier;
 use crate::domain::finding::Finding;
 use crate::domain::finding::Laterality;
 use crate::domain::finding::Severity;
+use crate::domain::looked::Change;
+use crate::domain::looked::Compared;
+use crate::domain::looked::Named;
 use crate::domain::study::Patient;
 use crate::domain::study::Study;
 use crate::pipeline::job::StepError;
@@ -42,6 +44,30 @@ impl Marks {
 
 /// What this software read of the same patient before this study, the newest first.
 pub fn readings(way: &Way<'_>, study: &Study) -> Result<Vec<Earlier>, StepError> {
+    let found = read_before(way, study)?;
+    Ok(found.iter().map(|(days_ago, read)| words(*days_ago, read)).collect())
+}
+
+/// Sets a reading beside the earlier ones of the same patient: what is new, what was seen before,
+/// what is gone.
+pub fn compare(way: &Way<'_>, now: &mut Assessment) -> Result<(), StepError> {
+    let found = read_before(way, &now.study)?;
+    now.compared = found.iter().map(|(_, then)| compared(then, now)).collect();
+    Ok(())
+}
+
+fn compared(then: &Assessment, now: &Assessment) -> Compared {
+    let named = |f: &Finding| Named { key: f.key.clone(), title: f.title() };
+    let is_alike = then.profile == now.profile && now.outcome.is_read();
+    Compared {
+        date: then.study.attributes.study_date.trim().to_owned(),
+        examination: then.examination.clone(),
+        findings: then.present().map(named).collect(),
+        change: is_alike.then(|| Change::between(&then.findings, &now.findings, now.rules_out())),
+    }
+}
+
+fn read_before(way: &Way<'_>, study: &Study) -> Result<Vec<(u32, Assessment)>, StepError> {
     let config = &way.kit.analysis.context;
     let Some(mark) = way.kit.marks.of(&study.patient).filter(|_| config.earlier_max > 0) else {
         return Ok(Vec::new());
@@ -54,16 +80,17 @@ pub fn readings(way: &Way<'_>, study: &Study) -> Result<Vec<Earlier>, StepError>
         let of = Way { kit: way.kit, study_uid: uid, revision };
         // What cannot be read any more is no reason not to read this one.
         let read: Option<Assessment> = of.load_if_there(record::ASSESSMENT).unwrap_or_default();
-        found.extend(read.and_then(|read| earlier(&read, study, config.earlier_days_max)));
+        let days = |read: &Assessment| days_before(read, study, config.earlier_days_max);
+        found.extend(read.and_then(|read| Some((days(&read)?, read))));
     }
-    found.sort_by_key(|reading| reading.days_ago);
+    found.sort_by_key(|(days_ago, _)| *days_ago);
     found.truncate(config.earlier_max);
     Ok(found)
 }
 
-/// What `read` tells about the patient of `study`. `None`: it is of another patient, of the same
-/// time or later, too old, or no reading.
-fn earlier(read: &Assessment, study: &Study, days_max: u32) -> Option<Earlier> {
+/// Days from `read` to `study`. `None`: it is of another patient, of the same time or later, too
+/// old, or no reading.
+fn days_before(read: &Assessment, study: &Study, days_max: u32) -> Option<u32> {
     let (then, now) = (&read.study.patient, &study.patient);
     let is_same = |a: &str, b: &str| a.trim() == b.trim();
     let is_hers = is_same(&then.id, &now.id)
@@ -74,16 +101,20 @@ fn earlier(read: &Assessment, study: &Study, days_max: u32) -> Option<Earlier> {
     };
     let days = (date(study)? - date(&read.study)?).get_days();
     let days_ago = u32::try_from(days).ok().filter(|days| *days <= days_max)?;
-    (is_hers && read.outcome == Outcome::Read).then(|| Earlier {
+    (is_hers && read.outcome.is_read()).then_some(days_ago)
+}
+
+fn words(days_ago: u32, read: &Assessment) -> Earlier {
+    Earlier {
         days_ago,
         examination: read.examination.clone(),
         // Of the table alone: other names are a model's own words.
-        findings: read.present().filter(|f| f.concept.scheme != Code::LOCAL).map(words).collect(),
+        findings: read.present().filter(|f| f.concept.scheme != Code::LOCAL).map(named).collect(),
         impression: read.impression.clone(),
-    })
+    }
 }
 
-fn words(finding: &Finding) -> String {
+fn named(finding: &Finding) -> String {
     let side = match finding.laterality {
         Some(Laterality::Right) => ", right",
         Some(Laterality::Left) => ", left",
@@ -103,6 +134,7 @@ fn words(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::assessment::Outcome;
     use crate::domain::sample;
 
     #[test]
@@ -135,20 +167,20 @@ mod tests {
         read.outcome = Outcome::Read;
         let study = sample::positive_chest().study;
         assert_eq!(study.attributes.study_date, "20260302");
-        let told = earlier(&read, &study, 100).unwrap();
+        let told = words(days_before(&read, &study, 100).unwrap(), &read);
         assert_eq!((told.days_ago, told.examination.as_str()), (28, read.examination.as_str()));
         assert_eq!(told.findings.len(), read.present().count());
         let kept = serde_json::to_string(&told).unwrap();
         for identifier in ["Hong", "MRN", "2026", "20200114", "1.2.826"] {
             assert!(!kept.contains(identifier), "{identifier} in {kept}");
         }
-        assert_eq!(earlier(&read, &study, 27), None, "too old");
-        assert_eq!(earlier(&sample::positive_chest(), &read.study, 100), None, "a later one");
+        assert_eq!(days_before(&read, &study, 27), None, "too old");
+        assert_eq!(days_before(&sample::positive_chest(), &read.study, 100), None, "a later one");
         let mut other = read.clone();
         other.study.patient.birth_date = "19990101".into();
-        assert_eq!(earlier(&other, &study, 100), None);
+        assert_eq!(days_before(&other, &study, 100), None);
         let mut unread = read;
-        unread.outcome = Outcome::NeedsReview { reason: String::new() };
-        assert_eq!(earlier(&unread, &study, 100), None);
+        unread.outcome = Outcome::needs_review("");
+        assert_eq!(days_before(&unread, &study, 100), None);
     }
 }

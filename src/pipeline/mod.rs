@@ -12,6 +12,7 @@ pub mod compare;
 pub mod comparing;
 mod composing;
 pub mod delivering;
+mod disputes;
 pub mod earlier;
 pub mod escalating;
 pub mod following;
@@ -25,6 +26,8 @@ mod meeting;
 mod messages;
 mod ordering;
 pub mod origins;
+#[cfg(test)]
+mod outcome_tests;
 pub mod proving;
 mod reading;
 pub mod record;

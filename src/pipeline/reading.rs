@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::analysis::AnalyzeError;
 use crate::analysis::Reading;
+use crate::analysis::codes;
 use crate::analysis::gate;
 use crate::analysis::plan::Route;
 use crate::analysis::provider::Provider as _;
@@ -13,6 +14,7 @@ use crate::analysis::strategy::Strategy;
 use crate::analysis::strategy::Tier;
 use crate::analysis::strategy::consensus;
 use crate::analysis::strategy::verify;
+use crate::domain::profile::Profile;
 use crate::domain::study::Study;
 use crate::pipeline::budget;
 use crate::pipeline::budget::Overdrawn;
@@ -40,7 +42,7 @@ pub async fn analyse(way: &Way<'_>, is_last: bool) -> Result<Vec<Event>, StepErr
     let mut events = Vec::new();
     let answered = match &plan.route {
         Route::Local => alone(ask_local(way, &study).await?),
-        Route::Nobody { reason } => alone(AnswerRecord::NotCovered { reason: reason.clone() }),
+        Route::Nobody { reason } => alone(AnswerRecord::MeasuredOnly { reason: reason.clone() }),
         Route::Gateway { name, then, strategy } => {
             let mut asking = Caller::begin(way, &study, &plan, record::RUNS)?;
             let modality = asking.kind().0.to_owned();
@@ -250,7 +252,8 @@ async fn cheaper(
         }
         let mut notes = vec![format!("Read by {instead} alone, because {why}.")];
         notes.extend(read.notes);
-        return Ok(Answered { notes, ..read });
+        let open = left_open(asking, &instead).map(|open| format!("{why}; {open}"));
+        return Ok(Answered { notes, review: read.review.or(open), ..read });
     }
     if asking.plan.profile.is_free() {
         return Ok(alone(AnswerRecord::NeedsReview { reason: why }));
@@ -262,7 +265,8 @@ async fn cheaper(
         }
         answer => {
             let notes = vec![format!("Read by the local model, because {why}.")];
-            Ok(Answered { notes, ..alone(answer) })
+            let review = left_open_by_local(asking).map(|open| format!("{why}; {open}"));
+            Ok(Answered { notes, review, ..alone(answer) })
         }
     }
 }
@@ -306,7 +310,11 @@ async fn in_turn(
     let mut failed = Vec::new();
     for gateway in [name].into_iter().chain(then.iter().map(String::as_str)) {
         match answer(asking, gateway).await? {
-            Ok(answer) => return Ok(Answered { notes: sentences(&failed), ..alone(answer) }),
+            Ok(answer) => {
+                let stands_in = (!failed.is_empty()).then_some(gateway);
+                let review = stands_in.and_then(|gateway| left_open(asking, gateway));
+                return Ok(Answered { notes: sentences(&failed), review, ..alone(answer) });
+            }
             Err(error) => failed.push(error),
         }
     }
@@ -321,7 +329,9 @@ async fn in_turn(
         After::Local => match gate::gate(asking.study) {
             Ok(_) if !asking.plan.profile.is_free() => {
                 let answer = ask_local(asking.way, asking.study).await?;
-                Ok(Answered { notes: sentences(&failed), ..alone(answer) })
+                let review = left_open_by_local(asking);
+                let review = review.map(|open| format!("{}; {open}", causes(&failed)));
+                Ok(Answered { notes: sentences(&failed), review, ..alone(answer) })
             }
             Ok(_) | Err(_) if failed.iter().all(is_outside) => {
                 Ok(alone(AnswerRecord::NotCovered { reason: causes(&failed) }))
@@ -451,6 +461,35 @@ fn after_all(failed: &[AnalyzeError], is_last: bool) -> After {
         false => After::Local,
     }
 }
+
+/// Why a person must look at what a gateway read that stood in for another: what it has no word for
+/// is open. `None`: it has been asked all of it.
+fn left_open(asking: &Caller<'_>, name: &str) -> Option<String> {
+    let manifest = asking.way.kit.providers.get(name)?.manifest()?;
+    open_questions(&asking.plan.profile, name, |key| manifest.label(key).is_some())
+}
+
+/// The same of the local model.
+fn left_open_by_local(asking: &Caller<'_>) -> Option<String> {
+    open_questions(&asking.plan.profile, "the local model", |key| key == LOCAL_FINDING)
+}
+
+fn open_questions(profile: &Profile, who: &str, knows: impl Fn(&str) -> bool) -> Option<String> {
+    let asked = &profile.findings;
+    let open: Vec<&str> = asked
+        .iter()
+        .filter(|key| !knows(key))
+        .map(|key| codes::find(key).map_or(key.as_str(), |row| row.concept.meaning.as_str()))
+        .collect();
+    let (read, all) = (asked.len() - open.len(), asked.len());
+    let names = open.join(", ");
+    (!open.is_empty()).then(|| {
+        format!("{who} stands in and looks for {read} of {all} findings; open are: {names}")
+    })
+}
+
+/// All that the local model looks for.
+const LOCAL_FINDING: &str = "pneumonia";
 
 fn causes(failed: &[AnalyzeError]) -> String {
     failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")

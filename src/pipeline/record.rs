@@ -179,6 +179,10 @@ pub enum AnswerRecord {
     NotCovered {
         reason: String,
     },
+    /// The site lets nobody read it.
+    MeasuredOnly {
+        reason: String,
+    },
     NeedsReview {
         reason: String,
     },

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::domain::assessment::Assessment;
-use crate::domain::assessment::Outcome;
 use crate::domain::finding::Finding;
 use crate::domain::uid::StudyUid;
 use crate::domain::urgency::Urgency;
@@ -56,8 +55,7 @@ impl Reading {
         if let Some(assessment) = assessment {
             reading.outcome = assessment.outcome.as_str().to_owned();
             reading.profile = assessment.profile.clone();
-            reading.urgency =
-                matches!(assessment.outcome, Outcome::Read).then_some(assessment.urgency);
+            reading.urgency = assessment.urgency;
             reading.findings = assessment.present().map(Finding::title).collect();
         }
         reading

@@ -22,7 +22,6 @@ use crate::analysis::record::LocalResult;
 use crate::deliver::backoff::Schedule;
 use crate::deliver::pacs::Artefact;
 use crate::domain::assessment::Assessment;
-use crate::domain::assessment::Outcome;
 use crate::domain::finding::Presence;
 use crate::domain::origin::Origin;
 use crate::domain::picture::PictureRef;
@@ -38,6 +37,8 @@ use crate::pipeline::commitment;
 use crate::pipeline::comparing;
 use crate::pipeline::composing;
 use crate::pipeline::delivering;
+use crate::pipeline::disputes;
+use crate::pipeline::earlier;
 use crate::pipeline::escalating;
 use crate::pipeline::job;
 use crate::pipeline::job::Failure;
@@ -408,20 +409,27 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     }
     plan.notes.extend(made.notes.iter().cloned());
     plan.notes.extend(notes);
-    plan.notes.extend(review.iter().map(|why| format!("A person must look: {why}.")));
-    plan.review = plan.review.or(review);
     let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
-    let (alert_at, review) = (plan.profile.alert_at, plan.review.clone());
+    let alert_at = plan.profile.alert_at;
+    let why: Vec<String> = plan.review.take().into_iter().chain(review).collect();
     let mut assessment = assess(way, study, plan, made, answer, request);
     measure_nodules(way, &mut assessment).await;
+    if !why.is_empty() {
+        let runs: Option<Vec<Run>> = way.load_if_there(record::RUNS).unwrap_or_default();
+        assessment.review(&why.join("; "), disputes::of(&runs.unwrap_or_default()));
+    }
+    earlier::compare(way, &mut assessment)?;
     let bytes = serde_json::to_vec_pretty(&assessment).map_err(StepError::lasting)?;
     let kept = way.keep(record::ASSESSMENT, "application/json", &bytes)?;
     let at = way.kit.clock.now();
-    let (state, reason) = match &assessment.outcome {
-        Outcome::Read => (StudyState::Judged, "read".to_owned()),
-        Outcome::NotCovered { reason } => (StudyState::Judged, reason.clone()),
-        Outcome::NeedsReview { reason } => (StudyState::NeedsReview, reason.clone()),
+    let reason = assessment.outcome.reason().unwrap_or("read").to_owned();
+    let state = match assessment.outcome.is_review() {
+        true => StudyState::NeedsReview,
+        false => StudyState::Judged,
     };
+    if state == StudyState::NeedsReview {
+        metrics::counter!("prelim_needs_review_total").increment(1);
+    }
     let mut events = vec![
         kept,
         Event::Assessed {
@@ -436,11 +444,6 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         },
         way.state(state, reason),
     ];
-    if let (Outcome::Read | Outcome::NotCovered { .. }, Some(review)) =
-        (&assessment.outcome, review)
-    {
-        events.extend(telling::needs_review(way, &review));
-    }
     events.extend(comparing::with_reports(way, &assessment, &HashSet::new()).await?);
     events.push(way.next(JobKind::Compose));
     events.extend(alerting::reconsider(way, &assessment)?);
@@ -465,9 +468,9 @@ fn keep_object(
             let reason = format!("answered by the schema of {}", profile.title);
             Ok(vec![kept, way.state(StudyState::Delivered, reason)])
         }
-        AnswerRecord::NeedsReview { reason } | AnswerRecord::NotCovered { reason } => {
-            Ok(telling::needs_review(way, &reason))
-        }
+        AnswerRecord::NeedsReview { reason }
+        | AnswerRecord::NotCovered { reason }
+        | AnswerRecord::MeasuredOnly { reason } => Ok(telling::needs_review(way, &reason)),
         AnswerRecord::Gateway { .. } | AnswerRecord::Local { .. } => {
             Err(StepError::lasting("the answer is a reading and not by the profile's schema"))
         }
@@ -537,6 +540,7 @@ fn assess(
             analysis::record::needs_review(basis, "the answer is no reading", None)
         }
         AnswerRecord::NotCovered { reason } => analysis::record::not_covered(basis, &reason),
+        AnswerRecord::MeasuredOnly { reason } => analysis::record::measured_only(basis, &reason),
         AnswerRecord::NeedsReview { reason } => {
             analysis::record::needs_review(basis, &reason, None)
         }

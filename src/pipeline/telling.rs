@@ -243,7 +243,7 @@ pub async fn tell_together(
         .map(|(held, row)| alert::Entry {
             key: row.alert.clone(),
             level: held.level,
-            urgency: row.urgency,
+            urgency: row.kind.assessed(row.urgency),
             titles: row.findings.clone(),
             raised_at: row.raised_at,
             answer_url: answer_url(way, &row.alert, &held.channel),

@@ -14,9 +14,12 @@ use serde::Serialize;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Outcome;
 use crate::domain::finding::Presence;
+use crate::domain::looked::Compared;
+use crate::domain::looked::Named;
 use crate::domain::order::Sought;
 use crate::domain::urgency::Urgency;
 use crate::report::ReportInput;
+use crate::report::names;
 use crate::report::plain;
 use crate::report::words::Language;
 use crate::report::words::Words;
@@ -45,7 +48,7 @@ pub struct Content {
     pub clinical: String,
     pub materials: Vec<Field>,
     pub left_out: Vec<LeftOut>,
-    pub comparison: &'static str,
+    pub comparison: String,
     /// Said in place of findings: none above threshold, not looked for, no result. Or empty.
     pub findings_note: &'static str,
     pub findings: Vec<FindingView>,
@@ -54,6 +57,8 @@ pub struct Content {
     pub more_findings: String,
     /// Names in the language of the report; empty when nothing was looked for.
     pub looked_for: String,
+    /// What stands there when it is empty.
+    pub looked_for_none: &'static str,
     /// True when the report holds free text that is not in its language.
     pub as_given: bool,
     pub pictures: Vec<PictureView>,
@@ -88,9 +93,12 @@ pub struct Field {
 /// How the reading ended; the three kinds look different.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
-    /// `read`, `not_covered` or `needs_review`.
+    /// `read`, `not_covered` (also by the site's word or by rule) or `needs_review`.
     pub kind: &'static str,
-    pub title: &'static str,
+    /// For a list of such studies.
+    pub name: &'static str,
+    /// The headline: of what needs review with its reason.
+    pub title: String,
     pub line: String,
     pub reason: String,
 }
@@ -229,7 +237,7 @@ impl Writer<'_> {
             clinical: self.clinical(),
             materials: self.materials(),
             left_out: self.left_out(),
-            comparison: self.w.comparison_none,
+            comparison: self.comparison(),
             findings_note: self.findings_note(findings.is_empty()),
             impression: self.impression(&findings, &undetermined),
             more_findings: self.more(self.a.findings.len().saturating_sub(shown)),
@@ -244,11 +252,15 @@ impl Writer<'_> {
             },
             about: self.about(),
             footer: plain::line(&self.a.algorithm.label()),
-            w: self.w.clone(),
+            w: match self.a.rules_out() {
+                true => self.w.clone(),
+                false => Words { absent: self.w.not_seen, ..self.w.clone() },
+            },
             findings,
             undetermined,
             absent,
             looked_for,
+            looked_for_none: self.looked_for_none(),
             recommendations,
         }
     }
@@ -345,34 +357,44 @@ impl Writer<'_> {
         match &self.a.outcome {
             Outcome::Read => Status {
                 kind: "read",
-                title: w.read_title,
+                name: w.read_title,
+                title: w.read_title.into(),
                 line: fill(w.findings_count, &[("n", &present.to_string())]),
                 reason: String::new(),
             },
-            Outcome::NotCovered { reason } => Status {
-                kind: "not_covered",
-                title: w.not_covered_title,
-                line: w.not_covered_line.into(),
-                reason: plain::line(reason),
-            },
-            Outcome::NeedsReview { reason } => Status {
+            Outcome::NotCovered { reason } => self.unread(w.not_covered_title, reason),
+            Outcome::MeasuredOnly { reason } => self.unread(w.measured_only_title, reason),
+            Outcome::Held { reason } => self.unread(w.held_title, reason),
+            Outcome::NeedsReview { reason, disputed } => Status {
                 kind: "needs_review",
-                title: w.needs_review_title,
-                line: w.needs_review_line.into(),
+                name: w.needs_review_title,
+                title: fill(w.needs_review_because, &[("reason", &plain::line(reason))]),
+                line: match present == 0 && disputed.is_empty() {
+                    true => w.needs_review_line.into(),
+                    false => w.needs_review_doubt.into(),
+                },
                 reason: plain::line(reason),
             },
         }
     }
 
-    /// A study that was not read has no "routine" urgency: that would be a lower priority.
+    /// What nobody read: the same box in each case, under its own name.
+    fn unread(&self, title: &'static str, reason: &str) -> Status {
+        let line = self.w.not_covered_line.into();
+        Status {
+            kind: "not_covered",
+            name: title,
+            title: title.into(),
+            line,
+            reason: plain::line(reason),
+        }
+    }
+
+    /// A study that was not assessed has no "routine" urgency: that would be a lower priority.
     fn study_urgency(&self) -> Badge {
-        let read = match &self.a.outcome {
-            Outcome::Read => true,
-            Outcome::NotCovered { .. } | Outcome::NeedsReview { .. } => false,
-        };
-        match read || self.a.urgency > Urgency::Routine {
-            true => self.badge(self.a.urgency),
-            false => Badge {
+        match self.a.urgency {
+            Some(urgency) => self.badge(urgency),
+            None => Badge {
                 key: "not_assessed",
                 label: self.w.not_assessed,
                 line: self.w.not_assessed_line,
@@ -411,10 +433,82 @@ impl Writer<'_> {
     fn limitations(&self) -> Vec<String> {
         let quality = self.a.quality.iter().map(|flag| &flag.text);
         let said = self.a.warnings.iter().chain(quality).chain(&self.a.study.inconsistencies);
-        let mut lines: Vec<String> = said.take(60).map(|text| plain::paragraph(text)).collect();
+        let mut lines = self.looked_at();
+        lines.extend(said.take(60).map(|text| plain::paragraph(text)));
         lines.retain(|line| !line.is_empty());
         if lines.is_empty() {
             lines.push(self.w.limitations_none.into());
+        }
+        lines
+    }
+
+    /// With which earlier readings this one was compared, and what came of it.
+    fn comparison(&self) -> String {
+        let w = &self.w;
+        let names = |all: &[Named]| {
+            let name = |one: &Named| names::finding(&one.key, &one.title, self.language);
+            let titles = all.iter().map(|one| match self.language {
+                Language::En => plain::line(&one.title),
+                Language::Ko | Language::Vi | Language::Zh => match name(one) {
+                    // The side stands in the title alone.
+                    known if known.translated => {
+                        plain::line(&format!("{} ({})", known.text, one.title))
+                    }
+                    own => plain::line(&own.text),
+                },
+            });
+            titles.collect::<Vec<_>>().join("; ")
+        };
+        let said = |words: &str, all: &[Named]| match all.is_empty() {
+            true => None,
+            false => Some(fill(words, &[("names", &names(all))])),
+        };
+        let one = |compared: &Compared| {
+            let date = self.given(plain::date(&compared.date, self.language));
+            let examination = plain::line(&compared.examination);
+            let before = match compared.findings.is_empty() {
+                true => w.comparison_nothing.to_owned(),
+                false => names(&compared.findings),
+            };
+            let values = [("examination", &*examination), ("date", &*date), ("names", &*before)];
+            let mut lines = vec![fill(w.comparison_with, &values)];
+            match &compared.change {
+                None => lines.push(w.comparison_not_made.to_owned()),
+                Some(change) => lines.extend(
+                    [
+                        said(w.comparison_new, &change.new),
+                        said(w.comparison_same, &change.unchanged),
+                        said(w.comparison_gone, &change.gone),
+                        said(w.comparison_open, &change.open),
+                    ]
+                    .into_iter()
+                    .flatten(),
+                ),
+            }
+            lines.join(" ")
+        };
+        match self.a.compared.is_empty() {
+            true => w.comparison_none.to_owned(),
+            false => self.a.compared.iter().map(one).collect::<Vec<_>>().join("\n"),
+        }
+    }
+
+    /// How much was looked at, where it was not all.
+    fn looked_at(&self) -> Vec<String> {
+        let number = |n: Option<i32>| n.map_or_else(|| "–".to_owned(), |n| n.to_string());
+        let looked_at = &self.a.looked_at;
+        let part = looked_at.iter().filter(|one| one.is_part() && one.shown > 0);
+        let mut lines: Vec<String> = part
+            .map(|one| {
+                let (n, m) = (one.shown.to_string(), one.of.to_string());
+                let values = [("n", &*n), ("m", &*m), ("s", &*number(one.series_number))];
+                fill(self.w.looked_at_part, &values)
+            })
+            .collect();
+        let seen = looked_at.iter().filter(|one| one.shown > 0).count();
+        if seen < looked_at.len() {
+            let (n, m) = (seen.to_string(), looked_at.len().to_string());
+            lines.push(fill(self.w.looked_at_series, &[("n", &n), ("m", &m)]));
         }
         lines
     }

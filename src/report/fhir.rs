@@ -81,10 +81,27 @@ pub fn fhir(input: &ReportInput<'_>, options: &Options<'_>) -> Value {
             }
         }
     }
-    entries.push(writer.report(&content(input), &own));
+    let content = content(input);
+    entries.extend(writer.not_completed(&content));
+    entries.push(writer.report(&content, &own));
     entries.push(writer.provenance());
     entries.extend(writer.task());
     json!({"resourceType": "Bundle", "type": "transaction", "entry": entries})
+}
+
+/// Name of the entry that says that there is no answer.
+const OUTCOME: &str = "outcome";
+
+/// Of a DiagnosticReport: preliminary is what has results, partial what is in doubt, registered
+/// what has none.
+fn status(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Read => "preliminary",
+        Outcome::NeedsReview { .. } => "partial",
+        Outcome::NotCovered { .. } | Outcome::MeasuredOnly { .. } | Outcome::Held { .. } => {
+            "registered"
+        }
+    }
 }
 
 struct Writer<'a> {
@@ -97,7 +114,7 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// What was looked at, each with the UID under which the server knows it.
     fn findings(&self) -> Vec<(&'a Finding, String)> {
-        let read = matches!(self.a.outcome, Outcome::Read);
+        let read = self.a.rules_out();
         let mut all: Vec<(&Finding, String)> = Vec::new();
         // What was not read is never absent.
         let said = |finding: &&Finding| read || finding.presence != Presence::Absent;
@@ -300,6 +317,47 @@ impl<'a> Writer<'a> {
         self.put(&format!("finding/{tracking_uid}"), resource, &uid_token(tracking_uid))
     }
 
+    /// That there is no answer, and why: an observation without a value, so that a receiver that
+    /// looks at results alone does not take the empty list for one. A later revision that was read
+    /// takes it back.
+    fn not_completed(&self, content: &Content) -> Option<Value> {
+        let why = match &self.a.outcome {
+            Outcome::Read => None,
+            Outcome::NeedsReview { .. } => Some("temp-unknown"),
+            Outcome::NotCovered { .. } | Outcome::MeasuredOnly { .. } | Outcome::Held { .. } => {
+                Some("not-performed")
+            }
+        };
+        let before = |a: &Assessment| !a.outcome.is_read();
+        if why.is_none() && !self.options.previous.iter().any(before) {
+            return None;
+        }
+        let tracking_uid =
+            uid::derived(&[OUTCOME, self.a.study.study_uid.as_str(), &self.number()]);
+        let mut resource = json!({
+            "resourceType": "Observation",
+            "meta": {"security": [label()]},
+            "identifier": [dicom_uid(&tracking_uid)],
+            "status": if why.is_some() { "preliminary" } else { "entered-in-error" },
+            "category": [{"coding": [
+                {"system": format!("{TERMINOLOGY}/observation-category"), "code": "imaging"}
+            ]}],
+            "code": self.finding_code(),
+            "subject": self.subject(),
+            "issued": instant(self.a.finished_at, self.zone),
+            "device": {"reference": self.full_url("device")},
+            "derivedFrom": [{"reference": self.full_url("study")}],
+        });
+        resource["dataAbsentReason"] = json!({
+            "coding": [{
+                "system": format!("{TERMINOLOGY}/data-absent-reason"),
+                "code": why.unwrap_or("not-applicable"),
+            }],
+            "text": content.status.title,
+        });
+        Some(self.put(OUTCOME, resource, &uid_token(&tracking_uid)))
+    }
+
     fn finding_code(&self) -> Value {
         concept(&Code::new("59776-5", "LN", "Procedure findings"), "")
     }
@@ -308,7 +366,8 @@ impl<'a> Writer<'a> {
     fn body_site(&self, finding: &Finding) -> Option<Value> {
         let site = finding.site.as_ref().map(|site| names::site(site, self.language).text);
         let side = finding.laterality.map(|side| side.code().meaning.to_lowercase());
-        let words: Vec<String> = site.into_iter().chain(side).collect();
+        let location = Some(finding.location.clone()).filter(|location| !location.is_empty());
+        let words: Vec<String> = site.into_iter().chain(side).chain(location).collect();
         if words.is_empty() {
             return None;
         }
@@ -335,7 +394,7 @@ impl<'a> Writer<'a> {
                 {"use": "official", "system": system(), "value": number},
                 dicom_uid(&a.artefact_uid("sr")),
             ],
-            "status": "preliminary",
+            "status": status(&a.outcome),
             "category": [{"coding": [{"system": format!("{TERMINOLOGY}/v2-0074"), "code": "RAD"}]}],
             "code": concept(&procedure, &plain::line(&a.examination)),
             "subject": self.subject(),
@@ -347,8 +406,12 @@ impl<'a> Writer<'a> {
             resource["effectiveDateTime"] = at.into();
         }
         let reference = |(_, uid): &(&Finding, String)| json!({"reference": self.full_url(&format!("finding/{uid}"))});
-        if !findings.is_empty() {
-            resource["result"] = findings.iter().map(reference).collect();
+        let mut results: Vec<Value> = findings.iter().map(reference).collect();
+        if !a.outcome.is_read() {
+            results.push(json!({"reference": self.full_url(OUTCOME)}));
+        }
+        if !results.is_empty() {
+            resource["result"] = results.into();
         }
         let found: Vec<Value> = a.present().map(|f| concept(&f.concept, "")).collect();
         if !found.is_empty() {
@@ -480,11 +543,11 @@ mod tests {
         let options = Options { previous: &before, ..Options::default() };
         let gone = Assessment { revision: 2, findings: vec![], ..sample::positive_chest() };
         bundles.insert("withdrawn".into(), of(&gone, Language::En, &options));
-        let critical = Assessment { urgency: Urgency::Critical, ..sample::positive_chest() };
+        let critical = Assessment { urgency: Some(Urgency::Critical), ..sample::positive_chest() };
         bundles.insert("critical".into(), of(&critical, Language::En, &creating()));
         let before = [critical];
         let options = Options { previous: &before, ..Options::default() };
-        let routine = Assessment { urgency: Urgency::Routine, revision: 2, ..gone };
+        let routine = Assessment { urgency: Some(Urgency::Routine), revision: 2, ..gone };
         bundles.insert("cancelled".into(), of(&routine, Language::En, &options));
         let mut nameless = sample::positive_chest();
         nameless.study.patient = Default::default();
@@ -589,6 +652,9 @@ mod tests {
     fn a_study_that_was_not_read_denies_nothing() {
         let mut a = sample::needs_review();
         a.findings = samples::negative().findings;
-        assert!(resources(&of(&a, Language::En, &Options::default()), "Observation").is_empty());
+        let bundle = of(&a, Language::En, &Options::default());
+        let [only] = resources(&bundle, "Observation")[..] else { panic!("one") };
+        assert!(only.get("valueCodeableConcept").is_none());
+        assert_eq!(only["dataAbsentReason"]["coding"][0]["code"], "temp-unknown");
     }
 }

@@ -14,7 +14,7 @@ mod plain;
 mod site;
 mod templates;
 mod text;
-mod words;
+pub mod words;
 
 use std::path::PathBuf;
 

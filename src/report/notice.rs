@@ -49,7 +49,7 @@ pub fn notice(input: &ReportInput<'_>, options: &Options) -> Message {
         id: options.id.clone(),
         date: input.assessment.finished_at,
         thread: options.thread.clone(),
-        urgent: input.assessment.urgency >= Urgency::Urgent,
+        urgent: input.assessment.urgency >= Some(Urgency::Urgent),
         json: writer.event().to_string(),
     }
 }
@@ -77,7 +77,7 @@ impl Writer<'_> {
         let what = match (names.is_empty(), status.kind) {
             (false, _) => names.join("; "),
             (true, "read") => status.line.clone(),
-            (true, _) => status.title.to_owned(),
+            (true, _) => status.name.to_owned(),
         };
         let what = format!("{}: {what}", self.content.header.examination);
         let mut words = vec![format!("[Prelim PRELIMINARY] {}", self.identity.mask(&what).0)];
@@ -103,7 +103,7 @@ impl Writer<'_> {
         }
         lines.extend([w.preliminary_line.to_owned(), String::new()]);
         lines.push(format!("{}. {}", status.title, status.line));
-        if !status.reason.is_empty() {
+        if status.kind == "not_covered" {
             lines.push(format!("{}: {}", w.reason, self.say(&status.reason)));
         }
         for (label, value) in self.shown() {
@@ -169,17 +169,20 @@ impl Writer<'_> {
             .iter()
             .map(|(file, url)| json!({"file": file, "url": url}))
             .collect();
+        let disputed: Vec<String> =
+            a.outcome.disputed().iter().map(|one| self.say(&one.in_words())).collect();
         let mut data = json!({
             "study_uid": a.study.study_uid,
             "revision": a.revision,
             "status": "preliminary",
             "outcome": a.outcome.as_str(),
             "reason": self.say(&self.content.status.reason),
-            "urgency": self.content.urgency.key,
+            "urgency": a.urgency,
             "examination": self.say(&self.content.header.examination),
             "modalities": a.study.modalities(),
             "findings": findings,
             "looked_for": a.looked_for,
+            "disputed": disputed,
             "impression": self.content.impression.iter().map(|l| self.say(l)).collect::<Vec<_>>(),
             "report_url": self.options.study_url,
             "files": files,
@@ -256,14 +259,15 @@ mod tests {
                 let message = of(&a, Shown::None, language);
                 let event: Value = serde_json::from_str(&message.json).unwrap();
                 assert_eq!(event["data"]["outcome"], outcome);
-                assert_ne!(event["data"]["urgency"], "routine", "{event:#}");
+                assert!(event["data"]["urgency"].is_null(), "{event:#}");
                 assert!(!event["data"]["reason"].as_str().unwrap().is_empty());
                 let w = Words::of(language);
-                let title = match outcome {
-                    "not_covered" => w.not_covered_title,
-                    _ => w.needs_review_title,
+                let (title, headline) = match outcome {
+                    "not_covered" => (w.not_covered_title, w.not_covered_title),
+                    _ => (w.needs_review_title, w.needs_review_because),
                 };
-                assert!(message.subject.contains(title) && message.text.contains(title));
+                let headline = headline.split('{').next().unwrap();
+                assert!(message.subject.contains(title) && message.text.contains(headline));
             }
         }
     }

@@ -125,7 +125,7 @@ impl<'a> Composer<'a> {
         self.boxes();
         self.text_section(self.c.w.clinical_information, &[self.c.clinical.clone()]);
         self.materials();
-        self.text_section(self.c.w.comparison, &[self.c.comparison.into()]);
+        self.text_section(self.c.w.comparison, std::slice::from_ref(&self.c.comparison));
         self.findings();
         self.bullets(self.c.w.limitations, &self.c.limitations);
         self.text_section(self.c.w.impression, &self.c.impression);

@@ -74,7 +74,7 @@ fn trials(site: &Config) -> Vec<String> {
     };
     let reason = "a trial".to_owned();
     let not_covered = Outcome::NotCovered { reason: reason.clone() };
-    let outcomes = [read.outcome.clone(), not_covered, Outcome::NeedsReview { reason }];
+    let outcomes = [read.outcome.clone(), not_covered, Outcome::needs_review(&reason)];
     let picture = |reference: &PictureRef| (reference.clone(), b"\x89PNG".to_vec());
     let pictures: Vec<_> = read.pictures.iter().map(picture).collect();
     let told = Communication {

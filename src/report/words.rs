@@ -163,6 +163,26 @@ words! {
         "소프트웨어가 사용할 수 있는 결과를 내지 못했습니다. 소프트웨어가 보지 않은 것으로 간주하고 영상을 판독하십시오.",
         "Phần mềm không đưa ra được kết quả dùng được. Hãy đọc hình ảnh như khi chưa có phần mềm nào xem.",
         "软件未得出可用结果。请视同软件未看过这些图像进行阅片。";
+    needs_review_doubt:
+        "What software said of these images is in doubt. Nothing that is missing here is ruled out.",
+        "이 영상에 대한 소프트웨어의 판단은 확실하지 않습니다. 여기에 없는 소견이 배제된 것은 아닙니다.",
+        "Những gì phần mềm nói về các hình ảnh này còn nghi vấn. Điều không được nêu ở đây chưa bị loại trừ.",
+        "软件对这些图像的判断存疑。此处未列出的征象并未被排除。";
+    needs_review_because:
+        "A person must look, because {reason}.", "사람이 확인해야 합니다. 사유: {reason}.",
+        "Cần có người xem lại, vì: {reason}.", "须由人员查看，原因：{reason}。";
+    in_doubt:
+        "In doubt: a person must look.", "확실하지 않음: 사람이 확인해야 합니다.",
+        "Còn nghi vấn: cần có người xem lại.", "存疑：须由人员查看。";
+    disputed: "Disputed", "이견이 있는 소견", "Có ý kiến khác nhau", "有分歧的所见";
+    sees_it: "{who} sees it", "{who}: 확인함", "{who} nhìn thấy", "{who}：看到";
+    sees_not: "{who} does not see it", "{who}: 확인하지 못함", "{who} không nhìn thấy", "{who}：未看到";
+    cannot_tell: "{who} cannot tell", "{who}: 판단하지 못함", "{who} không thể kết luận", "{who}：无法判断";
+    measured_only_title:
+        "This site lets no model read this study", "이 기관은 이 검사를 모델이 판독하지 않도록 설정하였습니다",
+        "Cơ sở này không cho mô hình nào đọc lần chụp này", "本机构未允许任何模型阅读本次检查";
+    held_title:
+        "Not for reading", "판독 대상이 아님", "Không thuộc diện đọc", "不属于阅片范围";
     reason: "Reason", "사유", "Lý do", "原因";
 
     clinical_information: "Clinical information", "임상 정보", "Thông tin lâm sàng", "临床信息";
@@ -193,6 +213,36 @@ words! {
         "None available to the software.", "소프트웨어가 이용할 수 있는 이전 검사가 없습니다.",
         "Phần mềm không có lần chụp trước để so sánh.", "软件没有可供对比的既往检查。";
 
+    comparison_with:
+        "{examination}, {date}, read by this software: {names}.",
+        "{date} {examination}(이 소프트웨어가 판독): {names}.",
+        "{examination}, {date}, do phần mềm này đọc: {names}.",
+        "{date} {examination}（由本软件阅读）：{names}。";
+    comparison_nothing:
+        "no finding above threshold", "기준 이상의 소견 없음", "không có dấu hiệu vượt ngưỡng", "没有超过阈值的所见";
+    comparison_new: "New: {names}.", "새로 나타남: {names}.", "Mới: {names}.", "新出现：{names}。";
+    comparison_same:
+        "Seen again, sizes not compared: {names}.", "다시 확인됨(크기는 비교하지 않음): {names}.",
+        "Vẫn thấy, không so kích thước: {names}.", "再次看到（未比较大小）：{names}。";
+    comparison_gone:
+        "Not seen any more: {names}.", "더 이상 보이지 않음: {names}.", "Không còn thấy: {names}.", "不再看到：{names}。";
+    comparison_open:
+        "Not known whether it is still there: {names}.", "아직 있는지 알 수 없음: {names}.",
+        "Chưa biết có còn hay không: {names}.", "不能确定是否仍然存在：{names}。";
+    comparison_not_made:
+        "The findings of the two were not compared.", "두 판독의 소견은 비교하지 않았습니다.",
+        "Không so sánh dấu hiệu của hai lần.", "未对两次的所见进行比较。";
+    looked_at_part:
+        "Series {s}: {n} of {m} images were looked at. What was not looked at is not ruled out.",
+        "시리즈 {s}: 영상 {m}개 중 {n}개만 확인하였습니다. 확인하지 않은 부분의 소견은 배제되지 않습니다.",
+        "Chuỗi {s}: đã xem {n} trong {m} ảnh. Phần chưa xem chưa được loại trừ.",
+        "序列 {s}：{m} 幅图像中查看了 {n} 幅。未查看的部分不能视为已排除。";
+    looked_at_series:
+        "{n} of {m} series were looked at.", "시리즈 {m}개 중 {n}개만 확인하였습니다.",
+        "Đã xem {n} trong {m} chuỗi.", "{m} 个序列中查看了 {n} 个。";
+    not_seen:
+        "Looked for, not seen on the images that were looked at", "찾았으나 확인한 영상에서는 보이지 않은 소견",
+        "Đã tìm, không thấy trên các ảnh đã xem", "已查找，在已查看的图像上未见";
     findings: "Findings", "소견", "Dấu hiệu ghi nhận", "影像所见";
     finding: "Finding", "소견", "Dấu hiệu", "所见";
     certainty: "Certainty", "확실도", "Độ chắc chắn", "确定度";

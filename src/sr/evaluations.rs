@@ -7,6 +7,9 @@ use crate::domain::assessment::StudyMeasurement;
 use crate::domain::code::Code;
 use crate::domain::finding::Finding;
 use crate::domain::finding::Presence;
+use crate::domain::looked::Compared;
+use crate::domain::looked::Named;
+use crate::domain::urgency::Urgency;
 use crate::sr::codes::comment;
 use crate::sr::codes::dcm;
 use crate::sr::codes::percent;
@@ -20,7 +23,7 @@ use crate::sr::text;
 pub fn evaluations(a: &Assessment) -> Vec<Item> {
     let summary = a.summary().into_iter();
     let mut items: Vec<Item> = summary.map(|(name, value)| Item::code(name, value)).collect();
-    if let Some(category) = a.urgency.category() {
+    if let Some(category) = a.urgency.and_then(Urgency::category) {
         items.push(Item::code(dcm("111005", "Assessment Category"), category));
     }
     let mut say = |name: Code, text: String| {
@@ -33,16 +36,16 @@ pub fn evaluations(a: &Assessment) -> Vec<Item> {
     say(dcm("121073", "Impression"), a.impression.clone());
     say(dcm("121075", "Recommendation"), a.recommendation.clone());
     items.extend(a.present().filter_map(in_words));
-    match &a.outcome {
-        Outcome::Read => {
-            items.extend(negatives(a));
+    match a.outcome.is_read() {
+        true => {
+            items.extend(if a.rules_out() { negatives(a) } else { undetermined(a).collect() });
             if !a.looked_for.is_empty() {
                 let text = format!("Looked for: {}. Nothing else.", a.looked_for.join(", "));
                 items.push(Item::text(comment(), text));
             }
         }
         // What was not read is never absent.
-        Outcome::NotCovered { .. } | Outcome::NeedsReview { .. } => {}
+        false => items.extend(undetermined(a)),
     }
     items.extend(limits(a));
     items.extend(a.measurements.iter().map(measurement));
@@ -58,18 +61,22 @@ pub fn not_read(a: &Assessment) -> Option<String> {
             "Not read: no model of this node covers this study ({reason}). No finding was looked \
              for, so nothing is said about whether there is one."
         )),
-        Outcome::NeedsReview { reason } => Some(format!(
-            "Needs review by a person: the reading did not end ({reason}). Nothing that is missing \
-             here counts as absent."
+        Outcome::MeasuredOnly { reason } => Some(format!(
+            "Not read: this site lets no model read this study ({reason}). No finding was looked \
+             for, so nothing is said about whether there is one."
         )),
+        Outcome::Held { reason } => Some(format!("Not read, by rule: {reason}.")),
+        // The impression says why.
+        Outcome::NeedsReview { .. } => {
+            Some("Needs review by a person: nothing that is missing here is ruled out.".to_owned())
+        }
     }
 }
 
 /// What was looked for and not found, in words: never "normal".
 pub fn no_finding(a: &Assessment) -> Option<String> {
-    match &a.outcome {
-        Outcome::Read => {}
-        Outcome::NotCovered { .. } | Outcome::NeedsReview { .. } => return None,
+    if !a.outcome.is_read() {
+        return None;
     }
     // A name without a side would deny what is present on one.
     let denies = |finding: &Finding| {
@@ -82,7 +89,9 @@ pub fn no_finding(a: &Assessment) -> Option<String> {
             names.push(name);
         }
     }
-    (!names.is_empty()).then(|| format!("No finding by this software for: {}.", names.join("; ")))
+    let on = if a.rules_out() { "" } else { " on the images that were looked at" };
+    (!names.is_empty())
+        .then(|| format!("No finding by this software{on} for: {}.", names.join("; ")))
 }
 
 /// A negative is (finding) = Absent: a reader that shows the first item of a group must not show
@@ -144,6 +153,9 @@ pub fn said(finding: &Finding) -> Vec<String> {
     if !finding.description.trim().is_empty() {
         said.push(finding.description.trim().to_owned());
     }
+    if !finding.location.trim().is_empty() {
+        said.push(format!("Location: {}.", finding.location.trim()));
+    }
     if !finding.differential.is_empty() {
         said.push(format!("Differential: {}.", finding.differential.join("; ")));
     }
@@ -160,6 +172,13 @@ pub fn limits(a: &Assessment) -> Vec<Item> {
         what if what.is_empty() => {}
         what => texts.push(format!("{about}: {what}")),
     };
+    let part = a.looked_at.iter().filter(|one| one.is_part());
+    part.for_each(|one| {
+        let series = one.series_number.map_or_else(|| "without number".into(), |n| n.to_string());
+        let (shown, of) = (one.shown, one.of);
+        say("Series", &format!("{series}: {shown} of {of} images were looked at"));
+    });
+    a.compared.iter().for_each(|one| say("Comparison", &compared(one)));
     a.warnings.iter().for_each(|warning| say("Note", warning));
     a.quality.iter().for_each(|flag| say("Image quality", &flag.text));
     a.study.inconsistencies.iter().for_each(|what| say("Note", what));
@@ -173,6 +192,25 @@ pub fn limits(a: &Assessment) -> Vec<Item> {
     let not_read = |(reason, n): (&str, usize)| format!("Not looked at: {n} instance(s): {reason}");
     texts.extend(reasons.into_iter().take(20).map(not_read));
     texts.into_iter().map(|text| Item::text(comment(), text)).collect()
+}
+
+/// The earlier reading and what is new, seen again, gone.
+fn compared(of: &Compared) -> String {
+    let names = |all: &[Named]| match all.is_empty() {
+        true => "none".to_owned(),
+        false => all.iter().map(|one| one.title.as_str()).collect::<Vec<_>>().join("; "),
+    };
+    let before = format!("{}, {}: {}", of.examination, of.date, names(&of.findings));
+    match &of.change {
+        None => format!("{before}; findings not compared"),
+        Some(change) => format!(
+            "{before}; new: {}; seen again: {}; not seen any more: {}; not known: {}",
+            names(&change.new),
+            names(&change.unchanged),
+            names(&change.gone),
+            names(&change.open)
+        ),
+    }
 }
 
 /// The name itself says that it is no finding.

@@ -80,6 +80,7 @@ pub fn negative() -> Assessment {
             regions: vec![],
             measurements: vec![],
             probability: Some(0.03),
+            location: String::new(),
             urgency: Urgency::Routine,
             ..finding.clone()
         };
@@ -87,7 +88,7 @@ pub fn negative() -> Assessment {
     a.key_picture = None;
     a.impression = "No finding above threshold among those this algorithm looks for.".into();
     a.recommendation = String::new();
-    a.urgency = Urgency::Routine;
+    a.urgency = Some(Urgency::Routine);
     a
 }
 
@@ -175,7 +176,7 @@ pub fn ultrasound() -> Assessment {
     a.excluded = vec![];
     a.examination = "Ultrasound".into();
     a.impression = "Hydronephrosis on the right.".into();
-    a.urgency = Urgency::Urgent;
+    a.urgency = Some(Urgency::Urgent);
     a
 }
 

@@ -7,6 +7,7 @@ use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
 use crate::domain::assessment::Assessment;
+use crate::domain::assessment::Outcome;
 use crate::domain::order::Order;
 use crate::sr::Equipment;
 use crate::sr::SrClass;
@@ -61,9 +62,9 @@ pub fn structured_report(
 pub fn put_document(object: &mut InMemDicomObject, a: &Assessment) {
     object.put(sequence(tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE, vec![]));
     object.put(sequence(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, vec![]));
-    object.put_str(tags::COMPLETION_FLAG, VR::CS, "COMPLETE");
-    let complete = "Software output, complete as generated; not verified by a person";
-    object.put_str(tags::COMPLETION_FLAG_DESCRIPTION, VR::LO, complete);
+    let (flag, description) = completion(a);
+    object.put_str(tags::COMPLETION_FLAG, VR::CS, flag);
+    object.put_str(tags::COMPLETION_FLAG_DESCRIPTION, VR::LO, description);
     object.put_str(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
     object.put_str(tags::PRELIMINARY_FLAG, VR::CS, "PRELIMINARY");
     if !a.study.accession_number().is_empty() {
@@ -72,6 +73,20 @@ pub fn put_document(object: &mut InMemDicomObject, a: &Assessment) {
     if !a.study.instances.is_empty() {
         let evidence = vec![references::evidence(a, a.study.instances.iter())];
         object.put(sequence(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, evidence));
+    }
+}
+
+/// Completion Flag and its description (LO, 64 characters): only a reading that came to its end is
+/// complete.
+fn completion(a: &Assessment) -> (&'static str, &'static str) {
+    match &a.outcome {
+        Outcome::Read => {
+            ("COMPLETE", "Software output, complete as generated; not verified by a person")
+        }
+        Outcome::NeedsReview { .. } => ("PARTIAL", "In doubt: a person must look at the images"),
+        Outcome::NotCovered { .. } | Outcome::MeasuredOnly { .. } | Outcome::Held { .. } => {
+            ("PARTIAL", "Measurements by software; nobody has read the images")
+        }
     }
 }
 

@@ -471,7 +471,8 @@ pub enum Event {
         study_uid: StudyUid,
         revision: u32,
         outcome: String,
-        urgency: Urgency,
+        /// None where nothing was assessed. Earlier versions said routine then.
+        urgency: Option<Urgency>,
         findings: Vec<String>,
         /// Of whom, as a mark that only this node can make.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,7 @@ use crate::domain::identities;
 use crate::domain::priority::Priority;
 use crate::domain::priority::Rank;
 use crate::domain::uid::StudyUid;
+use crate::domain::urgency::Urgency;
 use crate::store::alerts;
 use crate::store::deliveries;
 use crate::store::error::StoreError;
@@ -141,16 +142,19 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
             models_differ,
             at,
         } => {
+            // Earlier versions wrote "routine" where nothing was assessed.
+            let is_said = |urgency: &Urgency| outcome == "read" || *urgency > Urgency::Routine;
+            let urgency = urgency.filter(is_said);
             change_revision(txn, study_uid, *revision, *at, |row| {
                 row.outcome = Some(outcome.clone());
-                row.urgency = Some(*urgency);
+                row.urgency = urgency;
                 row.findings.clone_from(findings);
             })?;
             change_study(txn, study_uid, order, *at, |study| {
                 if study.assessed_revision.is_none_or(|assessed| assessed <= *revision) {
                     study.assessed_revision = Some(*revision);
                     study.outcome = Some(outcome.clone());
-                    study.urgency = Some(*urgency);
+                    study.urgency = urgency;
                     study.findings.clone_from(findings);
                     study.models_differ = *models_differ;
                 }
@@ -161,7 +165,7 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
                 txn.put(key::patient_study(patient, study_uid), study_uid.clone());
                 txn.put(key::patient_of(study_uid), patient.clone());
             }
-            let detail = format!("{outcome}, {}", urgency.as_str());
+            let detail = format!("{outcome}, {}", urgency.map_or("not assessed", Urgency::as_str));
             history(txn, study_uid, order, *at, Some(*revision), "assessed", detail)
         }
         Event::JobEnqueued { job } => job_enqueued(txn, job, order),
@@ -916,7 +920,6 @@ fn sending(txn: &mut Txn<'_>, row: &JobRow, at: Option<Timestamp>) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::urgency::Urgency;
     use crate::store::Stored;
     use crate::store::ledger::Start;
     use crate::store::open::replay;
@@ -958,7 +961,7 @@ mod tests {
             study_uid: study(1),
             revision: 1,
             outcome: "read".into(),
-            urgency: Urgency::Critical,
+            urgency: Some(Urgency::Critical),
             findings: vec!["pneumonia".into()],
             patient: None,
             models_differ: None,

@@ -230,7 +230,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
             study_uid,
             revision,
             outcome: "read".into(),
-            urgency: Urgency::ALL[rng.random_range(0..4)],
+            urgency: Some(Urgency::ALL[rng.random_range(0..4)]),
             findings: words(),
             models_differ: None,
             patient: rng.random::<bool>().then(|| "p".to_owned()),

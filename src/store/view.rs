@@ -50,7 +50,7 @@ use crate::store::txn::Changes;
 use crate::store::txn::Txn;
 
 /// How rows are written; an index of another layout is made anew.
-const LAYOUT: u32 = 3;
+const LAYOUT: u32 = 4;
 /// Changes that are written in one batch.
 const BATCH: usize = 4096;
 /// Changes in memory above which a commit waits for the writer.

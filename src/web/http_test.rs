@@ -20,7 +20,6 @@ use crate::dicom::storage_scp::Refusal;
 use crate::dicom::storage_scp::StorageHandler;
 use crate::dicom::storage_scp::StoreRequest;
 use crate::domain::assessment::Assessment;
-use crate::domain::assessment::Outcome;
 use crate::domain::clock::SystemClock;
 use crate::domain::picture::PictureFormat;
 use crate::domain::sample;
@@ -275,12 +274,7 @@ async fn read(store: &Store, n: u32, assessment: &Assessment) {
             models_differ: None,
             study_uid: study_uid.clone(),
             revision,
-            outcome: match &assessment.outcome {
-                Outcome::Read => "read",
-                Outcome::NotCovered { .. } => "not_covered",
-                Outcome::NeedsReview { .. } => "needs_review",
-            }
-            .into(),
+            outcome: assessment.outcome.as_str().into(),
             urgency: assessment.urgency,
             findings: assessment.present().map(|f| f.concept.meaning.clone()).collect(),
             at,
@@ -342,9 +336,10 @@ async fn read(store: &Store, n: u32, assessment: &Assessment) {
         let cause = "association rejected: called AE title not recognised".into();
         events.push(Event::JobEnded { id, outcome: JobOutcome::Dead { cause }, at });
     }
-    let (to, reason) = match &assessment.outcome {
-        Outcome::NeedsReview { reason } => (StudyState::NeedsReview, reason.clone()),
-        Outcome::Read | Outcome::NotCovered { .. } => (StudyState::Delivered, String::new()),
+    let reason = assessment.outcome.reason().filter(|_| assessment.outcome.is_review());
+    let (to, reason) = match reason {
+        Some(reason) => (StudyState::NeedsReview, reason.to_owned()),
+        None => (StudyState::Delivered, String::new()),
     };
     events.push(Event::StateChanged { study_uid, revision, to, reason, at });
     store.commit(events).await.unwrap();

@@ -12,6 +12,8 @@ use crate::domain::assessment::Outcome;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::assessment::StudyMeasurement;
 use crate::domain::finding::Finding;
+use crate::domain::looked::Compared;
+use crate::domain::looked::LookedAt;
 use crate::domain::origin::Origin;
 use crate::domain::origin::Why;
 use crate::domain::study::Excluded;
@@ -95,6 +97,12 @@ pub struct Reading {
     pub recommendation: String,
     pub findings: Vec<Finding>,
     pub looked_for: Vec<String>,
+    /// How much of each series was shown to a model.
+    #[serde(default)]
+    pub looked_at: Vec<LookedAt>,
+    /// The earlier readings of the same patient, and what differs.
+    #[serde(default)]
+    pub compared: Vec<Compared>,
     pub warnings: Vec<String>,
     pub quality: Vec<QualityFlag>,
     pub measurements: Vec<StudyMeasurement>,
@@ -236,6 +244,8 @@ pub fn reading(assessment: Assessment, newest_revision: u32) -> Reading {
         recommendation: assessment.recommendation,
         findings: assessment.findings,
         looked_for: assessment.looked_for,
+        looked_at: assessment.looked_at,
+        compared: assessment.compared,
         warnings: assessment.warnings,
         quality: assessment.quality,
         measurements: assessment.measurements,

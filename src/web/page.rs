@@ -251,10 +251,15 @@ pub fn level(state: StudyState, outcome: Option<&str>, urgency: Option<Urgency>)
         (Some(Urgency::Urgent), _) => level_of("urgent", 1),
         (Some(Urgency::Significant), _) => level_of("significant", 2),
         (_, StudyState::Held) => level_of("held", 3),
-        _ if outcome == Some("not_covered") => level_of("unassessed", 3),
+        _ if matches!(outcome, Some("not_covered" | "measured_only")) => level_of("unassessed", 3),
         (Some(Urgency::Routine), _) if read => level_of("routine", 3),
         (Some(Urgency::Routine) | None, _) => level_of("pending", 3),
     }
+}
+
+/// Of an alert: who has to look at a study that could not be read is not told that it is routine.
+pub fn alert_level(urgency: Option<Urgency>) -> Level {
+    urgency.map_or(level_of("review", 1), urgency_level)
 }
 
 pub fn urgency_level(urgency: Urgency) -> Level {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::domain::assessment::Assessment;
-use crate::domain::assessment::Outcome;
+use crate::domain::assessment::Disputed;
 use crate::domain::assessment::StudyMeasurement;
 use crate::domain::finding::Finding;
 use crate::domain::finding::Presence;
@@ -27,6 +27,7 @@ pub struct ReadingPart {
     /// Why there are no findings, when a model did not read it.
     unread: Option<String>,
     needs_review: bool,
+    disputed: Vec<DisputedPart>,
     impression: String,
     recommendation: String,
     clinical_information: String,
@@ -43,6 +44,21 @@ pub struct ReadingPart {
     pictures: Vec<PicturePart>,
     excluded: Vec<ExcludedPart>,
     report: Option<String>,
+}
+
+/// What the readers do not agree on.
+#[derive(Serialize)]
+struct DisputedPart {
+    name: String,
+    level: Level,
+    said: Vec<OpinionPart>,
+}
+
+#[derive(Serialize)]
+struct OpinionPart {
+    who: String,
+    presence: Presence,
+    probability: String,
 }
 
 #[derive(Serialize)]
@@ -104,6 +120,19 @@ struct ExcludedPart {
     reason: String,
 }
 
+fn disputed_part(disputed: &Disputed) -> DisputedPart {
+    let opinion = |one: &crate::domain::assessment::Opinion| OpinionPart {
+        who: one.who.clone(),
+        presence: one.presence,
+        probability: one.probability.map(text::percent).unwrap_or_default(),
+    };
+    DisputedPart {
+        name: disputed.title(),
+        level: page::urgency_level(disputed.urgency),
+        said: disputed.said.iter().map(opinion).collect(),
+    }
+}
+
 /// What a reading said, for its place on the page.
 pub fn part(view: &StudyView, assessment: Assessment, now: Timestamp) -> ReadingPart {
     let uid = &view.study.study_uid;
@@ -115,11 +144,9 @@ pub fn part(view: &StudyView, assessment: Assessment, now: Timestamp) -> Reading
         assessment.findings.iter().partition(|finding| finding.presence == Presence::Absent);
     seen.sort_by_key(|f| (f.presence != Presence::Present, std::cmp::Reverse(f.urgency)));
     let finding = |found: &Finding| finding_part(found, &assessment.pictures);
-    let (unread, needs_review) = match &assessment.outcome {
-        Outcome::Read => (None, false),
-        Outcome::NotCovered { reason } => (Some(reason.clone()), false),
-        Outcome::NeedsReview { reason } => (Some(reason.clone()), true),
-    };
+    let outcome = &assessment.outcome;
+    let (unread, needs_review) = (outcome.reason().map(str::to_owned), outcome.is_review());
+    let disputed = outcome.disputed().iter().map(disputed_part).collect();
     let report = view.artefacts.iter().filter(|artefact| artefact.row.revision == revision);
     let report = report.map(|artefact| &artefact.row.file).find(|file| file.ends_with(".html"));
     ReadingPart {
@@ -127,6 +154,7 @@ pub fn part(view: &StudyView, assessment: Assessment, now: Timestamp) -> Reading
         is_old: revision != view.study.revision,
         unread,
         needs_review,
+        disputed,
         seen: seen.into_iter().map(finding).collect(),
         unseen: unseen.into_iter().map(finding).collect(),
         pictures,

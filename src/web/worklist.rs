@@ -405,6 +405,7 @@ fn clock(seconds: i64) -> String {
 fn row(web: &Shared, study: StudyRow, alert: Option<OpenAlert>, now: Timestamp) -> Row {
     let note = match (study.outcome.as_deref(), study.state) {
         (Some("not_covered"), _) => "not_covered",
+        (Some("measured_only"), _) => "measured_only",
         (Some("needs_review"), _) | (_, StudyState::NeedsReview) => "needs_review",
         (Some("read"), _) if study.findings.is_empty() => "nothing",
         (_, StudyState::Failed) => "failed",

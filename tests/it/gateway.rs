@@ -295,7 +295,7 @@ fn a_gateway_that_fails_is_stood_in_for_and_rests() {
 }
 
 #[test]
-fn without_a_gateway_the_local_model_reads_what_it_covers_and_a_person_the_rest() {
+fn where_a_gateway_refuses_a_person_looks_and_the_local_model_answers_its_one_question_alone() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Gateway::start(folder.path(), "401");
     let mut set: Vec<&str> = gateway.set.iter().map(String::as_str).collect();
@@ -305,15 +305,31 @@ fn without_a_gateway_the_local_model_reads_what_it_covers_and_a_person_the_rest(
     let child = folder.path().join("child.dcm");
     let uid = chest_xray(POSITIVE, &child, &["PatientAge=004Y"]);
     node.storescu(std::slice::from_ref(&child));
-    let shown = node.study_in(&uid, "delivered");
-    assert_eq!((&shown["outcome"], &shown["findings"][0]), (&"read".into(), &"Pneumonia".into()));
-    let report = std::fs::read_to_string(data.join("results").join(&uid).join("1/report.txt"));
-    assert!(report.unwrap().contains("main refused the request (status 401)"));
+    let report = |uid: &str| {
+        let file = data.join("results").join(uid).join("1/report.txt");
+        wait_for("a report", || std::fs::read_to_string(&file).ok())
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let shown = node.study_in(&uid, "needs_review");
+    let found = (&shown["outcome"], &shown["findings"][0], &shown["urgency"]);
+    assert_eq!(found, (&"needs_review".into(), &"Pneumonia".into(), &"urgent".into()));
+    let said = report(&uid);
+    assert!(said.contains("main refused the request (status 401)"), "{said}");
+    assert!(said.contains("looks for 1 of 18 findings; open are: Pneumothorax"), "{said}");
+    assert!(!said.to_lowercase().contains("routine"), "{said}");
     let adult = folder.path().join("adult.dcm");
     let uid = chest_xray(POSITIVE, &adult, &["PatientAge=051Y"]);
     node.storescu(std::slice::from_ref(&adult));
     let shown = node.study_in(&uid, "needs_review");
-    assert_ne!(shown["outcome"], "read", "{shown:#}");
+    assert_eq!(
+        (&shown["outcome"], &shown["urgency"]),
+        (&"needs_review".into(), &serde_json::Value::Null)
+    );
+    let said = report(&uid);
+    assert!(said.contains("A person must look, because main refused the request"), "{said}");
+    assert!(data.join("results").join(&uid).join("1/sr.dcm").exists(), "a result that says so");
     assert_eq!(gateway.requests().len(), 1, "a key that is refused is not tried at once again");
 }
 
@@ -475,7 +491,11 @@ fn what_a_verifier_refutes_is_open_and_a_person_looks_before_anyone_is_paged() {
     let mails = || read._peers.as_ref().unwrap().mails();
     let mail = wait_for("a mail for review", || mails().into_iter().next());
     let subject = mail["headers"]["subject"].as_str().unwrap();
-    assert!(subject.contains("needs review") && !subject.contains("Pneumothorax"), "{subject}");
+    assert!(subject.contains("needs review (urgent): disputed: pneumothorax"), "{subject}");
+    assert_eq!(shown["urgency"], "urgent", "as the most alarmed reader has it: {shown:#}");
+    let said = &assessment["outcome"]["disputed"][0]["said"];
+    assert_eq!((&said[0]["presence"], &said[1]["presence"]), (&"present".into(), &"absent".into()));
+    assert!(report.contains("A person must look, because a second model does not see"), "{report}");
 }
 
 #[test]
@@ -518,7 +538,7 @@ fn of_several_models_side_by_side_most_votes_count_and_the_minority_is_not_hidde
     assert_eq!(shown["findings"], serde_json::json!([]), "{shown:#}");
     let report = read.file("report.txt");
     for line in [
-        "A person must look: 1 of 2 models see Pneumothorax.",
+        "A person must look, because 1 of 2 models see Pneumothorax.",
         "One of 3 readers is missing, because c is busy",
     ] {
         assert!(report.contains(line), "{report}");

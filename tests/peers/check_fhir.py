@@ -12,7 +12,7 @@ from fhir.resources.R4B.bundle import Bundle
 from pydantic import ValidationError
 
 STATUS = {
-    "DiagnosticReport": {"preliminary"},
+    "DiagnosticReport": {"preliminary", "partial", "registered"},
     "Observation": {"preliminary", "entered-in-error"},
     "ImagingStudy": {"available"},
     "Device": {"active"},
@@ -63,7 +63,10 @@ def faults(bundle):
             yield f"{kind}: no AIAST"
         if kind == "Task" and "end" not in resource["restriction"]["period"]:
             yield "Task: no time by which"
-        if kind == "Observation":
+        if kind == "Observation" and "dataAbsentReason" in resource:
+            if any(name.startswith("value") for name in resource):
+                yield "Observation: a value, and why there is none"
+        elif kind == "Observation":
             value = resource["valueCodeableConcept"]["coding"][0]["code"]
             code = resource["code"]["coding"][0]["code"]
             if code == "59776-5" and value in ("2667000", "272519000"):

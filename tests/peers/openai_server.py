@@ -129,12 +129,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             mode = "clear"
         reading = READING | {"clear": clear, "unsure": {"confidence": 0.4}}.get(mode, {})
         if mode == "read" and READING["findings"][0]["key"] not in keys:
-            reading = READING | {"findings": [READING["findings"][0] | {"key": keys[0]}]}
+            reading = READING | {"findings": [READING["findings"][0] | {"key": keys[0]}], "impression": "See the finding."}
         if mode == "nodule":
             box = nodule(json.loads(body)["messages"][1]["content"])
             found = {"key": "nodule", "laterality": "right", "pictures": [box["picture"]], "boxes": [box], "description": "Calcified."}
             reading["findings"] = [READING["findings"][0] | {"urgency": "routine"} | found]
             reading |= {"impression": "Nodule of the right lung.", "urgency": "routine"}
+        # As models do, it leaves out one of the rest: one that can wait.
+        said = [finding["key"] for finding in reading["findings"]] + ["rib_fracture"]
+        rest = [finding for finding in findings if finding["key"] not in said]
+        reading = reading | {"findings": reading["findings"] + rest}
         text = "I cannot say anything about this."
         if mode != "prose":
             text = f"Here is my reading:\n```json\n{json.dumps(reading)}\n```\nKind regards"

@@ -60,6 +60,40 @@ pub fn mentions(text: &str, name: &str) -> Mention {
     found
 }
 
+/// Whether a text names it only to exclude it, to look for it, or as it was before: no claim.
+pub fn is_supposed(text: &str, name: &str) -> bool {
+    const SUPPOSED: [&str; 26] = [
+        "exclude",
+        "rule out",
+        "ruled out",
+        "if",
+        "evaluate for",
+        "assess for",
+        "look for",
+        "screen for",
+        "monitor for",
+        "to detect",
+        "suspicion",
+        "suspected",
+        "in case",
+        "history of",
+        "known",
+        "previous",
+        "prior",
+        "earlier",
+        "resolved",
+        "versus",
+        "vs",
+        "differential",
+        "risk of",
+        "signs of",
+        "concern for",
+        "question of",
+    ];
+    let clauses = clauses_with(text, name);
+    words::has_any(&clauses, &SUPPOSED)
+}
+
 fn clauses(text: &str) -> impl Iterator<Item = &str> {
     let sentences = text.split(['.', ';', '!', '?', '\n']);
     sentences.flat_map(|sentence| sentence.split(" but ")).flat_map(|part| part.split(" however "))

@@ -156,8 +156,12 @@ fn is_same(a: &AnsweredFinding, b: &AnsweredFinding) -> bool {
         (Side::Right | Side::Left | Side::Bilateral | Side::None, _) => true,
     };
     let word = |finding: &AnsweredFinding| finding.name.trim().to_lowercase();
-    let named = a.row().is_some() || word(a) == word(b);
-    a.key == b.key && named && sides && !are_apart(&a.boxes, &b.boxes)
+    let named = match (a.row(), b.row()) {
+        (Some(one), Some(other)) => one.key == other.key,
+        (None, None) => a.key == b.key && word(a) == word(b),
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    named && sides && !are_apart(&a.boxes, &b.boxes)
 }
 
 /// Whether both are marked on the same picture, at different places.

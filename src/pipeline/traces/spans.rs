@@ -93,7 +93,7 @@ impl Open {
                 Event::Assessed { study_uid, revision, outcome, urgency, .. } => {
                     if let Some(known) = self.revision(study_uid, *revision) {
                         known.outcome.clone_from(outcome);
-                        known.urgency = Some(*urgency);
+                        known.urgency = *urgency;
                     }
                 }
                 Event::StateChanged { study_uid, revision, to, at, .. } => {

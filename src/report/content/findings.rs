@@ -1,10 +1,13 @@
 //! Findings in words, and what is said when there are none.
 
+use crate::domain::assessment::Disputed;
 use crate::domain::assessment::Outcome;
 use crate::domain::finding::Finding;
 use crate::domain::finding::Laterality;
+use crate::domain::finding::Presence;
 use crate::domain::finding::Severity;
 use crate::domain::finding::Verdict;
+use crate::domain::urgency::Urgency;
 use crate::report::content::FindingView;
 use crate::report::content::ROWS_MAX;
 use crate::report::content::Writer;
@@ -12,6 +15,7 @@ use crate::report::content::list;
 use crate::report::names;
 use crate::report::plain;
 use crate::report::words::Language;
+use crate::report::words::fill;
 
 impl Writer<'_> {
     pub(super) fn aside(&self, name: &names::Name) -> String {
@@ -61,19 +65,49 @@ impl Writer<'_> {
         let w = &self.w;
         let site =
             finding.site.as_ref().map(|code| plain::line(&names::site(code, self.language).text));
-        let side = finding.laterality.map(|side| match side {
-            Laterality::Right => w.right,
-            Laterality::Left => w.left,
-            Laterality::Bilateral => w.bilateral,
-            Laterality::Unilateral => w.unilateral,
-        });
+        let side = finding.laterality.map(|side| self.side(side));
         let severity = finding.severity.map(|severity| match severity {
             Severity::Mild => w.mild,
             Severity::Moderate => w.moderate,
             Severity::Severe => w.severe,
         });
-        let parts = [site, side.map(str::to_owned), severity.map(str::to_owned)];
+        let location = Some(plain::line(&finding.location));
+        let parts = [site, side.map(str::to_owned), severity.map(str::to_owned), location];
         parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// "Disputed: Pneumothorax, left (Urgent): a sees it (92%); b does not see it".
+    fn disputed(&self, disputed: &Disputed) -> String {
+        let w = &self.w;
+        let mut name = names::finding(&disputed.key, &disputed.name, self.language).text;
+        if let Some(side) = disputed.laterality {
+            name += &format!(", {}", self.side(side));
+        }
+        let said = disputed.said.iter().map(|one| {
+            let sure = one.probability.map(crate::domain::text::percent).unwrap_or_default();
+            let values = [("who", one.who.as_str()), ("sure", sure.as_str())];
+            match one.presence {
+                Presence::Present if sure.is_empty() => fill(w.sees_it, &values),
+                Presence::Present => format!("{} ({sure})", fill(w.sees_it, &values)),
+                Presence::Absent => fill(w.sees_not, &values),
+                Presence::Undetermined => fill(w.cannot_tell, &values),
+            }
+        });
+        let said = said.collect::<Vec<_>>().join("; ");
+        let urgency = self.badge(disputed.urgency).label;
+        plain::line(&match disputed.urgency {
+            Urgency::Routine => format!("{}: {}: {said}", w.disputed, name),
+            _ => format!("{}: {} ({urgency}): {said}", w.disputed, name),
+        })
+    }
+
+    fn side(&self, side: Laterality) -> &'static str {
+        match side {
+            Laterality::Right => self.w.right,
+            Laterality::Left => self.w.left,
+            Laterality::Bilateral => self.w.bilateral,
+            Laterality::Unilateral => self.w.unilateral,
+        }
     }
 
     /// What other models said of it.
@@ -109,8 +143,24 @@ impl Writer<'_> {
         match &self.a.outcome {
             Outcome::Read if none_present => self.w.no_finding,
             Outcome::Read => "",
-            Outcome::NotCovered { .. } => self.w.not_looked,
-            Outcome::NeedsReview { .. } => self.w.no_result,
+            Outcome::NotCovered { .. } | Outcome::MeasuredOnly { .. } | Outcome::Held { .. } => {
+                self.w.not_looked
+            }
+            Outcome::NeedsReview { disputed, .. } if none_present && disputed.is_empty() => {
+                self.w.no_result
+            }
+            Outcome::NeedsReview { .. } => self.w.in_doubt,
+        }
+    }
+
+    /// What stands in place of the list of what was looked for.
+    pub(super) fn looked_for_none(&self) -> &'static str {
+        match &self.a.outcome {
+            Outcome::Read => self.w.looked_for_unknown,
+            Outcome::NeedsReview { .. } => self.w.in_doubt,
+            Outcome::NotCovered { .. } | Outcome::MeasuredOnly { .. } | Outcome::Held { .. } => {
+                self.w.not_looked
+            }
         }
     }
 
@@ -134,8 +184,15 @@ impl Writer<'_> {
         let mut lines = Vec::new();
         match &self.a.outcome {
             Outcome::NotCovered { .. } => return vec![format!("{}.", self.w.not_covered_title)],
-            Outcome::NeedsReview { .. } => {
-                lines.push(format!("{}.", self.w.needs_review_title));
+            Outcome::MeasuredOnly { .. } => {
+                return vec![format!("{}.", self.w.measured_only_title)];
+            }
+            Outcome::Held { .. } => return vec![format!("{}.", self.w.held_title)],
+            Outcome::NeedsReview { reason, disputed } => {
+                let reason = plain::line(reason);
+                lines.push(fill(self.w.needs_review_because, &[("reason", &reason)]));
+                lines.extend(present.iter().take(20).map(in_one_line));
+                lines.extend(disputed.iter().take(20).map(|one| self.disputed(one)));
                 return lines;
             }
             Outcome::Read if present.is_empty() => {

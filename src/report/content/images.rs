@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::assessment::Outcome;
 use crate::domain::picture::ImageRef;
 use crate::domain::picture::PictureRef;
 use crate::domain::study::Excluded;
@@ -37,10 +36,7 @@ impl Writer<'_> {
         let not_excluded = shown.iter().filter(|image| {
             !self.a.excluded.iter().any(|out| out.sop_instance_uid == image.sop_instance_uid)
         });
-        let label = match &self.a.outcome {
-            Outcome::Read => w.analysed,
-            Outcome::NotCovered { .. } | Outcome::NeedsReview { .. } => w.pictured,
-        };
+        let label = if self.a.outcome.is_read() { w.analysed } else { w.pictured };
         let images = self.images(not_excluded.map(|image| &image.sop_instance_uid));
         let images = if images.is_empty() { w.no_image.to_owned() } else { images };
         vec![self.field(w.received, received), self.field(label, images)]
@@ -145,10 +141,11 @@ impl Writer<'_> {
         let reference = &self.input.pictures[index].0;
         let (width, height) = (f64::from(reference.width_px), f64::from(reference.height_px));
         let regions = self.regions(reference);
-        let title = match &self.a.outcome {
-            Outcome::Read if is_key => self.w.key_image,
-            Outcome::Read => self.w.further_image,
-            Outcome::NotCovered { .. } | Outcome::NeedsReview { .. } => self.w.unread_image,
+        // In doubt, a picture with regions is still the one with the regions.
+        let title = match (self.a.outcome.is_read() || !regions.is_empty(), is_key) {
+            (true, true) => self.w.key_image,
+            (true, false) => self.w.further_image,
+            (false, _) => self.w.unread_image,
         };
         let mut caption = self.image(&reference.image);
         if !["default", ""].contains(&reference.window.as_str()) {

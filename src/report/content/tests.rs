@@ -60,7 +60,10 @@ fn not_covered_and_needs_review_are_states_of_their_own() {
     assert_eq!(content.measurements[2].rows[0].value, "-998.0 HU");
     let content = of(&needs_review(), Language::En);
     assert_eq!(content.status.kind, "needs_review");
-    assert_eq!(content.urgency.key, "urgent");
+    assert_eq!(content.urgency.key, "not_assessed");
+    assert!(
+        content.status.title.starts_with("A person must look, because the answer of the model")
+    );
     assert!(content.status.reason.contains("could not be read"));
 }
 

@@ -17,8 +17,9 @@ impl Writer<'_> {
     /// revision asks again who has acknowledged already; one that an earlier revision asked for is
     /// cancelled when this one is not critical any more.
     pub fn task(&self) -> Option<Value> {
-        let is_critical = self.a.urgency == Urgency::Critical;
-        let was_critical = || self.options.previous.iter().any(|a| a.urgency == Urgency::Critical);
+        let is_critical = self.a.urgency == Some(Urgency::Critical);
+        let was_critical =
+            || self.options.previous.iter().any(|a| a.urgency == Some(Urgency::Critical));
         if !is_critical && !was_critical() {
             return None;
         }
@@ -82,7 +83,7 @@ mod tests {
     /// Asked for once, with its time; taken back by a revision that does not find it.
     #[test]
     fn a_critical_result_asks_for_somebody_who_acknowledges_it() {
-        let critical = Assessment { urgency: Urgency::Critical, ..sample::positive_chest() };
+        let critical = Assessment { urgency: Some(Urgency::Critical), ..sample::positive_chest() };
         let options = Options { critical_wait_s: 900, filler_prefix: "AI1-", ..Options::default() };
         let bundle = of(&critical, &options);
         let task = entry(&bundle, "Task").unwrap()["resource"].clone();
@@ -103,13 +104,14 @@ mod tests {
 
         let before = [critical.clone()];
         let options = Options { previous: &before, ..options };
-        let routine = Assessment { revision: 2, urgency: Urgency::Routine, ..critical.clone() };
+        let routine =
+            Assessment { revision: 2, urgency: Some(Urgency::Routine), ..critical.clone() };
         let cancelled = entry(&of(&routine, &options), "Task").unwrap();
         assert_eq!(cancelled["resource"]["status"], "cancelled");
         let condition = made["ifNoneExist"].as_str().unwrap();
         assert_eq!(cancelled["request"]["url"], format!("Task?{condition}"));
         for urgency in [Urgency::Routine, Urgency::Significant, Urgency::Urgent] {
-            let other = Assessment { urgency, ..critical.clone() };
+            let other = Assessment { urgency: Some(urgency), ..critical.clone() };
             let bundle = of(&other, &Options::default());
             assert_eq!(entry(&bundle, "Task"), None, "{urgency:?}");
         }

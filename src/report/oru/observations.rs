@@ -4,7 +4,6 @@ use base64::Engine as _;
 use jiff::tz::TimeZone;
 
 use crate::domain::assessment::Assessment;
-use crate::domain::assessment::Outcome;
 use crate::domain::code::Code;
 use crate::domain::finding::Finding;
 use crate::domain::finding::Presence;
@@ -156,7 +155,7 @@ impl Observations<'_> {
     /// What is there as finding, site and numbers; what is not as the finding itself, absent: a
     /// reader that shows the first value of a group must not show what is not there.
     fn finding(&mut self, finding: &Finding, group: usize) {
-        let read = matches!(self.a.outcome, Outcome::Read);
+        let read = self.a.rules_out();
         let named = names::finding(&finding.key, &finding.concept.meaning, self.language);
         let local = (self.language != Language::En && named.translated)
             .then_some((finding.key.as_str(), named.text.as_str()));
@@ -246,7 +245,7 @@ impl Observations<'_> {
         for (what, value) in self.a.summary() {
             self.code(&what, 0, &value);
         }
-        if let Some(category) = self.a.urgency.category() {
+        if let Some(category) = self.a.urgency.and_then(Urgency::category) {
             self.code(&dcm("111005", "Assessment Category"), 0, &category);
         }
         let clinical = match self.a.clinical_information.trim() {
@@ -303,7 +302,7 @@ impl Observations<'_> {
 
 /// The findings section as lines.
 fn findings(content: &Content) -> String {
-    let mut lines = vec![content.status.title.to_owned(), content.status.line.clone()];
+    let mut lines = vec![content.status.title.clone(), content.status.line.clone()];
     lines.extend([content.status.reason.clone(), content.findings_note.to_owned()]);
     let line = |finding: &FindingView| {
         let mut line = format!("{}. {}", finding.id, finding.name);
@@ -325,6 +324,9 @@ fn findings(content: &Content) -> String {
         lines.extend(content.undetermined.iter().map(line));
     }
     lines.push(content.more_findings.clone());
+    if !content.comparison.is_empty() {
+        lines.push(format!("{}: {}", content.w.comparison, content.comparison));
+    }
     if !content.looked_for.is_empty() {
         lines.push(format!("{}: {}", content.w.looked_for, content.looked_for));
     }

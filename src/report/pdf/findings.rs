@@ -40,10 +40,9 @@ impl Composer<'_> {
         self.undetermined();
         self.absent();
         self.subheading(w.looked_for);
-        let line = match (c.looked_for.is_empty(), c.status.kind) {
-            (false, _) => format!("{}. {}", c.looked_for, w.looked_for_only),
-            (true, "not_covered") => w.not_looked.to_owned(),
-            (true, _) => w.looked_for_unknown.to_owned(),
+        let line = match c.looked_for.is_empty() {
+            false => format!("{}. {}", c.looked_for, w.looked_for_only),
+            true => c.looked_for_none.to_owned(),
         };
         self.body(&line, BODY);
         if c.as_given {

@@ -85,9 +85,9 @@ impl Composer<'_> {
         let wide = WIDTH * 0.6;
         let inner = wide - 32.0;
         let head = Look { size: 11.0, bold: true, ink: status_ink };
-        let mut status = vec![self.setter.one(c.status.title, head, inner)];
+        let mut status = vec![self.setter.one(&c.status.title, head, inner)];
         status.push(self.setter.one(&c.status.line, BODY, inner));
-        if !c.status.reason.is_empty() {
+        if c.status.kind == "not_covered" {
             let label = format!("{}: ", w.reason);
             let pieces = [(label.as_str(), STRONG), (c.status.reason.as_str(), BODY)];
             status.push(self.setter.pieces(&pieces, inner, Alignment::Start));

@@ -92,8 +92,12 @@ pub enum Outcome {
     Read,
     /// No model covers this study: only measurements. Never normal, never a lower priority.
     NotCovered,
+    /// The site lets nobody read it: only measurements.
+    MeasuredOnly,
     /// A person must look.
     NeedsReview,
+    /// By rule: nothing that would be read.
+    Held,
 }
 
 /// A study, without who the patient is.
@@ -189,6 +193,8 @@ pub struct Finding {
     pub presence: Presence,
     pub site: Option<Code>,
     pub laterality: Option<Laterality>,
+    /// Where it is, in the words of the model; empty: not said.
+    pub location: String,
     /// Probability that it is present, 0 to 1.
     pub probability: Option<f64>,
     pub urgency: Urgency,
@@ -218,6 +224,7 @@ impl Finding {
             presence: finding.presence,
             site: finding.site.as_ref().map(Code::from),
             laterality: finding.laterality,
+            location: finding.location.clone(),
             probability: finding.probability,
             urgency: finding.urgency,
             description: finding.description.clone(),
@@ -353,7 +360,8 @@ pub struct Alert {
     pub study_uid: String,
     pub revision: u32,
     pub kind: Kind,
-    pub urgency: Urgency,
+    /// Null where nothing was assessed: the software could not read the study.
+    pub urgency: Option<Urgency>,
     pub findings: Vec<String>,
     pub service: String,
     pub raised_at: Timestamp,
@@ -398,7 +406,7 @@ impl From<&AlertRow> for Alert {
             study_uid: row.study_uid.to_string(),
             revision: row.revision,
             kind: row.kind,
-            urgency: row.urgency,
+            urgency: row.kind.assessed(row.urgency),
             findings: row.findings.clone(),
             service: row.service.clone(),
             raised_at: row.raised_at,
