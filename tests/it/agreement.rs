@@ -115,7 +115,7 @@ fn feedback_and_final_reports_become_sensitivity_and_ppv() {
     assert!(shown.contains("What doctors say") && shown.contains("[removed] has none"), "{shown}");
     // What does not fit is refused, with its reason.
     for (body, status) in [
-        (r#"{"finding": "F9", "verdict": "agree"}"#, "422"),
+        (r#"{"finding": "F99", "verdict": "agree"}"#, "422"),
         (r#"{"finding": "F1"}"#, "422"),
         (r#"{"finding": "F1", "verdict": "perhaps"}"#, "422"),
         ("{", "400"),
@@ -124,7 +124,7 @@ fn feedback_and_final_reports_become_sensitivity_and_ppv() {
     }
     let unknown = post(&site.node, "/api/v1/studies/1.2.3/feedback", json_type, "{}");
     assert_eq!(unknown.0, "404", "{}", unknown.1);
-    assert!(!site.prelim(&["feedback", &a, "--finding", "F9", "--agree"]).status.success());
+    assert!(!site.prelim(&["feedback", &a, "--finding", "F99", "--agree"]).status.success());
 
     // B: a coded SR says that there is none. The study is not read again.
     let asked = site.gateway.requests().len();
