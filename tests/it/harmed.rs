@@ -48,9 +48,10 @@ fn one_flipped_bit_in_the_ledger_tells_sends_and_asks_nothing_again() {
     let uids: Vec<String> = (0..3).map(|n| film(&node, &format!("{n}.dcm"))).collect();
     wait_for("the alerts", || (peers.mails().len() >= 3).then_some(()));
     for uid in &uids {
-        let (code, said) = prelim(&["alerts", "--json", "--study", uid], &data);
-        assert_eq!(code, Some(0), "{said}");
-        let rows: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let mut alerts = Command::new(PRELIM);
+        alerts.args(["alerts", "--json", "--study", uid, "--data"]).arg(&data);
+        let rows = alerts.output().unwrap().stdout;
+        let rows: serde_json::Value = serde_json::from_slice(&rows).unwrap();
         let alert = rows[0]["alert"].as_str().unwrap();
         let form = "name=Dr%20Kim";
         let at = format!("http://{}/alerts/{alert}", node.http);
