@@ -1,10 +1,16 @@
 //! HL7 messages that are sent to us over MLLP: orders, which are kept until their images come, and
 //! final reports, which are compared with our readings. AA is said when it is durable, and not before.
 
+use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::Instant;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -40,6 +46,9 @@ use crate::store::StoreError;
 
 /// Seconds for an answer to be taken.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Between two lines of the log about what is wrong with one address, and of how many that is known.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+const TOLD_MAX: usize = 1024;
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 /// Studies of one patient among which that of a report is looked for.
 const STUDIES_MAX: usize = 100;
@@ -115,6 +124,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let sessions = TaskTracker::new();
+    let places = Arc::new(Places::default());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -131,25 +141,114 @@ pub async fn serve(
         };
         let kit = kits.now();
         if !kit.hl7.may_send(peer.ip()) {
-            tracing::warn!(peer = %peer.ip(), "an HL7 sender that is no peer (hl7.peers)");
+            if places.may_tell(peer.ip()) {
+                tracing::warn!(peer = %peer.ip(), "an HL7 sender that is no peer (hl7.peers)");
+            }
             count("", "no_peer");
             continue;
         }
-        if sessions.len() >= kit.hl7.connections_max {
-            tracing::warn!(peer = %peer.ip(), "more HL7 connections than hl7.connections_max");
+        let full = sessions.len() >= kit.hl7.connections_max;
+        if full && !places.make_room() {
+            tracing::debug!(peer = %peer.ip(), "every HL7 connection is at work");
             count("", "too_many");
             continue;
-        };
+        }
         if let Some(server) = &tls {
             server.reload(false);
         }
-        let (tls, stop) = (tls.clone(), stop.clone());
+        let (tls, place) = (tls.clone(), places.take(peer.ip(), stop.child_token()));
         sessions.spawn(async move {
-            session(stream, peer, tls, &kit, &stop).await;
+            session(stream, peer, tls, &kit, &place).await;
         });
     }
     sessions.close();
     sessions.wait().await;
+}
+
+/// The connections that there are. One that waits for its sender yields to one that is new, of
+/// the address that has most first: who is slow, or silent, keeps nobody else out.
+#[derive(Default)]
+struct Places(Mutex<Taken>);
+
+#[derive(Default)]
+struct Taken {
+    next: u64,
+    places: BTreeMap<u64, Held>,
+    /// When a line of what is wrong was last written about an address.
+    told: HashMap<IpAddr, Instant>,
+}
+
+struct Held {
+    peer: IpAddr,
+    /// Since when it waits for a message, or for the rest of one; `None` while one is worked on.
+    waits_since: Option<Instant>,
+    close: CancellationToken,
+}
+
+/// A connection's own; gone with it.
+struct Place {
+    number: u64,
+    peer: IpAddr,
+    close: CancellationToken,
+    of: Arc<Places>,
+}
+
+impl Places {
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(self: &Arc<Places>, peer: IpAddr, close: CancellationToken) -> Place {
+        let mut taken = self.taken();
+        let number = taken.next;
+        taken.next += 1;
+        let held = Held { peer, waits_since: Some(Instant::now()), close: close.clone() };
+        taken.places.insert(number, held);
+        Place { number, peer, close, of: Arc::clone(self) }
+    }
+
+    /// Whether the log takes one more line of what is wrong with an address: it counts, and the
+    /// metrics have the rest.
+    fn may_tell(&self, peer: IpAddr) -> bool {
+        let mut taken = self.taken();
+        if taken.told.len() >= TOLD_MAX {
+            taken.told.retain(|_, at| at.elapsed() < TELL_EVERY);
+        }
+        let is_new = taken.told.len() < TOLD_MAX || taken.told.contains_key(&peer);
+        let may = is_new && taken.told.get(&peer).is_none_or(|at| at.elapsed() >= TELL_EVERY);
+        if may {
+            taken.told.insert(peer, Instant::now());
+        }
+        may
+    }
+
+    /// Ends the connection that waits. False: none does.
+    fn make_room(&self) -> bool {
+        let mut taken = self.taken();
+        let of = |peer: IpAddr| taken.places.values().filter(|held| held.peer == peer).count();
+        let waiting = taken.places.iter().filter_map(|(number, held)| {
+            held.waits_since.map(|since| (of(held.peer), since.elapsed(), *number))
+        });
+        let Some((_, _, number)) = waiting.max() else { return false };
+        if let Some(held) = taken.places.remove(&number) {
+            held.close.cancel();
+        }
+        true
+    }
+}
+
+impl Place {
+    fn waits(&self, waits: bool) {
+        if let Some(held) = self.of.taken().places.get_mut(&self.number) {
+            held.waits_since = waits.then(Instant::now);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.of.taken().places.remove(&self.number);
+    }
 }
 
 async fn session(
@@ -157,21 +256,23 @@ async fn session(
     peer: SocketAddr,
     tls: Option<Arc<tls::Server>>,
     kit: &Kit,
-    stop: &CancellationToken,
+    place: &Place,
 ) {
     let _ = stream.set_nodelay(true);
     let ended = match tls {
-        None => talk(stream, kit, stop).await,
+        None => talk(stream, kit, place).await,
         Some(server) => {
             let shaken = timeout(server.handshake_limit(), server.acceptor().accept(stream)).await;
             match shaken {
-                Ok(Ok(stream)) => talk(stream, kit, stop).await,
+                Ok(Ok(stream)) => talk(stream, kit, place).await,
                 Ok(Err(error)) => Err(format!("no TLS: {error}")),
                 Err(_) => Err("no TLS: nothing came in time".into()),
             }
         }
     };
-    if let Err(why) = ended {
+    if let Err(why) = ended
+        && place.of.may_tell(peer.ip())
+    {
         tracing::warn!(peer = %peer.ip(), why, "an HL7 connection ended");
     }
 }
@@ -179,16 +280,18 @@ async fn session(
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     kit: &Kit,
-    stop: &CancellationToken,
+    place: &Place,
 ) -> Result<(), String> {
     let mut frames = Frames::new(stream, kit.hl7.message_bytes_max);
     let idle = Duration::from_secs(kit.hl7.idle_s);
     loop {
+        place.waits(true);
         let came = tokio::select! {
             biased;
-            () = stop.cancelled() => return Ok(()),
+            () = place.close.cancelled() => return Ok(()),
             came = timeout(idle, frames.next()) => came,
         };
+        place.waits(false);
         let (message, code, words, go_on) = match came {
             // A connection that is held open and not used is no fault.
             Err(_) | Ok(Ok(None)) => return Ok(()),
@@ -206,7 +309,10 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
         };
         let kind = message.as_ref().map(Message::kind).unwrap_or_default();
         count(&kind, code.as_str());
-        tracing::info!(kind = text::clean(&kind, 20), code = code.as_str(), words, "HL7 message");
+        if code == Code::Accept || place.of.may_tell(place.peer) {
+            let code = code.as_str();
+            tracing::info!(kind = text::clean(&kind, 20), code, words, "HL7 message");
+        }
         let id = format!("{:020X}", rand::random::<u64>());
         let answer = ack::answer(message.as_ref(), code, &words, &id, kit.clock.now());
         let sent = timeout(ANSWER, frames.send(answer.as_bytes())).await;
@@ -379,6 +485,22 @@ mod tests {
                 "{peers:?} {address}"
             );
         }
+    }
+
+    #[test]
+    fn who_waits_in_the_middle_of_a_message_yields_to_who_is_new() {
+        let places = Arc::new(Places::default());
+        let [many, one]: [IpAddr; 2] = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().unwrap());
+        let first = places.take(one, CancellationToken::new());
+        let slow: Vec<Place> =
+            (0..3).map(|_| places.take(many, CancellationToken::new())).collect();
+        assert!(places.make_room());
+        assert!(slow[0].close.is_cancelled(), "of the address that has most");
+        assert!(!first.close.is_cancelled());
+        first.waits(false);
+        slow.iter().for_each(|place| place.waits(false));
+        assert!(!places.make_room(), "a message that is worked on is answered");
+        assert!(places.may_tell(one) && !places.may_tell(one) && places.may_tell(many));
     }
 
     #[test]
