@@ -91,6 +91,7 @@ fn alone(settings: &Settings) -> Settings {
     // Somebody waits for it, and tries again by hand.
     alone.analysis.waits.routine_s = alone.analysis.waits.routine_s.min(WAIT_S_MAX);
     alone.analysis.waits.urgent_s = alone.analysis.waits.urgent_s.min(WAIT_S_MAX);
+    alone.analysis.waits.read_again_s = 0;
     alone
 }
 

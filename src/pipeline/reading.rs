@@ -60,7 +60,8 @@ pub async fn analyse(way: &Way<'_>, is_last: bool) -> Result<Vec<Event>, StepErr
             // Also of a try that failed: the next one does not ask again what was answered.
             asking.keep_runs(record::RUNS)?;
             events.append(&mut asking.events);
-            if let Some(gateway) = asking.waits_for.take() {
+            let later = way.kit.analysis.waits.read_again_s > 0;
+            if let Some(gateway) = asking.waits_for.take().filter(|_| later) {
                 events.push(way.next(JobKind::ReadAgain { gateway }));
             }
             let shadows = strategy.shadow.iter().chain(&turn.mirrors);
