@@ -246,6 +246,7 @@ impl Study {
                 (&mut a.requested_procedure, attributes.requested_procedure),
                 (&mut a.admitting_diagnoses, attributes.admitting_diagnoses),
                 (&mut a.patient_location, attributes.patient_location),
+                (&mut a.requested_priority, attributes.requested_priority),
             ] {
                 if to.is_empty() {
                     *to = from;
