@@ -258,12 +258,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_slot_goes_to_the_most_urgent_of_those_who_wait_and_none_is_lost() {
+        let tasks = tokio_util::task::TaskTracker::new();
         let slots = Slots::new(1);
         let held = slots.take().await;
         let order = Arc::new(Mutex::new(Vec::new()));
         let wait = |priority, minutes, who: &'static str| {
             let (slots, order) = (Arc::clone(&slots), Arc::clone(&order));
-            tokio::task::spawn(at(Rank { priority, since: since(minutes) }, async move {
+            tasks.spawn(at(Rank { priority, since: since(minutes) }, async move {
                 let _slot = slots.take().await;
                 order.lock().unwrap().push(who);
             }))

@@ -116,7 +116,9 @@ mod tests {
         let wait = |s| Then::Wait(at(s));
         let unanswered = |s| Then::Tell(Why::Unanswered { since: at(s) });
         let undelivered = Then::Tell(Why::Undelivered);
-        let rows: &[(&[Sent], &[Sent], bool, i64, Then)] = &[
+        /// The messages of this level, those before, whether the round is open, now, what then.
+        type Row<'a> = (&'a [Sent], &'a [Sent], bool, i64, Then);
+        let rows: &[Row<'_>] = &[
             // Taken: their time runs from then, whatever becomes of the others.
             (&[Taken(at(2))], &[], true, 1, wait(902)),
             (&[Taken(at(2)), Over, Trying], &[], true, 901, wait(902)),

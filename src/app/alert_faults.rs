@@ -234,18 +234,19 @@ impl Node {
         let [mails, hooks] = ports.map(Result::unwrap);
         let (mail_port, hook_port) =
             (mails.local_addr().unwrap().port(), hooks.local_addr().unwrap().port());
-        let of = Arc::clone(&world);
-        tokio::spawn(async move {
+        let tasks = TaskTracker::new();
+        let (of, each) = (Arc::clone(&world), tasks.clone());
+        tasks.spawn(async move {
             loop {
                 let (stream, _) = mails.accept().await.unwrap();
-                tokio::spawn(mail(Arc::clone(&of), stream));
+                each.spawn(mail(Arc::clone(&of), stream));
             }
         });
-        let of = Arc::clone(&world);
-        tokio::spawn(async move {
+        let (of, each) = (Arc::clone(&world), tasks.clone());
+        tasks.spawn(async move {
             loop {
                 let (stream, _) = hooks.accept().await.unwrap();
-                tokio::spawn(webhook(Arc::clone(&of), stream));
+                each.spawn(webhook(Arc::clone(&of), stream));
             }
         });
         let people = &["kim", "lee", "chief"][..levels];

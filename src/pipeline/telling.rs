@@ -98,7 +98,7 @@ pub async fn tell(
         zone: &way.kit.equipment.time_zone,
     });
     let mut message = message.map_err(StepError::lasting)?;
-    if attempt >= BARE_FROM && attempt % 2 == 0 {
+    if attempt >= BARE_FROM && attempt.is_multiple_of(2) {
         message = alert::without_picture(message);
     }
     let delivered = send_whole_or_bare(way, channel, message).await;

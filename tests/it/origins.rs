@@ -222,7 +222,7 @@ fn a_person_says_what_an_object_is_and_an_image_is_read() {
         (study["revision"] == 2 && study["state"] == "delivered").then_some(study)
     });
     assert_eq!(origins(&read), [("derived".into(), 1), ("image".into(), 2)]);
-    assert_eq!(gateway.requests().len(), 2);
+    assert_eq!(gateway.requests().len(), 2, "{read:#}");
     assert!(pictures(&gateway.requests()[1]) > pictures(&gateway.requests()[0]));
 
     // By the API: the text is a doctor's. It is compared, and the study not read again.

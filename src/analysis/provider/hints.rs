@@ -52,7 +52,7 @@ fn by_words(body: &str) -> Option<Duration> {
         let places = body.match_indices(*words).map(|(at, words)| &body[at + words.len()..]);
         places.filter_map(span).next()
     };
-    BEFORE.iter().find_map(|words| after(&words))
+    BEFORE.iter().find_map(after)
 }
 
 /// A span of time at the beginning, behind quotes and colons. A number without a unit is of seconds.
