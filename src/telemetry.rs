@@ -81,12 +81,9 @@ where
     // on standard error it would panic, in the panic hook even, which ends the node.
     let lines =
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
-    let tellable = filter_fn(may_be_told);
     match config.format {
-        Format::Human => {
-            lines.with_ansi(std::io::stderr().is_terminal()).with_filter(tellable).boxed()
-        }
-        Format::Json => lines.json().flatten_event(true).with_filter(tellable).boxed(),
+        Format::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
     }
 }
 
@@ -107,7 +104,10 @@ fn may_be_told(what: &Metadata<'_>) -> bool {
 pub fn init(config: &Config) {
     let (wanted, change_filter) = reload::Layer::new(filter(config));
     let (lines_now, change_lines) = reload::Layer::new(lines(config));
-    if tracing_subscriber::registry().with(wanted).with(lines_now).try_init().is_ok() {
+    // Of all lines, and beside what can be changed: a layer with a filter of its own cannot be.
+    let tellable = filter_fn(may_be_told);
+    let all = tracing_subscriber::registry().with(tellable).with(wanted).with(lines_now);
+    if all.try_init().is_ok() {
         let _ = CHANGE.set(Box::new(move |config| {
             let changed = change_filter.reload(filter(config));
             if let Err(error) = changed.and_then(|()| change_lines.reload(lines(config))) {

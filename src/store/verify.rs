@@ -32,6 +32,7 @@ use crate::store::recover::Live;
 use crate::store::rows::DamageRow;
 use crate::store::rows::InstanceRow;
 use crate::store::sweep;
+use crate::store::view;
 use crate::store::view::View;
 use crate::store::view::guarded;
 
@@ -145,6 +146,8 @@ fn compare_index(
     });
     let view = match opened {
         Ok(view) => view,
+        // The next start makes it anew: nothing is lost.
+        Err(StoreError::Index { cause }) if cause == view::EARLIER => return Ok(()),
         Err(error) => {
             report.add(Gap::IndexUnusable { cause: error.to_string() });
             return Ok(());

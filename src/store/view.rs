@@ -6,6 +6,7 @@
 //! (a flipped bit ends its recovery early), so each batch also keeps the sum of the fingerprints
 //! of all rows; it is compared in the background while the node works.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::fs::DirBuilder;
@@ -51,6 +52,8 @@ use crate::store::txn::Txn;
 
 /// How rows are written; an index of another layout is made anew.
 const LAYOUT: u32 = 4;
+/// Why an index is made anew that nothing is wrong with.
+pub const EARLIER: &str = "it is of an earlier version of this program";
 /// Changes that are written in one batch.
 const BATCH: usize = 4096;
 /// Changes in memory above which a commit waits for the writer.
@@ -154,8 +157,12 @@ impl View {
                 Ok(mark)
             }
         })?;
-        if mark.layout != LAYOUT {
-            return Err(StoreError::index("it is of another version of this program"));
+        match mark.layout.cmp(&LAYOUT) {
+            Ordering::Equal => (),
+            Ordering::Less => return Err(StoreError::index(EARLIER)),
+            Ordering::Greater => {
+                return Err(StoreError::index("it is of a later version of this program"));
+            }
         }
         let mut layers = Layers::default();
         layers.active.position = mark.position;

@@ -226,7 +226,18 @@ fn what_may_not_go_is_left_out_or_holds_the_study() {
     // The slices have one position: one of them is chosen.
     let mut files: Vec<_> = (1..=3).map(|n| folder.path().join(format!("1-{n}.dcm"))).collect();
     files.push(folder.path().join("capture.dcm"));
-    let of_study = ["Modality=CT", &format!("StudyInstanceUID={study_uid}")];
+    // By the scanner itself, of the same patient: a capture by anything else is no picture for a
+    // reader.
+    let of_study = [
+        "Modality=CT",
+        &format!("StudyInstanceUID={study_uid}"),
+        "PatientID=1CT1",
+        "PatientBirthDate=",
+        "PatientSex=O",
+        "Manufacturer=GE MEDICAL SYSTEMS",
+        "ManufacturerModelName=RHAPSODE",
+        "ImageType=ORIGINAL\\PRIMARY",
+    ];
     capture(&files[3], "ZYXWV QUENTIN", &of_study);
     for (policy, pictures) in [("mask", 2), ("leave_out", 1), ("hold", 0)] {
         let policy = format!("deid.burned_in_text.capture=\"{policy}\"");

@@ -466,7 +466,7 @@ fn what_odd_senders_send_is_kept_and_no_parser_sees_what_is_broken() {
     node.send(&[odd("no_meta"), odd("no_preamble")]);
     let shown = wait_for("revision 2", || {
         study(&node.data, "1.2.77.8")
-            .filter(|s| s["revision"] == 2 && s["outcome"] == "not_covered")
+            .filter(|s| s["revision"] == 2 && s["outcome"] == "needs_review")
     });
     let shown = match shown["state"].as_str() {
         Some("needs_review") => shown,
