@@ -15,8 +15,10 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BurnedInText {
-    /// Objects of CR, DX, CT, MR, MG, PT and IO that are none of the kinds below: names are burned
-    /// into them too.
+    /// CR, DX, MG and IO that are none of the kinds below: names are burned into them too.
+    pub radiograph: Policy,
+    /// Slices of CT, MR and PT as the scanner makes them, that are none of the kinds below: the
+    /// detector takes anatomy for text there.
     pub plain: Policy,
     /// US and IVUS.
     pub ultrasound: Policy,
@@ -56,7 +58,8 @@ impl Default for BurnedInText {
     fn default() -> BurnedInText {
         let mask = Policy::Mask;
         BurnedInText {
-            plain: mask,
+            radiograph: mask,
+            plain: Policy::Send,
             ultrasound: mask,
             capture: mask,
             photograph: mask,

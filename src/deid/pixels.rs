@@ -22,8 +22,9 @@ pub struct Leaving {
     pub as_they_are: u32,
 }
 
-/// Modalities whose own objects carry no burned-in text, unless something says so.
-const PLAIN: [&str; 7] = ["CR", "DX", "CT", "MR", "MG", "PT", "IO"];
+const RADIOGRAPHS: [&str; 4] = ["CR", "DX", "MG", "IO"];
+/// Modalities whose own slices carry no burned-in text, unless something says so.
+const PLAIN: [&str; 3] = ["CT", "MR", "PT"];
 const ULTRASOUND: [&str; 2] = ["US", "IVUS"];
 const PHOTOGRAPHS: [&str; 6] = ["XC", "ES", "OP", "OPT", "GM", "SM"];
 
@@ -74,6 +75,7 @@ fn policy(instance: &Instance, config: &Config) -> (Policy, Option<String>) {
         None => "an unknown modality".into(),
     };
     let own = match modality.as_str() {
+        modality if RADIOGRAPHS.contains(&modality) => (by_kind.radiograph, None),
         modality if PLAIN.contains(&modality) => (by_kind.plain, None),
         modality if ULTRASOUND.contains(&modality) => (by_kind.ultrasound, Some(known())),
         modality if PHOTOGRAPHS.contains(&modality) => (by_kind.photograph, Some(known())),
@@ -154,8 +156,9 @@ mod tests {
         let region = [[0, 10, 100, 90]];
         // modality, SOP class, Conversion Type, Burned In Annotation, regions; the rule, if any
         type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [[u32; 4]], Option<PixelRule>);
-        let rows: [Row; 20] = [
-            ("CT", CT, "", "", &[], MASK),
+        let rows: [Row; 21] = [
+            ("CT", CT, "", "", &[], None),
+            ("MR", CT, "", "NO", &[], None),
             ("CR", CT, "", "NO", &[], MASK),
             ("MG", CT, "", "", &[], MASK),
             ("US", CT, "", "", &region, REGIONS),
@@ -189,14 +192,23 @@ mod tests {
     #[test]
     fn a_site_says_what_is_done_with_each_kind() {
         use Policy::*;
-        let (plain, ultrasound, capture) = (Send, Mask, LeaveOut);
+        let (radiograph, plain, ultrasound, capture) = (Hold, Send, Mask, LeaveOut);
         let (photograph, other, stated) = (Send, LeaveOut, Hold);
         let config = Config {
-            burned_in_text: BurnedInText { plain, ultrasound, capture, photograph, other, stated },
+            burned_in_text: BurnedInText {
+                radiograph,
+                plain,
+                ultrasound,
+                capture,
+                photograph,
+                other,
+                stated,
+            },
             ..Config::default()
         };
         for (modality, class, burned, expected) in [
             ("CT", CT, "", Send),
+            ("DX", CT, "", Hold),
             ("CT", CT, "YES", Hold),
             ("CT", SC, "", LeaveOut),
             ("CT", SC, "YES", Hold),
@@ -220,7 +232,6 @@ mod tests {
         let mut screen = instance("CT", SC, "", "", &[]);
         screen.sop_instance_uid = SopInstanceUid::parse("1.2.4").unwrap();
         let mut config = Config::default();
-        config.burned_in_text.plain = Policy::Send;
         let masked = leaving([&clean, &screen], &config);
         assert_eq!(masked.masks.rules.len(), 1);
         assert_eq!(masked.masks.rules.get(&screen.sop_instance_uid), MASK.as_ref());

@@ -134,8 +134,6 @@ fn a_nodule_on_a_sheet_is_placed_and_measured_on_its_slice() {
     let uid = String::from_utf8(made.stdout).unwrap().trim().to_owned();
     let mut set: Vec<&str> = gateway.set.iter().map(String::as_str).collect();
     set.push("analysis.gateways.main.pictures_max=6");
-    // Where text is looked for is not what this is about.
-    set.push("deid.burned_in_text.plain=\"send\"");
     let data = folder.path().join("data");
     let node = Node::start(&data, &set);
     node.storescu(&files(&images));
