@@ -276,6 +276,7 @@ impl Assessment {
     ///
     /// - `disputed`: what the readers do not agree on.
     pub fn review(&mut self, why: &str, disputed: Vec<Disputed>) {
+        let differ = !disputed.is_empty();
         let mut all = self.outcome.disputed().to_vec();
         all.extend(disputed);
         all.sort_by_key(|one| std::cmp::Reverse(one.urgency));
@@ -287,7 +288,12 @@ impl Assessment {
             | Outcome::MeasuredOnly { .. }
             | Outcome::Held { .. } => None,
         };
-        let reason = before.into_iter().chain([why]).collect::<Vec<_>>().join("; ");
+        // That readers differ says more than what one of them leaves open.
+        let mut reasons: Vec<&str> = before.into_iter().chain([why]).collect();
+        if differ {
+            reasons.reverse();
+        }
+        let reason = reasons.join("; ");
         self.outcome = Outcome::NeedsReview { reason, disputed: all };
         self.settle();
         self.impression = self.review_in_words();

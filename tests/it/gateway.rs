@@ -250,7 +250,7 @@ fn an_answer_that_is_no_reading_needs_review_and_is_told() {
     wait_for("two objects in the PACS", || (files(&peers.pacs_folder).len() == 2).then_some(()));
     let text = folder.path().join("data/results").join(&uid).join("1/report.txt");
     let text = std::fs::read_to_string(text).unwrap().to_lowercase();
-    assert!(text.contains("a person must look at this study"), "{text}\n{shown:#}");
+    assert!(text.contains("a person must look, because main answered twice"), "{text}\n{shown:#}");
     assert!(text.contains("not assessed"), "no urgency was given: {text}");
 }
 
@@ -538,7 +538,7 @@ fn of_several_models_side_by_side_most_votes_count_and_the_minority_is_not_hidde
     assert_eq!(shown["findings"], serde_json::json!([]), "{shown:#}");
     let report = read.file("report.txt");
     for line in [
-        "A person must look, because 1 of 2 models see Pneumothorax.",
+        "A person must look, because 1 of 2 models see Pneumothorax",
         "One of 3 readers is missing, because c is busy",
     ] {
         assert!(report.contains(line), "{report}");
