@@ -16,7 +16,7 @@ const repository = path.resolve(path.dirname(new URL(import.meta.url).pathname),
 const modules = createRequire(path.join(repository, "target/npm/package.json"));
 const puppeteer = modules("puppeteer-core");
 const context = JSON.parse(fs.readFileSync(process.argv[2], "utf8"));
-const PATIENCE = 60000;
+const PATIENCE = 90000;
 const EXECUTABLES = { chrome: "/usr/bin/chromium", firefox: "/usr/bin/firefox-esr" };
 const browser = await puppeteer.launch({
   browser: context.browser,
