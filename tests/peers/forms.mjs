@@ -86,10 +86,19 @@ const told = (command) => {
 const rows = () => told(["audit", "list", "--limit", "1000"]).rows;
 const place = (row) => row.place.split(".").reduce((high, low) => Number(high) * 1e6 + Number(low), 0);
 const study = (uid) => told(["study", uid]);
+/** A mail that was kept; none while it is being written. */
+function read(name) {
+  try {
+    return JSON.parse(fs.readFileSync(path.join(context.mails, name), "utf8"));
+  } catch {
+    return null;
+  }
+}
+
 /** Where the link leads by which the alert of a study is answered, from the mail to this address. */
 const link = (uid, to) => wait(`a mail to ${to}`, () => {
   const files = fs.readdirSync(context.mails).filter((name) => name.endsWith(".json")).sort();
-  const mails = files.map((name) => JSON.parse(fs.readFileSync(path.join(context.mails, name), "utf8")));
+  const mails = files.map(read).filter((mail) => mail);
   const mail = mails.find((mail) => mail.to[0] === to && mail.parts[0].text.includes(uid));
   return mail?.parts[0].text.match(/\/alert\/\S+/)[0];
 });
