@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::alert::route::Rule;
 use crate::alert::route::Service;
 use crate::alert::schedule::Schedule;
+use crate::domain::alert::WEBHOOK;
 use crate::domain::alert::address;
 use crate::domain::urgency::Urgency;
 
@@ -101,9 +102,6 @@ fn default_minimum() -> Urgency {
 fn default_review() -> bool {
     true
 }
-
-/// What a channel says before the name of a webhook.
-const WEBHOOK: &str = "webhook:";
 
 impl Config {
     /// Adds one line to `problems` for each value that cannot work.
@@ -232,29 +230,6 @@ impl Config {
         channels.retain(|channel| seen.insert(address(channel).to_owned()));
         channels
     }
-}
-
-/// By which way a channel tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By<'a> {
-    /// To this address.
-    Email(&'a str),
-    /// Of `[deliver.webhook]`, by its name.
-    Webhook(&'a str),
-}
-
-impl By<'_> {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            By::Email(_) => "e-mail",
-            By::Webhook(_) => "webhook",
-        }
-    }
-}
-
-pub fn by(channel: &str) -> By<'_> {
-    let address = address(channel);
-    address.strip_prefix(WEBHOOK).map_or(By::Email(address), By::Webhook)
 }
 
 /// Names stand in job ids.

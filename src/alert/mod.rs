@@ -10,15 +10,15 @@ mod route;
 mod schedule;
 mod technical;
 
+pub use crate::domain::alert::By;
 pub use crate::domain::alert::address;
+pub use crate::domain::alert::by;
 pub use compose::Telling;
 pub use compose::compose;
 pub use compose::local;
 pub use compose::study_url;
 pub use compose::without_picture;
-pub use config::By;
 pub use config::Config;
-pub use config::by;
 pub use course::Course;
 pub use course::Sent;
 pub use course::Then;

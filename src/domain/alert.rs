@@ -122,6 +122,43 @@ pub fn address(channel: &str) -> &str {
     channel.split_once('/').map_or(channel, |(_, address)| address)
 }
 
+/// What a channel says before the name of a webhook.
+pub const WEBHOOK: &str = "webhook:";
+
+/// By which way a channel tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By<'a> {
+    /// To this address.
+    Email(&'a str),
+    /// Of `[deliver.webhook]`, by its name.
+    Webhook(&'a str),
+}
+
+impl By<'_> {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            By::Email(_) => "e-mail",
+            By::Webhook(_) => "webhook",
+        }
+    }
+
+    /// The server behind it, whoever a message is for: one that does not answer is slow for all.
+    pub fn server(self) -> String {
+        match self {
+            By::Email(_) => MAIL_SERVER.to_owned(),
+            By::Webhook(name) => format!("webhook {name}"),
+        }
+    }
+}
+
+/// Of [`By::server`]: there is one.
+pub const MAIL_SERVER: &str = "e-mail";
+
+pub fn by(channel: &str) -> By<'_> {
+    let address = address(channel);
+    address.strip_prefix(WEBHOOK).map_or(By::Email(address), By::Webhook)
+}
+
 /// What must have come about for a level of an alert to be left at rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -266,7 +266,7 @@ pub fn untold(row: &AlertRow) -> impl Iterator<Item = &AlertSending> {
 /// The technical staff hears of a way by which alerts do not go out: once for the alerts of an hour.
 async fn name_untold(way: &Way<'_>, row: &AlertRow) -> Result<(), StepError> {
     let mut ways: Vec<String> =
-        untold(row).map(|sending| telling::way_of(&sending.channel)).collect();
+        untold(row).map(|sending| alert::by(&sending.channel).server()).collect();
     ways.sort_unstable();
     ways.dedup();
     let events: Vec<Event> =
@@ -315,9 +315,8 @@ pub async fn resume(kit: &Kit) -> Result<(), StoreError> {
     // What is tried again waits no longer than its schedule has it.
     let longest = later(now, seconds(kit.alert.group_s.max(600)));
     for row in kit.store.jobs()? {
-        let waits = Lane::of(&row.job.kind) == Lane::Alerts && row.state == JobState::Waiting;
-        let is_clock = matches!(row.job.kind, JobKind::Escalate { .. });
-        if waits && !is_clock && row.due > longest {
+        let is_told = matches!(Lane::of(&row.job.kind), Lane::Messages(_));
+        if is_told && row.state == JobState::Waiting && row.due > longest {
             events.push(Event::JobRetried { id: row.job.id, at: now });
         }
     }

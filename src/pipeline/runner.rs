@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use crate::domain::alert::By;
+use crate::domain::alert::MAIL_SERVER;
 use crate::pipeline::asking;
 use crate::pipeline::closing;
 use crate::pipeline::delivering;
@@ -33,6 +35,8 @@ use crate::turns;
 
 /// Longest pause between two looks at the queue.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Levels of alerts that pass at the same time: none of them waits for anybody.
+const CLOCKS_AT_ONCE: usize = 2;
 /// Requesters of storage commitments that are called at the same time.
 const COMMITMENTS_AT_ONCE: usize = 2;
 /// A claim is given up by a node that died; a living one ends its steps well before.
@@ -60,7 +64,7 @@ pub fn start(
     tasks.spawn(health::run_until_stopped(Arc::clone(kit), retire.clone()));
     tasks.spawn(statistics::watch_until_stopped(Arc::clone(kit), retire.clone()));
     let mut lanes = vec![
-        (kit.pipeline.alerts_at_once, Lane::Alerts),
+        (CLOCKS_AT_ONCE, Lane::Clocks),
         (kit.pipeline.steps_at_once, Lane::Reading),
         (COMMITMENTS_AT_ONCE, Lane::Commitments),
     ];
@@ -73,6 +77,10 @@ pub fn start(
     }
     for name in kit.deliver.destinations() {
         lanes.push((kit.pipeline.deliveries_at_once, Lane::Destination(name)));
+    }
+    let webhooks = kit.deliver.webhook.keys().map(|name| By::Webhook(name).server());
+    for server in webhooks.chain([MAIL_SERVER.to_owned()]) {
+        lanes.push((kit.pipeline.alerts_at_once, Lane::Messages(server)));
     }
     let others = Wanted::OtherThan(lanes.iter().map(|(_, lane)| lane.clone()).collect());
     let lanes = lanes.into_iter().map(|(at_once, lane)| (at_once, Wanted::Of(lane)));

@@ -382,14 +382,6 @@ pub async fn tell_undelivered(
 /// Begins the destination of word that alerts do not go out; the way follows.
 const ALERTS_BY: &str = "alerts by ";
 
-/// The way of a channel as the technical staff knows it: one server, whoever it is for.
-pub fn way_of(channel: &str) -> String {
-    match alert::by(channel) {
-        By::Email(_) => "e-mail".to_owned(),
-        By::Webhook(name) => format!("webhook {name}"),
-    }
-}
-
 /// Word to the technical staff of a way by which alerts do not go out: once for all that were raised
 /// within the same hour.
 pub fn raise_untold(kit: &Kit, by: &str, raised_at: Timestamp) -> Vec<Event> {
@@ -415,7 +407,7 @@ async fn tell_untold(
     let rows = way.kit.store.unanswered().map_err(StepError::passing)?;
     let untold = rows.iter().flat_map(escalating::untold);
     let untold: Vec<&AlertSending> =
-        untold.filter(|sending| way_of(&sending.channel) == by).collect();
+        untold.filter(|sending| alert::by(&sending.channel).server() == by).collect();
     let Some(last) = untold.iter().max_by_key(|sending| sending.at) else {
         // It has passed meanwhile.
         return Ok(Vec::new());

@@ -225,6 +225,18 @@ impl JobKind {
         }
     }
 
+    /// By which it tells somebody.
+    pub fn channel(&self) -> Option<&str> {
+        match self {
+            JobKind::Alert { channel, .. }
+            | JobKind::Withdraw { channel, .. }
+            | JobKind::Digest { channel, .. }
+            | JobKind::Notice { channel }
+            | JobKind::Undelivered { channel, .. } => Some(channel),
+            _ => None,
+        }
+    }
+
     /// Whether it tells people of an alert, or waits for their answer: what an alert needs until a
     /// person answers it or closes it with a reason.
     pub fn is_of_alert(&self) -> bool {

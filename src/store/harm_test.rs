@@ -143,7 +143,7 @@ fn copy(from: &Path, to: &Path) {
 /// What would be done if the node went on now.
 fn would_be_done(store: &Store) -> BTreeSet<String> {
     let (now, lease) = (at(10_000), Duration::from_secs(60));
-    let all = [Lane::Alerts, Lane::Reading, Lane::Commitments].map(Wanted::Of);
+    let all = [Lane::Clocks, Lane::Reading, Lane::Commitments].map(Wanted::Of);
     let mut ids = BTreeSet::new();
     for wanted in all.into_iter().chain([Wanted::OtherThan(Vec::new())]) {
         while let Some(claimed) = store.claim(now, lease, &wanted).unwrap() {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::domain::alert;
 use crate::domain::priority::Rank;
 use crate::store::event::JobKind;
 use crate::store::rows::JobCounts;
@@ -64,7 +65,9 @@ impl Entry {
             // After all that has an effect.
             (_, JobKind::Shadow { .. }) => turns::Place::Last(row.rank.since),
             // What is told is urgent by what was found, not by who asked for it.
-            (Lane::Alerts, _) => turns::Place::At(Rank { since: row.job.due, ..Rank::default() }),
+            (Lane::Clocks | Lane::Messages(_), _) => {
+                turns::Place::At(Rank { since: row.job.due, ..Rank::default() })
+            }
             _ => turns::Place::At(row.rank),
         };
         Entry {
@@ -84,7 +87,10 @@ impl Entry {
 /// answer delays no other, and none delays an alert.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
-    Alerts,
+    /// What passes by time alone: the next levels of alerts.
+    Clocks,
+    /// Messages to people by this server, see [`alert::By::server`].
+    Messages(String),
     /// The steps that wait for nobody outside.
     Reading,
     /// Readings by this gateway.
@@ -103,10 +109,13 @@ impl Lane {
         if let Some(destination) = kind.destination() {
             return Lane::Destination(destination.to_owned());
         }
+        if let Some(channel) = kind.channel() {
+            return Lane::Messages(alert::by(channel).server());
+        }
         match kind {
             JobKind::Commit { .. } => Lane::Commitments,
             kind if kind.is_reading() => Lane::Reading,
-            _ => Lane::Alerts,
+            _ => Lane::Clocks,
         }
     }
 }
@@ -115,7 +124,8 @@ impl Lane {
 #[derive(Debug, Clone)]
 pub enum Wanted {
     Of(Lane),
-    /// Gateways and destinations that are none of these: they are not in the configuration any more.
+    /// Gateways, destinations and servers that are none of these: they are not in the configuration
+    /// any more.
     OtherThan(Vec<Lane>),
 }
 
@@ -245,8 +255,10 @@ impl Queue {
             Wanted::Of(lane) => self.ready.get_mut(lane)?,
             Wanted::OtherThan(lanes) => {
                 let is_other = |lane: &Lane| match lane {
-                    Lane::Gateway(_) | Lane::Destination(_) => !lanes.contains(lane),
-                    Lane::Alerts | Lane::Reading | Lane::Commitments => false,
+                    Lane::Gateway(_) | Lane::Destination(_) | Lane::Messages(_) => {
+                        !lanes.contains(lane)
+                    }
+                    Lane::Clocks | Lane::Reading | Lane::Commitments => false,
                 };
                 let others = self.ready.iter_mut().filter(|(lane, _)| is_other(lane));
                 others.map(|(_, line)| line).find(|line| !line.is_empty())?
@@ -552,7 +564,7 @@ mod tests {
             let wanted = Wanted::Of(lane);
             std::iter::from_fn(|| queue.claim(at(1), LONG, &wanted)).count()
         };
-        assert_eq!(claimed(Lane::Alerts), 1);
+        assert_eq!(claimed(Lane::Messages("e-mail".into())), 1);
         assert_eq!(claimed(Lane::Reading), 2, "what waits for no gateway");
         assert_eq!(claimed(Lane::Gateway("other".into())), 0);
         assert_eq!(claimed(Lane::Gateway(gateway())), 2);

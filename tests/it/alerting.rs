@@ -448,6 +448,59 @@ fn a_webhook_is_signed_and_tried_again_as_the_same_message() {
     assert!(!log.contains("MfKQ9r8G"), "no secret in the log");
 }
 
+/// A mail server takes the connection and says nothing; one message at a time goes out by it.
+#[test]
+fn a_mail_server_that_hangs_keeps_no_webhook_and_no_next_level_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let hook = Hook::start(folder.path(), &[]);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let steps =
+        "alert.services.chest.steps=[{tell=[\"kim\"],wait_s=1},{tell=[\"page\"],wait_s=600}]";
+    let own = [
+        "alert.recipients.page.webhooks=[\"pager\"]",
+        "alert.undelivered_s=1",
+        "pipeline.alerts_at_once=1",
+        steps,
+    ];
+    let mut set = two_levels(&peers, &own);
+    set.retain(|one| !one.starts_with("deliver.email."));
+    set.push("deliver.email.host=\"127.0.0.1\"".into());
+    set.push(format!("deliver.email.port={}", silent.local_addr().unwrap().port()));
+    set.push("deliver.email.mode=\"none\"".into());
+    set.push("deliver.email.from=\"prelim@hospital.example\"".into());
+    set.push("deliver.email.timeout_s=300".into());
+    set.extend(hook.set.clone());
+    let node = start(folder.path(), &set);
+    let studies = ["a.dcm", "b.dcm", "c.dcm"].map(|name| send(&node, folder.path(), name, &[]));
+    wait_for("the second level of each", || (hook.requests().len() == 3).then_some(()));
+    for uid in studies {
+        let row = alert_that(&node, &uid, |row| row["sendings"].is_array());
+        let sendings = row["sendings"].as_array().unwrap();
+        let mail = sendings.iter().find(|one| one["channel"] == "kim/kim@hospital.example");
+        assert_eq!(mail.unwrap()["state"], "queued", "no mail has ended: {row:#}");
+    }
+}
+
+/// What a doctor wrote ends the telling, with that reason; nobody has to press anything.
+#[test]
+fn a_final_report_that_denies_the_finding_closes_its_alert() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Peers::start(folder.path());
+    let gateway = Gateway::start(folder.path(), "read");
+    let mut set = two_levels(&peers, &[ALONE]);
+    set.extend(gateway.set.clone());
+    let node = start(folder.path(), &set);
+    let uid = send(&node, folder.path(), "a.dcm", &[]);
+    alert_that(&node, &uid, |row| row["state"] == "open");
+    let text = "FINDINGS: No pneumothorax, no consolidation. IMPRESSION: Normal chest.";
+    let url = format!("http://{}/api/v1/studies/{uid}/final?by=Dr%20Lee", node.http);
+    run(Command::new("curl").args(["-sf", "-H", "Content-Type: text/plain", "-d", text, &url]));
+    let row = alert_that(&node, &uid, |row| row["state"] != "open");
+    assert_eq!(row["state"], "closed", "{row:#}");
+    assert!(row.to_string().contains("final report"), "{row:#}");
+}
+
 /// Late images, and the second reading is empty: two readings differ in something urgent, and that is
 /// a person's matter.
 #[test]
@@ -474,6 +527,8 @@ fn what_a_later_reading_does_not_show_stays_open_until_a_person_answers() {
     assert_eq!(later["headers"]["in-reply-to"], first["headers"]["message-id"]);
     let subject = later["headers"]["subject"].as_str().unwrap();
     assert!(subject.contains("a later reading does not show it"), "{subject}");
+    // Its place on the worklist is that of the alert, not of the reading that does not show it.
+    assert!(http(&node, "/").contains("<tr class=\"urgent\">"));
     let marked = "A later reading does not show it";
     assert!(http(&node, &link(&first)).contains(marked), "on the page of the link");
     assert!(http(&node, &format!("/studies/{uid}")).contains(marked), "on the page of the study");
