@@ -13,8 +13,10 @@ use jiff::tz::TimeZone;
 use rust_embed::RustEmbed;
 use serde::Serialize;
 
+use crate::domain::priority::Priority;
 use crate::domain::urgency::Urgency;
 use crate::report::Language;
+use crate::store::AlertRow;
 use crate::store::event::StudyState;
 use crate::web::Shared;
 use crate::web::access::rights::Right;
@@ -257,6 +259,13 @@ pub fn level(state: StudyState, outcome: Option<&str>, urgency: Option<Urgency>)
     }
 }
 
+/// Of a study beside its alerts: one that nobody has answered keeps its place, whatever a later reading
+/// says.
+pub fn level_with<'a>(study: Level, unanswered: impl IntoIterator<Item = &'a AlertRow>) -> Level {
+    let levels = unanswered.into_iter().map(|row| alert_level(row.kind.assessed(row.urgency)));
+    levels.fold(study, |first, other| if other.rank < first.rank { other } else { first })
+}
+
 /// Of an alert: who has to look at a study that could not be read is not told that it is routine.
 pub fn alert_level(urgency: Option<Urgency>) -> Level {
     urgency.map_or(level_of("review", 1), urgency_level)
@@ -268,6 +277,14 @@ pub fn urgency_level(urgency: Urgency) -> Level {
         Urgency::Urgent => level_of("urgent", 1),
         Urgency::Significant => level_of("significant", 2),
         Urgency::Routine => level_of("routine", 3),
+    }
+}
+
+/// How soon a study is wanted, where that is sooner than usual; else empty.
+pub fn sooner(priority: Priority) -> &'static str {
+    match priority {
+        Priority::Stat | Priority::Urgent => priority.as_str(),
+        Priority::Routine => "",
     }
 }
 

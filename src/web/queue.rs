@@ -100,6 +100,8 @@ struct Row {
     what: Phrase,
     uid: StudyUid,
     revision: u32,
+    /// How soon its study is wanted; empty for routine.
+    priority: &'static str,
     state: JobState,
     key: &'static str,
     is_dead: bool,
@@ -171,6 +173,7 @@ fn row(row: JobRow, now: Timestamp) -> Row {
         what,
         uid: row.job.study_uid,
         revision: row.job.revision,
+        priority: page::sooner(row.rank.priority),
         state: row.state,
         key,
         is_dead: row.state == JobState::Dead,

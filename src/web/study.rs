@@ -53,6 +53,8 @@ struct Page {
     frame: Frame,
     uid: StudyUid,
     level: Level,
+    /// How soon it is wanted; empty for routine.
+    priority: &'static str,
     state: StudyState,
     reason: String,
     revision: u32,
@@ -236,7 +238,11 @@ fn page_of(web: &Shared, uid: &StudyUid, by: String) -> Result<Option<Page>, Fai
     Ok(Some(Page {
         frame,
         uid: uid.clone(),
-        level: page::level(view.study.state, view.study.outcome.as_deref(), view.study.urgency),
+        level: page::level_with(
+            page::level(view.study.state, view.study.outcome.as_deref(), view.study.urgency),
+            view.alerts.iter().filter(|row| row.standing.is_unanswered()),
+        ),
+        priority: page::sooner(view.study.priority),
         state: view.study.state,
         person,
         waits,

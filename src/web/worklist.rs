@@ -20,6 +20,7 @@ use crate::domain::study::Study;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::record;
 use crate::pipeline::replay;
+use crate::store::AlertRow;
 use crate::store::StudyRow;
 use crate::store::event::JobKind;
 use crate::store::event::StudyState;
@@ -112,6 +113,8 @@ impl People {
 struct Row {
     uid: StudyUid,
     level: Level,
+    /// How soon it is wanted; empty for routine.
+    priority: &'static str,
     state: StudyState,
     reason: String,
     person: Person,
@@ -132,6 +135,8 @@ struct Row {
 /// An alert that nobody has answered.
 #[derive(Debug, Clone, Serialize)]
 struct OpenAlert {
+    #[serde(skip)]
+    rows: Vec<AlertRow>,
     /// When the next are told; none once everyone was.
     until: Option<Moment>,
     /// `mm:ss`, with hours where there are, at the time of the page.
@@ -250,8 +255,9 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("all", &[]),
 ];
 
-fn level(row: &StudyRow) -> Level {
-    page::level(row.state, row.outcome.as_deref(), row.urgency)
+fn level(row: &StudyRow, alert: Option<&OpenAlert>) -> Level {
+    let own = page::level(row.state, row.outcome.as_deref(), row.urgency);
+    alert.map_or(own, |alert| page::level_with(own, &alert.rows))
 }
 
 fn page_of(web: &Shared, mut wanted: Wanted) -> Result<Page, Failure> {
@@ -266,7 +272,7 @@ fn page_of(web: &Shared, mut wanted: Wanted) -> Result<Page, Failure> {
     let alerts = open_alerts(web, now)?;
     let belongs = |key: &str, levels: &[&str], row: &StudyRow| match key {
         "alerts" => alerts.contains_key(&row.study_uid),
-        _ => levels.is_empty() || levels.contains(&level(row).key),
+        _ => levels.is_empty() || levels.contains(&level(row, alerts.get(&row.study_uid)).key),
     };
     // The latest changes, and whatever still waits for an answer.
     let mut latest = web.node.store.studies(size)?;
@@ -328,7 +334,8 @@ fn page_of(web: &Shared, mut wanted: Wanted) -> Result<Page, Failure> {
     rows.sort_by(|a, b| {
         let newest = || b.last_received_at.cmp(&a.last_received_at);
         let waits = |row: &StudyRow| !alerts.contains_key(&row.study_uid);
-        let rank = |row: &StudyRow| (level(row).rank, waits(row));
+        let level = |row: &StudyRow| level(row, alerts.get(&row.study_uid));
+        let rank = |row: &StudyRow| (level(row).rank, waits(row), row.priority);
         rank(a).cmp(&rank(b)).then_with(newest)
     });
     let rows = rows
@@ -381,16 +388,19 @@ fn open_alerts(web: &Shared, now: Timestamp) -> Result<HashMap<StudyUid, OpenAle
     for row in unanswered {
         let until = due.get(&row.alert).filter(|_| row.standing == Standing::Open);
         let left = until.map_or(0, |until| until.duration_since(now).as_secs().max(0));
-        let alert =
-            OpenAlert { until: until.map(|until| page::moment(*until, now)), left: clock(left) };
+        let alert = OpenAlert {
+            until: until.map(|until| page::moment(*until, now)),
+            left: clock(left),
+            rows: vec![row],
+        };
+        let entry = open.entry(alert.rows[0].study_uid.clone());
+        let known = entry.or_insert_with(|| OpenAlert { rows: Vec::new(), ..alert.clone() });
         // Of several, the one that is due first.
-        let sooner = open.get(&row.study_uid).is_none_or(|known| {
-            let at = |alert: &OpenAlert| alert.until.as_ref().map(|until| until.iso.clone());
-            at(&alert) < at(known)
-        });
-        if sooner {
-            open.insert(row.study_uid, alert);
+        let at = |alert: &OpenAlert| alert.until.as_ref().map(|until| until.iso.clone());
+        if at(&alert) < at(known) {
+            (known.until, known.left) = (alert.until, alert.left);
         }
+        known.rows.extend(alert.rows);
     }
     Ok(open)
 }
@@ -413,7 +423,8 @@ fn row(web: &Shared, study: StudyRow, alert: Option<OpenAlert>, now: Timestamp) 
         _ => "",
     };
     Row {
-        level: level(&study),
+        level: level(&study, alert.as_ref()),
+        priority: page::sooner(study.priority),
         state: study.state,
         person: web.people.of(web, &study).unwrap_or_default(),
         note,

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::accounts::PASSWORD;
+use crate::accounts::done;
 use crate::alerting::Hook;
 use crate::gateway::Gateway;
 use crate::node::Node;
@@ -14,6 +16,7 @@ use crate::node::chest_xray;
 use crate::node::free_port;
 use crate::node::root;
 use crate::node::run;
+use crate::proxy;
 use crate::way::POSITIVE;
 use crate::way::Peers;
 
@@ -24,31 +27,38 @@ const REFUSED: &str = "SCANNER";
 
 #[test]
 fn every_form_works_in_chromium_at_a_desk() {
-    every_form_works("chrome", DESK, true);
+    every_form_works("chrome", DESK, true, false);
 }
 
 #[test]
-fn every_form_works_in_chromium_on_a_phone_without_javascript() {
-    every_form_works("chrome", PHONE, false);
+fn every_form_works_in_chromium_on_a_phone_without_javascript_behind_nginx() {
+    every_form_works("chrome", PHONE, false, true);
 }
 
 #[test]
 fn every_form_works_in_firefox_at_a_desk() {
-    every_form_works("firefox", DESK, true);
+    every_form_works("firefox", DESK, true, false);
 }
 
 #[test]
 fn every_form_works_in_firefox_on_a_phone() {
-    every_form_works("firefox", PHONE, true);
+    every_form_works("firefox", PHONE, true, false);
 }
 
 /// Three studies with an urgent finding that are still being received, an archive that is away, a
 /// webhook that refuses, two people who are told, and a caller who was not let in.
-fn every_form_works(browser: &str, (width, height): (u32, u32), javascript: bool) {
+fn every_form_works(
+    browser: &str,
+    (width, height): (u32, u32),
+    javascript: bool,
+    behind_nginx: bool,
+) {
     let folder = tempfile::tempdir().unwrap();
     let peers = Peers::start(folder.path());
     let gateway = Gateway::start(folder.path(), "read");
     let refuses = Hook::named(folder.path(), "refuses", &["400"; 100]);
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
     let mut set = peers.set.clone();
     set.retain(|one| !one.starts_with("alert."));
     let own = [
@@ -65,9 +75,20 @@ fn every_form_works(browser: &str, (width, height): (u32, u32), javascript: bool
             .to_owned(),
         "alert.rules=[{service=\"chest\"}]".to_owned(),
     ];
+    if behind_nginx {
+        // As the file for nginx says.
+        let typed = format!("{PASSWORD}\n");
+        done(&data, &["user", "add", "first", "--role", "administrator"], &typed);
+        set.extend([
+            "http.login=required".to_owned(),
+            "http.secure_cookie=true".to_owned(),
+            format!("http.hosts_allowed=[\"{}\"]", proxy::NAME),
+            "http.trusted_proxies=[\"127.0.0.1\"]".to_owned(),
+        ]);
+    }
     set.extend(gateway.set.iter().chain(&refuses.set).cloned().chain(own));
     let set: Vec<&str> = set.iter().map(String::as_str).collect();
-    let node = Node::start(&folder.path().join("data"), &set);
+    let node = Node::start(&data, &set);
     let image = |name: &str| -> (PathBuf, String) {
         let file = folder.path().join(name);
         let id = format!("PatientID={name}");
@@ -88,13 +109,21 @@ fn every_form_works(browser: &str, (width, height): (u32, u32), javascript: bool
     stranger.args(["-aet", REFUSED, "-aec", "PRELIM", "127.0.0.1", &port]).arg(&files[0]);
     assert!(!stranger.output().unwrap().status.success(), "nobody let it in");
 
+    let proxied = behind_nginx.then(|| {
+        let port = free_port();
+        (proxy::nginx(folder.path(), port, &node), port)
+    });
+    let direct = format!("http://{}", node.http);
+    let url = proxied.as_ref().map(|(_, port)| format!("https://{}:{port}", proxy::NAME));
     let context = json!({
-        "url": format!("http://{}", node.http),
+        "url": url.unwrap_or(direct),
+        "host": proxy::NAME,
         "prelim": PRELIM,
         "data": node.data,
         "mails": peers.mail_folder,
         "studies": studies,
         "twins": twins,
+        "password": if behind_nginx { PASSWORD } else { "" },
         "image": files[0],
         "refused": REFUSED,
         "browser": browser,

@@ -15,10 +15,10 @@ use crate::node::run;
 use crate::node::wait_for;
 use crate::node::wait_until_listening;
 
-const NAME: &str = "prelim.hospital.example";
+pub const NAME: &str = "prelim.hospital.example";
 
 /// nginx on `port` before the node, with a certificate of its own.
-fn nginx(folder: &Path, port: u16, node: &Node) -> Background {
+pub fn nginx(folder: &Path, port: u16, node: &Node) -> Background {
     let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).unwrap();
     let [cert, key] = ["prelim.crt", "prelim.key"].map(|name| folder.join(name));
     std::fs::write(&cert, made.cert.pem()).unwrap();
