@@ -89,6 +89,8 @@ pub enum Why {
     PersonObserver,
     /// From a source that the settings name as a reporting system.
     ReportingSystem,
+    /// A report of a person that names another patient than the images.
+    OtherPatient,
     /// A report, measurement, segmentation or the like that no person stands for.
     Result,
     /// It holds no picture.
@@ -118,6 +120,7 @@ impl Why {
             Why::Verified => "why.verified",
             Why::PersonObserver => "why.person_observer",
             Why::ReportingSystem => "why.reporting_system",
+            Why::OtherPatient => "why.other_patient",
             Why::Result => "why.result",
             Why::NoPicture => "why.no_picture",
             Why::Capture => "why.capture",
@@ -141,6 +144,7 @@ impl Why {
             Why::Verified => "a structured report that a person has verified",
             Why::PersonObserver => "a structured report whose observer is a person",
             Why::ReportingSystem => "from a reporting system of the settings",
+            Why::OtherPatient => "a report that names another patient than the images",
             Why::Result => "a result that no person stands for",
             Why::NoPicture => "it holds no picture",
             Why::Capture => "a capture beside the images of the acquisition",
@@ -286,7 +290,8 @@ impl Made {
         is_original(&self.sop_class_uid, &self.image_type.join("\\"))
     }
 
-    fn is_picture(&self) -> bool {
+    /// Whether it can be an image of the study.
+    pub fn is_picture(&self) -> bool {
         self.has_pixels && !self.is_result()
     }
 
@@ -332,8 +337,20 @@ pub struct Known<'a> {
     pub algorithms: &'a [String],
     /// Its source is named as a reporting system.
     pub is_of_reporting_system: bool,
+    /// It names another patient than the images of its study.
+    pub is_of_other_patient: bool,
     /// See [`acquired_by`].
     pub acquired_by: &'a [Maker],
+}
+
+impl Known<'_> {
+    /// A doctor's word on another patient says nothing of this one.
+    fn report(&self, why: Why) -> (Origin, Why) {
+        match self.is_of_other_patient {
+            true => (Origin::Derived, Why::OtherPatient),
+            false => (Origin::Report, why),
+        }
+    }
 }
 
 /// What an object is, by what its header says and what is known of its study.
@@ -345,16 +362,16 @@ pub fn decide(made: &Made, known: &Known<'_>) -> (Origin, Why) {
         return (Origin::Ours, Why::OurArtefact { revision, file: file.to_owned() });
     }
     if made.is_structured_report() && made.is_verified {
-        return (Origin::Report, Why::Verified);
+        return known.report(Why::Verified);
     }
     if is_ours(made, known) {
         return (Origin::Ours, Why::OurDevice);
     }
     if made.is_structured_report() && made.has_person_observer {
-        return (Origin::Report, Why::PersonObserver);
+        return known.report(Why::PersonObserver);
     }
     if made.is_document() && known.is_of_reporting_system {
-        return (Origin::Report, Why::ReportingSystem);
+        return known.report(Why::ReportingSystem);
     }
     if made.is_result() {
         return (Origin::Derived, Why::Result);
@@ -450,6 +467,30 @@ mod tests {
             ..Known::default()
         };
         decide(made, &known)
+    }
+
+    #[test]
+    fn a_report_that_names_another_patient_is_no_word_on_this_one() {
+        let verified = Made { is_verified: true, ..document(SR, vendor()) };
+        let observed = Made { has_person_observer: true, ..document(SR, vendor()) };
+        for (made, is_of_reporting_system) in
+            [(verified, false), (observed, false), (document(SR, vendor()), true)]
+        {
+            let decided = |is_of_other_patient| {
+                let device = node();
+                decide(
+                    &made,
+                    &Known {
+                        device,
+                        is_of_reporting_system,
+                        is_of_other_patient,
+                        ..Known::default()
+                    },
+                )
+            };
+            assert_eq!(decided(false).0, Origin::Report);
+            assert_eq!(decided(true), (Origin::Derived, Why::OtherPatient));
+        }
     }
 
     #[test]

@@ -15,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::assessment::Assessment;
+use crate::domain::identities;
 use crate::domain::origin;
 use crate::domain::origin::Made;
 use crate::domain::origin::Maker;
 use crate::domain::origin::Origin;
 use crate::domain::origin::Why;
+use crate::domain::study::Patient;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::closing;
@@ -167,9 +169,13 @@ pub async fn undecided(kit: &Kit, study_uid: &StudyUid) -> Result<Vec<Event>, St
     }
     let inspected = kit.pool.inspect(store.data(), shown).await;
     let (parsed, _) = inspected.map_err(unworked)?;
-    let made: HashMap<SopInstanceUid, Made> =
-        parsed.into_iter().map(|one| (one.instance.sop_instance_uid, one.made)).collect();
-    let acquired_by = origin::acquired_by(made.values());
+    let found: HashMap<SopInstanceUid, (Made, Patient)> = parsed
+        .into_iter()
+        .map(|one| (one.instance.sop_instance_uid, (one.made, one.patient)))
+        .collect();
+    let acquired_by = origin::acquired_by(found.values().map(|(made, _)| made));
+    let imaged = found.values().filter(|(made, _)| made.is_picture());
+    let imaged: Vec<&Patient> = imaged.map(|(_, patient)| patient).collect();
     let algorithms = algorithms(kit, study_uid)?;
     let equipment = &kit.equipment;
     let device = Maker {
@@ -191,10 +197,11 @@ pub async fn undecided(kit: &Kit, study_uid: &StudyUid) -> Result<Vec<Event>, St
             device: device.clone(),
             algorithms: &algorithms,
             is_of_reporting_system: reporting.contains(&row.receipt.from.calling_ae),
+            is_of_other_patient: is_other(found.get(sop), &imaged),
             acquired_by: &acquired_by,
         };
-        let answer = match made.get(sop) {
-            Some(made) => origin::decide(made, &known),
+        let answer = match found.get(sop) {
+            Some((made, _)) => origin::decide(made, &known),
             None => (Origin::Image, Why::NotParsed),
         };
         answers.entry(answer).or_default().push(sop.clone());
@@ -207,6 +214,13 @@ pub async fn undecided(kit: &Kit, study_uid: &StudyUid) -> Result<Vec<Event>, St
         Event::OriginDecided { study_uid, instances, origin, why, by: String::new(), at }
     };
     Ok(answers.into_iter().map(event).collect())
+}
+
+/// Whether an object contradicts what every image says of its patient.
+fn is_other(object: Option<&(Made, Patient)>, imaged: &[&Patient]) -> bool {
+    let Some((_, patient)) = object else { return false };
+    let differs = |other: &&Patient| !identities::differing(patient, other).is_empty();
+    !imaged.is_empty() && imaged.iter().all(differs)
 }
 
 /// Whether it is not decided what an instance is. In folders of before origins nothing is noted of

@@ -1,6 +1,7 @@
 //! What doctors say of readings: feedback, final reports by DICOM and HL7, and the statistics.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
 
@@ -45,12 +46,17 @@ impl Site {
 
     /// Sends a final report of that study; gives its SOP Instance UID.
     fn report(&self, name: &str, what: &[&str]) -> String {
+        let (out, sop) = self.written(name, what);
+        self.node.storescu(&[out]);
+        sop
+    }
+
+    fn written(&self, name: &str, what: &[&str]) -> (PathBuf, String) {
         let image = self.folder.path().join(format!("{name}.dcm"));
         let out = self.folder.path().join(format!("{name}-{}-sr.dcm", what[0]));
         let script = root().join("tests/peers/final_sr.py");
         let made = run(Command::new(python()).arg(script).arg(image).arg(&out).args(what));
-        self.node.storescu(&[out]);
-        String::from_utf8(made.stdout).unwrap().trim().to_owned()
+        (out, String::from_utf8(made.stdout).unwrap().trim().to_owned())
     }
 
     fn prelim(&self, args: &[&str]) -> Output {
@@ -85,6 +91,23 @@ fn post(node: &Node, path: &str, kind: &str, body: &str) -> (String, String) {
     let output = String::from_utf8(run(Command::new("curl").args(args)).stdout).unwrap();
     let (answer, status) = output.rsplit_once('\n').unwrap();
     (status.to_owned(), answer.to_owned())
+}
+
+/// It says that there is none, of somebody else.
+#[test]
+fn a_final_report_that_names_another_patient_says_nothing_of_this_one() {
+    let site = Site::start();
+    let uid = site.read("a");
+    let (report, _) = site.written("a", &["coded"]);
+    run(Command::new("dcmodify").args(["-nb", "-m", "PatientID=SOMEBODY-ELSE"]).arg(&report));
+    site.node.storescu(&[report]);
+    let shown = wait_for("word of what it is", || {
+        let shown = study(&site.node.data, &uid)?;
+        let objects = shown["objects"].as_array()?.clone();
+        objects.into_iter().find(|one| one["origin"] == "derived")
+    });
+    assert!(shown.to_string().contains("names another patient"), "{shown:#}");
+    assert!(site.compared(&uid, 0).is_empty());
 }
 
 #[test]
