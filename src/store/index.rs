@@ -294,6 +294,7 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
                 at: *at,
             };
             txn.put_new(key::comparison(study_uid, order), row);
+            origins::compared(txn, study_uid, comparison)?;
             let (what, detail) = said(comparison);
             history(txn, study_uid, order, *at, Some(*revision), what, detail)
         }

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 
 use crate::domain::agreement;
+use crate::domain::agreement::Comparison;
+use crate::domain::agreement::ReportKind;
 use crate::domain::origin::Origin;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
@@ -161,6 +163,26 @@ fn join(
     Ok(true)
 }
 
+/// Before there were origins, any structured report counted as a doctor's: of one that was compared
+/// and never decided it is decided now, and what is none counts no more.
+pub fn compared(
+    txn: &mut Txn<'_>,
+    study_uid: &StudyUid,
+    comparison: &Comparison,
+) -> Result<(), StoreError> {
+    let agreement::Origin::Final { kind: ReportKind::Sr, id } = &comparison.origin else {
+        return Ok(());
+    };
+    let Ok(sop) = SopInstanceUid::parse(id) else { return Ok(()) };
+    let origin = txn.get::<OriginRow>(&key::origin(study_uid, &sop))?;
+    let is_decided = origin.is_some_and(|row| row.decided.is_some());
+    match txn.instance(&sop)? {
+        Some(row) if !is_decided => put_waiting(txn, study_uid, &row.receipt),
+        Some(_) | None => {}
+    }
+    Ok(())
+}
+
 /// What is no doctor's report says nothing of a reading.
 fn drop_comparisons(
     txn: &mut Txn<'_>,
@@ -178,4 +200,58 @@ fn drop_comparisons(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::agreement::ReadBy;
+    use crate::domain::origin::Why;
+    use crate::domain::uid::SopClassUid;
+    use crate::store::testing::at;
+    use crate::store::testing::open;
+    use crate::store::testing::receipt;
+    use crate::store::testing::sop;
+    use crate::store::testing::study;
+
+    /// The folder of a version that took every structured report for a doctor's.
+    #[tokio::test]
+    async fn what_once_counted_as_a_doctors_report_is_looked_at_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let mut report = receipt(1, 1, "a");
+        report.sop_class_uid = SopClassUid::parse("1.2.840.10008.5.1.4.1.1.88.33").unwrap();
+        store.commit(vec![Event::InstanceStored { receipt: report }]).await.unwrap();
+        let compared = Event::ReadingCompared {
+            study_uid: study(1),
+            revision: 1,
+            comparison: Comparison {
+                origin: agreement::Origin::Final {
+                    kind: ReportKind::Sr,
+                    id: sop(1, 1).as_str().to_owned(),
+                },
+                by: "PACS".to_owned(),
+                read_by: ReadBy { model: "m".into(), prompt: "p/1".into(), scanner: "s".into() },
+                findings: Vec::new(),
+            },
+            at: at(1),
+        };
+        store.commit(vec![compared.clone()]).await.unwrap();
+        let waiting = store.waiting().unwrap();
+        assert_eq!(waiting.len(), 1, "{waiting:?}");
+        assert_eq!(store.comparisons(&study(1)).unwrap().len(), 1);
+        let decided = Event::OriginDecided {
+            study_uid: study(1),
+            instances: vec![sop(1, 1)],
+            origin: Origin::Derived,
+            why: Why::Result,
+            by: String::new(),
+            at: at(2),
+        };
+        store.commit(vec![decided]).await.unwrap();
+        assert!(store.waiting().unwrap().is_empty());
+        assert!(store.comparisons(&study(1)).unwrap().is_empty(), "it says nothing of the reading");
+        store.commit(vec![compared]).await.unwrap();
+        assert!(store.waiting().unwrap().is_empty(), "it was decided");
+    }
 }
