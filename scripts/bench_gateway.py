@@ -10,6 +10,8 @@ tiered:   100 labelled chest X-rays of children (25 with pneumonia) through a st
 alerts:   studies that come at a steady rate, so that about 200 of them are with the model at any time, each with a
           finding that cannot wait: seconds from the last image to the alert that a real mail server (aiosmtpd) has
           taken, without the model's own time and the quiet period.
+waiting:  how long a study that the local model reads takes alone, and while 200 wait for a gateway of 60 s; and a study
+          that is wanted at once behind 10,000 small ones, from its last image to its last result.
 """
 
 import argparse
@@ -33,6 +35,7 @@ import time
 import numpy
 from aiosmtpd.controller import Controller
 from PIL import Image
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
@@ -130,8 +133,8 @@ class Gateway:
         return json.dumps({"id": "1", "object": "chat.completion", "model": name, "choices": [choice], "usage": usage}).encode()
 
 
-def chest_xray(grey, path, number):
-    """The studies are of different patients; each picture differs in one pixel, so that no answer is kept for another."""
+def chest_xray(grey, path, number, **elements):
+    """A radiograph of the chest, unless `elements` say otherwise; returns its Study Instance UID. The studies are of different patients; each picture differs in one pixel, so that no answer is kept for another."""
     pixels = numpy.array(grey.convert("L"))
     pixels[0, 0] = number % 251
     ds = Dataset()
@@ -141,6 +144,8 @@ def chest_xray(grey, path, number):
     ds.Modality, ds.StudyDescription, ds.BodyPartExamined, ds.ViewPosition = "CR", "Chest AP", "CHEST", "AP"
     ds.PatientName, ds.PatientID, ds.PatientSex, ds.PatientAge = f"Bench^{number}", f"BENCH-{number}", "M", "004Y"
     ds.InstanceNumber = 1
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows, ds.Columns = pixels.shape
     ds.BitsAllocated = ds.BitsStored = 8
@@ -375,14 +380,89 @@ def alerts(args, picture):
           f"{statistics.median(took):.2f} s, p99 {percentile(took, 0.99):.2f} s, most {max(took):.2f} s")
 
 
+def one_by_one(node, folder, picture, numbers, **elements):
+    """Seconds from the last image of each to its last result, without the quiet period."""
+    seconds = []
+    for number in numbers:
+        file = folder / f"one-{number}.dcm"
+        uid = chest_xray(picture, file, number, **elements)
+        node.send([file])
+        while (view := node.ask("study", uid))["state"] != "delivered":
+            time.sleep(0.5)
+        seconds.append((delivered(view) - when(view["last_received_at"])).total_seconds() - 1)
+    return seconds
+
+
+def chest_by_local(folder):
+    profiles = folder / "profiles"
+    profiles.mkdir()
+    head, tail = (ROOT / "config/profiles/chest_xray.toml").read_text().split("\n", 1)
+    (profiles / "chest_xray.toml").write_text(f'{head}\nprovider = "local"\n{tail}')
+    return [f'analysis.profiles="{profiles}"']
+
+
+def waiting(args, picture):
+    # Of a foot the gateway is asked, of a child's chest the local model.
+    foot = {"BodyPartExamined": "FOOT", "StudyDescription": "Foot", "ViewPosition": "LL"}
+    gateway = Gateway(60.0)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        files = [folder / f"{n}.dcm" for n in range(200)]
+        for n, file in enumerate(files):
+            chest_xray(picture, file, n, **foot)
+        node = Node(args.prelim, folder / "data", settings(gateway, ("strong",), 4)[1:] + chest_by_local(folder))
+        try:
+            one_by_one(node, folder, picture, range(300, 305))
+            alone = one_by_one(node, folder, picture, range(400, 420))
+            node.send(files)
+            # All their pictures are made: from here on they wait for nothing but the gateway.
+            while node.ask("study", str(read_uid(files[-1])))["state"] != "analysing" or busy(node) > 4:
+                time.sleep(0.5)
+            behind = one_by_one(node, folder, picture, range(500, 520))
+            asked = gateway.calls.get("strong", 0)
+        finally:
+            node.stop()
+    ratio = statistics.median(behind) / statistics.median(alone)
+    print(f"\nwaiting: gateway of 60 s, 4 calls at once, 200 studies wait for it ({asked} were asked)")
+    print(f"  a study of the local model: median {statistics.median(alone):.2f} s alone, "
+          f"{statistics.median(behind):.2f} s beside them: ratio {ratio:.2f} (20 each)")
+    small = picture.resize((64, 64))
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        files = [folder / f"{n}.dcm" for n in range(args.routine)]
+        for n, file in enumerate(files):
+            chest_xray(small, file, n)
+        node = Node(args.prelim, folder / "data", settings(gateway, ("strong",), 4)[1:] + chest_by_local(folder))
+        try:
+            for first in range(0, len(files), 500):
+                node.send(files[first:first + 500])
+            took = []
+            for number in range(5):
+                took += one_by_one(node, folder, picture, [20_000 + number], RequestedProcedurePriority="STAT")
+            left = node.ask("queue")["counts"]["waiting"]
+        finally:
+            node.stop()
+    print(f"  wanted at once behind {args.routine} small ones ({left} steps still wait at the end): median "
+          f"{statistics.median(took):.2f} s, most {max(took):.2f} s from the last image to the last result (5)")
+
+
+def busy(node):
+    return node.ask("queue")["counts"]["running"]
+
+
+def read_uid(file):
+    return dcmread(file, stop_before_pixels=True).StudyInstanceUID
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["overhead", "flight", "tiered", "alerts", "all"])
+    parser.add_argument("part", choices=["overhead", "flight", "tiered", "alerts", "waiting", "all"])
     parser.add_argument("--prelim", type=lambda text: str(pathlib.Path(text).resolve()), required=True)
     parser.add_argument("--latency", type=float, default=0.5, help="of the gateway, seconds")
     parser.add_argument("--flight-latency", type=float, default=4.0)
     parser.add_argument("--alert-latency", type=float, default=60.0)
     parser.add_argument("--alert-rate", type=float, default=3.4, help="studies a second")
+    parser.add_argument("--routine", type=int, default=10_000, help="studies before the one that is wanted at once")
     parser.add_argument("--labelled", type=pathlib.Path, default=ROOT / "../shared/data/cxr-pneumonia/test.tar")
     args = parser.parse_args()
     picture = Image.open(ROOT / "tests/fixtures/cxr/normal_IM-0016-0001.jpeg")
@@ -394,6 +474,8 @@ def main():
         tiered(args)
     if args.part in ("alerts", "all"):
         alerts(args, picture)
+    if args.part in ("waiting", "all"):
+        waiting(args, picture)
 
 
 main()

@@ -98,11 +98,14 @@ async fn view(args: &Args) -> anyhow::Result<QueueView> {
 
 async fn retry(args: &Args, id: &str) -> anyhow::Result<bool> {
     match node::open(args.data.existing()?).await? {
-        Folder::Node(node) => node.post("queue/retry", &Retry { id: id.to_owned() }).await,
+        Folder::Node(node) => {
+            node.post("queue/retry", &Retry { id: id.to_owned(), by: args.by.clone() }).await
+        }
         Folder::Own(store) => {
             let (ids, at) = (store.to_retry(id)?, SystemClock.now());
             let is_any = !ids.is_empty();
-            let events = ids.into_iter().map(|id| Event::JobRetried { id, at });
+            let events =
+                ids.into_iter().map(|id| Event::JobRetried { id, by: args.by.clone(), at });
             store.commit(events.collect()).await?;
             Ok(is_any)
         }

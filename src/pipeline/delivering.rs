@@ -71,7 +71,7 @@ pub fn hurry(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         let job = store.job(&id).map_err(StepError::passing)?;
         // One that no try was made of waits for a person's word, or is on its way.
         if job.is_some_and(|job| job.state == JobState::Waiting && job.attempts > 0) {
-            events.push(Event::JobRetried { id, at });
+            events.push(Event::JobRetried { id, by: String::new(), at });
         }
     }
     Ok(events)

@@ -303,7 +303,7 @@ pub async fn resume(kit: &Kit) -> Result<(), StoreError> {
             Some((JobState::Running, _)) => {}
             Some((JobState::Waiting, until)) if until <= due => {}
             Some((JobState::Waiting | JobState::Dead, _)) => {
-                events.push(Event::JobRetried { id: id(unless), at: due });
+                events.push(Event::JobRetried { id: id(unless), by: String::new(), at: due });
             }
             None => events.push(way.at(kind(unless), due)),
             // Taken out of the queue by somebody, as could be done once.
@@ -317,7 +317,7 @@ pub async fn resume(kit: &Kit) -> Result<(), StoreError> {
     for row in kit.store.jobs()? {
         let is_told = matches!(Lane::of(&row.job.kind), Lane::Messages(_));
         if is_told && row.state == JobState::Waiting && row.due > longest {
-            events.push(Event::JobRetried { id: row.job.id, at: now });
+            events.push(Event::JobRetried { id: row.job.id, by: String::new(), at: now });
         }
     }
     match events.is_empty() {

@@ -126,8 +126,11 @@ impl Services {
             return Err(ServiceAnswer::refused(Status::INVALID_ARGUMENT, why));
         };
         let at = self.clock.now();
-        self.commit(vec![proving::answered(&outcome, at), Event::JobRetried { id: row.job, at }])
-            .await?;
+        self.commit(vec![
+            proving::answered(&outcome, at),
+            Event::JobRetried { id: row.job, by: String::new(), at },
+        ])
+        .await?;
         Ok(ServiceAnswer::success())
     }
 
@@ -261,7 +264,7 @@ impl ServiceHandler for Services {
             // It left before, or did not want it there: it is called now.
             (_, _) => match self.store.job(&job) {
                 Ok(Some(waiting)) if waiting.state == JobState::Waiting => {
-                    vec![Event::JobRetried { id: job, at }]
+                    vec![Event::JobRetried { id: job, by: String::new(), at }]
                 }
                 Ok(_) | Err(_) => return,
             },

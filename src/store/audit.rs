@@ -252,7 +252,8 @@ pub fn row(event: &Event, place: Place, at: Timestamp) -> Option<AuditRow> {
             let by = said.split_once(": ").map_or(said, |(by, _)| by);
             (Deed::Changed, by, format!("revision {revision} {reason}"), Some(study_uid))
         }
-        Event::JobRetried { id, .. } => (Deed::Changed, "operator", format!("retried {id}"), None),
+        Event::JobRetried { by, .. } if by.is_empty() => return None,
+        Event::JobRetried { id, by, .. } => (Deed::Changed, by, format!("retried {id}"), None),
         Event::JobCancelled { id, by, .. } => (Deed::Changed, by, format!("cancelled {id}"), None),
         Event::JobEnqueued { job } => match &job.kind {
             JobKind::Drill { service, by } => {

@@ -521,9 +521,12 @@ pub enum Event {
         id: String,
         at: Timestamp,
     },
-    /// An operator's word on a dead letter, or on what waits: try now.
+    /// Word on a dead letter, or on what waits: try now.
     JobRetried {
         id: String,
+        /// Who says so; empty: the node itself.
+        #[serde(default = "an_operator")]
+        by: String,
         at: Timestamp,
     },
     /// An operator's word: it is not needed.
@@ -865,4 +868,9 @@ impl Event {
             _ => None,
         }
     }
+}
+
+/// Before it was noted who.
+fn an_operator() -> String {
+    "operator".to_owned()
 }

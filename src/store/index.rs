@@ -197,7 +197,7 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
         Event::PrioritySet { study_uid, priority, by, at } => {
             priority_set(txn, study_uid, *priority, by, *at, order)
         }
-        Event::JobRetried { id, at } => job_retried(txn, id, *at, order),
+        Event::JobRetried { id, at, .. } => job_retried(txn, id, *at, order),
         Event::JobCancelled { id, by, at } => {
             let cause = format!("cancelled by {by}");
             job_ended(txn, id, &JobOutcome::Dropped { cause }, *at, order)
@@ -1103,7 +1103,7 @@ mod tests {
             unproven: false,
             at: at(4),
         };
-        let again = Event::JobRetried { id: tell_id.clone(), at: at(4) };
+        let again = Event::JobRetried { id: tell_id.clone(), by: "kim".into(), at: at(4) };
         let events = vec![start(&send_id), delivered, end(&send_id, JobOutcome::Done), again];
         store.commit(events).await.unwrap();
         let delivery = &store.deliveries(&study(1)).unwrap()[0];

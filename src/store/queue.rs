@@ -481,7 +481,10 @@ mod tests {
         // A stray end of an earlier try does not wake it.
         end(&store, &id, JobOutcome::Done).await;
         assert_eq!(store.job_counts().dead, 1);
-        store.commit(vec![Event::JobRetried { id: id.clone(), at: at(70) }]).await.unwrap();
+        store
+            .commit(vec![Event::JobRetried { id: id.clone(), by: "kim".into(), at: at(70) }])
+            .await
+            .unwrap();
         assert_eq!(claim(&store, 70), Some((id.clone(), 1)));
         end(&store, &id, JobOutcome::Done).await;
         assert_eq!(store.job_counts(), JobCounts::default());

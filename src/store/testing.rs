@@ -244,7 +244,7 @@ fn random_event(rng: &mut rand::rngs::StdRng, now: i64) -> Event {
             Event::JobEnded { id, outcome, at }
         }
         16 => Event::JobEnded { id, outcome: JobOutcome::Dead { cause: "refused".into() }, at },
-        17 => Event::JobRetried { id, at },
+        17 => Event::JobRetried { id, by: "kim".into(), at },
         18 => Event::Delivered {
             study_uid,
             revision,

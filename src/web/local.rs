@@ -473,13 +473,14 @@ pub(in crate::web) async fn set_canary(web: &Web, word: CanaryWord) -> Result<Ca
 #[derive(Serialize, Deserialize)]
 pub struct Retry {
     pub id: String,
+    pub by: String,
 }
 
 pub(in crate::web) async fn retry(
     State(web): State<Web>,
     Json(wanted): Json<Retry>,
 ) -> Result<Json<Retry>, Failure> {
-    retry_job(&web, &wanted.id).await?;
+    retry_job(&web, &wanted.id, &wanted.by).await?;
     Ok(Json(wanted))
 }
 
@@ -515,7 +516,7 @@ pub(in crate::web) async fn cancel_job(web: &Web, id: &str, by: &str) -> Result<
 }
 
 /// Has a job done now that was given up, or that waits, or all that were given up of a destination.
-pub(in crate::web) async fn retry_job(web: &Web, id: &str) -> Result<(), Failure> {
+pub(in crate::web) async fn retry_job(web: &Web, id: &str, by: &str) -> Result<(), Failure> {
     let wanted = id.to_owned();
     let ids = web.read(move |web| Ok(web.node.store.to_retry(&wanted)?)).await?;
     if ids.is_empty() {
@@ -523,8 +524,8 @@ pub(in crate::web) async fn retry_job(web: &Web, id: &str) -> Result<(), Failure
             "No job with this id waits or was given up, and none for a destination of this name.",
         ));
     }
-    let at = web.node.clock.now();
-    let events = ids.into_iter().map(|id| Event::JobRetried { id, at });
+    let (by, at) = (answer::plain(by, 80), web.node.clock.now());
+    let events = ids.into_iter().map(|id| Event::JobRetried { id, by: by.clone(), at });
     Ok(web.node.store.commit(events.collect()).await?)
 }
 

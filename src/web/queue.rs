@@ -219,14 +219,14 @@ fn phrase(kind: &JobKind) -> Phrase {
 }
 
 #[derive(serde::Deserialize)]
-pub struct Cancelled {
+pub struct Moved {
     id: String,
 }
 
 pub async fn cancel(
     State(web): State<Web>,
     axum::Extension(viewer): axum::Extension<crate::web::access::Viewer>,
-    Form(wanted): Form<Cancelled>,
+    Form(wanted): Form<Moved>,
 ) -> Result<Response, Failure> {
     local::cancel_job(&web, &wanted.id, &viewer.name).await?;
     Ok(Redirect::to("/queue").into_response())
@@ -234,8 +234,9 @@ pub async fn cancel(
 
 pub async fn retry(
     State(web): State<Web>,
-    Form(wanted): Form<local::Retry>,
+    axum::Extension(viewer): axum::Extension<crate::web::access::Viewer>,
+    Form(wanted): Form<Moved>,
 ) -> Result<Response, Failure> {
-    local::retry_job(&web, &wanted.id).await?;
+    local::retry_job(&web, &wanted.id, &viewer.name).await?;
     Ok(Redirect::to("/queue").into_response())
 }

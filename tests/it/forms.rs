@@ -1,6 +1,7 @@
 //! Every form of every page, pressed in real browsers as its users do: a desk and a phone, with and
 //! without JavaScript. What each changes is looked up in the ledger.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -64,6 +65,9 @@ fn every_form_works(
     let own = [
         "assemble.quiet_period_s=1800".to_owned(),
         "dicom.loopback_trusted=false".to_owned(),
+        format!("analysis.gateways.away.url=\"http://127.0.0.1:{}/v1\"", free_port()),
+        "analysis.gateways.away.model=\"m\"".to_owned(),
+        format!("analysis.profiles=\"{}\"", bones_by_away(folder.path()).display()),
         "dicom.peers.ct={ae_title=\"STORESCU\", addresses=[\"127.0.0.1\"]}".to_owned(),
         "deliver.webhook.refuses.reports=true".to_owned(),
         "deliver.pacs.gone.ae_title=\"GONE\"".to_owned(),
@@ -104,6 +108,9 @@ fn every_form_works(
     let of_study = format!("StudyInstanceUID={twins}");
     chest_xray(POSITIVE, &other, &["PatientID=e", &of_study]);
     node.storescu(&[twin, other]);
+    let hand = folder.path().join("f");
+    let limb = chest_xray(POSITIVE, &hand, &["BodyPartExamined=HAND", "StudyDescription=Hand"]);
+    node.storescu(&[hand]);
     let port = node.dicom.port().to_string();
     let mut stranger = Command::new("storescu");
     stranger.args(["-aet", REFUSED, "-aec", "PRELIM", "127.0.0.1", &port]).arg(&files[0]);
@@ -123,6 +130,7 @@ fn every_form_works(
         "mails": peers.mail_folder,
         "studies": studies,
         "twins": twins,
+        "limb": limb,
         "password": if behind_nginx { PASSWORD } else { "" },
         "image": files[0],
         "refused": REFUSED,
@@ -134,4 +142,14 @@ fn every_form_works(
     let file = folder.path().join("context.json");
     std::fs::write(&file, context.to_string()).unwrap();
     run(Command::new("node").arg(root().join("tests/peers/forms.mjs")).arg(file));
+}
+
+/// A folder of profiles of the site: bones are read by the gateway that is away.
+fn bones_by_away(folder: &Path) -> PathBuf {
+    let profiles = folder.join("profiles");
+    std::fs::create_dir(&profiles).unwrap();
+    let shipped = std::fs::read_to_string(root().join("config/profiles/bone_xray.toml")).unwrap();
+    let own = shipped.replacen("name = ", "provider = \"away\"\nname = ", 1);
+    std::fs::write(profiles.join("bone_xray.toml"), own).unwrap();
+    profiles
 }

@@ -4,6 +4,7 @@
 //            a proxy with a certificate of its own), prelim (the program), data (the node's
 //            folder), mails (folder of the mail server), studies (three that are still being received),
 //            twins (one with the images of two patients, still being received),
+//            limb (one that is read by a gateway that is away, still being received),
 //            password (of the account `first`, where everyone has to log in from the beginning, else ""),
 //            image (a DICOM file), refused (AE title of a caller that was not let in),
 //            browser ("chrome" or "firefox"), width, height, javascript (true or false)
@@ -196,6 +197,19 @@ const FORMS = {
       await press("form.above[action='/queue/retry'] button");
     },
     changed: ["changed", /^retried .*webhook\.refuses/],
+  },
+  "post /queue/retry gateway": {
+    press: async () => {
+      await go(`/studies/${context.limb}`);
+      await open("button[formaction$='/complete']");
+      await press("button[formaction$='/complete']");
+      await wait("a reading that waits", async () => {
+        await go("/queue?state=waiting&to=away");
+        return page.$("input[value='gateway:away'] + button");
+      });
+      await press("input[value='gateway:away'] + button");
+    },
+    changed: ["changed", new RegExp(`^retried ${context.limb}/1/analyse`)],
   },
   "post /sources/let-in ": {
     press: async () => { await go("/sources"); await press("form[action='/sources/let-in'] button"); },
@@ -401,7 +415,7 @@ function inTemplates() {
         const to = star(words.match(/formaction="([^"]*)"/)?.[1] ?? action);
         const [, field, value] = words.match(/name="(\w+)" value="([^"]*)"/) ?? [];
         let mark = deed ? `deed=${deed}` : field ? `${field}=${star(value)}` : "";
-        if (to === "/queue/retry") mark = head.includes("above") ? "all" : "now";
+        if (to === "/queue/retry") mark = body.includes("gateway:") ? "gateway" : head.includes("above") ? "all" : "now";
         found.add(`${method} ${to} ${mark}`);
       }
     }

@@ -25,8 +25,10 @@ use crate::turns::Slots;
 
 /// The longest rest that grows with each failed trial: studies wait for its end.
 const REST_MAX: Duration = Duration::from_secs(120);
-/// After a refused key (401, 403): who looks after keys may be down for a moment.
-const REST_REFUSED: Duration = Duration::from_secs(60);
+/// After a refused key (401, 403): who looks after keys may be down for a moment. Twice as long each
+/// time.
+const REST_REFUSED: Duration = Duration::from_secs(10);
+const REST_REFUSED_MAX: Duration = Duration::from_secs(60);
 /// After 429 without Retry-After (RFC 6585 4).
 const REST_BUSY: Duration = Duration::from_secs(10);
 /// The longest wait for a place among the calls of a minute.
@@ -109,6 +111,9 @@ impl Breaker {
             // A call that began before the failures and ended after them.
             (Breaker::Resting { .. }, Verdict::Up | Verdict::Down) => self,
             (_, Verdict::Up) => Breaker::Asked { failures: 0 },
+            (Breaker::Tried { rest: last }, Verdict::Refused(_)) => {
+                rest((last * 2).clamp(REST_REFUSED, REST_REFUSED_MAX))
+            }
             (_, Verdict::Refused(_)) => rest(REST_REFUSED),
             (Breaker::Resting { until, .. }, Verdict::Rest(wait)) if until > now + wait => self,
             (_, Verdict::Rest(wait)) => Breaker::Resting { until: now + wait, rest: first },
@@ -399,7 +404,9 @@ mod tests {
             (asked(1), 0, Up, asked(0)),
             (asked(2), 5, Down, resting(35, 30)),
             (asked(0), 5, Rest(s(7)), resting(12, 30)),
-            (asked(0), 5, Refused(401), resting(65, 60)),
+            (asked(0), 5, Refused(401), resting(15, 10)),
+            (tried(10), 15, Refused(401), resting(35, 20)),
+            (tried(500), 15, Refused(403), resting(75, 60)),
             (resting(30, 30), 5, Up, resting(30, 30)),
             (resting(30, 30), 5, Down, resting(30, 30)),
             (resting(30, 30), 5, Rest(s(7)), resting(30, 30)),

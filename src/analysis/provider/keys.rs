@@ -12,8 +12,9 @@ use serde::Serialize;
 
 use crate::domain::secret::Secret;
 
-/// After 401 or 403: who looks after keys may be down for a moment.
-const REFUSED: SignedDuration = SignedDuration::from_mins(1);
+/// After 401 or 403: who looks after keys may be down for a moment. Twice as long each time.
+const REFUSED: SignedDuration = SignedDuration::from_secs(10);
+const REFUSED_MAX: SignedDuration = SignedDuration::from_mins(1);
 /// After 429 without Retry-After.
 const BUSY: SignedDuration = SignedDuration::from_secs(60);
 /// Share of a quota at which the log warns, and days before a key's end.
@@ -91,7 +92,8 @@ struct Held {
     /// In the month of `Ring::month`.
     calls: u64,
     rests_until: Option<Timestamp>,
-    refused: bool,
+    /// How often in a row.
+    refused: u32,
     warned: bool,
 }
 
@@ -138,7 +140,7 @@ impl Ring {
             key,
             secret,
             rests_until: None,
-            refused: false,
+            refused: 0,
             warned: false,
         });
         Ring { held: held.collect(), rotation, month: today.first_of_month(), turn: None }
@@ -165,7 +167,7 @@ impl Ring {
         let at = self.choose(now, today).ok_or_else(|| {
             // Those for which waiting helps.
             let left = || self.held.iter().filter(|held| held.spent(today).is_none());
-            let refused = left().next().is_some() && left().all(|held| held.refused);
+            let refused = left().next().is_some() && left().all(|held| held.refused > 0);
             (refused, left().filter_map(|held| held.rests_until).min())
         })?;
         match &mut self.turn {
@@ -206,10 +208,13 @@ impl Ring {
     /// Takes down what a call with this key said.
     pub fn ended(&mut self, at: usize, word: Word, now: Timestamp) {
         let Some(held) = self.held.get_mut(at) else { return };
-        held.refused = word == Word::Refused;
+        held.refused = if word == Word::Refused { held.refused + 1 } else { 0 };
         held.rests_until = match word {
             Word::Taken => None,
-            Word::Refused => Some(now + REFUSED),
+            Word::Refused => {
+                let doubled = 1 << (held.refused - 1).min(8);
+                Some(now + (REFUSED * doubled).min(REFUSED_MAX))
+            }
             Word::Busy(wait) => {
                 let wait = wait.and_then(|wait| SignedDuration::try_from(wait).ok());
                 Some(now + wait.unwrap_or(BUSY))
@@ -270,7 +275,7 @@ impl Held {
     /// Why it cannot be used now.
     fn state(&self, now: Timestamp, today: Date) -> Option<&'static str> {
         let rests = self.rests_until.is_some_and(|until| until > now);
-        let rest = if self.refused { "refused" } else { "resting" };
+        let rest = if self.refused > 0 { "refused" } else { "resting" };
         self.spent(today).or(rests.then_some(rest))
     }
 
@@ -345,7 +350,8 @@ mod tests {
         assert_eq!(picks(&mut two, [0, 0]), "bb");
         two.ended(1, Word::Busy(Some(Duration::from_secs(600))), at(2));
         two.ended(0, Word::Refused, at(3));
-        assert_eq!(two.pick(at(3), DAY), Err((false, Some(at(4)))));
+        let twice = at(3) + REFUSED * 2;
+        assert_eq!(two.pick(at(3), DAY), Err((false, Some(twice))));
         assert!(!two.has_another(at(3), DAY));
         assert_eq!(picks(&mut two, [12, 61]), "bb", "it has its turn still");
         two.ended(1, Word::Refused, at(61));

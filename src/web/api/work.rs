@@ -94,8 +94,8 @@ pub async fn queue(
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Moved {
-    /// Of the queue; to retry also the name of a destination (`pacs.main`), for all of it that was
-    /// given up.
+    /// Of the queue; to retry also the name of a destination (`pacs.main`) or a gateway
+    /// (`gateway:main`), for all of it that was given up or waits.
     id: String,
 }
 
@@ -109,8 +109,7 @@ pub async fn retry(
     Extension(viewer): Extension<Viewer>,
     Body(moved): Body<Moved>,
 ) -> Result<Json<Moved>, Failure> {
-    local::retry_job(&web, &moved.id).await?;
-    web.audit.note(None, "work tried again", &viewer.name).await;
+    local::retry_job(&web, &moved.id, &viewer.name).await?;
     Ok(Json(moved))
 }
 
