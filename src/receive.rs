@@ -75,6 +75,7 @@ impl StorageHandler for Receiver {
     async fn begin(&self, request: StoreRequest) -> Result<Box<dyn InstanceSink>, Refusal> {
         let named = Named::parse(&request)?;
         let head = head(&request, &named);
+        let wanted = (request.priority, format!("the sender {}", request.calling_ae));
         Ok(Box::new(Reception {
             store: self.store.clone(),
             clock: Arc::clone(&self.clock),
@@ -87,6 +88,7 @@ impl StorageHandler for Receiver {
             hash: None,
             draft: None,
             begun_at: self.clock.now(),
+            wanted,
         }))
     }
 
@@ -142,6 +144,8 @@ struct Reception {
     /// The file of an instance with more chunks. The last is being written while the next comes.
     draft: Option<Writing>,
     begun_at: Timestamp,
+    /// How soon its study is wanted, and who says so.
+    wanted: (Priority, String),
 }
 
 type Writing = JoinHandle<Result<IncomingObject, Refusal>>;
@@ -182,12 +186,12 @@ impl InstanceSink for Reception {
         let now = self.clock.now();
         let instance = self.named.sop_instance_uid.clone();
         let is_small = |held: &Bytes| held.len() as u64 <= self.store.small_bytes_max();
-        let (broken, study, stored) = match &self.held {
-            Some(held) if is_small(held) => {
+        let (broken, study, stored) = match self.held.clone() {
+            Some(held) if is_small(&held) => {
                 // Not handed to another thread: that takes as long as the work.
-                let receipt = self.look(held, now)?;
+                let receipt = self.look(&held, now)?;
                 let (broken, study) = (receipt.unreadable.clone(), receipt.study_uid.clone());
-                (broken, study, self.store.commit_small(receipt, held.clone()).await)
+                (broken, study, self.store.commit_small(receipt, held).await)
             }
             None if self.draft.is_none() => {
                 return Err(Refusal::new(Status::CANNOT_UNDERSTAND, "the data set is empty"));
@@ -205,7 +209,7 @@ impl InstanceSink for Reception {
             }
         };
         let stored = stored.map_err(|error| refused(&error))?;
-        if self.request.priority < Priority::default() {
+        if self.wanted.0 < Priority::default() {
             self.prioritise(&study, now).await;
         }
         match stored {
@@ -226,18 +230,26 @@ impl InstanceSink for Reception {
 impl Reception {
     /// It is stored already: that it is wanted soon is no reason to refuse it.
     async fn prioritise(&self, study: &StudyUid, now: Timestamp) {
-        let (priority, by) = (self.request.priority, &self.request.calling_ae);
-        let by = format!("the sender {by}");
-        if let Err(error) = self.store.prioritise(study, priority, &by, now).await {
+        let (priority, by) = &self.wanted;
+        if let Err(error) = self.store.prioritise(study, *priority, by, now).await {
             tracing::warn!(%error, "how soon a study is wanted cannot be kept");
         }
     }
 
+    /// The image says itself how soon it is wanted: known before its turn to be parsed comes.
+    fn want(&mut self, facts: &Facts) {
+        let said = Priority::of_words(&facts.requested_priority);
+        if said < self.wanted.0 {
+            self.wanted = (said, "the images".to_owned());
+        }
+    }
+
     /// Finds out what an instance is, which came in one chunk.
-    fn look(&self, part10: &[u8], now: Timestamp) -> Result<Receipt, Refusal> {
+    fn look(&mut self, part10: &[u8], now: Timestamp) -> Result<Receipt, Refusal> {
         let data_set = part10.get(self.head.len()..).unwrap_or_default();
         let facts = scan_bytes_marked(data_set, &self.named.transfer_syntax_uid, &self.limits);
         let facts = facts.map_err(|error| unfit(&error))?;
+        self.want(&facts);
         let identity = Identity::of(&self.named, &facts, self.study.as_ref())?;
         let mut hash = Hasher::new();
         hash.update(data_set);
@@ -253,6 +265,7 @@ impl Reception {
             hash.update(only.get(self.head.len()..).unwrap_or_default());
         }
         let facts = self.scan(&draft).map_err(|error| unfit(&error))?;
+        self.want(&facts);
         let identity = Identity::of(&self.named, &facts, self.study.as_ref())?;
         let size_bytes = draft.size_bytes();
         let sop = &self.named.sop_instance_uid;

@@ -25,6 +25,9 @@ use crate::dicom::command::unpadded;
 use crate::dicom::negotiation::EXPLICIT_VR_BIG_ENDIAN;
 use crate::domain::uid::TransferSyntaxUid;
 
+/// Study Priority ID, retired: old modalities still write it.
+pub const STUDY_PRIORITY_ID: Tag = Tag(0x0032, 0x000C);
+
 /// What a receiver needs of a data set. UIDs are without padding and not checked; empty when
 /// there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,6 +39,8 @@ pub struct Facts {
     pub patient_id_present: bool,
     /// Image Type (0008,0008), cut to the length of a UID; empty where it stands twice and differs.
     pub image_type: String,
+    /// Requested Procedure Priority (0040,1003), else the retired Study Priority ID (0032,000C).
+    pub requested_priority: String,
     /// Where the data set is broken behind its UIDs, see [`scan_marked`]: no parser may see it.
     pub broken: Option<String>,
 }
@@ -652,7 +657,7 @@ impl<I: Input> Walk<'_, I> {
 
 /// Whether the value says where a data set belongs.
 fn decides(tag: Tag) -> bool {
-    tag != tags::IMAGE_TYPE
+    ![tags::IMAGE_TYPE, tags::REQUESTED_PROCEDURE_PRIORITY, STUDY_PRIORITY_ID].contains(&tag)
 }
 
 /// The VR of two characters. dicom-core's own way is by text, and takes ten times as long.
@@ -723,6 +728,8 @@ struct Found {
     instance: Option<String>,
     patient: Option<String>,
     image_type: Option<String>,
+    procedure_priority: Option<String>,
+    study_priority: Option<String>,
 }
 
 impl Found {
@@ -734,6 +741,8 @@ impl Found {
             tags::SOP_INSTANCE_UID => Some(&mut self.instance),
             tags::PATIENT_ID => Some(&mut self.patient),
             tags::IMAGE_TYPE => Some(&mut self.image_type),
+            tags::REQUESTED_PROCEDURE_PRIORITY => Some(&mut self.procedure_priority),
+            STUDY_PRIORITY_ID => Some(&mut self.study_priority),
             _ => None,
         }
     }
@@ -750,6 +759,11 @@ impl Found {
             sop_instance_uid: self.instance.unwrap_or_default(),
             patient_id_present: self.patient.is_some_and(|id| !id.is_empty()),
             image_type: self.image_type.unwrap_or_default(),
+            requested_priority: [self.procedure_priority, self.study_priority]
+                .into_iter()
+                .flatten()
+                .find(|words| !words.is_empty())
+                .unwrap_or_default(),
             broken: None,
         }
     }

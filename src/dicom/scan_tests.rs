@@ -99,6 +99,18 @@ fn rich() -> Vec<u8> {
     .concat()
 }
 
+/// Known at the door: a study that is wanted at once does not wait for its turn to be parsed.
+#[test]
+fn how_soon_a_study_is_wanted_is_found_in_the_image_itself() {
+    let said = |tag, words| {
+        let data = [uids_of_a_study(), short(tag, "CS", words)].concat();
+        run(&data, EXPLICIT).unwrap().requested_priority
+    };
+    assert_eq!(said(tags::REQUESTED_PROCEDURE_PRIORITY, "STAT"), "STAT");
+    assert_eq!(said(STUDY_PRIORITY_ID, "HIGH"), "HIGH", "retired, and written all the same");
+    assert_eq!(said(tags::MODALITY, "CT"), "");
+}
+
 #[test]
 fn the_uids_are_found_around_sequences_and_fragments() {
     let facts = run(&rich(), EXPLICIT).unwrap();

@@ -5,6 +5,7 @@ use std::path::Path;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
+use crate::dicom::scan::STUDY_PRIORITY_ID;
 use crate::domain::origin::Made;
 use crate::domain::origin::Maker;
 use crate::domain::study::Inspected;
@@ -31,7 +32,6 @@ const PERSON: &str = "121006";
 const DEVICE: &str = "121007";
 const PERSON_OBSERVER_NAME: &str = "121008";
 const DEVICE_OBSERVER_UID: &str = "121012";
-const STUDY_PRIORITY_ID: Tag = Tag(0x0032, 0x000C);
 /// Ultrasound regions looked at.
 const REGIONS_MAX: usize = 64;
 

@@ -38,6 +38,9 @@ const TOGETHER: Duration = Duration::from_millis(50);
 /// studies, looks stay a small part of what the node does.
 const PAUSE_FOR_LOOK: u32 = 20;
 
+/// Events of one commit.
+const EVENTS_AT_ONCE: usize = 300;
+
 /// Closes studies until the node stops.
 pub async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
     let mut changed = kit.store.changed();
@@ -105,6 +108,7 @@ async fn close_complete_studies(
     let mut next: Option<Timestamp> = None;
     let open_now = kit.store.open_revisions()?;
     let mut quiet: HashMap<&str, u64> = HashMap::new();
+    let mut events = Vec::new();
     for open in &open_now {
         let quiet_s = match quiet.get(open.calling_ae.as_str()) {
             Some(quiet_s) => *quiet_s,
@@ -131,9 +135,16 @@ async fn close_complete_studies(
         match verdict {
             Verdict::Wait { until } => next = Some(next.map_or(until, |n| n.min(until))),
             Verdict::Complete { reason, missing } => {
-                close_with(kit, open, reason, missing).await?;
+                events.extend(close_with(kit, open, reason, missing));
             }
         }
+        // After a burst many are due at once: one sync for all of them, not one for each.
+        if events.len() >= EVENTS_AT_ONCE {
+            kit.store.commit(std::mem::take(&mut events)).await?;
+        }
+    }
+    if !events.is_empty() {
+        kit.store.commit(events).await?;
     }
     let is_open = |study: &StudyUid| open_now.iter().any(|open| open.study_uid == *study);
     if known.0.len() > open_now.len() {
@@ -240,12 +251,12 @@ async fn unmet(
     Ok(unmet)
 }
 
-async fn close_with(
+fn close_with(
     kit: &Kit,
     open: &OpenRevision,
     reason: String,
     missing: Option<Missing>,
-) -> Result<(), StoreError> {
+) -> Vec<Event> {
     let (study_uid, revision, at) = (open.study_uid.clone(), open.revision, kit.clock.now());
     tracing::info!(%study_uid, revision, instances = open.instances, reason, "study complete");
     let mut events = closing(&study_uid, revision, open.instances, reason, at);
@@ -258,7 +269,7 @@ async fn close_with(
         let way = Way { kit, study_uid: &open.study_uid, revision };
         events.extend(telling::raise_missing(&way));
     }
-    kit.store.commit(events).await
+    events
 }
 
 /// Takes no more instances for this revision and begins its reading. Doing it twice is

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::order::Sought;
@@ -28,6 +30,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const TOGETHER: Duration = Duration::from_millis(50);
 /// Studies that are taken up at a time.
 const STUDIES_MAX: usize = 200;
+
+/// Studies that are looked at at the same time: most of a look waits for the disk.
+const LOOKS_AT_ONCE: usize = 16;
 
 /// Looks at each study once, in the order of their coming, until the node stops.
 pub async fn run_until_stopped(kit: Arc<Kit>, stop: CancellationToken) {
@@ -71,16 +76,19 @@ async fn meet(kit: &Kit, seen: &mut Option<u64>) -> Result<bool, StoreError> {
         None => left_open(&kit.store)?,
     };
     let newest = rows.iter().map(|row| row.order).max();
-    for row in rows.iter().filter(|row| is_new(row)) {
-        let way = Way { kit, study_uid: &row.study_uid, revision: row.revision };
-        if let Err(StepError { cause, .. }) = look(&way, row).await {
-            // Its plan will meet the same and say so.
-            tracing::debug!(study_uid = %row.study_uid, cause, "no first look");
-        }
-    }
     let is_more = rows.len() >= STUDIES_MAX;
+    let new = stream::iter(rows.into_iter().filter(is_new));
+    new.for_each_concurrent(LOOKS_AT_ONCE, |row| first_look(kit, row)).await;
     *seen = newest.max(*seen).or(Some(0));
     Ok(is_more)
+}
+
+async fn first_look(kit: &Kit, row: StudyRow) {
+    let way = Way { kit, study_uid: &row.study_uid, revision: row.revision };
+    if let Err(StepError { cause, .. }) = look(&way, &row).await {
+        // Its plan will meet the same and say so.
+        tracing::debug!(study_uid = %row.study_uid, cause, "no first look");
+    }
 }
 
 /// Those that came before this node began, the oldest change first.
@@ -99,7 +107,7 @@ async fn look(way: &Way<'_>, row: &StudyRow) -> Result<(), StepError> {
     let Some(study) = first_image(way).await? else { return Ok(()) };
     way.save(record::MET, &study)?;
     let (priority, by) = wanted(way.kit, &study, &row.calling_ae);
-    let events = vec![Event::StudyDescribed {
+    let mut events = vec![Event::StudyDescribed {
         study_uid: way.study_uid.clone(),
         revision: way.revision,
         modality: study.modalities().join("+"),
@@ -107,9 +115,11 @@ async fn look(way: &Way<'_>, row: &StudyRow) -> Result<(), StepError> {
         examination: String::new(),
         at: way.kit.clock.now(),
     }];
-    way.kit.store.commit(events).await.map_err(StepError::passing)?;
-    let (store, now) = (&way.kit.store, way.kit.clock.now());
-    store.prioritise(way.study_uid, priority, by, now).await.map_err(StepError::passing)
+    if priority < row.priority {
+        let (study_uid, at) = (way.study_uid.clone(), way.kit.clock.now());
+        events.push(Event::PrioritySet { study_uid, priority, by: by.to_owned(), at });
+    }
+    way.kit.store.commit(events).await.map_err(StepError::passing)
 }
 
 /// The study as far as the first of its images that can be parsed says.

@@ -222,6 +222,7 @@ const FORMS = {
   "post /alerts/*/close ": {
     press: async () => {
       await go(`/studies/${second}`);
+      if (context.javascript) await whileTyping();
       await open("form[action$='/close'] button");
       await fill("form[action$='/close'] input[name=name]", "Dr Lee");
       await fill("form[action$='/close'] input[name=note]", "known since Monday");
@@ -392,6 +393,18 @@ async function logIn(name, password) {
 async function logOut() {
   await go("/");
   await press("form[action='/logout'] button");
+}
+
+/** Somebody writes a reason while the study changes: the page goes on, and takes no word away. */
+async function whileTyping() {
+  const reason = "form[action$='/close'] input[name=note]";
+  await open(reason);
+  await fill(reason, "half a sent");
+  const word = ["feedback", second, "--finding", "F1", "--agree", "--comment", "written meanwhile"];
+  execFileSync(context.prelim, [...word, "--data", context.data]);
+  await wait("the other's word on the page", async () => (await text("main")).includes("written meanwhile"));
+  const kept = await page.$eval(reason, (e) => [e.value, e.closest("details").open, e === document.activeElement]);
+  if (kept.join() !== "half a sent,true,true") throw new Error(`what was being written is gone: ${kept}`);
 }
 
 async function person(name) {

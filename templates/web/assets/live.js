@@ -31,7 +31,27 @@
     }
   };
 
+  // What a person is at is not taken from under their hands: words that are not sent yet, the field
+  // that has the focus, a press of this moment.
+  let pressed = -Infinity;
+  let leaves = false;
+  addEventListener("pointerdown", () => (pressed = performance.now()), true);
+  addEventListener("submit", () => (leaves = true));
+  addEventListener("pageshow", () => (leaves = false));
+  const isChanged = (e) => {
+    if (e.type === "checkbox" || e.type === "radio") return e.checked !== e.defaultChecked;
+    if (e.tagName !== "SELECT") return e.value !== e.defaultValue;
+    const given = [...e.options].findIndex((option) => option.defaultSelected);
+    return e.selectedIndex !== Math.max(0, given);
+  };
+  const isInUse = (root) =>
+    performance.now() - pressed < 1000 ||
+    [...root.querySelectorAll("input:not([type=hidden]), textarea, select")].some(
+      (e) => e === document.activeElement || isChanged(e),
+    );
+
   async function refresh() {
+    if (leaves) return;
     if (busy) {
       again = true;
       return;
@@ -47,19 +67,25 @@
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       const next = part(fresh);
       // A part that comes or goes changes the layout: then the whole page is made anew.
-      if ([...next.keys()].join() !== [...shown.keys()].join()) {
+      const isOther = [...next.keys()].join() !== [...shown.keys()].join();
+      if (isOther && !isInUse(document)) {
         location.reload();
         return;
       }
+      again ||= isOther;
       for (const [name, html] of next) {
-        if (html === shown.get(name)) continue;
         const old = document.querySelector(`[data-part="${name}"]`);
-        const open = [...old.querySelectorAll("details[open][id]")].map((e) => e.id);
+        if (!old || html === shown.get(name)) continue;
+        if (isInUse(old)) {
+          again = true;
+          continue;
+        }
+        const open = [...old.querySelectorAll("details")].map((e) => e.open);
         const fresher = document.importNode(fresh.querySelector(`[data-part="${name}"]`), true);
-        for (const e of fresher.querySelectorAll("details[id]")) e.open = open.includes(e.id);
+        [...fresher.querySelectorAll("details")].forEach((e, nth) => (e.open = open[nth] ?? e.open));
         old.replaceWith(fresher);
+        shown.set(name, html);
       }
-      shown = next;
       document.title = fresh.title;
       main.dataset.version = fresh.getElementById("main").dataset.version;
     } catch {
@@ -68,7 +94,7 @@
       busy = false;
       if (again) {
         again = false;
-        setTimeout(refresh, 500);
+        setTimeout(refresh, 1000);
       }
     }
   }
