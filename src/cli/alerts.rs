@@ -133,7 +133,7 @@ fn list(rows: &[AlertRow]) {
 }
 
 fn urgency(row: &AlertRow) -> &'static str {
-    row.kind.assessed(row.urgency).map_or("not assessed", Urgency::as_str)
+    row.urgency.map_or("not assessed", Urgency::as_str)
 }
 
 fn what(row: &AlertRow) -> String {

@@ -7,7 +7,9 @@ use crate::cli::node;
 use crate::cli::node::Folder;
 use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
+use crate::pipeline::word;
 use crate::store::JobState;
+
 use crate::store::event::Event;
 use crate::web::inspect;
 use crate::web::inspect::QueueView;
@@ -102,11 +104,9 @@ async fn retry(args: &Args, id: &str) -> anyhow::Result<bool> {
             node.post("queue/retry", &Retry { id: id.to_owned(), by: args.by.clone() }).await
         }
         Folder::Own(store) => {
-            let (ids, at) = (store.to_retry(id)?, SystemClock.now());
-            let is_any = !ids.is_empty();
-            let events =
-                ids.into_iter().map(|id| Event::JobRetried { id, by: args.by.clone(), at });
-            store.commit(events.collect()).await?;
+            let events = word::trying_again(&store, id, &args.by, SystemClock.now())?;
+            let is_any = !events.is_empty();
+            store.commit(events).await?;
             Ok(is_any)
         }
     }

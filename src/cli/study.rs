@@ -300,11 +300,7 @@ fn print(view: &StudyView) {
             let word = if sending.detail.is_empty() { &sending.cause } else { &sending.detail };
             table.add_row([
                 cli::time(alert.raised_at),
-                alert
-                    .kind
-                    .assessed(alert.urgency)
-                    .map_or("not assessed", Urgency::as_str)
-                    .to_owned(),
+                alert.urgency.map_or("not assessed", Urgency::as_str).to_owned(),
                 cli::plain(&alert.findings.join(", ")),
                 sending.channel.clone(),
                 format!("{:?}", sending.state).to_lowercase(),

@@ -100,10 +100,15 @@ impl Worklist {
         }
         let tls = tls_client::read(self.config.tls.as_ref()).await.map_err(|e| e.to_string())?;
         let target = Target { ae_title, calling_ae: calling_ae.clone(), address, tls };
-        let asked = self.query(&target, study, at).await;
+        // Three answers at most are waited for, whatever it says in between.
+        let whole = Duration::from_secs(self.config.timeout_s) * 4;
+        let asked = match tokio::time::timeout(whole, self.query(&target, study, at)).await {
+            Ok(asked) => asked.map_err(|error| error.to_string()),
+            Err(_) => Err("it does not come to an end".to_owned()),
+        };
         let until = asked.is_err().then(|| Instant::now() + REST);
         *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
-        asked.map_err(|error| error.to_string())
+        asked
     }
 
     async fn query(

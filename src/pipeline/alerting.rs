@@ -60,7 +60,7 @@ pub fn raise(way: &Way<'_>, alert: &Alert, location: &str) -> Result<Vec<Event>,
 
 /// The events of a new alert of a service.
 fn begin(way: &Way<'_>, alert: &Alert, service: String) -> Result<Vec<Event>, StepError> {
-    metrics::counter!("prelim_alerts_raised_total", "urgency" => alert.urgency.as_str())
+    metrics::counter!("prelim_alerts_raised_total", "urgency" => alert.assessed().map_or("not_assessed", Urgency::as_str))
         .increment(1);
     let going = alert::Way { service: &service, kind: alert.kind, urgency: alert.urgency };
     let told = escalating::tell(way, &alert.key, &going, alert::From::Beginning, "");
@@ -84,7 +84,7 @@ fn known(row: &AlertRow) -> Known<'_> {
     Known {
         key: &row.alert,
         kind: row.kind,
-        urgency: row.urgency,
+        urgency: row.urgency.unwrap_or_default(),
         told: &row.told,
         standing: &row.standing,
     }
@@ -172,7 +172,7 @@ pub fn order_drill(service: &str, by: &str, now: Timestamp) -> (Event, String) {
 pub async fn acknowledge(store: &Store, row: &AlertRow, answer: Answer) -> Result<(), StoreError> {
     if row.standing.is_unanswered() {
         let waited = answer.at.duration_since(row.raised_at).as_secs_f64().max(0.0);
-        metrics::histogram!("prelim_alert_answer_seconds", "urgency" => row.urgency.as_str())
+        metrics::histogram!("prelim_alert_answer_seconds", "urgency" => row.urgency.map_or("not_assessed", Urgency::as_str))
             .record(waited);
     }
     let event = Event::AlertAcknowledged {
@@ -285,7 +285,7 @@ fn record(row: &AlertRow, zone: &TimeZone) -> Vec<String> {
         true => "the study needs review".to_owned(),
         false => row.findings.join("; "),
     };
-    let urgency = row.kind.assessed(row.urgency).map_or("not assessed", Urgency::as_str);
+    let urgency = row.urgency.map_or("not assessed", Urgency::as_str);
     let raised = when(row.raised_at);
     let mut lines = vec![format!("{what} ({urgency}), found by software and alerted at {raised}.")];
     let sent = row.sendings.iter().filter(|sending| sending.state == DeliveryState::Done);
@@ -362,14 +362,13 @@ pub fn attention(rows: &[AlertRow], now: Timestamp) -> Option<String> {
         [(unanswered, "that nobody has answered"), (untold, "of which no server takes a message")];
     let lines = lines.into_iter().filter_map(|(left, what)| {
         let oldest = left.iter().map(|row| row.raised_at).min()?;
-        let most = left.iter().map(|row| row.urgency).max().unwrap_or(Urgency::Routine);
+        let most = left.iter().filter_map(|row| row.urgency).max();
+        let most = most.map_or(String::new(), |most| format!(", the most urgent {}", most.as_str()));
         let minutes = now.duration_since(oldest).as_mins().max(0);
         Some(format!(
-            "{} alert{} {what}, the most urgent {}, the oldest of {minutes} min ago: answer on the \
-             page of the study",
+            "{} alert{} {what}{most}, the oldest of {minutes} min ago: answer on the page of the study",
             left.len(),
             if left.len() == 1 { "" } else { "s" },
-            most.as_str()
         ))
     });
     let lines: Vec<String> = lines.collect();

@@ -200,7 +200,8 @@ fn words(way: &Way<'_>, why: Why) -> String {
 }
 
 pub fn going(row: &AlertRow) -> alert::Way<'_> {
-    alert::Way { service: &row.service, kind: row.kind, urgency: row.urgency }
+    let urgency = row.urgency.unwrap_or_default();
+    alert::Way { service: &row.service, kind: row.kind, urgency }
 }
 
 /// What an open alert needs now.

@@ -615,18 +615,41 @@ pub fn next_try(
     }
 }
 
+fn said<'a>(kit: &'a Kit, job: &'a Job, cause: &str) -> (String, Way<'a>) {
+    let reason = format!("{} failed: {cause}", job::step_name(&job.kind));
+    (reason, Way { kit, study_uid: &job.study_uid, revision: job.revision })
+}
+
+/// Goes on without an answer: report, structured report and alert say that nobody has read the study,
+/// and why. What was made of its images until then stays in them.
+fn unread(way: &Way<'_>, reason: &str) -> Result<Vec<Event>, StepError> {
+    let made: Option<PicturesRecord> = way.load_if_there(record::PICTURES)?;
+    if made.is_none() {
+        let (study, plan): (Study, PlanRecord) =
+            (way.load(record::STUDY)?, way.load(record::PLAN)?);
+        let mut excluded = plan.not_read;
+        excluded.extend(study.unreadable);
+        way.save(record::PICTURES, &PicturesRecord { excluded, ..PicturesRecord::default() })?;
+    }
+    let answer = AnswerRecord::NeedsReview { reason: reason.to_owned() };
+    way.save(record::ANSWER, &Answered { answer, notes: Vec::new(), review: None })?;
+    Ok(vec![way.next(JobKind::Judge)])
+}
+
 /// What a step that is given up leaves behind: a reading that failed is a study that a person
 /// must look at. A delivery or an alert that failed is a dead letter, on the page and counted; the
 /// technical staff hears of deliveries.
 pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
     match &job.kind {
-        JobKind::Plan
-        | JobKind::Picture
-        | JobKind::Analyse { .. }
-        | JobKind::Judge
-        | JobKind::Compose => {
-            let reason = format!("{} failed: {cause}", job::step_name(&job.kind));
-            let way = Way { kit, study_uid: &job.study_uid, revision: job.revision };
+        JobKind::Picture | JobKind::Analyse { .. } => {
+            let (reason, way) = said(kit, job, cause);
+            unread(&way, &reason).unwrap_or_else(|error| {
+                tracing::error!(cause = error.cause, "no result can say that it was not read");
+                telling::needs_review(&way, &reason)
+            })
+        }
+        JobKind::Plan | JobKind::Judge | JobKind::Compose => {
+            let (reason, way) = said(kit, job, cause);
             telling::needs_review(&way, &reason)
         }
         // Without effect on the patient, so without effect here.

@@ -189,7 +189,7 @@ fn has_to_wait(
     channel: &str,
 ) -> Result<Option<Timestamp>, StepError> {
     let (config, now) = (&way.kit.alert, way.kit.clock.now());
-    if row.urgency == Urgency::Critical || row.kind == Kind::Drill {
+    if row.urgency == Some(Urgency::Critical) || row.kind == Kind::Drill {
         return Ok(None);
     }
     let lately = way.kit.store.channel(alert::address(channel)).map_err(StepError::passing)?;
@@ -243,7 +243,7 @@ pub async fn tell_together(
         .map(|(held, row)| alert::Entry {
             key: row.alert.clone(),
             level: held.level,
-            urgency: row.kind.assessed(row.urgency),
+            urgency: row.urgency,
             titles: row.findings.clone(),
             raised_at: row.raised_at,
             answer_url: answer_url(way, &row.alert, &held.channel),

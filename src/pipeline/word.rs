@@ -50,6 +50,36 @@ pub async fn read_again(
     Ok(revision)
 }
 
+/// What has a job done now that waits or was given up, or all that were given up of a destination or
+/// that wait for a gateway. A reading that was given up has left results that say so: the study is read
+/// again, as its next revision.
+///
+/// - `wanted`: see [`Store::to_retry`].
+/// - Returns nothing where there is no such job.
+pub fn trying_again(
+    store: &Store,
+    wanted: &str,
+    by: &str,
+    at: Timestamp,
+) -> Result<Vec<Event>, StoreError> {
+    let mut events = Vec::new();
+    for id in store.to_retry(wanted)? {
+        let job = store.job(&id)?.filter(|row| row.state == JobState::Dead).map(|row| row.job);
+        let has_results =
+            |kind: &JobKind| matches!(kind, JobKind::Picture | JobKind::Analyse { .. });
+        let job = job.filter(|job| has_results(&job.kind));
+        let study = job.as_ref().map(|job| store.study(&job.study_uid)).transpose()?.flatten();
+        match study.zip(job) {
+            Some((row, job)) if row.revision == job.revision => {
+                events.push(Event::JobCancelled { id, by: by.to_owned(), at });
+                events.extend(reading_again(&row, format!("read again by word of {by}"), at));
+            }
+            _ => events.push(Event::JobRetried { id, by: by.to_owned(), at }),
+        }
+    }
+    Ok(events)
+}
+
 /// The next revision of a study, of the same images.
 pub fn reading_again(row: &StudyRow, reason: String, at: Timestamp) -> Vec<Event> {
     let (study_uid, revision) = (&row.study_uid, row.revision + 1);

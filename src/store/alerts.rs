@@ -8,6 +8,7 @@ use crate::domain::alert::Doubt;
 use crate::domain::alert::Standing;
 use crate::domain::alert::address;
 use crate::domain::uid::StudyUid;
+use crate::domain::urgency::Urgency;
 use crate::store::error::StoreError;
 use crate::store::event::Event;
 use crate::store::index::history;
@@ -177,7 +178,7 @@ fn raised(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreError
         study_uid: study_uid.clone(),
         alert: alert.clone(),
         revision: *revision,
-        urgency: *urgency,
+        urgency: kind.assessed(*urgency),
         findings: findings.clone(),
         kind: *kind,
         service: service.clone(),
@@ -195,7 +196,11 @@ fn raised(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreError
     txn.put(key, row);
     txn.put(key::alert_place(alert), (study_uid.clone(), *revision));
     txn.put(key::unanswered(study_uid, *revision, alert), ());
-    let detail = format!("{}: {}", urgency.as_str(), findings.join(", "));
+    let urgency = kind.assessed(*urgency).map_or("not assessed", Urgency::as_str);
+    let detail = match findings.is_empty() {
+        true => urgency.to_owned(),
+        false => format!("{urgency}: {}", findings.join(", ")),
+    };
     said(txn, (study_uid, *revision, alert), order, *at, "alert raised", detail)
 }
 

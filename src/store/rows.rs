@@ -425,7 +425,8 @@ pub struct AlertRow {
     pub study_uid: StudyUid,
     pub alert: String,
     pub revision: u32,
-    pub urgency: Urgency,
+    /// None where nobody can say how urgent it is: a reading that failed.
+    pub urgency: Option<Urgency>,
     pub findings: Vec<String>,
     #[serde(default)]
     pub kind: Kind,

@@ -150,7 +150,7 @@ fn page_of(web: &Shared, token: String, held: Holder) -> Result<Page, Failure> {
     });
     Ok(Page {
         frame: Frame::bare("alert"),
-        level: page::alert_level(row.kind.assessed(row.urgency)),
+        level: page::alert_level(row.urgency),
         is_drill: row.kind == Kind::Drill,
         findings: row.findings.clone(),
         examination: study.map(|study| study.examination).unwrap_or_default(),

@@ -657,7 +657,7 @@ async fn the_command_line_asks_with_its_own_token() {
     let queue: Value = get("/local/v1/queue").await.unwrap().json().await.unwrap();
     assert_eq!(queue["jobs"][0]["state"], "dead");
     let retry = |id: &str| {
-        let body = serde_json::json!({ "id": id });
+        let body = serde_json::json!({ "id": id, "by": "Kim" });
         client.post(node.url("/local/v1/queue/retry")).bearer_auth(LOCAL).json(&body).send()
     };
     let id = queue["jobs"][0]["job"]["id"].as_str().unwrap();

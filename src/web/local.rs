@@ -39,6 +39,7 @@ use crate::pipeline::origins;
 use crate::pipeline::replay;
 use crate::pipeline::replay::Kept;
 use crate::pipeline::whose;
+use crate::pipeline::word;
 use crate::store::AlertRow;
 use crate::store::AuditPage;
 use crate::store::AuditQuery;
@@ -518,15 +519,15 @@ pub(in crate::web) async fn cancel_job(web: &Web, id: &str, by: &str) -> Result<
 /// Has a job done now that was given up, or that waits, or all that were given up of a destination.
 pub(in crate::web) async fn retry_job(web: &Web, id: &str, by: &str) -> Result<(), Failure> {
     let wanted = id.to_owned();
-    let ids = web.read(move |web| Ok(web.node.store.to_retry(&wanted)?)).await?;
-    if ids.is_empty() {
+    let (by, at) = (answer::plain(by, 80), web.node.clock.now());
+    let events =
+        web.read(move |web| Ok(word::trying_again(&web.node.store, &wanted, &by, at)?)).await?;
+    if events.is_empty() {
         return Err(Failure::not_found(
             "No job with this id waits or was given up, and none for a destination of this name.",
         ));
     }
-    let (by, at) = (answer::plain(by, 80), web.node.clock.now());
-    let events = ids.into_iter().map(|id| Event::JobRetried { id, by: by.clone(), at });
-    Ok(web.node.store.commit(events.collect()).await?)
+    Ok(web.node.store.commit(events).await?)
 }
 
 /// What would go.

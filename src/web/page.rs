@@ -254,6 +254,8 @@ pub fn level(state: StudyState, outcome: Option<&str>, urgency: Option<Urgency>)
         (Some(Urgency::Significant), _) => level_of("significant", 2),
         (_, StudyState::Held) => level_of("held", 3),
         _ if matches!(outcome, Some("not_covered" | "measured_only")) => level_of("unassessed", 3),
+        // Something was asked, and not what the film is looked at for.
+        (None, _) if read => level_of("unassessed", 3),
         (Some(Urgency::Routine), _) if read => level_of("routine", 3),
         (Some(Urgency::Routine) | None, _) => level_of("pending", 3),
     }
@@ -262,7 +264,7 @@ pub fn level(state: StudyState, outcome: Option<&str>, urgency: Option<Urgency>)
 /// Of a study beside its alerts: one that nobody has answered keeps its place, whatever a later reading
 /// says.
 pub fn level_with<'a>(study: Level, unanswered: impl IntoIterator<Item = &'a AlertRow>) -> Level {
-    let levels = unanswered.into_iter().map(|row| alert_level(row.kind.assessed(row.urgency)));
+    let levels = unanswered.into_iter().map(|row| alert_level(row.urgency));
     levels.fold(study, |first, other| if other.rank < first.rank { other } else { first })
 }
 

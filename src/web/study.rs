@@ -348,7 +348,7 @@ fn alert(row: &AlertRow, now: Timestamp) -> AlertPart {
     let escalated = row.steps.iter().filter(|step| step.level > 0);
     AlertPart {
         key: row.alert.clone(),
-        level: page::alert_level(row.kind.assessed(row.urgency)),
+        level: page::alert_level(row.urgency),
         findings: row.findings.join(", "),
         service: row.service.clone(),
         raised: page::moment(row.raised_at, now),

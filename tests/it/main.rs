@@ -32,6 +32,7 @@ mod notices;
 mod orders;
 mod origins;
 mod outbox;
+mod outcomes;
 mod package;
 mod pages;
 mod peer;

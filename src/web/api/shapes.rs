@@ -406,7 +406,7 @@ impl From<&AlertRow> for Alert {
             study_uid: row.study_uid.to_string(),
             revision: row.revision,
             kind: row.kind,
-            urgency: row.kind.assessed(row.urgency),
+            urgency: row.urgency,
             findings: row.findings.clone(),
             service: row.service.clone(),
             raised_at: row.raised_at,
