@@ -19,6 +19,8 @@ use crate::analysis::codes::Row;
 use crate::analysis::terms;
 use crate::analysis::visible::Shown;
 use crate::domain::assessment::Algorithm;
+use crate::domain::assessment::Disputed;
+use crate::domain::assessment::Opinion;
 use crate::domain::assessment::Outcome;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::finding::Finding;
@@ -70,16 +72,21 @@ pub fn judge(
         shown: Shown::of(study, profile),
         warnings: Vec::new(),
         review: Vec::new(),
+        disputed: Vec::new(),
     };
     judge.name_unseen();
-    // What these images cannot show is neither absent on them nor open. That it is present is a
-    // claim, and checked as one.
+    // What these images cannot show is neither absent on them nor open, and no finding where a model
+    // sees it: then the model, or the header, is wrong. What it names in words of its own, unasked, and
+    // forms that are seen in any organ, are claims and checked as such.
     let shown = Shown::of(study, profile);
-    let can_be_said = |answered: &&AnsweredFinding| {
-        let can_have = |row: &Row| shown.can_have(&row.key);
-        answered.presence == Presence::Present || answered.row().is_none_or(can_have)
+    let can_have = |answered: &&AnsweredFinding| {
+        let is_form = header::FORMS.contains(&answered.key.as_str());
+        let is_claim = answered.presence == Presence::Present && (answered.key == OTHER || is_form);
+        is_claim || answered.row().is_none_or(|row| shown.can_have(&row.key))
     };
-    let said: Vec<&AnsweredFinding> = answer.findings.iter().filter(can_be_said).collect();
+    let (said, impossible): (Vec<&AnsweredFinding>, Vec<&AnsweredFinding>) =
+        answer.findings.iter().partition(can_have);
+    impossible.into_iter().for_each(|answered| judge.check_impossible(answered));
     let mut findings: Vec<Finding> =
         said.into_iter().map(|answered| judge.finding(answered)).collect();
     judge.check_doubles(&findings);
@@ -108,10 +115,10 @@ pub fn judge(
             .trim_end_matches(": ")
             .into(),
     });
-    let Judge { warnings, review, .. } = judge;
+    let Judge { warnings, review, disputed, .. } = judge;
     let outcome = match review.is_empty() {
         true => Outcome::Read,
-        false => Outcome::needs_review(&review.join("; ")),
+        false => Outcome::NeedsReview { reason: review.join("; "), disputed },
     };
     Judged {
         key_picture: key_picture(&outcome, &findings, pictures),
@@ -161,6 +168,8 @@ struct Judge<'a> {
     warnings: Vec<String>,
     /// Why a person must look.
     review: Vec<String>,
+    /// What the model sees and these images cannot show.
+    disputed: Vec<Disputed>,
 }
 
 impl Judge<'_> {
@@ -188,6 +197,33 @@ impl Judge<'_> {
             self.doubt("the model's text seems to name a patient".into());
         }
         text::clean(&masked, chars_max)
+    }
+
+    /// A model sees what these images cannot show: that is no finding, and as urgent as it would be for
+    /// the person who has to look.
+    fn check_impossible(&mut self, answered: &AnsweredFinding) {
+        let Some(row) = answered.row().filter(|_| answered.presence == Presence::Present) else {
+            return;
+        };
+        let name = &row.concept.meaning;
+        self.doubt(format!("the model sees {name}, which these images cannot show"));
+        let laterality = match answered.laterality {
+            Side::Right => Some(Laterality::Right),
+            Side::Left => Some(Laterality::Left),
+            Side::Bilateral => Some(Laterality::Bilateral),
+            Side::None => None,
+        };
+        self.disputed.push(Disputed {
+            key: row.key.clone(),
+            name: name.clone(),
+            laterality: laterality.filter(|_| row.paired_site),
+            urgency: row.urgency.max(answered.urgency),
+            said: vec![Opinion {
+                who: self.algorithm.label(),
+                presence: Presence::Present,
+                probability: Some(answered.probability),
+            }],
+        });
     }
 
     fn finding(&mut self, answered: &AnsweredFinding) -> Finding {

@@ -147,7 +147,8 @@ pub fn pneumonia(basis: Basis, instance: &Instance, result: &LocalResult) -> Ass
     let finding = pneumonia_finding(&basis.study, instance, result, presence);
     let mut record = blank(basis, Outcome::Read, result.algorithm.clone());
     record.algorithm.parameters.push(format!("threshold={:.3}", result.threshold));
-    record.urgency = Some(finding.urgency);
+    // It was asked one question: that its pattern is not there says nothing of how soon the film is read.
+    record.urgency = Some(finding.urgency).filter(|_| presence == Presence::Present);
     record.looked_for = vec!["Pneumonia pattern".into()];
     record.impression = match presence {
         Presence::Present => {
@@ -159,11 +160,15 @@ pub fn pneumonia(basis: Basis, instance: &Instance, result: &LocalResult) -> Ass
                 text::percent(result.probability)
             )
         }
-        Presence::Absent => "No finding above threshold among those looked for.".into(),
+        Presence::Absent => {
+            "No pattern of pneumonia above threshold. Nothing else was looked for.".into()
+        }
     };
     record.recommendation = match presence {
         Presence::Present => "Reading by a radiologist with priority.".into(),
-        Presence::Undetermined | Presence::Absent => "Reading by a radiologist as usual.".into(),
+        Presence::Undetermined | Presence::Absent => {
+            "Reading by a radiologist: all but this pattern is open.".into()
+        }
     };
     let shown =
         record.pictures.iter().find(|p| p.image.sop_instance_uid == instance.sop_instance_uid);
@@ -300,13 +305,13 @@ mod tests {
         let basis = basis();
         let instance = basis.study.instances[0].clone();
         for (probability, presence, urgency) in [
-            (0.9, Presence::Present, Urgency::Urgent),
-            (0.6, Presence::Present, Urgency::Urgent),
-            (0.4, Presence::Undetermined, Urgency::Routine),
-            (0.1, Presence::Absent, Urgency::Routine),
+            (0.9, Presence::Present, Some(Urgency::Urgent)),
+            (0.6, Presence::Present, Some(Urgency::Urgent)),
+            (0.4, Presence::Undetermined, None),
+            (0.1, Presence::Absent, None),
         ] {
             let record = pneumonia(basis.clone(), &instance, &result(probability));
-            assert_eq!((record.outcome.clone(), record.urgency), (Outcome::Read, Some(urgency)));
+            assert_eq!((record.outcome.clone(), record.urgency), (Outcome::Read, urgency));
             assert_eq!(record.findings[0].presence, presence, "{probability}");
             assert_eq!(record.findings[0].evidence.len(), 1);
             assert!(!record.impression.to_lowercase().contains("normal"));

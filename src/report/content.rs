@@ -8,6 +8,8 @@ mod images;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -435,7 +437,11 @@ impl Writer<'_> {
         let said = self.a.warnings.iter().chain(quality).chain(&self.a.study.inconsistencies);
         let mut lines = self.looked_at();
         lines.extend(said.take(60).map(|text| plain::paragraph(text)));
-        lines.retain(|line| !line.is_empty());
+        // What the headers contradict is a warning of the reading too.
+        let mut known = HashSet::new();
+        lines.retain(|line| {
+            !line.is_empty() && known.insert(line.trim_end_matches('.').to_lowercase())
+        });
         if lines.is_empty() {
             lines.push(self.w.limitations_none.into());
         }

@@ -68,7 +68,7 @@ fn sits_in(row: &Row) -> Option<u8> {
 
 /// Codes that name a form and no organ: elsewhere in the body they are as possible, and only the
 /// table's site is wrong.
-const FORMS: [&str; 7] =
+pub(super) const FORMS: [&str; 7] =
     ["nodule", "mass", "opacity", "metastasis", "edema", "brain_neoplasm", "arterial_aneurysm"];
 
 /// Keys and words that belong to an age, in years.
