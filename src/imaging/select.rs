@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use dicom_dictionary_std::uids;
 
@@ -11,6 +12,7 @@ use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
 use crate::domain::study::Study;
 use crate::domain::uid::SeriesUid;
+use crate::domain::uid::SopInstanceUid;
 use crate::imaging::survey::Look;
 use crate::imaging::window;
 
@@ -64,7 +66,9 @@ pub fn choose<'a>(
         let shown = |i: &&Instance| !is_not_an_image(i);
         candidates = study.instances.iter().filter(|i| i.has_pixels).filter(wanted).collect();
         candidates.retain(shown);
-        excluded.retain(|e| candidates.iter().all(|i| i.sop_instance_uid != e.sop_instance_uid));
+        let back: HashSet<&SopInstanceUid> =
+            candidates.iter().map(|i| &i.sop_instance_uid).collect();
+        excluded.retain(|e| !back.contains(&e.sop_instance_uid));
     }
     let windows = plan.windows.len().max(1);
     let budget = (plan.pictures_max as usize / windows).max(1);

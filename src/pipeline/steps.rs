@@ -28,7 +28,6 @@ use crate::domain::picture::PictureRef;
 use crate::domain::priority::Priority;
 use crate::domain::profile::Profile;
 use crate::domain::study::Excluded;
-use crate::domain::study::Instance;
 use crate::domain::study::Patient;
 use crate::domain::study::Study;
 use crate::domain::uid::SopInstanceUid;
@@ -368,11 +367,10 @@ pub async fn make_pictures(
     let for_outside = leaving.as_ref().is_some_and(|leaving| leaving.held.is_none());
     let leaving = leaving.unwrap_or_default();
     let mut shown = study.clone();
-    let is_left_out = |instance: &Instance| {
-        leaving.left_out.iter().any(|one| one.sop_instance_uid == instance.sop_instance_uid)
-    };
-    shown.instances.retain(|instance| !is_left_out(instance));
-    let made = pool.pictures(data, &shown, budget, &leaving.masks).await;
+    let left_out: HashSet<&SopInstanceUid> =
+        leaving.left_out.iter().map(|one| &one.sop_instance_uid).collect();
+    shown.instances.retain(|instance| !left_out.contains(&instance.sop_instance_uid));
+    let made = pool.pictures(data, shown, budget, &leaving.masks).await;
     let (pictures, mut excluded) = made.map_err(unworked)?;
     excluded.extend(leaving.left_out.iter().cloned());
     let mut events = Vec::new();

@@ -106,7 +106,7 @@ async fn ask(
     let is_left_out =
         |sop: &SopInstanceUid| leaving.left_out.iter().any(|one| one.sop_instance_uid == *sop);
     shown.instances.retain(|instance| !is_left_out(&instance.sop_instance_uid));
-    let made = kit.pool.pictures(folder, &shown, &profile.pictures, &leaving.masks).await;
+    let made = kit.pool.pictures(folder, shown.clone(), &profile.pictures, &leaving.masks).await;
     let (pictures, undrawn) = made.map_err(unworked)?;
     excluded.extend(undrawn);
     excluded.extend(leaving.left_out.iter().cloned());

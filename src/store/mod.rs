@@ -60,6 +60,7 @@ mod harm_test;
 pub mod testing;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -336,6 +337,16 @@ impl Store {
     pub fn instances(&self, study: &StudyUid) -> Result<Vec<InstanceRow>, StoreError> {
         let rows = self.read(|view| view.instances(study))?;
         Ok(rows.iter().map(|row| InstanceRow::clone(row)).collect())
+    }
+
+    /// The same one by one, until `visit` has enough: a study may have any number of them. Nothing
+    /// is stored while `visit` waits.
+    pub fn each_instance(
+        &self,
+        study: &StudyUid,
+        visit: &mut dyn FnMut(&InstanceRow) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.read(|view| view.each_instance(study, &mut |row| visit(&row)))
     }
 
     pub fn instance(&self, sop: &SopInstanceUid) -> Result<Option<InstanceRow>, StoreError> {

@@ -112,8 +112,15 @@ impl<'a> Txn<'a> {
 
     /// In the order of arrival.
     pub fn instances(&mut self, study: &StudyUid) -> Result<Vec<Arc<InstanceRow>>, StoreError> {
+        let mut changed = changed([Some(&self.layer)], study);
         let below = self.view.instances(study)?;
-        Ok(merged(below, &[&self.layer], study))
+        let mut rows: Vec<_> = below
+            .into_iter()
+            .filter_map(|row| changed.remove(&row.receipt.sop_instance_uid).unwrap_or(Some(row)))
+            .collect();
+        rows.extend(changed.into_values().flatten());
+        rows.sort_by_key(|row| row.order);
+        Ok(rows)
     }
 
     /// Writes the row of a job; the queue hears of it when the changes are published.
@@ -137,24 +144,16 @@ impl<'a> Txn<'a> {
     }
 }
 
-/// The instances of a study with the changes of `layers` (the older first) over them.
-pub fn merged(
-    below: Vec<Arc<InstanceRow>>,
-    layers: &[&Layer],
+/// What `layers` (the older first) change of the instances of a study; none: removed.
+pub fn changed<'l>(
+    layers: impl IntoIterator<Item = Option<&'l Layer>>,
     study: &StudyUid,
-) -> Vec<Arc<InstanceRow>> {
-    if layers.iter().all(|layer| layer.instances.is_empty() && layer.removed.is_empty()) {
-        return below;
+) -> HashMap<SopInstanceUid, Option<Arc<InstanceRow>>> {
+    let mut changed = HashMap::new();
+    for layer in layers.into_iter().flatten() {
+        changed.extend(layer.removed.iter().map(|sop| (sop.clone(), None)));
+        let rows = layer.instances.iter().filter(|(_, row)| row.receipt.study_uid == *study);
+        changed.extend(rows.map(|(sop, row)| (sop.clone(), Some(Arc::clone(row)))));
     }
-    let uid = |row: &Arc<InstanceRow>| row.receipt.sop_instance_uid.clone();
-    let mut rows: HashMap<SopInstanceUid, Arc<InstanceRow>> =
-        below.into_iter().map(|row| (uid(&row), row)).collect();
-    for layer in layers {
-        rows.retain(|sop, _| !layer.removed.contains(sop));
-        let changed = layer.instances.values().filter(|row| row.receipt.study_uid == *study);
-        rows.extend(changed.map(|row| (uid(row), Arc::clone(row))));
-    }
-    let mut rows: Vec<_> = rows.into_values().collect();
-    rows.sort_by_key(|row| row.order);
-    rows
+    changed
 }

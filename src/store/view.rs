@@ -10,6 +10,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::fs::DirBuilder;
+use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -412,28 +413,42 @@ impl View {
 
     /// In the order of arrival.
     pub fn instances(&self, study: &StudyUid) -> Result<Vec<Arc<InstanceRow>>, StoreError> {
-        let layers = {
-            let layers = self.core.layers();
-            let of_study = |layer: &Layer| Layer {
-                instances: layer
-                    .instances
-                    .iter()
-                    .filter(|(_, row)| row.receipt.study_uid == *study)
-                    .map(|(sop, row)| (sop.clone(), Arc::clone(row)))
-                    .collect(),
-                removed: layer.removed.clone(),
-                ..Layer::default()
-            };
-            [layers.frozen.as_deref().map(of_study), Some(of_study(&layers.active))]
-        };
         let mut rows = Vec::new();
+        self.each_instance(study, &mut |row| {
+            rows.push(row);
+            ControlFlow::Continue(())
+        })?;
+        Ok(rows)
+    }
+
+    /// The instances of a study in the order of arrival, a block of them in memory at a time, until
+    /// `visit` has enough.
+    pub fn each_instance(
+        &self,
+        study: &StudyUid,
+        visit: &mut dyn FnMut(Arc<InstanceRow>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut changed = {
+            let layers = self.core.layers();
+            txn::changed([layers.frozen.as_deref(), Some(&layers.active)], study)
+        };
         for block in self.core.db.scan_prefix(key::instances(packed::hash_of_study(study))) {
             let (_, value) = block.map_err(StoreError::index)?;
-            rows.extend(packed::decode(&value)?.into_iter().map(Arc::new));
+            for row in packed::decode(&value)? {
+                let row = match changed.remove(&row.receipt.sop_instance_uid) {
+                    Some(change) => change,
+                    None => Some(Arc::new(row)),
+                };
+                let row = row.filter(|row| row.receipt.study_uid == *study);
+                if row.is_some_and(|row| visit(row).is_break()) {
+                    return Ok(());
+                }
+            }
         }
-        rows.retain(|row| row.receipt.study_uid == *study);
-        let layers: Vec<&Layer> = layers.iter().flatten().collect();
-        Ok(txn::merged(rows, &layers, study))
+        let mut rest: Vec<Arc<InstanceRow>> = changed.into_values().flatten().collect();
+        rest.sort_by_key(|row| row.order);
+        let _ = rest.into_iter().try_for_each(visit);
+        Ok(())
     }
 
     /// The performed procedure steps of a study.

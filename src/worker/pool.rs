@@ -258,11 +258,11 @@ impl Pool {
     pub async fn pictures(
         &self,
         data: &Path,
-        study: &Study,
+        study: Study,
         plan: &PicturePlan,
         masks: &Masks,
     ) -> Result<(Vec<Picture>, Vec<Excluded>), WorkerError> {
-        let study = Box::new(study.clone());
+        let study = Box::new(study);
         let (plan, masks) = (plan.clone(), masks.clone());
         // What is left of the task's time is for the rest of its pictures.
         let text_s_max = self.shared.config.now().task_time_max_s / 2;
@@ -829,8 +829,10 @@ mod tests {
             let good = one.instance.object == "good";
             let study = Study::gather(uid.clone(), vec![one], Vec::new());
             let plan = PicturePlan::default();
-            let (made, excluded) =
-                pool.pictures(folder.path(), &study, &plan, &Masks::default()).await.unwrap();
+            let (made, excluded) = pool
+                .pictures(folder.path(), study.clone(), &plan, &Masks::default())
+                .await
+                .unwrap();
             assert_eq!((made.len(), excluded.len()), if good { (1, 0) } else { (0, 1) });
         }
         let grown = resident_bytes().saturating_sub(before);
@@ -893,7 +895,7 @@ mod tests {
         for one in parsed {
             let study = Study::gather(one.study_uid.clone(), vec![one], Vec::new());
             let plan = PicturePlan { pictures_max: 2, ..PicturePlan::default() };
-            match pool.pictures(folder.path(), &study, &plan, &Masks::default()).await {
+            match pool.pictures(folder.path(), study.clone(), &plan, &Masks::default()).await {
                 Ok((pictures, _)) if pictures.is_empty() => refused += 1,
                 Ok(_) => made += 1,
                 Err(WorkerError::Refused(_)) => refused += 1,

@@ -11,6 +11,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt as _;
 
+use crate::domain::study::Instance;
+use crate::domain::study::Study;
 use crate::worker::Answer;
 use crate::worker::Task;
 use crate::worker::limits::Settings;
@@ -18,8 +20,10 @@ use crate::worker::limits::Settings;
 /// First bytes of a child: what stands before them (a library's greeting) is skipped.
 pub const HELLO: &[u8; 16] = b"\x00prelim-worker-1";
 const MAGIC: [u8; 4] = *b"PLM1";
-/// A study of 10,000 instances is about 20 MB of JSON.
+/// What is said of each instance of a study travels beside it, in pieces.
 const HEAD_MAX_BYTES: usize = 64 << 20;
+/// Instances in one piece: about 2 MB of JSON.
+const PIECE_INSTANCES: usize = 1024;
 const BLOBS_MAX: usize = 1024;
 const BLOBS_MAX_BYTES: u64 = 512 << 20;
 
@@ -42,12 +46,16 @@ impl Message for Task {
     fn take_blobs(&mut self) -> Vec<Vec<u8>> {
         match self {
             Task::Wrap { picture, .. } => vec![std::mem::take(picture)],
-            Task::Render { pictures, .. }
-            | Task::Sheets { pictures, .. }
-            | Task::Scores { pictures, .. } => std::mem::take(pictures),
+            Task::Render { pictures, assessment, .. } => {
+                let mut blobs = std::mem::take(pictures);
+                blobs.extend(take_instances(&mut assessment.study));
+                blobs
+            }
+            Task::Sheets { pictures, .. } | Task::Scores { pictures, .. } => {
+                std::mem::take(pictures)
+            }
+            Task::Picture { study, .. } | Task::Measure { study, .. } => take_instances(study),
             Task::Inspect { .. }
-            | Task::Picture { .. }
-            | Task::Measure { .. }
             | Task::Densities { .. }
             | Task::LocalRead { .. }
             | Task::Document { .. }
@@ -70,8 +78,13 @@ impl Message for Task {
                 }
                 _ => false,
             },
-            Task::Render { pictures, references, .. }
-            | Task::Sheets { pictures, references, .. } => {
+            Task::Render { pictures, references, assessment, .. } => {
+                let pieces = blobs.split_off(references.len().min(blobs.len()));
+                let fits = blobs.len() == references.len();
+                *pictures = blobs;
+                fits && give_instances(&mut assessment.study, pieces)
+            }
+            Task::Sheets { pictures, references, .. } => {
                 let fits = blobs.len() == references.len();
                 *pictures = blobs;
                 fits
@@ -80,9 +93,10 @@ impl Message for Task {
                 *pictures = blobs;
                 true
             }
+            Task::Picture { study, .. } | Task::Measure { study, .. } => {
+                give_instances(study, blobs)
+            }
             Task::Inspect { .. }
-            | Task::Picture { .. }
-            | Task::Measure { .. }
             | Task::Densities { .. }
             | Task::LocalRead { .. }
             | Task::Document { .. }
@@ -172,6 +186,27 @@ impl Message for Settings {
     fn give_blobs(&mut self, blobs: Vec<Vec<u8>>) -> bool {
         blobs.is_empty()
     }
+}
+
+/// The instances of a study, piece by piece: those that are written are let go.
+fn take_instances(study: &mut Study) -> Vec<Vec<u8>> {
+    let mut rest = std::mem::take(&mut study.instances).into_iter();
+    let mut pieces = Vec::new();
+    loop {
+        let piece: Vec<Instance> = rest.by_ref().take(PIECE_INSTANCES).collect();
+        if piece.is_empty() {
+            return pieces;
+        }
+        pieces.push(serde_json::to_vec(&piece).expect("texts and numbers are JSON"));
+    }
+}
+
+fn give_instances(study: &mut Study, pieces: Vec<Vec<u8>>) -> bool {
+    for piece in pieces {
+        let Ok(instances) = serde_json::from_slice::<Vec<Instance>>(&piece) else { return false };
+        study.instances.extend(instances);
+    }
+    true
 }
 
 /// Everything before the blobs, and the blobs.
@@ -299,6 +334,23 @@ mod tests {
         let mut pipe = Vec::new();
         write(&mut pipe, sent.clone()).unwrap();
         assert_eq!(read::<Answer>(&mut pipe.as_slice()).unwrap(), sent);
+    }
+
+    /// More than the 64 MiB of a head, where every piece of it is small.
+    #[test]
+    fn a_study_of_70_000_instances_goes_to_a_worker() {
+        let one = crate::imaging::select::tests::slice(1, 2.0);
+        let study = crate::imaging::select::tests::study(vec![one; 70_000]);
+        assert!(serde_json::to_vec(&study).unwrap().len() > HEAD_MAX_BYTES);
+        let sent = Task::Measure { data: "/".into(), study: Box::new(study.clone()) };
+        let mut pipe = Vec::new();
+        write(&mut pipe, sent).unwrap();
+        let Task::Measure { study: arrived, .. } = read::<Task>(&mut pipe.as_slice()).unwrap()
+        else {
+            panic!("another task");
+        };
+        assert_eq!(arrived.instances.len(), 70_000);
+        assert!(*arrived == study);
     }
 
     #[test]

@@ -112,6 +112,39 @@ fn an_instance_of_any_size_goes_through_in_little_memory() {
     assert!(kilobytes < 120 << 10, "{kilobytes} kB for an instance of 400 MB");
 }
 
+/// Made by `tests/peers/make_many.py`: its UID.
+fn many(folder: &std::path::Path, count: usize, edge: usize) -> String {
+    let (count, edge) = (count.to_string(), edge.to_string());
+    let made = run(peer("make_many.py").arg(folder).args([&count, &edge]));
+    String::from_utf8(made.stdout).unwrap().trim().to_owned()
+}
+
+fn files_of(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// R15. More instances than the node holds at one time for an answer.
+#[test]
+fn a_large_study_is_listed_and_given_whole_a_page_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("data"), &["assemble.quiet_period_s=1800"]);
+    let slices = folder.path().join("slices");
+    let uid = many(&slices, 2500, 4);
+    node.send(&files_of(&slices));
+    let url = format!("http://{}/dicom-web/studies/{uid}", node.http);
+    let (status, answer) = curl(&[&format!("{url}/metadata")]);
+    assert_eq!(status, 200, "{answer}");
+    let body = &answer[answer.find("\r\n\r\n").unwrap()..];
+    let body = &body[body.find('[').unwrap()..=body.rfind(']').unwrap()];
+    let found: Vec<Value> = serde_json::from_str(body).unwrap();
+    let number = |one: &Value| one["00200013"]["Value"][0].as_u64().unwrap();
+    let numbers: std::collections::BTreeSet<u64> = found.iter().map(number).collect();
+    assert_eq!((found.len(), numbers.len()), (2500, 2500));
+    let whole = run(Command::new("curl").args(["-sS", "--max-time", "60", &url])).stdout;
+    let head = b"Content-Type: application/dicom";
+    assert_eq!(whole.windows(head.len()).filter(|part| part == head).count(), 2500);
+}
+
 #[test]
 fn what_is_wrong_is_refused_and_says_why() {
     let folder = tempfile::tempdir().unwrap();

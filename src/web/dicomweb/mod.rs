@@ -15,8 +15,10 @@ mod show;
 mod stow;
 mod values;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +54,8 @@ use crate::domain::uid::SeriesUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::StudyUid;
 use crate::store::InstanceRow;
+use crate::store::Store;
+use crate::store::StoreError;
 use crate::web::Shared;
 use crate::web::Web;
 use crate::web::WebState;
@@ -65,6 +69,8 @@ use crate::worker::WorkerError;
 /// Where all of it lies.
 pub const ROOT: &str = "/dicom-web";
 const DICOM_JSON: &str = "application/dicom+json";
+/// Rows of instances that an answer holds at one time: about 1 MB.
+const PAGE: usize = 1024;
 
 /// What DICOMweb stands on, beside the store.
 #[derive(Clone)]
@@ -333,40 +339,145 @@ impl Target {
         }
     }
 
-    /// Its instances in the order of arrival, at least one.
+    fn has(&self, row: &InstanceRow) -> bool {
+        let receipt = &row.receipt;
+        receipt.study_uid == self.study
+            && self.series.as_ref().is_none_or(|series| receipt.series_uid == *series)
+            && self.instance.as_ref().is_none_or(|sop| receipt.sop_instance_uid == *sop)
+    }
+
+    /// Shows `visit` its instances in the order of arrival, each with its file, until it has enough.
+    fn each(
+        &self,
+        store: &Store,
+        visit: &mut dyn FnMut(&InstanceRow) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut mine = |row: &InstanceRow| match self.has(row) {
+            true => visit(row),
+            false => ControlFlow::Continue(()),
+        };
+        match &self.instance {
+            Some(sop) => {
+                let _ = store.instance(sop)?.iter().try_for_each(mine);
+            }
+            None => store.each_instance(&self.study, &mut mine)?,
+        }
+        store.file(&self.study)
+    }
+
+    fn not_there(&self) -> Failure {
+        Failure::not_found(format!("The node has no such {}.", self.word()))
+    }
+
+    /// Its instances, at least one.
     async fn rows(&self, web: &Web) -> Result<Vec<InstanceRow>, Failure> {
         let target = self.clone();
-        let rows = web
-            .read(move |web: &Shared| {
-                let store = &web.node.store;
-                let rows = match &target.instance {
-                    Some(sop) => store.instance(sop)?.into_iter().collect(),
-                    None => store.instances(&target.study)?,
-                };
-                store.file(&target.study)?;
-                let mine = |row: &InstanceRow| {
-                    row.receipt.study_uid == target.study
-                        && target.series.as_ref().is_none_or(|s| row.receipt.series_uid == *s)
-                };
-                Ok(rows.into_iter().filter(mine).collect::<Vec<_>>())
-            })
-            .await?;
-        match rows.is_empty() {
-            true => Err(Failure::not_found(format!("The node has no such {}.", self.word()))),
-            false => Ok(rows),
-        }
+        let rows = web.read(move |web: &Shared| {
+            let mut rows = Vec::new();
+            target.each(&web.node.store, &mut |row| {
+                rows.push(row.clone());
+                ControlFlow::Continue(())
+            })?;
+            Ok(rows)
+        });
+        Some(rows.await?).filter(|rows| !rows.is_empty()).ok_or_else(|| self.not_there())
+    }
+
+    /// All of them at a glance; there is at least one.
+    async fn glance(&self, web: &Web) -> Result<Glance, Failure> {
+        let target = self.clone();
+        let glance = web.read(move |web: &Shared| {
+            let mut glance = Glance::of([]);
+            target.each(&web.node.store, &mut |row| {
+                glance.add(row);
+                ControlFlow::Continue(())
+            })?;
+            Ok(glance)
+        });
+        Some(glance.await?).filter(|glance| glance.count > 0).ok_or_else(|| self.not_there())
+    }
+
+    /// The first [`PAGE`] of those that came after this one.
+    async fn page(&self, web: &Web, after: Option<u64>) -> Result<Vec<InstanceRow>, Failure> {
+        let target = self.clone();
+        web.read(move |web: &Shared| {
+            let mut rows = Vec::new();
+            target.each(&web.node.store, &mut |row| {
+                if after.is_none_or(|after| row.order > after) {
+                    rows.push(row.clone());
+                }
+                match rows.len() < PAGE {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            })?;
+            Ok(rows)
+        })
+        .await
     }
 }
 
-/// Names one answer: the instances it is made of and what was made of them.
-fn etag(rows: &[InstanceRow], of: &str) -> String {
-    let mut hash = Sha256::new();
-    for row in rows {
-        hash.update(row.receipt.sop_instance_uid.as_str());
-        hash.update(row.receipt.digest.as_bytes());
+/// What is known of all instances of a target without one of them in memory.
+struct Glance {
+    hash: Sha256,
+    count: usize,
+    /// Transfer syntaxes that they are stored in.
+    syntaxes: BTreeSet<String>,
+}
+
+impl Glance {
+    fn of<'r>(rows: impl IntoIterator<Item = &'r InstanceRow>) -> Glance {
+        let mut glance = Glance { hash: Sha256::new(), count: 0, syntaxes: BTreeSet::new() };
+        rows.into_iter().for_each(|row| glance.add(row));
+        glance
     }
-    hash.update(of);
-    format!("\"{}\"", text::hex(&hash.finalize()[..16]))
+
+    fn add(&mut self, row: &InstanceRow) {
+        let receipt = &row.receipt;
+        self.hash.update(receipt.sop_instance_uid.as_str());
+        self.hash.update(receipt.digest.as_bytes());
+        self.count += 1;
+        if !self.syntaxes.contains(receipt.transfer_syntax_uid.as_str()) {
+            self.syntaxes.insert(receipt.transfer_syntax_uid.to_string());
+        }
+    }
+
+    /// Names one answer: the instances it is made of and what was made of them.
+    fn etag(&self, of: &str) -> String {
+        let mut hash = self.hash.clone();
+        hash.update(of);
+        format!("\"{}\"", text::hex(&hash.finalize()[..16]))
+    }
+}
+
+/// The etag of an answer that is made of these.
+fn etag(rows: &[InstanceRow], of: &str) -> String {
+    Glance::of(rows).etag(of)
+}
+
+/// The instances of a target in the order of arrival, a page of them in memory.
+struct Rows {
+    target: Target,
+    page: std::vec::IntoIter<InstanceRow>,
+    /// Order of the last one that was read; none before the first.
+    after: Option<u64>,
+}
+
+impl Rows {
+    fn of(target: Target) -> Rows {
+        Rows { target, page: Vec::new().into_iter(), after: None }
+    }
+
+    /// The next ones, `count` at most; none at the end.
+    async fn next(&mut self, web: &Web, count: usize) -> Result<Vec<InstanceRow>, Failure> {
+        let mut rows: Vec<InstanceRow> = self.page.by_ref().take(count).collect();
+        if rows.is_empty() {
+            self.page = self.target.page(web, self.after).await?.into_iter();
+            rows = self.page.by_ref().take(count).collect();
+        }
+        self.after = rows.last().map(|row| row.order).or(self.after);
+        Ok(rows)
+    }
 }
 
 /// 304 when the client has it already. Pictures of patients are kept by the client's own cache

@@ -20,7 +20,9 @@ use crate::store::InstanceRow;
 use crate::web::Web;
 use crate::web::access::Viewer;
 use crate::web::dicomweb;
+use crate::web::dicomweb::Glance;
 use crate::web::dicomweb::Named;
+use crate::web::dicomweb::Rows;
 use crate::web::dicomweb::Target;
 use crate::web::dicomweb::media;
 use crate::web::dicomweb::media::Accept;
@@ -59,46 +61,39 @@ pub async fn objects(
 ) -> Result<Response, Failure> {
     let target = Target::parse(&named)?;
     let accept = Accept::of(&headers, query.accept.as_deref());
-    let rows = target.rows(&web).await?;
-    let form = form(&accept, &rows)?;
+    let glance = target.glance(&web).await?;
+    let form = form(&accept, &glance)?;
     web.audit.look(Some(&target.study), "DICOMweb: instances", &viewer).await;
-    let etag = dicomweb::etag(&rows, &format!("{form:?}"));
+    let etag = glance.etag(&format!("{form:?}"));
     if let Some(answer) = dicomweb::unchanged(&headers, &etag) {
         return Ok(answer);
     }
     let place = send::place(&web).await?;
     let response = match form {
-        Form::Single { plain } => single(&web, place, rows, plain).await?,
-        Form::Parts { plain } => parts(&web, place, rows, plain).await?,
+        Form::Single { plain } => single(&web, place, Rows::of(target), plain).await?,
+        Form::Parts { plain } => parts(&web, place, Rows::of(target), plain).await?,
     };
     Ok(dicomweb::cached(response, &etag))
 }
 
 /// The first member of Accept that can be met.
-fn form(accept: &Accept, rows: &[InstanceRow]) -> Result<Form, Failure> {
-    let stored_plain = |row: &InstanceRow| row.receipt.transfer_syntax_uid.as_str() == media::PLAIN;
+fn form(accept: &Accept, glance: &Glance) -> Result<Form, Failure> {
+    let all_are = |syntax: &str| glance.syntaxes.iter().all(|stored| stored == syntax);
     for asked in accept.members() {
         let multipart = asked.multipart || asked.any;
-        if !asked.takes(DICOM) || (!multipart && rows.len() > 1) {
+        if !asked.takes(DICOM) || (!multipart && glance.count > 1) {
             continue;
         }
-        let stored = |syntax: &str| {
-            rows.iter().all(|row| row.receipt.transfer_syntax_uid.as_str() == syntax)
-        };
         let plain = match asked.transfer_syntax.as_deref() {
             // Who asks for none gets what was received: nothing is lost on the way.
             None | Some("*") => false,
-            Some(media::PLAIN) => !rows.iter().all(stored_plain),
-            Some(syntax) if stored(syntax) => false,
+            Some(media::PLAIN) => !all_are(media::PLAIN),
+            Some(syntax) if all_are(syntax) => false,
             Some(_) => continue,
         };
         return Ok(if multipart { Form::Parts { plain } } else { Form::Single { plain } });
     }
-    let mut syntaxes: Vec<&str> =
-        rows.iter().map(|row| row.receipt.transfer_syntax_uid.as_str()).collect();
-    syntaxes.sort_unstable();
-    syntaxes.dedup();
-    syntaxes.truncate(8);
+    let syntaxes: Vec<&str> = glance.syntaxes.iter().take(8).map(String::as_str).collect();
     Err(not_acceptable(format!(
         "Given are application/dicom in multipart/related (a single instance also without), as \
          stored ({}) or with transfer-syntax={}.",
@@ -130,10 +125,10 @@ async fn source(web: &Web, row: &InstanceRow, plain: bool) -> Result<Source, Fai
 async fn single(
     web: &Web,
     place: tokio::sync::OwnedSemaphorePermit,
-    rows: Vec<InstanceRow>,
+    mut rows: Rows,
     plain: bool,
 ) -> Result<Response, Failure> {
-    let Some(row) = rows.first() else { return Err(Failure::not_found("No such instance.")) };
+    let row = &first(web, &mut rows).await?;
     let syntax = if plain { media::PLAIN } else { row.receipt.transfer_syntax_uid.as_str() };
     let kind = format!("{DICOM}; transfer-syntax={syntax}");
     let mut response = match source(web, row, plain).await? {
@@ -154,25 +149,22 @@ async fn single(
 async fn parts(
     web: &Web,
     place: tokio::sync::OwnedSemaphorePermit,
-    rows: Vec<InstanceRow>,
+    mut rows: Rows,
     plain: bool,
 ) -> Result<Response, Failure> {
     // The first is looked at before anything is promised.
-    let Some(row) = rows.first() else { return Err(Failure::not_found("No such instance.")) };
-    let mut first = Some(source(web, row, plain).await?);
+    let row = first(web, &mut rows).await?;
+    let source_of_first = source(web, &row, plain).await?;
+    let mut next = Some((row, source_of_first));
     let mut writer = Writer::new();
     let kind = writer.content_type(DICOM);
     let node = Arc::clone(web);
     let body = send::body(web, place, async move |out| {
-        for row in &rows {
-            let source = match first.take() {
-                Some(source) => source,
-                None => source(&node, row, plain).await.map_err(|f| Broken::Source(f.said()))?,
-            };
+        while let Some((row, source_of_row)) = next.take() {
             let syntax =
                 if plain { media::PLAIN } else { row.receipt.transfer_syntax_uid.as_str() };
             let kind = format!("{DICOM}; transfer-syntax={syntax}");
-            match source {
+            match source_of_row {
                 Source::Bytes(bytes) => {
                     out.bytes(writer.head(&kind, Some(bytes.len() as u64), "")).await?;
                     out.bytes(bytes).await?;
@@ -182,10 +174,20 @@ async fn parts(
                     out.spans(&path, &[Span { offset: 0, length: bytes }]).await?;
                 }
             }
+            let broken = |failure: Failure| Broken::Source(failure.said());
+            if let Some(row) = rows.next(&node, 1).await.map_err(broken)?.pop() {
+                let source = source(&node, &row, plain).await.map_err(broken)?;
+                next = Some((row, source));
+            }
         }
         out.bytes(writer.end()).await
     });
     Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+}
+
+async fn first(web: &Web, rows: &mut Rows) -> Result<InstanceRow, Failure> {
+    let first = rows.next(web, 1).await?.pop();
+    first.ok_or_else(|| Failure::not_found("No such instance."))
 }
 
 pub async fn metadata(
@@ -198,27 +200,29 @@ pub async fn metadata(
     let target = Target::parse(&named)?;
     let accept = Accept::of(&headers, query.accept.as_deref());
     dicomweb::json_is_accepted(&accept)?;
-    let rows = target.rows(&web).await?;
+    let glance = target.glance(&web).await?;
     web.audit.look(Some(&target.study), "DICOMweb: headers", &viewer).await;
     let base = dicomweb::base(&web, &headers);
-    let etag = dicomweb::etag(&rows, &format!("metadata {base}"));
+    let etag = glance.etag(&format!("metadata {base}"));
     if let Some(answer) = dicomweb::unchanged(&headers, &etag) {
         return Ok(answer);
     }
     let place = send::place(&web).await?;
-    let mut batches = rows.chunks(HEADERS_AT_ONCE).map(<[InstanceRow]>::to_vec);
-    let first = batches.next().unwrap_or_default();
-    let first = read(&web, &first, &base).await?;
-    let rest: Vec<Vec<InstanceRow>> = batches.collect();
+    let mut rows = Rows::of(target);
+    let first = read(&web, &rows.next(&web, HEADERS_AT_ONCE).await?, &base).await?;
     let node = Arc::clone(&web);
     let body = send::body(&web, place, async move |out| {
+        let broken = |failure: Failure| Broken::Source(failure.said());
         out.bytes(first).await?;
-        for batch in rest {
-            let more = read(&node, &batch, &base).await.map_err(|f| Broken::Source(f.said()))?;
+        loop {
+            let batch = rows.next(&node, HEADERS_AT_ONCE).await.map_err(broken)?;
+            if batch.is_empty() {
+                return out.bytes(Bytes::from_static(b"]")).await;
+            }
+            let more = read(&node, &batch, &base).await.map_err(broken)?;
             out.bytes(Bytes::from_static(b",")).await?;
             out.bytes(more.slice(1..)).await?;
         }
-        out.bytes(Bytes::from_static(b"]")).await
     });
     let response = ([(header::CONTENT_TYPE, dicomweb::DICOM_JSON)], body).into_response();
     Ok(dicomweb::cached(response, &etag))
