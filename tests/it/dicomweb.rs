@@ -1,5 +1,6 @@
 //! DICOMweb against a public client, and against clients that are wrong.
 
+use std::io::Write as _;
 use std::process::Command;
 
 use serde_json::Value;
@@ -143,6 +144,43 @@ fn a_large_study_is_listed_and_given_whole_a_page_at_a_time() {
     let whole = run(Command::new("curl").args(["-sS", "--max-time", "60", &url])).stdout;
     let head = b"Content-Type: application/dicom";
     assert_eq!(whole.windows(head.len()).filter(|part| part == head).count(), 2500);
+}
+
+/// R16. They take a first byte and no more; who searches does not wait for them, nor does who
+/// reads from another machine.
+#[test]
+fn slow_readers_wait_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("data"), &["assemble.quiet_period_s=1800"]);
+    let slices = folder.path().join("slices");
+    let uid = many(&slices, 1, 3200);
+    node.send(&files_of(&slices));
+    let ask = format!("GET /dicom-web/studies/{uid} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut slow: Vec<std::net::TcpStream> =
+        (0..100).map(|_| std::net::TcpStream::connect(node.http).unwrap()).collect();
+    slow.iter_mut().for_each(|stream| stream.write_all(ask.as_bytes()).unwrap());
+    crate::node::wait_for("answers that are being sent", || {
+        let begun = |stream: &&mut std::net::TcpStream| {
+            stream.set_nonblocking(true).unwrap();
+            stream.peek(&mut [0]).is_ok_and(|count| count == 1)
+        };
+        (slow.iter_mut().filter(begun).count() >= 12).then_some(())
+    });
+    let time = |arguments: &[&str]| {
+        let begun = std::time::Instant::now();
+        let (status, answer) = curl(arguments);
+        assert_eq!(status, 200, "{answer}");
+        begun.elapsed()
+    };
+    let at = |path: &str| format!("http://{}{path}", node.http);
+    let other = ["--interface", "127.0.0.2"];
+    let (search, page) = (time(&[&at("/dicom-web/studies")]), time(&[&at("/")]));
+    let read = time(&[&other[..], &[&at(&format!("/dicom-web/studies/{uid}/metadata"))]].concat());
+    println!("search {search:?}, page {page:?}, another reader {read:?}");
+    for waited in [search, page, read] {
+        assert!(waited < std::time::Duration::from_secs(5), "{waited:?}");
+    }
+    drop(slow);
 }
 
 #[test]

@@ -19,8 +19,11 @@ pub struct Config {
     pub stores_max: usize,
     /// Seconds for one store, whatever its size.
     pub store_timeout_s: u64,
-    /// Requests worked on and answers being sent at one time; more wait for their turn.
+    /// Searches worked on, and answers of images and headers being made and sent, at one time; more
+    /// wait for their turn.
     pub answers_max: usize,
+    /// Of them for one peer: who reads slowly waits alone.
+    pub answers_per_peer_max: usize,
     /// Worker processes for viewers, beside those that read.
     pub workers: u32,
 }
@@ -36,6 +39,7 @@ impl Default for Config {
             stores_max: 8,
             store_timeout_s: 3600,
             answers_max: 32,
+            answers_per_peer_max: 12,
             workers: 2,
         }
     }
@@ -57,6 +61,12 @@ impl Config {
             ("stores_max", self.stores_max as u64, 256, standard.stores_max as u64),
             ("store_timeout_s", self.store_timeout_s, 86_400, standard.store_timeout_s),
             ("answers_max", self.answers_max as u64, 1024, standard.answers_max as u64),
+            (
+                "answers_per_peer_max",
+                self.answers_per_peer_max as u64,
+                1024,
+                standard.answers_per_peer_max as u64,
+            ),
             ("workers", self.workers.into(), 64, standard.workers.into()),
         ] {
             if !(1..=high).contains(&found) {

@@ -69,8 +69,8 @@ use crate::worker::WorkerError;
 /// Where all of it lies.
 pub const ROOT: &str = "/dicom-web";
 const DICOM_JSON: &str = "application/dicom+json";
-/// Rows of instances that an answer holds at one time: about 1 MB.
-const PAGE: usize = 1024;
+/// Rows of instances that an answer holds at one time: about 2 MB.
+const PAGE: usize = 2048;
 
 /// What DICOMweb stands on, beside the store.
 #[derive(Clone)]
@@ -92,7 +92,7 @@ pub struct DicomWeb {
     pool: Pool,
     index: Arc<index::Index>,
     turns: Semaphore,
-    answers: Arc<Semaphore>,
+    answers: send::Places,
     stores: Arc<Semaphore>,
     tasks: TaskTracker,
     /// Somebody keeps the index up to date.
@@ -121,7 +121,7 @@ impl DicomWeb {
             pool,
             index,
             turns: Semaphore::new(config.answers_max),
-            answers: Arc::new(Semaphore::new(config.answers_max)),
+            answers: send::Places::new(config.answers_max, config.answers_per_peer_max),
             stores: Arc::new(Semaphore::new(config.stores_max)),
             tasks: tasks.clone(),
             is_followed: config.enabled || was_followed,
@@ -135,15 +135,24 @@ pub(in crate::web) fn router(web: &Web) -> Router<Web> {
         return Router::new();
     }
     let at = |path: &str| format!("{ROOT}{path}");
+    let limit = || {
+        tower_http::timeout::TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Duration::from_secs(web.node.config.request_timeout_s),
+        )
+    };
     let (study, series) = ("/studies/{study}", "/studies/{study}/series/{series}");
     let instance = "/studies/{study}/series/{series}/instances/{instance}";
-    let mut quick = Router::new()
+    let searches = Router::new()
         .route(&at("/studies"), get(qido::studies))
         .route(&at("/series"), get(qido::all_series))
         .route(&at("/instances"), get(qido::all_instances))
         .route(&at("/studies/{study}/series"), get(qido::series))
         .route(&at("/studies/{study}/instances"), get(qido::study_instances))
         .route(&at("/studies/{study}/series/{series}/instances"), get(qido::series_instances))
+        .layer(limit())
+        .layer(middleware::from_fn_with_state(Arc::clone(web), send::turn));
+    let mut answers = Router::new()
         .route(
             &at("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{place}"),
             get(values::bulk),
@@ -161,24 +170,19 @@ pub(in crate::web) fn router(web: &Web) -> Router<Web> {
             get(show::frame_thumbnail),
         );
     for below in [study, series, instance] {
-        quick = quick
+        answers = answers
             .route(&at(below), get(retrieve::objects))
             .route(&at(&format!("{below}/metadata")), get(retrieve::metadata))
             .route(&at(&format!("{below}/rendered")), get(show::rendered))
             .route(&at(&format!("{below}/thumbnail")), get(show::thumbnail));
     }
-    let quick = quick
-        .layer(DefaultBodyLimit::max(64 << 10))
-        .layer(tower_http::timeout::TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            Duration::from_secs(web.node.config.request_timeout_s),
-        ))
-        .layer(middleware::from_fn_with_state(Arc::clone(web), send::turn));
+    let answers =
+        answers.layer(limit()).layer(middleware::from_fn_with_state(Arc::clone(web), send::place));
     // As long as it takes, within its own limits.
     let store = Router::new()
         .route(&at("/studies"), post(stow::any))
         .route(&at("/studies/{study}"), post(stow::one));
-    quick.merge(store)
+    searches.merge(answers).layer(DefaultBodyLimit::max(64 << 10)).merge(store)
 }
 
 /// Whether a request is for DICOMweb.

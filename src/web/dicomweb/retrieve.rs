@@ -30,6 +30,7 @@ use crate::web::dicomweb::multipart::Writer;
 use crate::web::dicomweb::not_acceptable;
 use crate::web::dicomweb::send;
 use crate::web::dicomweb::send::Broken;
+use crate::web::dicomweb::send::Place;
 use crate::web::problem::Failure;
 use crate::worker::HeaderPart;
 use crate::worker::Object;
@@ -55,6 +56,7 @@ enum Form {
 pub async fn objects(
     State(web): State<Web>,
     Extension(viewer): Extension<Viewer>,
+    Extension(place): Extension<Place>,
     headers: HeaderMap,
     Path(named): Path<Named>,
     Query(query): Query<AcceptQuery>,
@@ -68,7 +70,6 @@ pub async fn objects(
     if let Some(answer) = dicomweb::unchanged(&headers, &etag) {
         return Ok(answer);
     }
-    let place = send::place(&web).await?;
     let response = match form {
         Form::Single { plain } => single(&web, place, Rows::of(target), plain).await?,
         Form::Parts { plain } => parts(&web, place, Rows::of(target), plain).await?,
@@ -122,12 +123,7 @@ async fn source(web: &Web, row: &InstanceRow, plain: bool) -> Result<Source, Fai
     Ok(Source::File { path, bytes: about.len() })
 }
 
-async fn single(
-    web: &Web,
-    place: tokio::sync::OwnedSemaphorePermit,
-    mut rows: Rows,
-    plain: bool,
-) -> Result<Response, Failure> {
+async fn single(web: &Web, place: Place, mut rows: Rows, plain: bool) -> Result<Response, Failure> {
     let row = &first(web, &mut rows).await?;
     let syntax = if plain { media::PLAIN } else { row.receipt.transfer_syntax_uid.as_str() };
     let kind = format!("{DICOM}; transfer-syntax={syntax}");
@@ -135,7 +131,7 @@ async fn single(
         Source::Bytes(bytes) => bytes.into_response(),
         Source::File { path, bytes } => {
             let span = Span { offset: 0, length: bytes };
-            let body = send::body(web, place, async move |out| out.spans(&path, &[span]).await);
+            let body = send::body(web, place, async move |mut out| out.spans(&path, &[span]).await);
             let mut response = body.into_response();
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
             response
@@ -146,12 +142,7 @@ async fn single(
     Ok(response)
 }
 
-async fn parts(
-    web: &Web,
-    place: tokio::sync::OwnedSemaphorePermit,
-    mut rows: Rows,
-    plain: bool,
-) -> Result<Response, Failure> {
+async fn parts(web: &Web, place: Place, mut rows: Rows, plain: bool) -> Result<Response, Failure> {
     // The first is looked at before anything is promised.
     let row = first(web, &mut rows).await?;
     let source_of_first = source(web, &row, plain).await?;
@@ -159,7 +150,7 @@ async fn parts(
     let mut writer = Writer::new();
     let kind = writer.content_type(DICOM);
     let node = Arc::clone(web);
-    let body = send::body(web, place, async move |out| {
+    let body = send::body(web, place, async move |mut out| {
         while let Some((row, source_of_row)) = next.take() {
             let syntax =
                 if plain { media::PLAIN } else { row.receipt.transfer_syntax_uid.as_str() };
@@ -193,6 +184,7 @@ async fn first(web: &Web, rows: &mut Rows) -> Result<InstanceRow, Failure> {
 pub async fn metadata(
     State(web): State<Web>,
     Extension(viewer): Extension<Viewer>,
+    Extension(place): Extension<Place>,
     headers: HeaderMap,
     Path(named): Path<Named>,
     Query(query): Query<AcceptQuery>,
@@ -207,11 +199,10 @@ pub async fn metadata(
     if let Some(answer) = dicomweb::unchanged(&headers, &etag) {
         return Ok(answer);
     }
-    let place = send::place(&web).await?;
     let mut rows = Rows::of(target);
     let first = read(&web, &rows.next(&web, HEADERS_AT_ONCE).await?, &base).await?;
     let node = Arc::clone(&web);
-    let body = send::body(&web, place, async move |out| {
+    let body = send::body(&web, place, async move |mut out| {
         let broken = |failure: Failure| Broken::Source(failure.said());
         out.bytes(first).await?;
         loop {

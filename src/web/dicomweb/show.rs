@@ -35,6 +35,7 @@ use crate::web::dicomweb::media::Accept;
 use crate::web::dicomweb::multipart::Writer;
 use crate::web::dicomweb::not_acceptable;
 use crate::web::dicomweb::send;
+use crate::web::dicomweb::send::Place;
 use crate::web::dicomweb::values;
 use crate::web::dicomweb::values::NamedFrames;
 use crate::web::problem::Failure;
@@ -156,6 +157,7 @@ fn media_type(view: &View) -> &'static str {
 pub async fn rendered(
     State(web): State<Web>,
     Extension(viewer): Extension<Viewer>,
+    Extension(place): Extension<Place>,
     headers: HeaderMap,
     Path(named): Path<Named>,
     Query(query): Query<ViewQuery>,
@@ -171,7 +173,7 @@ pub async fn rendered(
         let etag = dicomweb::etag(&rows, PDF);
         return match dicomweb::unchanged(&headers, &etag) {
             Some(answer) => Ok(answer),
-            None => Ok(dicomweb::cached(values::document(&web, row, PDF).await?, &etag)),
+            None => Ok(dicomweb::cached(values::document(&web, place, row, PDF).await?, &etag)),
         };
     }
     let view = query.view(&accept)?;
@@ -182,7 +184,7 @@ pub async fn rendered(
     let response = match (&target.instance, rows.first()) {
         // One picture of an instance, its first frame: a JPEG or PNG has no more.
         (Some(_), Some(row)) => one(&web, row, Which::Number(1), &view).await?,
-        _ => all(&web, rows, &view).await?,
+        _ => all(&web, place, rows, &view).await?,
     };
     Ok(dicomweb::cached(warned(response, &query), &etag))
 }
@@ -190,6 +192,7 @@ pub async fn rendered(
 pub async fn frames(
     State(web): State<Web>,
     Extension(viewer): Extension<Viewer>,
+    Extension(place): Extension<Place>,
     headers: HeaderMap,
     Path(named): Path<NamedFrames>,
     Query(query): Query<ViewQuery>,
@@ -207,7 +210,7 @@ pub async fn frames(
         [number] => one(&web, &row, Which::Number(*number), &view).await?,
         numbers => {
             let pictures = numbers.iter().map(|number| (row.clone(), *number)).collect();
-            many(&web, pictures, &view).await?
+            many(&web, place, pictures, &view).await?
         }
     };
     Ok(dicomweb::cached(warned(response, &query), &etag))
@@ -301,7 +304,12 @@ fn said(window: &Levels) -> String {
 }
 
 /// Every frame of every instance that has pixels.
-async fn all(web: &Web, rows: Vec<InstanceRow>, view: &View) -> Result<Response, Failure> {
+async fn all(
+    web: &Web,
+    place: Place,
+    rows: Vec<InstanceRow>,
+    view: &View,
+) -> Result<Response, Failure> {
     let mut pictures = Vec::new();
     for row in rows {
         let (data, pool) = (web.node.store.data(), &web.dicomweb.pool);
@@ -320,15 +328,15 @@ async fn all(web: &Web, rows: Vec<InstanceRow>, view: &View) -> Result<Response,
             )));
         }
     }
-    many(web, pictures, view).await
+    many(web, place, pictures, view).await
 }
 
 async fn many(
     web: &Web,
+    place: Place,
     pictures: Vec<(InstanceRow, u32)>,
     view: &View,
 ) -> Result<Response, Failure> {
-    let place = send::place(web).await?;
     let mut pictures = pictures.into_iter();
     let mut last = Failure::not_found("It has no picture.");
     // The first that can be made is made before anything is promised.
@@ -343,7 +351,7 @@ async fn many(
     let kind = media_type(view);
     let content_type = writer.content_type(kind);
     let (node, view) = (Arc::clone(web), view.clone());
-    let body = send::body(web, place, async move |out| {
+    let body = send::body(web, place, async move |mut out| {
         out.bytes(writer.head(kind, Some(first.len() as u64), "")).await?;
         out.bytes(first).await?;
         for (row, number) in pictures {

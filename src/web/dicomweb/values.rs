@@ -10,7 +10,6 @@ use axum::http::HeaderMap;
 use axum::http::header;
 use axum::response::IntoResponse as _;
 use axum::response::Response;
-use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::imaging::frames::Piece;
@@ -29,6 +28,7 @@ use crate::web::dicomweb::retrieve::AcceptQuery;
 use crate::web::dicomweb::send;
 use crate::web::dicomweb::send::Broken;
 use crate::web::dicomweb::send::Out;
+use crate::web::dicomweb::send::Place;
 use crate::web::problem::Failure;
 use crate::worker::Values;
 
@@ -81,6 +81,7 @@ struct Form {
 pub async fn frames(
     State(web): State<Web>,
     Extension(viewer): Extension<Viewer>,
+    Extension(place): Extension<Place>,
     headers: HeaderMap,
     Path(named): Path<NamedFrames>,
     Query(query): Query<AcceptQuery>,
@@ -95,7 +96,7 @@ pub async fn frames(
     if let Some(answer) = dicomweb::unchanged(&headers, &etag) {
         return Ok(answer);
     }
-    Ok(dicomweb::cached(answer(&web, row, numbers, form).await?, &etag))
+    Ok(dicomweb::cached(answer(&web, place, row, numbers, form).await?, &etag))
 }
 
 /// The first member of Accept that can be met.
@@ -166,11 +167,11 @@ async fn located(
 
 async fn answer(
     web: &Web,
+    place: Place,
     row: InstanceRow,
     numbers: Vec<u32>,
     form: Form,
 ) -> Result<Response, Failure> {
-    let place = send::place(web).await?;
     // What cannot be given is known before anything is promised.
     let (facts, mut pieces) = located(web, &row, &numbers, form.plain).await?;
     let frames = facts.map_or(0, |facts| facts.frames);
@@ -185,13 +186,13 @@ async fn answer(
     let kind = format!("{}; transfer-syntax={}", form.media_type, form.transfer_syntax);
     if !form.multipart {
         let Some(piece) = pieces.pop() else { return Err(Failure::internal("no frame")) };
-        let body = send::body(web, place, async move |out| write(&out, &path, piece).await);
+        let body = send::body(web, place, async move |mut out| write(&mut out, &path, piece).await);
         return Ok(([(header::CONTENT_TYPE, kind)], body).into_response());
     }
     let mut writer = Writer::new();
     let content_type = writer.content_type(form.media_type);
     let node = Arc::clone(web);
-    let body = send::body(web, place, async move |out| {
+    let body = send::body(web, place, async move |mut out| {
         let mut left = &numbers[..];
         loop {
             if pieces.is_empty() {
@@ -200,7 +201,7 @@ async fn answer(
             left = &left[pieces.len().min(left.len())..];
             for piece in std::mem::take(&mut pieces) {
                 out.bytes(writer.head(&kind, Some(length(&piece)), "")).await?;
-                write(&out, &path, piece).await?;
+                write(&mut out, &path, piece).await?;
             }
             if left.is_empty() {
                 return out.bytes(writer.end()).await;
@@ -219,16 +220,10 @@ fn length(piece: &Piece) -> u64 {
     }
 }
 
-async fn write(out: &Out, path: &std::path::Path, piece: Piece) -> Result<(), Broken> {
+async fn write(out: &mut Out, path: &std::path::Path, piece: Piece) -> Result<(), Broken> {
     match piece {
         Piece::InFile(spans) => out.spans(path, &spans).await,
-        Piece::Bytes(bytes) => {
-            let mut bytes = Bytes::from(bytes);
-            while !bytes.is_empty() {
-                out.bytes(bytes.split_to(bytes.len().min(1 << 20))).await?;
-            }
-            Ok(())
-        }
+        Piece::Bytes(bytes) => out.bytes(bytes.into()).await,
     }
 }
 
@@ -257,13 +252,14 @@ fn steps(place: &str) -> Option<Vec<u32>> {
 pub async fn bulk(
     State(web): State<Web>,
     Extension(viewer): Extension<Viewer>,
+    Extension(place): Extension<Place>,
     headers: HeaderMap,
     Path(named): Path<NamedBulk>,
     Query(query): Query<AcceptQuery>,
 ) -> Result<Response, Failure> {
-    let NamedBulk { study, series, instance, place } = named;
+    let NamedBulk { study, series, instance, place: named } = named;
     let target = Target::parse(&Named { study, series: Some(series), instance: Some(instance) })?;
-    let steps = steps(&place).ok_or_else(|| {
+    let steps = steps(&named).ok_or_else(|| {
         Failure::bad_request("Bulk data is named by a tag (7FE00010) or tag.item.tag.")
     })?;
     let accept = Accept::of(&headers, query.accept.as_deref());
@@ -271,7 +267,7 @@ pub async fn bulk(
     let Some(row) = rows.first().cloned() else { return Err(Failure::not_found("none")) };
     let stored = row.receipt.transfer_syntax_uid.as_str();
     web.audit.look(Some(&target.study), "DICOMweb: images", &viewer).await;
-    let etag = dicomweb::etag(&rows, &format!("bulk {place} {accept:?}"));
+    let etag = dicomweb::etag(&rows, &format!("bulk {named} {accept:?}"));
     if let Some(answer) = dicomweb::unchanged(&headers, &etag) {
         return Ok(answer);
     }
@@ -281,14 +277,13 @@ pub async fn bulk(
         let frames = facts.map_or(0, |facts| facts.frames);
         let numbers: Vec<u32> = (1..=frames).collect();
         let form = form(&accept, stored, numbers.len())?;
-        return Ok(dicomweb::cached(answer(&web, row, numbers, form).await?, &etag));
+        return Ok(dicomweb::cached(answer(&web, place, row, numbers, form).await?, &etag));
     }
     let fits = accept.members().iter().find(|asked| asked.takes(OCTETS));
     let Some(asked) = fits else {
         return Err(not_acceptable(format!("Bulk data is given as {OCTETS}.")));
     };
     let multipart = asked.multipart;
-    let place = send::place(&web).await?;
     let piece = value(&web, &row, steps).await?;
     let path = web.node.store.data().join(&row.receipt.object);
     let length = length(&piece);
@@ -297,12 +292,12 @@ pub async fn bulk(
         true => writer.content_type(OCTETS),
         false => OCTETS.to_owned(),
     };
-    let body = send::body(&web, place, async move |out| {
+    let body = send::body(&web, place, async move |mut out| {
         if multipart {
             let kind = format!("{OCTETS}; transfer-syntax={}", media::PLAIN);
             out.bytes(writer.head(&kind, Some(length), "")).await?;
         }
-        write(&out, &path, piece).await?;
+        write(&mut out, &path, piece).await?;
         if multipart {
             out.bytes(writer.end()).await?;
         }
@@ -320,12 +315,16 @@ async fn value(web: &Web, row: &InstanceRow, steps: Vec<u32>) -> Result<Piece, F
 }
 
 /// The document that an instance holds, as it is.
-pub async fn document(web: &Web, row: &InstanceRow, kind: &str) -> Result<Response, Failure> {
-    let place = send::place(web).await?;
+pub async fn document(
+    web: &Web,
+    place: Place,
+    row: &InstanceRow,
+    kind: &str,
+) -> Result<Response, Failure> {
     let piece = value(web, row, vec![ENCAPSULATED_DOCUMENT]).await?;
     let path = web.node.store.data().join(&row.receipt.object);
     let length = length(&piece).to_string();
-    let body = send::body(web, place, async move |out| write(&out, &path, piece).await);
+    let body = send::body(web, place, async move |mut out| write(&mut out, &path, piece).await);
     let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_LENGTH, &length)];
     Ok((headers, body).into_response())
 }
