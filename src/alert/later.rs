@@ -111,6 +111,8 @@ pub fn ended(e: &Ended<'_>) -> Message {
 /// Alerts that came faster than one person can take them, told in one message.
 pub struct Digest<'a> {
     pub channel: &'a str,
+    /// All that were gathered for it, and their levels, also those that were answered since.
+    pub gathered: Vec<(&'a str, u32)>,
     /// The most urgent first.
     pub alerts: Vec<Entry>,
     pub now: Timestamp,
@@ -118,8 +120,6 @@ pub struct Digest<'a> {
 
 pub struct Entry {
     pub key: String,
-    /// At which they are told.
-    pub level: u32,
     /// None where nothing was assessed.
     pub urgency: Option<Urgency>,
     pub titles: Vec<String>,
@@ -132,8 +132,8 @@ fn word(urgency: Option<Urgency>) -> &'static str {
     urgency.map_or("not assessed", Urgency::as_str)
 }
 
-/// Its id is fixed by the alerts that are in it, and their levels: who is told again is told by
-/// another message.
+/// Its id is fixed by the alerts that were gathered, and their levels: a second try is the same
+/// message, also when one of them was answered since, and who is told again is told by another.
 pub fn digest(d: &Digest<'_>) -> Message {
     let most = d.alerts.iter().map(|entry| entry.urgency).max().unwrap_or_default();
     let count = d.alerts.len();
@@ -176,7 +176,7 @@ pub fn digest(d: &Digest<'_>) -> Message {
         text,
         picture: None,
         attachments: Vec::new(),
-        id: id(&d.alerts),
+        id: id(&d.gathered),
         thread: None,
         date: d.now,
         urgent: true,
@@ -190,9 +190,9 @@ fn what(titles: &[String]) -> String {
     }
 }
 
-fn id(alerts: &[Entry]) -> String {
+fn id(gathered: &[(&str, u32)]) -> String {
     let mut keys: Vec<String> =
-        alerts.iter().map(|entry| format!("{} {}", entry.key, entry.level)).collect();
+        gathered.iter().map(|(key, level)| format!("{key} {level}")).collect();
     keys.sort_unstable();
     let mut hash = Sha256::new();
     keys.iter().for_each(|key| hash.update(key.as_bytes()));

@@ -320,7 +320,6 @@ fn a_withdrawal_and_a_digest_say_what_they_are_about() {
     }
     let entry = |key: &str, urgency| Entry {
         key: key.into(),
-        level: 0,
         urgency,
         titles: vec!["Mass <b>".into()],
         raised_at: alert.found_at,
@@ -328,14 +327,17 @@ fn a_withdrawal_and_a_digest_say_what_they_are_about() {
         study_url: None,
     };
     let alerts = vec![entry("b", Some(Urgency::Urgent)), entry("a", Some(Urgency::Significant))];
-    let together = digest(&Digest { channel: "x/y@z", alerts, now: alert.found_at });
+    let gathered = vec![("b", 0), ("a", 0)];
+    let of = |gathered, alerts| Digest { channel: "x/y@z", gathered, alerts, now: alert.found_at };
+    let together = digest(&of(gathered, alerts));
     assert_eq!(together.subject, "[Prelim PRELIMINARY] 2 alerts, the first urgent");
     assert!(together.html.contains("Mass &lt;b&gt;") && together.text.contains("Mass <b>"));
-    let alerts = vec![entry("a", Some(Urgency::Significant)), entry("b", Some(Urgency::Urgent))];
-    let again = digest(&Digest { channel: "x/y@z", alerts, now: alert.found_at });
-    assert_eq!(again.id, together.id, "decided by the alerts that are in it");
-    let alerts = ["a", "b"].map(|key| Entry { level: 2, ..entry(key, Some(Urgency::Urgent)) });
-    let later = digest(&Digest { channel: "x/y@z", alerts: alerts.into(), now: alert.found_at });
+    // The second try, when one of them was answered since.
+    let alerts = vec![entry("a", Some(Urgency::Significant))];
+    let again = digest(&of(vec![("a", 0), ("b", 0)], alerts));
+    assert_eq!(again.id, together.id, "decided by the alerts that were gathered");
+    let alerts = ["a", "b"].map(|key| entry(key, Some(Urgency::Urgent)));
+    let later = digest(&of(vec![("a", 2), ("b", 2)], alerts.into()));
     assert_ne!(later.id, together.id, "told again is told by another message");
 }
 

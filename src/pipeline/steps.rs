@@ -115,7 +115,9 @@ pub async fn run(
         JobKind::Withdraw { alert, channel, doubt } => {
             telling::tell_later(&way, alert, channel, *doubt, attempt).await
         }
-        JobKind::Digest { channel, .. } => telling::tell_together(&way, channel, attempt).await,
+        JobKind::Digest { channel, until } => {
+            telling::tell_together(&way, channel, *until, attempt).await
+        }
         JobKind::Drill { service, .. } => alerting::drill(&way, service),
         JobKind::Notice { channel } => telling::tell_missing(&way, channel, attempt).await,
         JobKind::Undelivered { destination, channel } => {

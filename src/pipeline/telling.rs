@@ -33,6 +33,8 @@ use crate::store::AlertRow;
 use crate::store::AlertSending;
 use crate::store::AlertStep;
 use crate::store::DeliveryState;
+use crate::store::HeldAlert;
+use crate::store::JobState;
 use crate::store::event::Event;
 use crate::store::event::JobKind;
 use crate::store::event::StudyState;
@@ -220,29 +222,56 @@ fn held(way: &Way<'_>, row: &AlertRow, channel: &str, level: u32, until: Timesta
     ]
 }
 
-/// The alerts that wait for one address, in one message. Each study has such a job: one at a time, so
-/// that the first tells all and the others find nothing left.
+/// Whether an alert is told by the message of this time: it was gathered for it, or the job of its
+/// own time is over without having told it.
+fn is_of(
+    way: &Way<'_>,
+    held: &HeldAlert,
+    address: &str,
+    until: Timestamp,
+) -> Result<bool, StepError> {
+    let Some(own) = held.until.filter(|own| *own != until) else { return Ok(true) };
+    let kind = JobKind::Digest { channel: address.to_owned(), until: own };
+    let id = job::job(kind, &held.study_uid, held.revision, own).id;
+    let row = way.kit.store.job(&id).map_err(StepError::passing)?;
+    Ok(row.is_none_or(|row| !matches!(row.state, JobState::Waiting | JobState::Running)))
+}
+
+/// The alerts that were gathered for one address until this time, in one message. Each study has such
+/// a job: one at a time, so that the first tells all and the others find nothing left. A second run
+/// is the same message.
 pub async fn tell_together(
     way: &Way<'_>,
     address: &str,
+    until: Timestamp,
     attempt: u32,
 ) -> Result<Vec<Event>, StepError> {
     let _turn = way.kit.digests.lock(address).await;
     let lately = way.kit.store.channel(address).map_err(StepError::passing)?;
-    let mut waiting = Vec::new();
+    let mut gathered = Vec::new();
     for held in lately.held {
+        if is_of(way, &held, address, until)? {
+            gathered.push(held);
+        }
+    }
+    let mut waiting = Vec::new();
+    for held in &gathered {
         let of = Way { kit: way.kit, study_uid: &held.study_uid, revision: held.revision };
         let row = alerting::row(&of, &held.alert)?.filter(|row| row.standing.is_unanswered());
-        waiting.extend(row.map(|row| (held.clone(), row)));
+        waiting.extend(row.map(|row| (held, row)));
     }
     let Some((first, _)) = waiting.first() else { return Ok(Vec::new()) };
     let channel = first.channel.clone();
-    waiting.sort_by_key(|(_, row)| (std::cmp::Reverse(row.urgency), row.raised_at));
-    let alerts = waiting
+    waiting.sort_by_key(|(held, row)| {
+        (std::cmp::Reverse(row.urgency), row.raised_at, row.alert.clone(), held.level)
+    });
+    // Gathered at two levels for one person, it is told once.
+    let mut each = waiting.clone();
+    each.dedup_by(|(_, later), (_, first)| later.alert == first.alert);
+    let alerts = each
         .iter()
         .map(|(held, row)| alert::Entry {
             key: row.alert.clone(),
-            level: held.level,
             urgency: row.urgency,
             titles: row.findings.clone(),
             raised_at: row.raised_at,
@@ -250,7 +279,9 @@ pub async fn tell_together(
             study_url: alert::study_url(&way.kit.alert, &row.study_uid),
         })
         .collect();
-    let digest = alert::Digest { channel: &channel, alerts, now: way.kit.clock.now() };
+    let of_all = gathered.iter().map(|held| (held.alert.as_str(), held.level)).collect();
+    let now = way.kit.clock.now();
+    let digest = alert::Digest { channel: &channel, gathered: of_all, alerts, now };
     let delivered = send(way, &channel, &alert::digest(&digest)).await;
     let delivered = delivered.map_err(|error| untaken(error, attempt))?;
     metrics::counter!("prelim_alerts_sent_total").increment(1);

@@ -58,9 +58,11 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
                 alert,
                 channel,
                 level,
+                until: Some(*until),
             };
             let of = (study_uid, *revision, held.alert.clone());
-            if !row.held.contains(&held) {
+            let same = |other: &HeldAlert| HeldAlert { until: held.until, ..other.clone() } == held;
+            if !row.held.iter().any(same) {
                 row.held.push(held);
             }
             txn.put(key, row);

@@ -115,6 +115,7 @@ pub use crate::store::rows::ComparisonRow;
 pub use crate::store::rows::CountRow;
 pub use crate::store::rows::DeliveryRow;
 pub use crate::store::rows::DeliveryState;
+pub use crate::store::rows::HeldAlert;
 pub use crate::store::rows::HistoryRow;
 pub use crate::store::rows::InstanceRow;
 pub use crate::store::rows::JobCounts;

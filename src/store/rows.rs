@@ -477,6 +477,9 @@ pub struct HeldAlert {
     pub alert: String,
     pub channel: String,
     pub level: u32,
+    /// When it is told, with the others of this time. None: of versions before.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
