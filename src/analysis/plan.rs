@@ -252,7 +252,8 @@ pub fn effective_modality(instance: &Instance, study: &Study) -> String {
     let is_capture = is_secondary_capture(instance);
     let effective = match modality {
         "CR" | "DX" | "RG" if is_breast => "MG",
-        "CT" | "MR" | "US" | "XA" | "NM" | "PT" if is_capture && modality != "US" => "OT",
+        // A saved slice is a film or a screen; a projection (XA, NM) stays what it is.
+        "CT" | "MR" | "PT" if is_capture => "OT",
         "OT" | "SC" | "XC" | "" => vague(instance, &text, is_breast, is_capture),
         other => other,
     };

@@ -40,7 +40,7 @@ fn name(plan: &Plan) -> &str {
 #[test]
 fn headers_choose_the_profile() {
     let profiles = profile::load(None).unwrap();
-    let rows: [(Header, &str); 78] = [
+    let rows: [(Header, &str); 99] = [
         // The studies of the sample data (SOURCES.md).
         (("CR", OWN, "CHEST", "PA", "THORAX", "", ""), "chest_xray"),
         (("DX", OWN, "CHEST", "AP", "Medium Soft Tissue 20-55 lb", "Thorax LAT", ""), "chest_xray"),
@@ -134,9 +134,9 @@ fn headers_choose_the_profile() {
         (("US", OWN, "", "", "", "", ""), "ultrasound"),
         (("OT", SC, "", "", "Barretts Esophagus", "", ""), "general"),
         (("OT", SC, "", "", "Prepyloric Ulcer", "", ""), "general"),
-        (("NM", SC, "WHOLE BODY", "", "Whole Body Bone", "", "Whole Body Bone"), "general"),
+        (("NM", SC, "WHOLE BODY", "", "Whole Body Bone", "", "Whole Body Bone"), "scintigraphy"),
         (("CT", SC, "", "", "", "", ""), "general"),
-        (("XA", SC, "", "", "", "", ""), "general"),
+        (("XA", SC, "", "", "", "", ""), "angiography"),
         (("CT", OWN, "", "", "e+1", "", ""), "general"),
         (
             ("CR", OWN, "EXTREMITY", "AP", "Non-ossifying fibroma of distal tibia", "", ""),
@@ -202,6 +202,28 @@ fn headers_choose_the_profile() {
         (("OP", OWN, "", "", "", "", ""), "fundus"),
         (("OT", SC, "", "", "안저 촬영", "", ""), "fundus"),
         (("ES", OWN, "", "", "", "", ""), "general"),
+        // By region and kind of picture.
+        (("MR", OWN, "BREAST", "", "", "", ""), "mr_breast"),
+        (("MR", OWN, "", "", "유방 MRI", "", ""), "mr_breast"),
+        (("MR", OWN, "", "", "Cộng hưởng từ vú", "", ""), "mr_breast"),
+        (("MR", OWN, "", "", "乳腺MRI平扫+增强", "", ""), "mr_breast"),
+        (("MR", OWN, "HEART", "", "", "cine SAX", ""), "mr_heart"),
+        (("MR", OWN, "", "", "심장 MRI", "", ""), "mr_heart"),
+        (("MR", OWN, "", "", "MRI tim", "", ""), "mr_heart"),
+        (("MR", OWN, "", "", "心脏MRI", "", ""), "mr_heart"),
+        (("MR", OWN, "BRAIN", "", "", "PC flow cardiac gated", ""), "mr_head"),
+        (("PT", OWN, "WHOLEBODY", "", "", "", ""), "pet"),
+        (("PT", OWN, "", "", "PET/CT Whole Body FDG", "AC", ""), "pet_ct"),
+        (("CT", OWN, "CHEST", "", "PET^1_PETCT_WholeBody", "CT WB 3.0", ""), "pet_ct"),
+        (("PT", OWN, "", "", "전신 양전자단층촬영", "", ""), "pet_ct"),
+        (("PT", OWN, "", "", "全身正电子显像", "", ""), "pet_ct"),
+        (("CT", OWN, "HEAD", "", "CT petrous bone", "", ""), "ct_head"),
+        (("NM", OWN, "", "", "Bone scan", "", ""), "scintigraphy"),
+        (("XA", OWN, "HEART", "", "Coronary angiography", "", ""), "angiography"),
+        (("RF", OWN, "ABDOMEN", "", "Barium enema", "", ""), "fluoroscopy"),
+        (("RF", OWN, "CHEST", "", "Esophagram", "", ""), "fluoroscopy"),
+        (("IO", OWN, "", "", "", "", ""), "dental"),
+        (("PX", OWN, "JAW", "", "Panoramic", "", ""), "dental"),
     ];
     for (header, expected) in rows {
         let plan = plan(&study(header), &profiles, &Config::default());

@@ -85,17 +85,27 @@ const TERMS: &[Term] = &[
     ("intestinal_obstruction", None, &["bowel obstruction", "small bowel obstruction", "large bowel obstruction",
         "ileus", "volvulus", "장 폐색", "장염전", "tắc ruột non", "xoắn ruột", "小肠梗阻", "肠扭转"]),
     ("hydronephrosis", None, &["수신 증", "giãn đài bể thận", "肾盂积水"]),
-    ("dvt", None, &["deep vein thrombosis", "심부 정맥 혈전증", "심부정맥 혈전증", "huyết khối tĩnh mạch", "深静脉血栓"]),
+    ("dvt", None, &["dvt", "deep vein thrombosis", "심부 정맥 혈전증", "심부정맥 혈전증", "huyết khối tĩnh mạch", "深静脉血栓"]),
     ("testicular_torsion", None, &["torsion of the testis", "testis torsion", "torsion of the testicle",
         "torsion of the spermatic cord", "고환염전", "睾丸扭转症"]),
     ("ectopic_pregnancy", None, &["extrauterine pregnancy", "tubal pregnancy", "자궁 외 임신", "난관임신",
         "chửa ngoài tử cung", "宫外孕", "输卵管妊娠"]),
+    ("myocardial_infarction", None, &["myocardial infarct", "myocardial scar", "심근 경색", "nhồi máu cơ tim cũ", "心肌梗塞"]),
+    ("myocardial_ischemia", None, &["myocardial ischaemia", "ischemic myocardium", "심근 허혈"]),
+    ("lymphadenopathy", None, &["adenopathy", "enlarged lymph nodes", "enlarged lymph node", "림프절 비대", "림프절 종대",
+        "hạch to", "淋巴结增大"]),
+    ("pseudoaneurysm", None, &["false aneurysm", "pseudo aneurysm", "거짓동맥류", "가성 동맥류", "túi giả phình"]),
+    ("arterial_stenosis", None, &["arterial stenosis", "artery stenosis", "stenosis of the artery", "동맥 협착", "동맥협착", "hẹp động mạch", "动脉狭窄"]),
+    ("breast_mass", None, &["breast mass", "mass of the breast", "유방종괴", "khối u vú", "khối vú", "乳房肿块"]),
+    ("bleeding", None, &["active bleeding", "active extravasation", "contrast extravasation", "활동성 출혈", "chảy máu hoạt động", "活动性出血"]),
+    ("dental_caries", None, &["caries", "carious lesion", "tooth decay", "충치", "龋病"]),
+    ("periodontitis", None, &["periodontal bone loss", "alveolar bone loss", "치조골 흡수", "tiêu xương ổ răng", "牙槽骨吸收"]),
     ("retinal_detachment", None, &["detached retina", "망막 박리", "视网膜剥离"]),
 ];
 
 /// Names of a form and no organ: a longer name that only holds one of them is another finding
-/// ("liver mass").
-const FORMS: [&str; 8] = [
+/// ("liver mass"). The other words for them have the organ ("lung mass").
+const FORMS: [&str; 10] = [
     "nodule",
     "mass",
     "opacity",
@@ -104,6 +114,8 @@ const FORMS: [&str; 8] = [
     "brain_neoplasm",
     "arterial_aneurysm",
     "infiltrate",
+    "arterial_stenosis",
+    "bleeding",
 ];
 
 /// The row whose words `name` is, or holds, and the urgency that the words ask for. The longest
@@ -131,7 +143,10 @@ fn all() -> impl Iterator<Item = (&'static str, Option<Urgency>, &'static str)> 
 }
 
 fn is_meant(name: &str, key: &str, word: &str) -> bool {
-    match FORMS.contains(&key) {
+    let is_name = names::FINDINGS
+        .iter()
+        .any(|(of, en, ko, vi, zh)| *of == key && [en, ko, vi, zh].contains(&&word));
+    match is_name && FORMS.contains(&key) {
         true => words::tokens(name) == words::tokens(word),
         false => words::has(name, word),
     }

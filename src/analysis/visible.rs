@@ -77,7 +77,7 @@ impl Shown {
 /// The group of a modality (0008,0060) in the table; `None`: of a kind that it does not know.
 fn modality(code: &str) -> Option<&'static str> {
     Some(match code {
-        "CR" | "DX" | "RG" | "RF" => "XR",
+        "CR" | "DX" | "RG" | "RF" | "IO" | "PX" => "XR",
         "XA" => "XA",
         "CT" => "CT",
         "MR" => "MR",
@@ -124,7 +124,11 @@ pub fn is_area(name: &str) -> bool {
 }
 
 fn areas_of(instance: &Instance, study: &Study) -> Option<BTreeSet<&'static str>> {
-    let is_us = plan::effective_modality(instance, study) == "US";
+    let modality = plan::effective_modality(instance, study);
+    if ["IO", "PX"].contains(&modality.as_str()) {
+        return Some(BTreeSet::from(["face"]));
+    }
+    let is_us = modality == "US";
     let own = context::body_part(&instance.body_part_examined);
     if let Some(areas) = own.and_then(|part| shown_on(part, is_us)) {
         return Some(areas.iter().copied().collect());
@@ -220,6 +224,14 @@ mod tests {
             ("DX", "CHEST", "", "F", "pulmonary_embolism", false),
             ("CT", "HEAD", "", "F", "pneumothorax", false),
             ("NM", "", "", "F", "pneumothorax", false),
+            ("NM", "WHOLEBODY", "", "F", "bone_metastasis", true),
+            ("MR", "BREAST", "", "F", "pericardial_effusion", false),
+            ("MR", "HEART", "", "F", "pericardial_effusion", true),
+            ("PT", "", "PET whole body", "M", "hydronephrosis", false),
+            ("XA", "", "", "M", "arterial_stenosis", true),
+            ("RF", "", "", "M", "arterial_stenosis", false),
+            ("PX", "JAW", "", "M", "dental_caries", true),
+            ("IO", "", "", "M", "cardiomegaly", false),
             // What no one knows cannot be said.
             ("MR", "", "", "F", "intracranial_hemorrhage", true),
         ] {

@@ -51,7 +51,7 @@ fn shown_on(part: &str) -> Option<u8> {
 /// Where a finding of the table sits. `None`: it can be anywhere.
 fn sits_in(row: &Row) -> Option<u8> {
     let areas = match row.site_name.as_str() {
-        "brain" | "head" | "retina" => HEAD,
+        "brain" | "head" | "retina" | "tooth" | "jaw region" => HEAD,
         "thyroid" => NECK,
         "pleura" | "lung" | "hilum of lung" | "heart" | "mediastinum" | "pulmonary artery"
         | "pericardium" | "chest" | "bronchus" | "breast" => CHEST,
@@ -283,6 +283,6 @@ mod tests {
             .filter(|row| sits_in(row).is_none())
             .map(|row| row.site_name.as_str())
             .collect();
-        assert_eq!(anywhere.into_iter().collect::<Vec<_>>(), ["bone"]);
+        assert_eq!(anywhere.into_iter().collect::<Vec<_>>(), ["artery", "bone", "lymph node"]);
     }
 }
