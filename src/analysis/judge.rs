@@ -247,10 +247,19 @@ impl Judge<'_> {
         let description = self.text(&answered.description, 1000);
         let (regions, masks, mut evidence) = self.place(answered, &name, presence);
         let presence = self.possible(row, &name, &description, presence, &mut evidence);
-        let location = self.text(&answered.site, 120);
+        let mut location = self.text(&answered.site, 120);
+        // A name of its own often says the place: "right lower lobe pneumonia".
+        let says_place = |row: &Row| {
+            location::side(&own_name).is_some()
+                || location::coded(&row.site_name, &own_name).is_some()
+        };
+        if location.is_empty() && answered.key == OTHER && row.is_some_and(says_place) {
+            location = own_name.clone();
+        }
         let said = match (answered.laterality, location::side(&location)) {
             (Side::None, Some(Laterality::Left)) => Side::Left,
             (Side::None, Some(Laterality::Right)) => Side::Right,
+            (Side::None, Some(Laterality::Bilateral)) => Side::Bilateral,
             (said, _) => said,
         };
         let laterality = self.side(said, row, &name, presence, &evidence);

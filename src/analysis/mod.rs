@@ -28,7 +28,7 @@ pub mod visible;
 mod words;
 
 #[cfg(test)]
-mod testing;
+pub mod testing;
 
 use std::time::Duration;
 

@@ -44,6 +44,8 @@ pub mod watch;
 pub mod way;
 pub mod whose;
 pub mod word;
+#[cfg(test)]
+mod words_tests;
 
 use std::collections::BTreeMap;
 
