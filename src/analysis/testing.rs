@@ -63,6 +63,8 @@ pub fn pictures(study: &Study) -> Vec<PictureRef> {
             digest: format!("{number:064x}"),
             tiles: Vec::new(),
             masked: None,
+            unsure: 0,
+            speaks: false,
         })
         .collect()
 }

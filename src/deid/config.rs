@@ -17,8 +17,7 @@ pub struct Config {
 pub struct BurnedInText {
     /// CR, DX, MG and IO that are none of the kinds below: names are burned into them too.
     pub radiograph: Policy,
-    /// Slices of CT, MR and PT as the scanner makes them, that are none of the kinds below: the
-    /// detector takes anatomy for text there.
+    /// Slices of CT, MR and PT as the scanner makes them, that are none of the kinds below.
     pub plain: Policy,
     /// US and IVUS.
     pub ultrasound: Policy,
@@ -30,6 +29,31 @@ pub struct BurnedInText {
     pub other: Policy,
     /// Burned In Annotation says YES.
     pub stated: Policy,
+    /// Where it is masked, and nobody can say whether it is text.
+    pub unsure: Unsure,
+    /// In what stays inside the building.
+    pub inside: Inside,
+}
+
+/// What happens when a box may hold text that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unsure {
+    /// It is black like text.
+    Mask,
+    /// Nothing of the study goes: a person must look.
+    Hold,
+}
+
+/// What happens to the text of a picture that stays inside the building.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inside {
+    /// Nothing looks for text.
+    Send,
+    /// Text is black where it reads like an instruction to a model, or is as long as a sentence and
+    /// cannot be read.
+    MaskInstructions,
 }
 
 /// What happens to a picture that goes to a gateway outside the building. The stricter is the
@@ -59,12 +83,14 @@ impl Default for BurnedInText {
         let mask = Policy::Mask;
         BurnedInText {
             radiograph: mask,
-            plain: Policy::Send,
+            plain: mask,
             ultrasound: mask,
             capture: mask,
             photograph: mask,
             other: mask,
             stated: mask,
+            unsure: Unsure::Mask,
+            inside: Inside::MaskInstructions,
         }
     }
 }

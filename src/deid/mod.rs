@@ -2,13 +2,16 @@
 
 mod config;
 mod instruction;
+mod network;
 mod pixels;
+mod reading;
 pub mod text;
 
 pub use config::Config;
 pub use config::Policy;
 pub use pixels::Leaving;
 pub use pixels::leaving;
+pub use pixels::staying;
 
 use crate::domain::context::ClinicalContext;
 use crate::domain::context::Earlier;

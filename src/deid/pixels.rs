@@ -4,35 +4,57 @@
 
 use crate::deid::Config;
 use crate::deid::Policy;
+use crate::deid::config::Inside;
+use crate::deid::config::Unsure;
 use crate::deid::text;
 use crate::domain::picture::Masks;
 use crate::domain::picture::PixelRule;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
 
-/// What of a study's pixels may be shown to a gateway outside the building.
+/// What of a study's pixels may be shown to a gateway.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Leaving {
+    /// Whether it is for one outside the building.
+    pub outside: bool,
     pub masks: Masks,
     /// Not shown, and why. The rest of the study is.
     pub left_out: Vec<Excluded>,
     /// Why nothing of it is shown.
     pub held: Option<String>,
+    /// Whether nothing is shown, either, when it is unsure of some of the text.
+    pub hold_unsure: bool,
     /// Images that may show text and are shown as they are.
     pub as_they_are: u32,
 }
 
 const RADIOGRAPHS: [&str; 4] = ["CR", "DX", "MG", "IO"];
-/// Modalities whose own slices carry no burned-in text, unless something says so.
+/// Modalities whose own slices rarely carry burned-in text, unless something says so.
 const PLAIN: [&str; 3] = ["CT", "MR", "PT"];
 const ULTRASOUND: [&str; 2] = ["US", "IVUS"];
 const PHOTOGRAPHS: [&str; 6] = ["XC", "ES", "OP", "OPT", "GM", "SM"];
 
-/// Decides on each instance by its kind.
+/// What may be shown inside the building: all of it, but text that speaks to a model.
+pub fn staying<'a>(instances: impl IntoIterator<Item = &'a Instance>, config: &Config) -> Leaving {
+    let mut staying = begin(config);
+    if config.burned_in_text.inside == Inside::MaskInstructions {
+        let shown = instances.into_iter().filter(|instance| instance.has_pixels);
+        let rules = shown.map(|one| (one.sop_instance_uid.clone(), PixelRule::Instructions));
+        staying.masks.rules.extend(rules);
+    }
+    staying
+}
+
+fn begin(config: &Config) -> Leaving {
+    let (text_percent_max, edge_max_px) = (config.text_percent_max, text::EDGE_MAX);
+    let masks = Masks { text_percent_max, edge_max_px, ..Masks::default() };
+    Leaving { masks, ..Leaving::default() }
+}
+
+/// Decides on each instance by its kind what may be shown outside the building.
 pub fn leaving<'a>(instances: impl IntoIterator<Item = &'a Instance>, config: &Config) -> Leaving {
-    let mut leaving = Leaving::default();
-    leaving.masks.text_percent_max = config.text_percent_max;
-    leaving.masks.edge_max_px = text::EDGE_MAX;
+    let hold_unsure = config.burned_in_text.unsure == Unsure::Hold;
+    let mut leaving = Leaving { outside: true, hold_unsure, ..begin(config) };
     for instance in instances.into_iter().filter(|instance| instance.has_pixels) {
         let (policy, why) = policy(instance, config);
         let sop_instance_uid = instance.sop_instance_uid.clone();
@@ -42,8 +64,8 @@ pub fn leaving<'a>(instances: impl IntoIterator<Item = &'a Instance>, config: &C
             (Policy::Mask, _) => {
                 let is_ultrasound = ULTRASOUND.contains(&modality(instance).as_str());
                 let rule = match is_ultrasound && has_regions(instance) {
-                    true => PixelRule::MaskTextAndOutsideRegions,
-                    false => PixelRule::MaskText,
+                    true => PixelRule::TextAndOutsideRegions,
+                    false => PixelRule::Text,
                 };
                 leaving.masks.rules.insert(sop_instance_uid, rule);
             }
@@ -60,7 +82,7 @@ pub fn leaving<'a>(instances: impl IntoIterator<Item = &'a Instance>, config: &C
         }
     }
     match leaving.held {
-        Some(why) => Leaving { held: Some(why), ..Leaving::default() },
+        Some(why) => Leaving { outside: true, held: Some(why), ..Leaving::default() },
         None => leaving,
     }
 }
@@ -148,8 +170,8 @@ mod tests {
 
     const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
     const SC: &str = SECONDARY_CAPTURE;
-    const MASK: Option<PixelRule> = Some(PixelRule::MaskText);
-    const REGIONS: Option<PixelRule> = Some(PixelRule::MaskTextAndOutsideRegions);
+    const MASK: Option<PixelRule> = Some(PixelRule::Text);
+    const REGIONS: Option<PixelRule> = Some(PixelRule::TextAndOutsideRegions);
 
     #[test]
     fn what_may_show_a_name_is_masked() {
@@ -157,8 +179,8 @@ mod tests {
         // modality, SOP class, Conversion Type, Burned In Annotation, regions; the rule, if any
         type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [[u32; 4]], Option<PixelRule>);
         let rows: [Row; 21] = [
-            ("CT", CT, "", "", &[], None),
-            ("MR", CT, "", "NO", &[], None),
+            ("CT", CT, "", "", &[], MASK),
+            ("MR", CT, "", "NO", &[], MASK),
             ("CR", CT, "", "NO", &[], MASK),
             ("MG", CT, "", "", &[], MASK),
             ("US", CT, "", "", &region, REGIONS),
@@ -203,6 +225,7 @@ mod tests {
                 photograph,
                 other,
                 stated,
+                ..BurnedInText::default()
             },
             ..Config::default()
         };
@@ -232,6 +255,7 @@ mod tests {
         let mut screen = instance("CT", SC, "", "", &[]);
         screen.sop_instance_uid = SopInstanceUid::parse("1.2.4").unwrap();
         let mut config = Config::default();
+        config.burned_in_text.plain = Policy::Send;
         let masked = leaving([&clean, &screen], &config);
         assert_eq!(masked.masks.rules.len(), 1);
         assert_eq!(masked.masks.rules.get(&screen.sop_instance_uid), MASK.as_ref());

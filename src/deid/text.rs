@@ -1,23 +1,26 @@
-//! Text in pictures: found by a network, made black.
+//! Text in pictures: found by one network, read by another, made black.
 //!
-//! `models/text-detection-ppocrv4` holds the network, where it comes from, how much it finds and what
-//! it misses. It gives for each pixel how likely it belongs to a line of text; what lies together
-//! becomes a box. It reads nothing: neither letters nor words are known afterwards.
-
-use std::sync::OnceLock;
+//! `models/text-detection-ppocrv4` gives for each pixel how likely it belongs to a line of text; what
+//! lies together becomes a box. It takes anatomy for text, so `models/text-reading-ppocrv6` reads what
+//! stands in each box: what holds letters is text. Both folders say how much is found and missed.
 
 use fast_image_resize::PixelType;
 use fast_image_resize::Resizer;
 use fast_image_resize::images::Image;
 use fast_image_resize::images::ImageRef;
-use rten::Model;
-use rten_tensor::NdTensor;
-use rten_tensor::prelude::*;
 
-static GRAPH: &[u8] = include_bytes!(concat!(
+use crate::deid::instruction;
+use crate::deid::network;
+use crate::deid::network::Network;
+use crate::deid::reading;
+use crate::deid::reading::Line;
+use crate::domain::picture::Masked;
+
+const GRAPH: &[u8] = include_bytes!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/models/text-detection-ppocrv4/model.onnx"
 ));
+static NETWORK: Network = Network::new(GRAPH);
 
 /// Edges that the network can take are multiples of this.
 const STEP: usize = 32;
@@ -39,6 +42,29 @@ const MARGIN: f64 = 0.15;
 /// At both ends of a line further by so many of its heights: there a letter over something bright is
 /// missed first.
 const ENDS: f64 = 2.0;
+/// Letters from which a level line of usual height is text. Anatomy is read as one letter that nobody
+/// is sure of.
+const LETTERS_MIN: f32 = 1.2;
+/// The same for lines that stand upright or are high: edges of bones and skin look like them, and real
+/// ones are read well.
+const LETTERS_SURE: f32 = 2.0;
+/// A usual line is at most so high, as a share of the picture's longer edge.
+const LINE_HIGH: f64 = 0.1;
+/// What has fewer letters may be text of another script, or too faint to be read: when the detector is
+/// as sure as this, and it is level and so many times as long as high.
+const SURE: f32 = 0.97;
+const LINE_LONG: f64 = 1.3;
+/// Letters of a sentence, and how likely they are on average when they are read at all: Korean is read
+/// as other letters at 0.5 to 0.7, what the network knows at 0.9 and more.
+const SENTENCE_MIN: usize = 10;
+const READ_MIN: f32 = 0.8;
+/// Markers of sides and projections: the reader needs them, and they name nobody.
+const MARKERS: [&str; 21] = [
+    "l", "r", "lt", "rt", "left", "right", "ap", "pa", "lat", "cc", "mlo", "lcc", "rcc", "lmlo",
+    "rmlo", "lml", "rml", "llat", "rlat", "supine", "erect",
+];
+/// Lines that are read of one picture; more are text without a look.
+const LINES_MAX: usize = 400;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
@@ -61,17 +87,65 @@ pub struct Pixels<'a> {
 /// Columns and rows from the first to before the second.
 type Area = [usize; 4];
 
-/// Makes all text black that is found. Returns the number of boxes.
+/// What the detector found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Found {
+    /// The line itself: x0, y0, x1, y1.
+    line: [f64; 4],
+    /// What is to be black when it is text.
+    around: [f64; 4],
+    /// How likely its pixels belong to text, on average.
+    likely: f32,
+}
+
+/// What stands in a box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Text,
+    /// Nobody can say.
+    Perhaps,
+    /// A marker of a side or a projection.
+    Marker,
+    Nothing,
+}
+
+/// Which text becomes black.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    All,
+    /// All of it where something speaks to a model, else what is as long as a sentence and cannot be
+    /// read: it may do so.
+    Instructions,
+}
+
+/// Makes text black. Returns the number of boxes.
 ///
 /// # Errors
 /// [`TextError`]: the picture may not be shown. [`TextError::TooMuch`] when it is mostly text: a
 /// letter, a dose report, or something in which the detector is lost.
-pub fn mask(picture: &mut Pixels<'_>, percent_max: u32) -> Result<u32, TextError> {
-    let found = find(picture)?;
+pub fn mask(picture: &mut Pixels<'_>, which: Which, percent_max: u32) -> Result<Masked, TextError> {
+    let judged = judge(picture)?;
+    let speaks = {
+        let lines = judged.iter().filter(|(_, holds, _)| *holds == Holds::Text);
+        let lines: Vec<&str> = lines.map(|(_, _, line)| line.text.as_str()).collect();
+        instruction::is_burned_in(&lines)
+    };
+    let mut masked = Masked { speaks, ..Masked::default() };
     let mut black = vec![false; picture.width * picture.height];
-    for [x0, y0, x1, y1] in &found {
-        for line in black.chunks_exact_mut(picture.width).take(*y1).skip(*y0) {
-            line[*x0..*x1].fill(true);
+    for (found, holds, line) in judged {
+        let is_meant = match which {
+            Which::All => true,
+            Which::Instructions => speaks || is_unread(&line),
+        };
+        match holds {
+            Holds::Text if is_meant => {}
+            Holds::Perhaps if is_meant => masked.unsure += 1,
+            Holds::Text | Holds::Perhaps | Holds::Marker | Holds::Nothing => continue,
+        }
+        masked.boxes += 1;
+        let [x0, y0, x1, y1] = whole(found.around, picture);
+        for line in black.chunks_exact_mut(picture.width).take(y1).skip(y0) {
+            line[x0..x1].fill(true);
         }
     }
     let share = black.iter().filter(|is_black| **is_black).count() * 100 / black.len();
@@ -84,11 +158,63 @@ pub fn mask(picture: &mut Pixels<'_>, percent_max: u32) -> Result<u32, TextError
             pixel.fill(0);
         }
     }
-    Ok(u32::try_from(found.len()).unwrap_or(u32::MAX))
+    Ok(masked)
 }
 
-/// Boxes around text, in pixels of the picture.
-fn find(picture: &Pixels<'_>) -> Result<Vec<Area>, TextError> {
+/// What there is in a picture, from the top down.
+fn judge(picture: &Pixels<'_>) -> Result<Vec<(Found, Holds, Line)>, TextError> {
+    let longer = picture.width.max(picture.height) as f64;
+    let mut judged = Vec::new();
+    for (number, found) in find(picture)?.into_iter().enumerate() {
+        let (holds, line) = match number < LINES_MAX {
+            true => {
+                let line = reading::read(picture, found.line)?;
+                (holds(&found, &line, longer), line)
+            }
+            false => (Holds::Text, Line::default()),
+        };
+        judged.push((found, holds, line));
+    }
+    Ok(judged)
+}
+
+/// - `longer`: edge of the picture.
+fn holds(found: &Found, line: &Line, longer: f64) -> Holds {
+    let [x0, y0, x1, y1] = found.line;
+    let (wide, high) = (x1 - x0, y1 - y0);
+    let is_usual = wide >= high && high <= LINE_HIGH * longer;
+    let letters_min = if is_usual { LETTERS_MIN } else { LETTERS_SURE };
+    let is_long = is_usual && wide >= LINE_LONG * high;
+    let said: String = line.text.chars().filter(|c| c.is_alphanumeric()).collect();
+    if MARKERS.contains(&said.to_lowercase().as_str()) {
+        Holds::Marker
+    } else if line.letters >= letters_min {
+        Holds::Text
+    } else if is_long && found.likely >= SURE {
+        Holds::Perhaps
+    } else {
+        Holds::Nothing
+    }
+}
+
+/// Whether it is as long as a sentence, and of another script.
+fn is_unread(line: &Line) -> bool {
+    let count = line.text.chars().filter(|c| !c.is_whitespace()).count();
+    count >= SENTENCE_MIN && line.letters < READ_MIN * count as f32
+}
+
+fn whole([x0, y0, x1, y1]: [f64; 4], picture: &Pixels<'_>) -> Area {
+    let within = |at: f64, end: usize| at.clamp(0.0, end as f64);
+    [
+        within(x0, picture.width).floor() as usize,
+        within(y0, picture.height).floor() as usize,
+        within(x1, picture.width).ceil() as usize,
+        within(y1, picture.height).ceil() as usize,
+    ]
+}
+
+/// Boxes in pixels of the picture.
+fn find(picture: &Pixels<'_>) -> Result<Vec<Found>, TextError> {
     let Pixels { width: columns, height: rows, samples, ref values } = *picture;
     let is_whole = values.len() == columns * rows * samples;
     if columns == 0 || rows == 0 || !matches!(samples, 1 | 3) || !is_whole {
@@ -98,16 +224,17 @@ fn find(picture: &Pixels<'_>) -> Result<Vec<Area>, TextError> {
     let small = resized(picture, width, height)?;
     let map = likelihood(&small, width, height, samples)?;
     let (across, down) = (columns as f64 / width as f64, rows as f64 / height as f64);
-    let in_picture = |at: f64, scale: f64, end: usize| (at * scale).clamp(0.0, end as f64);
-    let boxes = boxes(&map, width).into_iter().map(|[x0, y0, x1, y1]| {
-        [
-            in_picture(x0, across, columns).floor() as usize,
-            in_picture(y0, down, rows).floor() as usize,
-            in_picture(x1, across, columns).ceil() as usize,
-            in_picture(y1, down, rows).ceil() as usize,
-        ]
-    });
-    Ok(boxes.collect())
+    let scaled = |[x0, y0, x1, y1]: [f64; 4]| {
+        let (x, y) = (
+            |x: f64| (x * across).clamp(0.0, columns as f64),
+            |y: f64| (y * down).clamp(0.0, rows as f64),
+        );
+        [x(x0), y(y0), x(x1), y(y1)]
+    };
+    let boxes = boxes(&map, width).into_iter();
+    Ok(boxes
+        .map(|found| Found { line: scaled(found.line), around: scaled(found.around), ..found })
+        .collect())
 }
 
 /// Size at which the network sees a picture.
@@ -143,39 +270,15 @@ fn likelihood(
     height: usize,
     samples: usize,
 ) -> Result<Vec<f32>, TextError> {
-    let broken = |error: &dyn std::fmt::Display| TextError::Model(error.to_string());
-    let model = model()?;
-    let area = width * height;
-    let mut planes = Vec::with_capacity(3 * area);
-    // Blue, green, red, from -1 to 1: as it was trained.
-    for channel in [2, 1, 0] {
-        let channel = channel.min(samples - 1);
-        let plane = values.iter().skip(channel).step_by(samples);
-        planes.extend(plane.map(|value| f32::from(*value) / 127.5 - 1.0));
-    }
-    let input = NdTensor::from_data([1, 3, height, width], planes);
-    let (Some(&from), Some(&to)) = (model.input_ids().first(), model.output_ids().first()) else {
-        return Err(broken(&"no input or output"));
-    };
-    let results = model.run_n(vec![(from, input.view().into())], [to], None);
-    let [result] = results.map_err(|e| broken(&e))?;
-    let map: rten_tensor::Tensor<f32> =
-        result.try_into().map_err(|_| broken(&"the answer is no map"))?;
-    let map: Vec<f32> = map.iter().copied().collect();
-    match map.len() == area && map.iter().all(|value| value.is_finite()) {
+    let map = NETWORK.answer(network::planes(values, samples), width, height)?;
+    match map.len() == width * height {
         true => Ok(map),
-        false => Err(broken(&"the answer is no map of the picture")),
+        false => Err(TextError::Model("the answer is no map of the picture".into())),
     }
-}
-
-fn model() -> Result<&'static Model, TextError> {
-    static LOADED: OnceLock<Result<Model, String>> = OnceLock::new();
-    let loaded = LOADED.get_or_init(|| Model::load_static_slice(GRAPH).map_err(|e| e.to_string()));
-    loaded.as_ref().map_err(|error| TextError::Model(error.clone()))
 }
 
 /// Boxes around what lies together in a map, in its pixels, grown to cover whole letters.
-fn boxes(map: &[f32], width: usize) -> Vec<[f64; 4]> {
+fn boxes(map: &[f32], width: usize) -> Vec<Found> {
     let height = map.len() / width;
     let mut is_open: Vec<bool> = map.iter().map(|value| *value > PIXEL_MIN).collect();
     let mut found = Vec::new();
@@ -203,11 +306,17 @@ fn boxes(map: &[f32], width: usize) -> Vec<[f64; 4]> {
         }
         if (x1 - x0).min(y1 - y0) >= SHORT_MIN && sum / count >= BOX_MIN {
             let (w, h) = ((x1 - x0) as f64, (y1 - y0) as f64);
-            let grow = UNCLIP * w * h / (2.0 * (w + h)) + MARGIN * w.min(h);
+            let line = UNCLIP * w * h / (2.0 * (w + h));
+            let grow = line + MARGIN * w.min(h);
             let ends = grow + ENDS * w.min(h);
             let (across, down) = if w >= h { (ends, grow) } else { (grow, ends) };
             let [x0, y0, x1, y1] = [x0, y0, x1, y1].map(|edge| edge as f64);
-            found.push([x0 - across, y0 - down, x1 + across, y1 + down]);
+            let grown = |across, down| [x0 - across, y0 - down, x1 + across, y1 + down];
+            found.push(Found {
+                line: grown(line, line),
+                around: grown(across, down),
+                likely: sum / count,
+            });
         }
     }
     found
@@ -263,8 +372,8 @@ mod tests {
     fn text_becomes_black_and_the_rest_stays() {
         let whole = fixture("lines.png");
         let mut masked = whole.clone();
-        let boxes = mask(&mut seen_as(&mut masked), 60).unwrap();
-        assert!(boxes >= 3, "{boxes}");
+        let found = mask(&mut seen_as(&mut masked), Which::All, 60).unwrap();
+        assert_eq!((found.boxes >= 3, found.speaks), (true, false), "{found:?}");
         for [x0, y0, x1, y1] in LINES {
             let left = (y0..y1).flat_map(|y| (x0..x1).map(move |x| (x, y)));
             let left = left.filter(|(x, y)| masked.get_pixel(*x, *y).0[0] > 0);
@@ -273,15 +382,54 @@ mod tests {
         let mut colour: Vec<u8> = whole.iter().flat_map(|value| [*value; 3]).collect();
         let (width, height) = (whole.width() as usize, whole.height() as usize);
         let rgb = &mut Pixels { width, height, samples: 3, values: &mut colour };
-        mask(rgb, 60).unwrap();
+        mask(rgb, Which::All, 60).unwrap();
         assert!(colour.iter().step_by(3).eq(masked.iter()), "colour is masked as grey is");
         let kept = whole.iter().zip(masked.iter()).filter(|(before, after)| before == after);
         assert!(kept.count() * 2 > whole.len(), "most of the picture is there");
     }
 
+    fn one(line: [f64; 4], likely: f32) -> Found {
+        Found { line, around: line, likely }
+    }
+
+    #[test]
+    fn what_holds_letters_is_text_and_what_is_drawn_like_one_is_not() {
+        let level = |likely| one([0.0, 0.0, 60.0, 20.0], likely);
+        let (upright, high) =
+            (one([0.0, 0.0, 20.0, 60.0], 0.99), one([0.0, 0.0, 300.0, 90.0], 0.99));
+        let square = one([0.0, 0.0, 20.0, 20.0], 0.99);
+        for (found, text, letters, expected) in [
+            (level(0.6), "DOE JANE", 6.9, Holds::Text),
+            (level(0.6), "Lee", 1.3, Holds::Text),
+            (upright, "DOE JANE", 6.9, Holds::Text),
+            (high, "DOE", 2.9, Holds::Text),
+            // A skull's edge, a rib, a spine of a cat.
+            (upright, "1", 0.7, Holds::Nothing),
+            (upright, "64a", 1.3, Holds::Nothing),
+            (high, "在在位", 1.24, Holds::Nothing),
+            (square, "0", 0.98, Holds::Nothing),
+            (level(0.95), "", 0.0, Holds::Nothing),
+            // A Korean name.
+            (level(0.97), "召", 0.7, Holds::Perhaps),
+            (level(0.99), "", 0.0, Holds::Perhaps),
+            (level(0.95), "召", 0.7, Holds::Nothing),
+            (level(0.99), "R", 1.0, Holds::Marker),
+            (square, "L", 0.9, Holds::Marker),
+            (level(0.99), "R-MLO", 3.9, Holds::Marker),
+            (level(0.99), "R MLO DOE", 6.9, Holds::Text),
+        ] {
+            let line = Line { text: text.into(), letters };
+            assert_eq!(holds(&found, &line, 512.0), expected, "{text} {found:?}");
+        }
+        let line = |text: &str, letters| Line { text: text.into(), letters };
+        assert!(is_unread(&line("0型人膏卫导早人|叶卫", 7.0)));
+        assert!(!is_unread(&line("0型人膏", 2.0)), "a name is no sentence");
+        assert!(!is_unread(&line("TIS<0.4 MI=0.8", 12.0)));
+    }
+
     #[test]
     fn a_picture_that_is_mostly_text_is_refused() {
-        let found = mask(&mut seen_as(&mut fixture("lines.png")), 1);
+        let found = mask(&mut seen_as(&mut fixture("lines.png")), Which::All, 1);
         assert!(matches!(found, Err(TextError::TooMuch { percent_max: 1, .. })), "{found:?}");
     }
 
@@ -289,12 +437,13 @@ mod tests {
     fn a_picture_of_another_size_than_it_says_is_refused() {
         for (width, height, samples, count) in [(4, 4, 1, 15), (4, 4, 3, 16), (0, 0, 1, 0)] {
             let mut values = vec![0; count];
-            let found = mask(&mut Pixels { width, height, samples, values: &mut values }, 30);
+            let picture = &mut Pixels { width, height, samples, values: &mut values };
+            let found = mask(picture, Which::All, 30);
             assert!(matches!(found, Err(TextError::Picture { .. })), "{found:?}");
         }
         let mut values = vec![9; 7];
         let thin = &mut Pixels { width: 7, height: 1, samples: 1, values: &mut values };
-        assert_eq!(mask(thin, 30), Ok(0));
+        assert_eq!(mask(thin, Which::All, 30), Ok(Masked::default()));
     }
 
     #[test]
@@ -333,12 +482,51 @@ mod tests {
             .bytes()
             .map(|byte| if byte == b'.' { 0.0 } else { f32::from(byte - b'0') / 10.0 })
             .collect();
-        let grow = |w: f64, h: f64| UNCLIP * w * h / (2.0 * (w + h)) + MARGIN * w.min(h);
+        let line = |w: f64, h: f64| UNCLIP * w * h / (2.0 * (w + h));
+        let grow = |w: f64, h: f64| line(w, h) + MARGIN * w.min(h);
         let (block, diagonal) = (grow(5.0, 3.0), grow(3.0, 3.0));
         let expected = [
             [1.0 - (block + 6.0), 1.0 - block, 6.0 + (block + 6.0), 4.0 + block],
             [9.0 - (diagonal + 6.0), 2.0 - diagonal, 12.0 + (diagonal + 6.0), 5.0 + diagonal],
         ];
-        assert_eq!(boxes(&map, 12), expected);
+        let found = boxes(&map, 12);
+        let around: Vec<[f64; 4]> = found.iter().map(|one| one.around).collect();
+        assert_eq!(around, expected);
+        let inner = line(5.0, 3.0);
+        assert_eq!(found[0].line, [1.0 - inner, 1.0 - inner, 6.0 + inner, 4.0 + inner]);
+        assert!((found[0].likely - 0.9).abs() < 1e-6, "{}", found[0].likely);
+    }
+
+    /// What `measure.py` of the network that reads counts: a line of JSON for each picture.
+    #[test]
+    #[ignore = "a measurement"]
+    #[expect(clippy::disallowed_methods, reason = "where the pictures of a measurement are")]
+    fn measured() {
+        let folder = std::env::var("PRELIM_TEXT").expect("PRELIM_TEXT names a folder of PNG files");
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "png") {
+                continue;
+            }
+            let picture = image::open(&path).unwrap();
+            let samples = if picture.color().has_color() { 3 } else { 1 };
+            let (width, height) = (picture.width() as usize, picture.height() as usize);
+            let mut values = match samples {
+                3 => picture.to_rgb8().into_raw(),
+                _ => picture.to_luma8().into_raw(),
+            };
+            let started = std::time::Instant::now();
+            let picture = &mut Pixels { width, height, samples, values: &mut values };
+            let judged = judge(picture).unwrap();
+            let ms = started.elapsed().as_millis() as u64;
+            let boxes = judged.iter().map(|(found, holds, line)| {
+                serde_json::json!({"holds": format!("{holds:?}"), "box": whole(found.around, picture),
+                    "text": line.text, "letters": line.letters, "likely": found.likely})
+            });
+            let boxes: Vec<_> = boxes.collect();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let said = serde_json::json!({"file": name, "ms": ms, "boxes": boxes});
+            println!("{said}");
+        }
     }
 }

@@ -107,9 +107,21 @@ pub struct Masks {
 #[serde(rename_all = "snake_case")]
 pub enum PixelRule {
     /// The text that a detector finds.
-    MaskText,
+    Text,
     /// All that lies outside the ultrasound regions of the header, and the text inside.
-    MaskTextAndOutsideRegions,
+    TextAndOutsideRegions,
+    /// Text, where it speaks to a model: all else stays as it is.
+    Instructions,
+}
+
+/// What was made black in a picture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Masked {
+    pub boxes: u32,
+    /// Those of them of which nobody can say whether they held text.
+    pub unsure: u32,
+    /// Whether the text reads like an instruction to a model.
+    pub speaks: bool,
 }
 
 /// Where a picture came from. Everything that an answer about "picture 7" needs to become a
@@ -135,6 +147,12 @@ pub struct PictureRef {
     /// Boxes of burned-in text that were made black. None: nobody looked for text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masked: Option<u32>,
+    /// Those of them of which nobody can say whether they held text.
+    #[serde(default)]
+    pub unsure: u32,
+    /// Whether text in it read like an instruction to a model.
+    #[serde(default)]
+    pub speaks: bool,
     /// The pictures on a sheet. A sheet is made for sending only and kept nowhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tiles: Vec<Tile>,

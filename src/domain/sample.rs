@@ -406,6 +406,8 @@ pub fn picture(number: u32, instance: &Instance) -> PictureRef {
         digest: "00".repeat(32),
         tiles: Vec::new(),
         masked: None,
+        unsure: 0,
+        speaks: false,
     }
 }
 

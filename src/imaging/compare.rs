@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
+use crate::domain::picture::Masked;
 use crate::domain::picture::Masks;
 use crate::domain::picture::PicturePlan;
 use crate::domain::picture::Window;
@@ -205,7 +206,8 @@ fn a_real_head_series_is_measured_and_pictured() {
     let window = |name: &str, center, width| Window { name: name.into(), center, width };
     let windows = vec![window("brain", 40.0, 80.0), window("bone", 600.0, 2800.0)];
     let plan = PicturePlan { slices_max: 4, windows, ..PicturePlan::default() };
-    let (made, excluded) = pictures(&root, &study, &plan, &Masks::default(), &|_| Ok(0));
+    let (made, excluded) =
+        pictures(&root, &study, &plan, &Masks::default(), &|_, _| Ok(Masked::default()));
     assert_eq!((made.len(), excluded.len()), (8, 0));
     assert!(made.iter().all(|p| p.bytes.len() as u64 <= plan.bytes_max));
     let numbers: Vec<u32> = made.iter().map(|p| p.reference.number).collect();
@@ -276,7 +278,7 @@ fn a_halved_frame_is_the_same_picture() {
     assert_eq!((full.columns, full.rows), (image.shape.columns, image.shape.rows));
     let study = study_in(&root, "cr-chest/RG1_j2k-lossless.dcm");
     let plan = PicturePlan { edge_max_px: 480, ..PicturePlan::default() };
-    let made = pictures(&root, &study, &plan, &Masks::default(), &|_| Ok(0)).0;
+    let made = pictures(&root, &study, &plan, &Masks::default(), &|_, _| Ok(Masked::default())).0;
     let reference = &made[0].reference;
     let source = (reference.source_columns as usize, reference.source_rows as usize);
     assert_eq!(source, (image.shape.columns, image.shape.rows));
@@ -310,7 +312,7 @@ fn milliseconds_for_a_picture() {
         let mut last = (Vec::new(), Vec::new());
         for _ in 0..3 {
             let start = std::time::Instant::now();
-            last = pictures(&root, &study, &plan, &Masks::default(), &|_| Ok(0));
+            last = pictures(&root, &study, &plan, &Masks::default(), &|_, _| Ok(Masked::default()));
             best = best.min(start.elapsed().as_secs_f64() * 1e3 / last.0.len().max(1) as f64);
         }
         let bytes: usize = last.0.iter().map(|p| p.bytes.len()).sum();

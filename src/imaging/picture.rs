@@ -15,6 +15,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::domain::picture::ImageRef;
+use crate::domain::picture::Masked;
 use crate::domain::picture::Masks;
 use crate::domain::picture::Picture;
 use crate::domain::picture::PictureFormat;
@@ -48,10 +49,10 @@ pub struct GreyFrame {
     pub pixels: Vec<u8>,
 }
 
-/// Makes the text of a frame black; the number of its boxes, or why it may not be shown.
-pub type MaskText<'a> = &'a dyn Fn(&mut Raster) -> Result<u32, String>;
+/// Makes the text of a frame black; what that was, or why it may not be shown.
+pub type MaskText<'a> = &'a dyn Fn(&mut Raster, PixelRule) -> Result<Masked, String>;
 
-type MaskFrame<'a> = &'a dyn Fn(&mut Raster) -> Result<u32, ImagingError>;
+type MaskFrame<'a> = &'a dyn Fn(&mut Raster) -> Result<Masked, ImagingError>;
 
 /// Makes the pictures that `plan` asks for. An instance that cannot be decoded is listed with
 /// its reason; the others are made.
@@ -85,8 +86,10 @@ pub fn pictures(
             Ok(image) => {
                 let rule = masks.rules.get(&instance.sop_instance_uid);
                 let edge_max_px = match rule {
-                    Some(_) => plan.edge_max_px.min(masks.edge_max_px),
-                    None => plan.edge_max_px,
+                    Some(PixelRule::Text | PixelRule::TextAndOutsideRegions) => {
+                        plan.edge_max_px.min(masks.edge_max_px)
+                    }
+                    Some(PixelRule::Instructions) | None => plan.edge_max_px,
                 };
                 let plan = &PicturePlan { edge_max_px, ..plan.clone() };
                 let mask =
@@ -161,7 +164,9 @@ fn of_frame(
                 file: format!("picture-{number:02}.{extension}"),
                 digest: text::hex(&Sha256::digest(&encoded.bytes)),
                 tiles: Vec::new(),
-                masked,
+                masked: masked.map(|masked| masked.boxes),
+                unsure: masked.unwrap_or_default().unsure,
+                speaks: masked.unwrap_or_default().speaks,
             },
             media_type: media_type(plan.format),
             bytes: encoded.bytes,
@@ -191,21 +196,21 @@ fn windows_for<'p>(
     }
 }
 
-/// Makes black what may not be shown; how many boxes of text it was.
+/// Makes black what may not be shown.
 fn mask(
     rule: PixelRule,
     instance: &Instance,
     raster: &mut Raster,
     mask_text: MaskText<'_>,
-) -> Result<u32, ImagingError> {
+) -> Result<Masked, ImagingError> {
     match rule {
-        PixelRule::MaskText => {}
-        PixelRule::MaskTextAndOutsideRegions if instance.ultrasound_regions.is_empty() => {
+        PixelRule::Text | PixelRule::Instructions => {}
+        PixelRule::TextAndOutsideRegions if instance.ultrasound_regions.is_empty() => {
             return Err(ImagingError::Picture("no ultrasound region in the header to keep".into()));
         }
-        PixelRule::MaskTextAndOutsideRegions => only_regions(instance, raster),
+        PixelRule::TextAndOutsideRegions => only_regions(instance, raster),
     }
-    mask_text(raster).map_err(ImagingError::NotShown)
+    mask_text(raster, rule).map_err(ImagingError::NotShown)
 }
 
 fn only_regions(instance: &Instance, raster: &mut Raster) {

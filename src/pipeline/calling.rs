@@ -102,8 +102,12 @@ impl<'a> Caller<'a> {
         let runs = runs.into_iter().filter(Run::is_answered).collect();
         let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
         let notes = (!request.clinical_notes.is_empty()).then_some(request.clinical_notes.as_str());
-        let (context, instructions) = deid::context(study, notes, earlier::readings(way, study)?);
-        let made = way.load(record::PICTURES)?;
+        let (context, mut instructions) =
+            deid::context(study, notes, earlier::readings(way, study)?);
+        let made: PicturesRecord = way.load(record::PICTURES)?;
+        if made.pictures.iter().any(|picture| picture.speaks) {
+            instructions.push("the pixels");
+        }
         let row = way.kit.store.study(way.study_uid).map_err(StepError::passing)?;
         let is_pressing = row.as_ref().is_some_and(|row| row.priority < Priority::Routine);
         let source = row.map_or_else(String::new, |row| row.calling_ae);
@@ -122,8 +126,8 @@ impl<'a> Caller<'a> {
         })
     }
 
-    /// Why a person must look whatever a model says: who writes to a model may do so in the pixels
-    /// too.
+    /// Why a person must look whatever a model says: who writes to a model may do so where nobody
+    /// finds it.
     pub fn review(&self) -> Option<String> {
         (!self.instructions.is_empty()).then(|| {
             let places = self.instructions.join(", ");

@@ -5,6 +5,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::analysis::AnalyzeError;
+use crate::analysis::config::Kind;
 use crate::analysis::plan::Route;
 use crate::analysis::prompt::Prompt;
 use crate::analysis::provider::Asked;
@@ -24,16 +25,30 @@ use crate::pipeline::way::Kit;
 use crate::pipeline::way::Way;
 use crate::store::event::Event;
 
-/// Which pixels may be shown to whom the plan asks; none when they stay inside.
-pub fn of_study(kit: &Kit, study: &Study, route: &Route) -> Option<Leaving> {
+/// Which pixels may be shown to whom the plan asks.
+pub fn of_study(kit: &Kit, study: &Study, route: &Route) -> Leaving {
     // Those that stand in for the first are not further out than it.
-    let outside = match route {
-        Route::Gateway { name, .. } => {
-            kit.analysis.gateways.get(name).is_none_or(|gateway| !gateway.is_inside())
-        }
-        Route::Local | Route::Nobody { .. } => false,
-    };
-    outside.then(|| deid::leaving(&study.instances, &kit.deid))
+    let Route::Gateway { name, .. } = route else { return Leaving::default() };
+    let gateway = kit.analysis.gateways.get(name);
+    match gateway {
+        // It puts out numbers for what it was made for: no text changes what it does.
+        Some(gateway) if gateway.kind == Kind::Onnx => Leaving::default(),
+        Some(gateway) if gateway.is_inside() => deid::staying(&study.instances, &kit.deid),
+        Some(_) | None => deid::leaving(&study.instances, &kit.deid),
+    }
+}
+
+/// Why these pictures, made of what may be shown, may not be shown after all.
+pub fn held(leaving: &Leaving, pictures: &[PictureRef]) -> Option<String> {
+    let unsure = pictures.iter().filter(|picture| picture.unsure > 0).count();
+    let all = pictures.len();
+    leaving.held.clone().or_else(|| {
+        (leaving.hold_unsure && unsure > 0).then(|| {
+            format!(
+                "{unsure} of {all} pictures may show text that cannot be read, and none is sent out"
+            )
+        })
+    })
 }
 
 /// What a reader should know about text in pictures that were made to leave.
@@ -43,7 +58,7 @@ pub fn notes(pictures: &[PictureRef], as_they_are: u32) -> Vec<String> {
     let mut notes = Vec::new();
     if masked > 0 {
         notes.push(format!(
-            "Text on {masked} of {all} pictures was masked before a model outside saw them; what lies under it was not read."
+            "Text on {masked} of {all} pictures was masked before a model saw them; what lies under it was not read."
         ));
     }
     if as_they_are > 0 {

@@ -366,8 +366,6 @@ pub async fn make_pictures(
 ) -> Result<(PicturesRecord, Vec<Event>), StepError> {
     let (pool, data) = (&way.kit.pool, way.kit.store.data());
     let leaving = leaving::of_study(way.kit, study, &plan.route);
-    let for_outside = leaving.as_ref().is_some_and(|leaving| leaving.held.is_none());
-    let leaving = leaving.unwrap_or_default();
     let mut shown = study.clone();
     let left_out: HashSet<&SopInstanceUid> =
         leaving.left_out.iter().map(|one| &one.sop_instance_uid).collect();
@@ -390,7 +388,8 @@ pub async fn make_pictures(
     }
     let pictures: Vec<PictureRef> = pictures.into_iter().map(|picture| picture.reference).collect();
     let notes = leaving::notes(&pictures, leaving.as_they_are);
-    let held = leaving.held;
+    let held = leaving::held(&leaving, &pictures);
+    let for_outside = leaving.outside && held.is_none();
     let made =
         PicturesRecord { pictures, excluded, measurements, quality, notes, for_outside, held };
     way.save(record::PICTURES, &made)?;

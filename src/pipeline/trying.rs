@@ -100,9 +100,7 @@ async fn ask(
     route: &Route,
 ) -> Result<Asked, StepError> {
     let (mut shown, mut excluded) = plan::readable(whole);
-    let of_study = leaving::of_study(kit, &shown, route);
-    let for_outside = of_study.is_some();
-    let leaving = of_study.unwrap_or_default();
+    let leaving = leaving::of_study(kit, &shown, route);
     let is_left_out =
         |sop: &SopInstanceUid| leaving.left_out.iter().any(|one| one.sop_instance_uid == *sop);
     shown.instances.retain(|instance| !is_left_out(&instance.sop_instance_uid));
@@ -123,9 +121,9 @@ async fn ask(
     Ok(Asked {
         prompt: prompt.map_err(StepError::lasting)?,
         notes: leaving::notes(&references, leaving.as_they_are),
-        held: leaving.held,
+        held: leaving::held(&leaving, &references),
         pictures,
         excluded,
-        for_outside,
+        for_outside: leaving.outside,
     })
 }

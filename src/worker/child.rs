@@ -12,8 +12,11 @@ use dicom_core::Tag;
 use crate::analysis::provider::local;
 use crate::analysis::provider::local::LocalReading;
 use crate::analysis::provider::onnx::infer;
-use crate::deid;
+use crate::deid::text;
+use crate::deid::text::Which;
+use crate::domain::picture::Masked;
 use crate::domain::picture::PictureRef;
+use crate::domain::picture::PixelRule;
 use crate::domain::study::Excluded;
 use crate::domain::study::Instance;
 use crate::imaging;
@@ -105,9 +108,13 @@ fn perform(task: Task) -> Answer {
         }
         Task::Picture { data, study, plan, masks, text_s_max } => {
             let (started, limit) = (Instant::now(), Duration::from_secs(text_s_max));
-            let mask_text = |raster: &mut Raster| match started.elapsed() > limit {
-                true => Err(format!("text was looked for in other pictures for {text_s_max} s")),
-                false => mask_text(raster, masks.text_percent_max),
+            let mask_text = |raster: &mut Raster, rule| match (started.elapsed() > limit, rule) {
+                (false, _) => mask_text(raster, rule, masks.text_percent_max),
+                // It stays inside: a picture that is not looked at is better than none.
+                (true, PixelRule::Instructions) => Ok(Masked::default()),
+                (true, PixelRule::Text | PixelRule::TextAndOutsideRegions) => {
+                    Err(format!("text was looked for in other pictures for {text_s_max} s"))
+                }
             };
             let (made, excluded) =
                 imaging::picture::pictures(&data, &study, &plan, &masks, &mask_text);
@@ -198,10 +205,14 @@ fn perform(task: Task) -> Answer {
     }
 }
 
-fn mask_text(raster: &mut Raster, percent_max: u32) -> Result<u32, String> {
+fn mask_text(raster: &mut Raster, rule: PixelRule, percent_max: u32) -> Result<Masked, String> {
     let Raster { width, height, samples, ref mut pixels } = *raster;
-    let mut seen = deid::text::Pixels { width, height, samples, values: pixels };
-    deid::text::mask(&mut seen, percent_max).map_err(|error| error.to_string())
+    let mut seen = text::Pixels { width, height, samples, values: pixels };
+    let which = match rule {
+        PixelRule::Text | PixelRule::TextAndOutsideRegions => Which::All,
+        PixelRule::Instructions => Which::Instructions,
+    };
+    text::mask(&mut seen, which, percent_max).map_err(|error| error.to_string())
 }
 
 fn made(file: Result<Vec<u8>, ImagingError>) -> Answer {

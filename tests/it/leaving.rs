@@ -128,7 +128,7 @@ fn no_identifier_of_the_study_is_in_any_byte_that_goes_out() {
 }
 
 /// A capture with a burned-in text, and the boxes in which it stands.
-fn capture(file: &Path, text: &str, header: &[&str]) -> (String, Vec<[u32; 4]>) {
+pub fn capture(file: &Path, text: &str, header: &[&str]) -> (String, Vec<[u32; 4]>) {
     let picture = root().join("tests/fixtures/cxr").join(POSITIVE);
     let mut command = Command::new(python());
     command.arg(root().join("tests/peers/make_capture.py")).arg(picture).arg(file).arg(text);
@@ -260,6 +260,34 @@ fn what_may_not_go_is_left_out_or_holds_the_study() {
     }
 }
 
+/// What may be text and cannot be read: black, or nothing of the study goes where the site says so.
+#[test]
+fn what_nobody_can_read_is_black_or_holds_the_study() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), "clear");
+    let file = folder.path().join("dim.dcm");
+    let (uid, boxes) = capture(&file, "민수", &["Modality=OT"]);
+    for (unsure, sent) in [("mask", 1), ("hold", 0)] {
+        let unsure = format!("deid.burned_in_text.unsure=\"{unsure}\"");
+        let set = gateway.set.iter().map(String::as_str).chain([unsure.as_str()]);
+        let data = folder.path().join(format!("data-{sent}"));
+        let node = Node::start(&data, &set.collect::<Vec<_>>());
+        let before = gateway.requests().len();
+        node.storescu(std::slice::from_ref(&file));
+        let composed = |shown: &Value| shown.to_string().contains("sr.dcm");
+        let shown = wait_for("the results", || study(&data, &uid).filter(composed));
+        let requests = gateway.requests().split_off(before);
+        assert_eq!(requests.len(), sent, "{unsure}: {shown:#}");
+        for request in requests {
+            let (_, pictures, _) = parts(&request);
+            boxes.iter().for_each(|one| assert!(brightest(&pictures[0], *one) < 24, "{one:?}"));
+        }
+        let reason = shown["reason"].as_str().unwrap_or_default();
+        assert_eq!(reason.contains("text that cannot be read"), sent == 0, "{shown:#}");
+        assert_eq!(shown["state"] == "needs_review", sent == 0, "{shown:#}");
+    }
+}
+
 /// Instructions in headers and pixels: what is said to the model is the same without them.
 #[test]
 fn hidden_instructions_change_nothing_that_is_said_to_the_model() {
@@ -329,7 +357,9 @@ fn an_instruction_in_the_pixels_is_black_and_changes_nothing_that_is_said() {
         let (uid, boxes) = capture(&file, text, &["Modality=US"]);
         node.storescu(std::slice::from_ref(&file));
         let composed = |shown: &Value| shown.to_string().contains("sr.dcm");
-        wait_for("the results", || study(&data, &uid).filter(composed));
+        let shown = wait_for("the results", || study(&data, &uid).filter(composed));
+        let reason = shown["reason"].as_str().unwrap_or_default();
+        assert_eq!(reason.ends_with("stands in the pixels"), number == 1, "{shown:#}");
         let (said, pictures, _) = parts(&gateway.requests()[number]);
         boxes.iter().for_each(|one| assert!(brightest(&pictures[0], *one) < 24, "{text}"));
         burned_in.push(said["body"].clone());

@@ -12,6 +12,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, UltrasoundImageStorage, generate_uid
 
 WIDTH, HEIGHT, BAR = 800, 600, 50
+# Of the package fonts-noto-cjk; it has Vietnamese, too.
+CJK = "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"
 
 
 def main():
@@ -19,7 +21,8 @@ def main():
     given = dict(pair.split("=", 1) for pair in pairs)
     frame = Image.new("L", (WIDTH, HEIGHT))
     frame.paste(Image.open(picture).convert("L").resize((WIDTH, HEIGHT - BAR)), (0, BAR))
-    draw, font, boxes = ImageDraw.Draw(frame), ImageFont.load_default(24), []
+    draw, boxes = ImageDraw.Draw(frame), []
+    font = ImageFont.load_default(24) if text.isascii() else ImageFont.truetype(CJK, 24)
     for at in [(30, 12), (60, 420)]:
         draw.text(at, text, fill=255, font=font)
         boxes.append(draw.textbbox(at, text, font=font))
