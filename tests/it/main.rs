@@ -21,6 +21,7 @@ mod gateway_faults;
 mod harmed;
 mod holding;
 mod installing;
+mod instructions;
 mod kill;
 mod layers;
 mod leaving;
