@@ -5,8 +5,11 @@
 //! name, ID, birth date or accession number, text of a report or of a model, a key or a token.
 //! Whoever logs a value that came from outside logs its length or its kind instead. Libraries know
 //! nothing of this rule and quote what they work on: see [`may_be_told`].
+//!
+//! Of lines that one peer causes again and again the first of a minute are told: see [`repeats`].
 
 mod meanings;
+mod repeats;
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
@@ -25,6 +28,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::telemetry::repeats::Repeats;
 
 /// Section `telemetry`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,8 +111,11 @@ pub fn init(config: &Config) {
     let (lines_now, change_lines) = reload::Layer::new(lines(config));
     // Of all lines, and beside what can be changed: a layer with a filter of its own cannot be.
     let tellable = filter_fn(may_be_told);
-    let all = tracing_subscriber::registry().with(tellable).with(wanted).with(lines_now);
+    let repeats = Repeats::default();
+    let all = tracing_subscriber::registry().with(tellable).with(wanted);
+    let all = all.with(repeats.clone()).with(lines_now);
     if all.try_init().is_ok() {
+        repeats.tell_each_minute();
         let _ = CHANGE.set(Box::new(move |config| {
             let changed = change_filter.reload(filter(config));
             if let Err(error) = changed.and_then(|()| change_lines.reload(lines(config))) {
