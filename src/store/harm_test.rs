@@ -36,6 +36,7 @@ use crate::store::testing::job;
 use crate::store::testing::receipt;
 use crate::store::testing::sop;
 use crate::store::testing::study;
+use crate::store::verify;
 
 /// Small files, so that there are several of each kind.
 fn open(data: &Path) -> (Store, OpenReport) {
@@ -102,6 +103,22 @@ async fn read_and_tell(store: &Store, n: u32) {
         told: vec![],
         at: at(5),
     };
+    let mut written = Vec::new();
+    for file in ["assessment.json", "sr.dcm"] {
+        let bytes = vec![7; 300];
+        store.write_result(&study_uid, revision, file, &bytes).unwrap();
+        written.push(Event::ArtefactWritten {
+            study_uid: study_uid.clone(),
+            revision,
+            file: file.into(),
+            media_type: "application/octet-stream".into(),
+            size_bytes: bytes.len() as u64,
+            digest: verify::hex(&bytes),
+            sop_instance_uid: None,
+            at: at(5),
+        });
+    }
+    commit(written).await;
     let deliver_too = Event::JobEnqueued { job: deliver.clone() };
     let tell_too = Event::JobEnqueued { job: tell.clone() };
     commit(vec![done(&analyse.id), raised, deliver_too, tell_too]).await;
@@ -181,7 +198,7 @@ fn places(data: &Path) -> Vec<(PathBuf, Vec<u64>)> {
         let blocks = (0..4).map(|block| block * journal::BLOCK as u64).collect();
         all.push((journal::segment_path(&folder, segment), blocks));
     }
-    for part in [folder::OBJECTS, folder::STATE] {
+    for part in [folder::OBJECTS, folder::RESULTS, folder::STATE] {
         let mut files = Vec::new();
         objects::walk_files(data, part, &mut |name, _| {
             files.push((data.join(name), vec![0, 100]));
@@ -260,6 +277,13 @@ fn harm_everything(base: &Path, scratch: &Path, open_jobs: &BTreeSet<String>, is
                 }
                 let is_damaged = !report.damage.is_empty();
                 drop(store);
+                if file.starts_with(folder::RESULTS) {
+                    let found = Store::verify(scratch, VerifyMode::Full, &mut |_| {}).unwrap();
+                    let is_named = |gap: &Gap| {
+                        matches!(gap, Gap::ArtefactMissing { .. } | Gap::ArtefactChanged { .. })
+                    };
+                    assert!(found.gaps.iter().any(is_named), "{case}: {found:?}");
+                }
                 for again in ["again", "without an index"] {
                     if again == "without an index" {
                         let _ = fs::remove_dir_all(scratch.join(folder::STATE));
