@@ -13,6 +13,7 @@ mod delivering;
 mod dicomweb;
 mod disk;
 mod doctor;
+mod enduring;
 mod faults;
 mod forms;
 mod front;

@@ -141,6 +141,10 @@ impl Node {
         Background(command.spawn().unwrap())
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
     /// kill -9, and gone when it returns.
     pub fn kill(mut self) {
         self.process.0.kill().unwrap();
