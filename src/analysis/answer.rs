@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::analysis::codes;
 use crate::analysis::codes::Row;
 use crate::analysis::terms;
+use crate::domain::finding::Laterality;
 use crate::domain::finding::Presence;
 use crate::domain::finding::Support;
 use crate::domain::profile::Profile;
@@ -80,6 +81,17 @@ pub enum Side {
     Left,
     Bilateral,
     None,
+}
+
+impl Side {
+    pub fn laterality(self) -> Option<Laterality> {
+        match self {
+            Side::Right => Some(Laterality::Right),
+            Side::Left => Some(Laterality::Left),
+            Side::Bilateral => Some(Laterality::Bilateral),
+            Side::None => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

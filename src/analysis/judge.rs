@@ -16,11 +16,10 @@ use crate::analysis::answer::Usable;
 use crate::analysis::answer::Written;
 use crate::analysis::codes;
 use crate::analysis::codes::Row;
+use crate::analysis::strategy;
 use crate::analysis::terms;
 use crate::analysis::visible::Shown;
 use crate::domain::assessment::Algorithm;
-use crate::domain::assessment::Disputed;
-use crate::domain::assessment::Opinion;
 use crate::domain::assessment::Outcome;
 use crate::domain::assessment::QualityFlag;
 use crate::domain::finding::Finding;
@@ -44,6 +43,8 @@ pub struct Judged {
     pub findings: Vec<Finding>,
     /// Names of what was asked and answered.
     pub looked_for: Vec<String>,
+    /// Names of what was to be asked and the model has no word for.
+    pub unasked: Vec<String>,
     pub key_picture: Option<u32>,
     pub impression: String,
     pub recommendation: String,
@@ -72,21 +73,21 @@ pub fn judge(
         shown: Shown::of(study, profile),
         warnings: Vec::new(),
         review: Vec::new(),
-        disputed: Vec::new(),
     };
     judge.name_unseen();
-    // What these images cannot show is neither absent on them nor open, and no finding where a model
-    // sees it: then the model, or the header, is wrong. What it names in words of its own, unasked, and
-    // forms that are seen in any organ, are claims and checked as such.
-    let shown = Shown::of(study, profile);
-    let can_have = |answered: &&AnsweredFinding| {
-        let is_form = header::FORMS.contains(&answered.key.as_str());
-        let is_claim = answered.presence == Presence::Present && (answered.key == OTHER || is_form);
-        is_claim || answered.row().is_none_or(|row| shown.can_have(&row.key))
+    // What these images cannot show is neither absent on them nor open, nor present. Of what lies
+    // beside their region they may show a part, and what a model names in its own words it was not
+    // asked: those are claims, and checked as such.
+    let can_be = |answered: &&AnsweredFinding| {
+        answered.row().is_none_or(|row| {
+            let is_claim = answered.presence == Presence::Present;
+            judge.shown.can_have(&row.key)
+                || (is_claim && (answered.key == OTHER || judge.may_show(row)))
+        })
     };
-    let (said, impossible): (Vec<&AnsweredFinding>, Vec<&AnsweredFinding>) =
-        answer.findings.iter().partition(can_have);
-    impossible.into_iter().for_each(|answered| judge.check_impossible(answered));
+    let (said, unseen): (Vec<&AnsweredFinding>, Vec<&AnsweredFinding>) =
+        answer.findings.iter().partition(can_be);
+    let disputed = judge.impossible(&unseen);
     let mut findings: Vec<Finding> =
         said.into_iter().map(|answered| judge.finding(answered)).collect();
     judge.check_doubles(&findings);
@@ -94,7 +95,7 @@ pub fn judge(
     judge.raise(&mut findings);
     findings.sort_by(|a, b| order(a).partial_cmp(&order(b)).unwrap_or(std::cmp::Ordering::Equal));
     judge.name(&mut findings);
-    let looked_for = judge.looked_for(&findings);
+    let (looked_for, unasked) = judge.looked_for(answer, &findings);
     judge.check_quality(answer);
     judge.check_confidence(answer);
     judge.check_texts(answer);
@@ -115,22 +116,36 @@ pub fn judge(
             .trim_end_matches(": ")
             .into(),
     });
-    let Judge { warnings, review, disputed, .. } = judge;
+    let Judge { warnings, mut review, .. } = judge;
+    // The most urgent first.
+    review.sort_by_key(|(urgency, _)| std::cmp::Reverse(*urgency));
+    let review: Vec<&str> = review.iter().map(|(_, line)| line.as_str()).collect();
     let outcome = match review.is_empty() {
         true => Outcome::Read,
-        false => Outcome::NeedsReview { reason: review.join("; "), disputed },
+        false => Outcome::NeedsReview { reason: text::each_once(&review), disputed },
     };
     Judged {
         key_picture: key_picture(&outcome, &findings, pictures),
         outcome,
         findings,
         looked_for,
+        unasked,
         impression,
         recommendation,
         urgency,
         quality: quality.into_iter().collect(),
         warnings,
     }
+}
+
+/// A model with a manifest has a word for its labels alone: it was asked nothing else.
+fn has_manifest(answer: &Answer) -> bool {
+    answer.findings.iter().any(|answered| answered.threshold.is_some())
+}
+
+/// Whether some of several readers see it and others do not.
+fn is_split(finding: &Finding) -> bool {
+    finding.support.present > 0 && finding.presence == Presence::Undetermined
 }
 
 /// Present first, then undetermined, then absent; the more urgent, then the more probable first.
@@ -166,10 +181,8 @@ struct Judge<'a> {
     /// What the images can show at all.
     shown: Shown,
     warnings: Vec<String>,
-    /// Why a person must look.
-    review: Vec<String>,
-    /// What the model sees and these images cannot show.
-    disputed: Vec<Disputed>,
+    /// Why a person must look, and how urgent what it is about may be.
+    review: Vec<(Urgency, String)>,
 }
 
 impl Judge<'_> {
@@ -181,9 +194,11 @@ impl Judge<'_> {
 
     /// A warning that also asks for a person.
     fn doubt(&mut self, line: String) {
-        if !self.review.contains(&line) {
-            self.review.push(line.clone());
-        }
+        self.doubt_of(Urgency::Routine, line);
+    }
+
+    fn doubt_of(&mut self, urgency: Urgency, line: String) {
+        self.review.push((urgency, line.clone()));
         self.warn(line);
     }
 
@@ -197,33 +212,6 @@ impl Judge<'_> {
             self.doubt("the model's text seems to name a patient".into());
         }
         text::clean(&masked, chars_max)
-    }
-
-    /// A model sees what these images cannot show: that is no finding, and as urgent as it would be for
-    /// the person who has to look.
-    fn check_impossible(&mut self, answered: &AnsweredFinding) {
-        let Some(row) = answered.row().filter(|_| answered.presence == Presence::Present) else {
-            return;
-        };
-        let name = &row.concept.meaning;
-        self.doubt(format!("the model sees {name}, which these images cannot show"));
-        let laterality = match answered.laterality {
-            Side::Right => Some(Laterality::Right),
-            Side::Left => Some(Laterality::Left),
-            Side::Bilateral => Some(Laterality::Bilateral),
-            Side::None => None,
-        };
-        self.disputed.push(Disputed {
-            key: row.key.clone(),
-            name: name.clone(),
-            laterality: laterality.filter(|_| row.paired_site),
-            urgency: row.urgency.max(answered.urgency),
-            said: vec![Opinion {
-                who: self.algorithm.label(),
-                presence: Presence::Present,
-                probability: Some(answered.probability),
-            }],
-        });
     }
 
     fn finding(&mut self, answered: &AnsweredFinding) -> Finding {
@@ -270,10 +258,11 @@ impl Judge<'_> {
         self.check_cited(answered, &name, presence);
         let measurements = self.measurements(answered, &name, &regions);
         if row.is_none() && presence == Presence::Present && answered.urgency >= Urgency::Urgent {
-            self.doubt(format!(
+            let line = format!(
                 "the model calls \"{name}\" {}, and it is not in the table of findings",
                 answered.urgency.as_str()
-            ));
+            );
+            self.doubt_of(answered.urgency, line);
         }
         Finding {
             id: String::new(),
@@ -361,7 +350,7 @@ impl Judge<'_> {
             (Presence::Absent, wording::Mention::Affirmed) => {
                 let line = format!("{name}: called absent, and its description has it");
                 match urgency >= self.profile.alert_at {
-                    true => self.doubt(line),
+                    true => self.doubt_of(urgency, line),
                     false => self.warn(line),
                 }
             }
@@ -444,19 +433,23 @@ impl Judge<'_> {
         }
     }
 
-    /// Names of the asked findings that were answered; the others are told.
-    fn looked_for(&mut self, findings: &[Finding]) -> Vec<String> {
+    /// Names of the asked findings that were answered, and of those that its model has no word for;
+    /// the others are told.
+    fn looked_for(&mut self, answer: &Answer, findings: &[Finding]) -> (Vec<String>, Vec<String>) {
         let (answered, silent): (Vec<&Row>, Vec<&Row>) =
             self.asked().partition(|row| findings.iter().any(|finding| finding.key == row.key));
         let names =
             |rows: &[&Row]| rows.iter().map(|row| row.concept.meaning.clone()).collect::<Vec<_>>();
-        if !silent.is_empty() {
-            self.warn(format!("the model did not answer on: {}", names(&silent).join(", ")));
-        }
         if answered.is_empty() {
             self.doubt("the model answered on none of the findings it was asked about".into());
         }
-        names(&answered)
+        if has_manifest(answer) {
+            return (names(&answered), names(&silent));
+        }
+        if !silent.is_empty() {
+            self.warn(format!("the model did not answer on: {}", names(&silent).join(", ")));
+        }
+        (names(&answered), Vec::new())
     }
 
     /// The keys of the profile that these images can show.
@@ -479,17 +472,19 @@ impl Judge<'_> {
     /// What cannot wait and was left open, or was not answered at all, is a person's; and so is an
     /// answer that decides on nothing.
     fn check_open(&mut self, answer: &Answer, findings: &[Finding]) {
-        // A model with a manifest has a word for its labels alone: it was asked nothing else.
-        let has_manifest = answer.findings.iter().any(|answered| answered.threshold.is_some());
-        let mut open = Vec::new();
+        let has_manifest = has_manifest(answer);
+        let (mut open, mut most) = (Vec::new(), Urgency::Routine);
         for row in self.asked().filter(|row| row.urgency >= self.profile.alert_at) {
             let mut said = findings.iter().filter(|finding| finding.key == row.key).peekable();
             if has_manifest && said.peek().is_none() {
                 continue;
             }
-            let decided = |finding: &Finding| finding.presence != Presence::Undetermined;
+            // On what several readers see differently, they have decided.
+            let decided =
+                |finding: &Finding| finding.presence != Presence::Undetermined || is_split(finding);
             if !said.any(decided) {
                 open.push(row.concept.meaning.as_str());
+                most = most.max(row.urgency);
             }
         }
         let decides = findings.iter().any(|f| f.presence != Presence::Undetermined);
@@ -497,15 +492,14 @@ impl Judge<'_> {
             return self.doubt("the model could not decide on anything it was asked about".into());
         }
         if !open.is_empty() && !findings.is_empty() {
-            self.doubt(format!("the model leaves open what cannot wait: {}", open.join(", ")));
+            self.doubt_of(most, strategy::leaves_open(&open));
         }
     }
 
     /// A model that says that it does not know.
     fn check_confidence(&mut self, answer: &Answer) {
         if answer.confidence < self.profile.confidence_min {
-            let sure = text::percent(answer.confidence);
-            self.doubt(format!("the model is not sure of its own answer ({sure})"));
+            self.doubt(strategy::is_unsure(answer.confidence));
         }
     }
 
@@ -529,7 +523,10 @@ impl Judge<'_> {
             };
             if !has && !is_said && terms::any(row, affirms) {
                 let name = &row.concept.meaning;
-                self.doubt(format!("the {of} mentions {name}, the findings do not"));
+                self.doubt_of(
+                    row.urgency,
+                    format!("the {of} mentions {name}, the findings do not"),
+                );
             }
         }
     }
@@ -537,9 +534,7 @@ impl Judge<'_> {
     fn check_quality(&mut self, answer: &Answer) {
         match answer.image_quality.usable {
             Usable::Good | Usable::Limited => {}
-            Usable::NotDiagnostic => {
-                self.doubt("the model calls the pictures not diagnostic".into())
-            }
+            Usable::NotDiagnostic => self.doubt(strategy::NOT_DIAGNOSTIC.into()),
         }
         if !is_in_english(answer) {
             self.doubt("the model answered in another language than English".into());
@@ -554,11 +549,18 @@ impl Judge<'_> {
             .map(|finding| finding.urgency)
             .max()
             .unwrap_or_default();
-        if answer.urgency > found && answer.urgency >= Urgency::Urgent {
-            self.doubt(format!(
+        // What it leaves open, or not all readers see, may be what it means.
+        let is_open = |row: &Row| {
+            let mut open = findings.iter().filter(|f| f.presence == Presence::Undetermined);
+            open.any(|finding| finding.key == row.key)
+        };
+        let may_be = self.asked().any(|row| row.urgency >= answer.urgency && is_open(row));
+        if answer.urgency > found && answer.urgency >= Urgency::Urgent && !may_be {
+            let line = format!(
                 "the model calls the study {}, and none of its findings is",
                 answer.urgency.as_str()
-            ));
+            );
+            self.doubt_of(answer.urgency, line);
         }
         found.max(answer.urgency)
     }
@@ -578,15 +580,14 @@ impl Judge<'_> {
                         row.concept.meaning
                     );
                     match row.urgency >= self.profile.alert_at {
-                        true => self.doubt(line),
+                        true => self.doubt_of(row.urgency, line),
                         false => self.warn(line),
                     }
                 }
                 wording::Mention::Denied if is_present => {
-                    self.doubt(format!(
-                        "the impression denies {}, the findings have it",
-                        row.concept.meaning
-                    ));
+                    let name = &row.concept.meaning;
+                    let line = format!("the impression denies {name}, the findings have it");
+                    self.doubt_of(row.urgency, line);
                     by_rule = true;
                 }
                 wording::Mention::Affirmed | wording::Mention::Denied | wording::Mention::None => {}

@@ -85,6 +85,7 @@ pub fn read(basis: Basis, reading: &Reading) -> Assessment {
     record.looked_at = LookedAt::of(&record.study, &record.pictures);
     record.findings = judged.findings;
     record.looked_for = judged.looked_for;
+    record.unasked = judged.unasked;
     record.key_picture = judged.key_picture;
     record.impression = judged.impression;
     record.recommendation = judged.recommendation;
@@ -95,6 +96,7 @@ pub fn read(basis: Basis, reading: &Reading) -> Assessment {
     if let Some(reason) = record.outcome.reason().map(str::to_owned) {
         record.review(&reason, Vec::new());
     }
+    record.settle();
     record
 }
 
@@ -145,11 +147,15 @@ pub fn pneumonia(basis: Basis, instance: &Instance, result: &LocalResult) -> Ass
         _ => Presence::Absent,
     };
     let finding = pneumonia_finding(&basis.study, instance, result, presence);
+    let others = basis.profile.findings.iter().filter(|key| *key != "pneumonia");
+    let others = others.filter_map(|key| codes::find(key));
+    let unasked = others.map(|row| row.concept.meaning.clone()).collect();
     let mut record = blank(basis, Outcome::Read, result.algorithm.clone());
     record.algorithm.parameters.push(format!("threshold={:.3}", result.threshold));
     // It was asked one question: that its pattern is not there says nothing of how soon the film is read.
     record.urgency = Some(finding.urgency).filter(|_| presence == Presence::Present);
     record.looked_for = vec!["Pneumonia pattern".into()];
+    record.unasked = unasked;
     record.impression = match presence {
         Presence::Present => {
             format!("Pattern of pneumonia (probability {}).", text::percent(result.probability))
@@ -166,9 +172,7 @@ pub fn pneumonia(basis: Basis, instance: &Instance, result: &LocalResult) -> Ass
     };
     record.recommendation = match presence {
         Presence::Present => "Reading by a radiologist with priority.".into(),
-        Presence::Undetermined | Presence::Absent => {
-            "Reading by a radiologist: all but this pattern is open.".into()
-        }
+        Presence::Undetermined | Presence::Absent => "Reading by a radiologist.".into(),
     };
     let shown =
         record.pictures.iter().find(|p| p.image.sop_instance_uid == instance.sop_instance_uid);
@@ -183,6 +187,7 @@ pub fn pneumonia(basis: Basis, instance: &Instance, result: &LocalResult) -> Ass
         );
     }
     record.findings = vec![finding];
+    record.settle();
     record
 }
 
@@ -246,6 +251,7 @@ fn blank(basis: Basis, outcome: Outcome, algorithm: Algorithm) -> Assessment {
         algorithm,
         findings: Vec::new(),
         looked_for: Vec::new(),
+        unasked: Vec::new(),
         measurements: basis.measurements,
         quality: basis.quality,
         looked_at: Vec::new(),
@@ -307,11 +313,13 @@ mod tests {
         for (probability, presence, urgency) in [
             (0.9, Presence::Present, Some(Urgency::Urgent)),
             (0.6, Presence::Present, Some(Urgency::Urgent)),
+            // Of 18 findings that such a film is looked through for, it knows one.
             (0.4, Presence::Undetermined, None),
             (0.1, Presence::Absent, None),
         ] {
             let record = pneumonia(basis.clone(), &instance, &result(probability));
             assert_eq!((record.outcome.clone(), record.urgency), (Outcome::Read, urgency));
+            assert_eq!(record.unasked.len(), basis.profile.findings.len() - 1);
             assert_eq!(record.findings[0].presence, presence, "{probability}");
             assert_eq!(record.findings[0].evidence.len(), 1);
             assert!(!record.impression.to_lowercase().contains("normal"));

@@ -138,16 +138,29 @@ pub fn after_screen(answer: &Answer, asked: &[String], confident: f64) -> Result
 /// Why a third model, or a person, has to look after the reader; `None` when nobody has to.
 pub fn after_read(answer: &Answer, unsure: f64) -> Option<String> {
     if answer.image_quality.usable == Usable::NotDiagnostic {
-        return Some("the reader calls the pictures not diagnostic".to_owned());
+        return Some(NOT_DIAGNOSTIC.to_owned());
     }
     let open = |f: &&AnsweredFinding| {
         f.presence == Presence::Undetermined && urgency(f) >= Urgency::Urgent
     };
-    if let Some(finding) = answer.findings.iter().find(open) {
-        return Some(format!("the reader leaves {} open", name(finding)));
+    let open: BTreeSet<String> = answer.findings.iter().filter(open).map(name).collect();
+    if !open.is_empty() {
+        return Some(leaves_open(&open.iter().map(String::as_str).collect::<Vec<_>>()));
     }
-    (answer.confidence < unsure)
-        .then(|| format!("the reader is unsure ({})", text::percent(answer.confidence)))
+    (answer.confidence < unsure).then(|| is_unsure(answer.confidence))
+}
+
+/// In the words in which judging says it too, so that it is said once.
+pub const NOT_DIAGNOSTIC: &str = "the model calls the pictures not diagnostic";
+
+/// The same of findings that cannot wait, by their names.
+pub fn leaves_open(names: &[&str]) -> String {
+    format!("the model leaves open what cannot wait: {}", names.join(", "))
+}
+
+/// The same of a model that says that it does not know.
+pub fn is_unsure(confidence: f64) -> String {
+    format!("the model is not sure of its own answer ({})", text::percent(confidence))
 }
 
 /// What counts of two readings.
@@ -244,15 +257,12 @@ mod tests {
         for (answer, why) in [
             (answer(&[("pneumothorax", "present", 0.9)], "urgent", 0.5), None),
             (answer(&[("nodule", "undetermined", 0.4)], "routine", 0.9), None),
-            (answer(&[], "routine", 0.49), Some("the reader is unsure (49%)")),
+            (answer(&[], "routine", 0.49), Some("the model is not sure of its own answer (49%)")),
             (
                 answer(&[("pneumothorax", "undetermined", 0.4)], "routine", 0.9),
-                Some("the reader leaves Pneumothorax open"),
+                Some("the model leaves open what cannot wait: Pneumothorax"),
             ),
-            (
-                usable(answer(&[], "routine", 0.9), Usable::NotDiagnostic),
-                Some("the reader calls the pictures not diagnostic"),
-            ),
+            (usable(answer(&[], "routine", 0.9), Usable::NotDiagnostic), Some(NOT_DIAGNOSTIC)),
         ] {
             assert_eq!(after_read(&answer, 0.5).as_deref(), why);
         }

@@ -61,17 +61,26 @@ impl Shown {
 
     /// Whether a finding of this key can be seen on them. What the table does not know can be.
     pub fn can_have(&self, key: &str) -> bool {
-        let Some(place) = PLACES.iter().find(|place| place.key == key) else { return true };
-        let by_modality = self.modalities.is_empty()
-            || place.modalities.iter().any(|one| self.modalities.contains(one));
+        let Some(place) = place(key) else { return true };
         let in_area = place.areas.contains(&"any")
             || self
                 .areas
                 .as_ref()
                 .is_none_or(|areas| place.areas.iter().any(|a| areas.contains(a)));
-        let of_sex = !matches!((place.sex, self.sex.as_str()), ("M", "F") | ("F", "M"));
-        by_modality && in_area && of_sex
+        in_area && self.is_of_kind(key)
     }
+
+    /// Whether it can be seen on such images of such a patient, wherever it is.
+    pub fn is_of_kind(&self, key: &str) -> bool {
+        let Some(place) = place(key) else { return true };
+        let by_modality = self.modalities.is_empty()
+            || place.modalities.iter().any(|one| self.modalities.contains(one));
+        by_modality && !matches!((place.sex, self.sex.as_str()), ("M", "F") | ("F", "M"))
+    }
+}
+
+fn place(key: &str) -> Option<&'static Place> {
+    PLACES.iter().find(|place| place.key == key)
 }
 
 /// The group of a modality (0008,0060) in the table; `None`: of a kind that it does not know.

@@ -252,6 +252,9 @@ fn print(view: &StudyView) {
     if let Some(reading) = &view.reading {
         println!("Reading      {}", reading.algorithm.label());
         println!("Impression   {}", cli::plain(&reading.impression));
+        if !reading.unasked.is_empty() {
+            println!("Looked for   {}; nothing else", cli::plain(&reading.looked_for.join(", ")));
+        }
         for warning in &reading.warnings {
             println!("Warning      {}", cli::plain(warning));
         }

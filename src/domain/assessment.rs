@@ -68,6 +68,11 @@ pub struct QualityFlag {
     pub text: String,
 }
 
+impl QualityFlag {
+    /// Key of the one that sums up [`Study::inconsistencies`].
+    pub const OF_HEADERS: &str = "inconsistent_headers";
+}
+
 /// How a reading ended. "No finding", "not looked for" and "failed" are never the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
@@ -209,6 +214,10 @@ pub struct Assessment {
     pub findings: Vec<Finding>,
     /// Names of what was looked for.
     pub looked_for: Vec<String>,
+    /// Names of what such an examination is looked through for and nobody has looked for: its reader
+    /// knows less. Empty: all of it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unasked: Vec<String>,
     pub measurements: Vec<StudyMeasurement>,
     pub quality: Vec<QualityFlag>,
     /// Pictures that were shown to the model, else made for the report.
@@ -253,16 +262,20 @@ impl<'de> Deserialize<'de> for Assessment {
 }
 
 impl Assessment {
-    /// Holds what is said to how the reading ended: only what was read is of routine urgency, or
-    /// absent.
+    /// Holds what is said to how the reading ended: only what was read is absent, and only what was
+    /// looked through for all of it is of routine urgency.
     pub fn settle(&mut self) {
+        let is_routine = |urgency: &Urgency| *urgency == Urgency::Routine;
         if self.outcome.is_read() {
-            self.urgency = self.urgency.or(Some(Urgency::Routine));
+            self.urgency = match self.unasked.is_empty() {
+                true => self.urgency.or(Some(Urgency::Routine)),
+                false => self.urgency.filter(|urgency| !is_routine(urgency)),
+            };
             return;
         }
         let of_disputed = self.outcome.disputed().iter().map(|one| one.urgency).max();
         let urgency = self.urgency.max(of_disputed);
-        self.urgency = urgency.filter(|urgency| *urgency > Urgency::Routine);
+        self.urgency = urgency.filter(|urgency| !is_routine(urgency));
         self.findings.retain(|finding| finding.presence != Presence::Absent);
         self.looked_for.clear();
     }
@@ -280,20 +293,13 @@ impl Assessment {
         let mut all = self.outcome.disputed().to_vec();
         all.extend(disputed);
         all.sort_by_key(|one| std::cmp::Reverse(one.urgency));
-        let before = match &self.outcome {
-            Outcome::NeedsReview { reason, .. } if reason != why => Some(reason.as_str()),
-            Outcome::NeedsReview { .. }
-            | Outcome::Read
-            | Outcome::NotCovered { .. }
-            | Outcome::MeasuredOnly { .. }
-            | Outcome::Held { .. } => None,
+        let before = match self.outcome.is_review() {
+            true => self.outcome.reason().unwrap_or_default(),
+            false => "",
         };
         // That readers differ says more than what one of them leaves open.
-        let mut reasons: Vec<&str> = before.into_iter().chain([why]).collect();
-        if differ {
-            reasons.reverse();
-        }
-        let reason = reasons.join("; ");
+        let [first, then] = if differ { [why, before] } else { [before, why] };
+        let reason = text::each_once(&[first, then]);
         self.outcome = Outcome::NeedsReview { reason, disputed: all };
         self.settle();
         self.impression = self.review_in_words();
@@ -345,6 +351,22 @@ impl Assessment {
         }
     }
 
+    /// What limits the reading, for people: each said once, and not again what the outcome says.
+    pub fn limitations(&self) -> Vec<&str> {
+        let reason = self.outcome.reason().unwrap_or_default();
+        // What the headers differ in is said one by one.
+        let quality = self.quality.iter().filter(|flag| flag.key != QualityFlag::OF_HEADERS);
+        let own = self.warnings.iter().chain(quality.map(|flag| &flag.text));
+        let own = own.chain(&self.study.inconsistencies);
+        let mut lines: Vec<&str> = Vec::new();
+        for line in own.map(String::as_str) {
+            if !lines.contains(&line) && !text::clauses(reason).any(|clause| clause == line) {
+                lines.push(line);
+            }
+        }
+        lines
+    }
+
     pub fn present(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.presence == Presence::Present)
     }
@@ -371,7 +393,7 @@ impl Assessment {
         let asked = (&self.profile, self.profile_version, &self.examination, &self.algorithm);
         let shown = (
             (&self.pictures, self.key_picture, &self.excluded, &self.looked_for),
-            (&self.looked_at, &self.compared),
+            (&self.looked_at, &self.compared, &self.unasked),
         );
         let found = (&self.outcome, &self.findings, &self.measurements, &self.quality);
         let said = (&self.impression, &self.recommendation, self.urgency, &self.warnings);

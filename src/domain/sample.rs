@@ -116,6 +116,7 @@ pub fn positive_chest() -> Assessment {
             "Consolidation of lung".into(),
             "Pleural effusion".into(),
         ],
+        unasked: vec![],
         measurements: vec![
             measurement("technique", "Tube voltage", "85", "kV", "series 1, instance 1"),
             measurement("geometry", "Pixel spacing", "0.143", "mm", "series 1, instance 1"),
@@ -179,6 +180,7 @@ pub fn not_covered_ct() -> Assessment {
         },
         findings: vec![],
         looked_for: vec![],
+        unasked: vec![],
         measurements: vec![
             measurement("completeness", "Slices", "28", "1", "series 3"),
             measurement("geometry", "Slice spacing", "5.0", "mm", "series 3, 28 slices"),
@@ -219,6 +221,7 @@ pub fn needs_review() -> Assessment {
         ),
         findings: vec![],
         looked_for: vec![],
+        unasked: vec![],
         impression: "A person must look, because the answer of the model could not be read, also \
                      after asking again."
             .into(),

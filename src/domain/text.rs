@@ -44,6 +44,22 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
+/// The clauses of several reasons, each said once, in the order in which they are given.
+pub fn each_once(reasons: &[&str]) -> String {
+    let mut all: Vec<&str> = Vec::new();
+    for clause in reasons.iter().flat_map(|reason| clauses(reason)) {
+        if !all.contains(&clause) {
+            all.push(clause);
+        }
+    }
+    all.join("; ")
+}
+
+/// What [`each_once`] puts together.
+pub fn clauses(reason: &str) -> impl Iterator<Item = &str> {
+    reason.split("; ").filter(|clause| !clause.is_empty())
+}
+
 /// A probability in per cent, whole numbers, without a space (as in clinical writing, and so
 /// that text taken out of a PDF keeps it together); never 0 % or 100 %, which would claim certainty.
 pub fn percent(probability: f64) -> String {

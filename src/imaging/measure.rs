@@ -468,7 +468,7 @@ fn flags_of_headers(study: &Study, report: &mut Report) {
         report.flag("burned_in_possible", text);
     }
     if !study.inconsistencies.is_empty() {
-        report.flag("inconsistent_headers", study.inconsistencies.join("; "));
+        report.flag(QualityFlag::OF_HEADERS, study.inconsistencies.join("; "));
     }
 }
 

@@ -8,7 +8,6 @@ use crate::analysis::strategy::Tier;
 use crate::analysis::strategy::verify;
 use crate::domain::assessment::Disputed;
 use crate::domain::assessment::Opinion;
-use crate::domain::finding::Laterality;
 use crate::domain::finding::Presence;
 use crate::domain::finding::Verdict;
 use crate::pipeline::record::Run;
@@ -22,7 +21,7 @@ pub fn of(runs: &[Run]) -> Vec<Disputed> {
     let mut found: Vec<Disputed> = Vec::new();
     for reading in &readings {
         for finding in strategy::present(&reading.answer) {
-            let (name, laterality) = (strategy::name(finding), side(finding.laterality));
+            let (name, laterality) = (strategy::name(finding), finding.laterality.laterality());
             let key = finding.row().map_or(&finding.key, |row| &row.key).clone();
             let is_same = |one: &Disputed| one.name == name && one.laterality == laterality;
             if found.iter().any(is_same) {
@@ -39,15 +38,6 @@ pub fn of(runs: &[Run]) -> Vec<Disputed> {
     }
     found.sort_by_key(|one| std::cmp::Reverse(one.urgency));
     found
-}
-
-fn side(side: Side) -> Option<Laterality> {
-    match side {
-        Side::None => None,
-        Side::Left => Some(Laterality::Left),
-        Side::Right => Some(Laterality::Right),
-        Side::Bilateral => Some(Laterality::Bilateral),
-    }
 }
 
 /// What a reader says of it; `None` when it says nothing.

@@ -52,6 +52,15 @@ fn doubted() -> Assessment {
     a
 }
 
+/// A film that only a model of one finding has seen: it is not there.
+fn limited() -> Assessment {
+    let mut a = sr::samples::negative();
+    a.looked_for = vec!["Pneumothorax".into()];
+    a.unasked = vec!["Pleural effusion".into(), "Fracture".into()];
+    a.settle();
+    a
+}
+
 fn with(outcome: Outcome) -> Assessment {
     Assessment { outcome, ..sample::not_covered_ct() }
 }
@@ -162,6 +171,46 @@ fn no_artefact_calls_routine_normal_or_absent_what_nobody_is_sure_of() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_film_that_was_asked_one_question_has_no_place_in_the_usual_order() {
+    let a = limited();
+    assert_eq!((a.outcome.as_str(), a.urgency), ("read", None));
+    for language in Language::ALL {
+        let w = Words::of(language);
+        for (name, text) in artefacts(&a, language) {
+            for word in ["routine", "usual reading order", "as usual", w.routine_line] {
+                assert!(!text.contains(&bare(word)), "{name}, {language:?}: {word} in {text}");
+            }
+            if ["html", "text", "pdf", "mail"].contains(&name.as_str()) {
+                for said in [w.looked_for_only, w.not_assessed] {
+                    assert!(
+                        text.contains(&bare(said)),
+                        "{name}, {language:?} lacks {said}: {text}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_limits_a_reading_is_said_once() {
+    let mut a = sample::positive_chest();
+    let ages = "Patient's Age and Patient's Birth Date do not agree".to_owned();
+    a.study.inconsistencies = vec![ages.clone()];
+    a.warnings = vec![ages.clone(), "the model is unsure".into()];
+    let key = crate::domain::assessment::QualityFlag::OF_HEADERS.into();
+    a.quality.push(crate::domain::assessment::QualityFlag { key, text: ages.clone() });
+    a.review("the model is unsure; the model is unsure", Vec::new());
+    assert_eq!(a.outcome.reason(), Some("the model is unsure"));
+    for (name, text) in artefacts(&a, Language::En) {
+        let times = text.matches(&bare(&ages)).count();
+        let has =
+            ["html", "text", "pdf", "hl7"].contains(&name.as_str()) || name.starts_with("sr ");
+        assert!(times == usize::from(has) || (times == 0 && !has), "{name}: {times} times");
     }
 }
 

@@ -8,8 +8,6 @@ mod images;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
-
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -361,7 +359,7 @@ impl Writer<'_> {
                 kind: "read",
                 name: w.read_title,
                 title: w.read_title.into(),
-                line: fill(w.findings_count, &[("n", &present.to_string())]),
+                line: self.read_in_one_line(present),
                 reason: String::new(),
             },
             Outcome::NotCovered { reason } => self.unread(w.not_covered_title, reason),
@@ -377,6 +375,19 @@ impl Writer<'_> {
                 },
                 reason: plain::line(reason),
             },
+        }
+    }
+
+    /// How much was found; where only some of the examination's questions were asked, which.
+    fn read_in_one_line(&self, present: usize) -> String {
+        let w = &self.w;
+        let found = fill(w.findings_count, &[("n", &present.to_string())]);
+        match self.a.unasked.is_empty() {
+            true => found,
+            false => {
+                let asked = self.looked_for();
+                format!("{found}. {}: {asked}. {}", w.looked_for, w.looked_for_only)
+            }
         }
     }
 
@@ -433,15 +444,9 @@ impl Writer<'_> {
     }
 
     fn limitations(&self) -> Vec<String> {
-        let quality = self.a.quality.iter().map(|flag| &flag.text);
-        let said = self.a.warnings.iter().chain(quality).chain(&self.a.study.inconsistencies);
         let mut lines = self.looked_at();
-        lines.extend(said.take(60).map(|text| plain::paragraph(text)));
-        // What the headers contradict is a warning of the reading too.
-        let mut known = HashSet::new();
-        lines.retain(|line| {
-            !line.is_empty() && known.insert(line.trim_end_matches('.').to_lowercase())
-        });
+        lines.extend(self.a.limitations().into_iter().take(60).map(plain::paragraph));
+        lines.retain(|line| !line.is_empty());
         if lines.is_empty() {
             lines.push(self.w.limitations_none.into());
         }

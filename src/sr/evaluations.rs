@@ -179,9 +179,7 @@ pub fn limits(a: &Assessment) -> Vec<Item> {
         say("Series", &format!("{series}: {shown} of {of} images were looked at"));
     });
     a.compared.iter().for_each(|one| say("Comparison", &compared(one)));
-    a.warnings.iter().for_each(|warning| say("Note", warning));
-    a.quality.iter().for_each(|flag| say("Image quality", &flag.text));
-    a.study.inconsistencies.iter().for_each(|what| say("Note", what));
+    a.limitations().into_iter().for_each(|what| say("Note", what));
     let mut reasons: Vec<(&str, usize)> = Vec::new();
     for excluded in a.excluded.iter().chain(&a.study.unreadable) {
         match reasons.iter_mut().find(|(reason, _)| *reason == excluded.reason) {

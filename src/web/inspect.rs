@@ -97,6 +97,9 @@ pub struct Reading {
     pub recommendation: String,
     pub findings: Vec<Finding>,
     pub looked_for: Vec<String>,
+    /// What such an examination is looked through for and nobody has looked for.
+    #[serde(default)]
+    pub unasked: Vec<String>,
     /// How much of each series was shown to a model.
     #[serde(default)]
     pub looked_at: Vec<LookedAt>,
@@ -244,6 +247,7 @@ pub fn reading(assessment: Assessment, newest_revision: u32) -> Reading {
         recommendation: assessment.recommendation,
         findings: assessment.findings,
         looked_for: assessment.looked_for,
+        unasked: assessment.unasked,
         looked_at: assessment.looked_at,
         compared: assessment.compared,
         warnings: assessment.warnings,

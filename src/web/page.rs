@@ -257,6 +257,8 @@ pub fn level(state: StudyState, outcome: Option<&str>, urgency: Option<Urgency>)
         // Something was asked, and not what the film is looked at for.
         (None, _) if read => level_of("unassessed", 3),
         (Some(Urgency::Routine), _) if read => level_of("routine", 3),
+        // Its reader knows only some of what such an examination is looked through for.
+        (None, _) if read => level_of("unassessed", 3),
         (Some(Urgency::Routine) | None, _) => level_of("pending", 3),
     }
 }
@@ -316,6 +318,8 @@ mod tests {
         ] {
             assert_eq!(level(state, outcome, routine).key, key, "{state:?} {outcome:?}");
         }
+        let of_one_question = level(StudyState::Delivered, Some("read"), None);
+        assert_eq!(of_one_question.key, "unassessed", "its reader knows one finding of many");
         let critical = level(StudyState::Receiving, Some("read"), Some(Urgency::Critical));
         assert_eq!((critical.key, critical.rank), ("critical", 0));
     }

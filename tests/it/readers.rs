@@ -143,7 +143,8 @@ fn a_model_of_the_site_reads_what_it_is_made_for_and_says_why_not_the_rest() {
     assert_eq!(finding["evidence"].as_array().unwrap().len(), 1, "{finding:#}");
     let report = read.report(&child);
     assert!(report.contains("chest-children") && report.contains("1.0.0"), "{report}");
-    assert!(report.contains("the model did not answer on: Pneumothorax"), "{report}");
+    let asked = "What was looked for: Pneumonia. Nothing else was looked for.";
+    assert!(report.contains(asked), "{report}");
     assert!(report.contains("sensitivity 95% (92% to 97%), specificity 91%"), "{report}");
     let sr = read.data().join("results").join(&child).join("1/sr.dcm");
     let dump = String::from_utf8(run(Command::new("dsrdump").arg(sr)).stdout).unwrap();
@@ -164,6 +165,10 @@ fn a_model_of_the_site_reads_what_it_is_made_for_and_says_why_not_the_rest() {
     assert_eq!(shown["outcome"], "read");
     let report = read.report(&normal);
     assert!(!report.to_lowercase().contains("normal study"), "{report}");
+    // It was asked one of 18 questions: the film has no place in the usual order.
+    assert!(shown["urgency"].is_null(), "{shown:#}");
+    assert!(report.contains(asked) && report.contains("Not assessed"), "{report}");
+    assert!(!report.contains("Routine") && !report.contains("Usual reading order"), "{report}");
     let absent = &read.json(&normal, "assessment.json")["findings"];
     assert_eq!(absent.as_array().unwrap().len(), 1, "{absent:#}");
     assert_eq!(absent[0]["presence"], "absent");

@@ -2,12 +2,16 @@
 //! shows, its view and its side.
 
 use crate::analysis::answer::Answer;
+use crate::analysis::answer::AnsweredFinding;
 use crate::analysis::answer::Side;
 use crate::analysis::answer::Written as _;
 use crate::analysis::codes::Row;
 use crate::analysis::judge::Judge;
 use crate::analysis::judge::wording;
+use crate::analysis::plan;
 use crate::analysis::words;
+use crate::domain::assessment::Disputed;
+use crate::domain::assessment::Opinion;
 use crate::domain::context;
 use crate::domain::finding::Laterality;
 use crate::domain::finding::Presence;
@@ -68,8 +72,26 @@ fn sits_in(row: &Row) -> Option<u8> {
 
 /// Codes that name a form and no organ: elsewhere in the body they are as possible, and only the
 /// table's site is wrong.
-pub(super) const FORMS: [&str; 7] =
+const FORMS: [&str; 7] =
     ["nodule", "mass", "opacity", "metastasis", "edema", "brain_neoplasm", "arterial_aneurysm"];
+
+fn is_form(row: &Row) -> bool {
+    FORMS.contains(&row.key.as_str())
+}
+
+/// As [`shown_on`], of an area of `finding-places.csv`.
+fn shown_of(area: &str) -> u8 {
+    match area {
+        "head" | "eye" | "face" => HEAD | NECK,
+        "neck" | "thyroid" => HEAD | NECK | CHEST,
+        "chest" | "heart" | "breast" | "axilla" => NECK | CHEST | BELLY,
+        "aorta" | "liver" | "upper" | "kidney" | "bowel" | "peritoneum" => CHEST | BELLY,
+        "uterus" | "prostate" | "scrotum" => BELLY | LEG,
+        "arm" => ARM,
+        "leg" => LEG,
+        _ => u8::MAX,
+    }
+}
 
 /// Keys and words that belong to an age, in years.
 const AGES: [(&[&str], &[&str], std::ops::Range<f64>); 4] = [
@@ -101,6 +123,50 @@ const AGES: [(&[&str], &[&str], std::ops::Range<f64>); 4] = [
 const LATERAL: [&str; 4] = ["LL", "RL", "LAT", "LATERAL"];
 
 impl Judge<'_> {
+    /// Whether one of the images may show a part of it, though they do not show its place whole.
+    pub(super) fn may_show(&self, row: &Row) -> bool {
+        if is_form(row) {
+            return true;
+        }
+        let Some(areas) = sits_in(row) else { return self.shown.is_of_kind(&row.key) };
+        let mut images = self.study.instances.iter().filter(|instance| instance.has_pixels);
+        self.shown.is_of_kind(&row.key)
+            && images.any(|image| self.region(image).is_none_or(|shown| shown & areas != 0))
+    }
+
+    /// By Body Part Examined, else the descriptions, else the areas of the profile.
+    fn region(&self, instance: &Instance) -> Option<u8> {
+        let text = plan::all_text(instance, self.study);
+        let words = words::tokens(&text);
+        let of_words = words.iter().filter_map(|word| shown_on(&word.to_uppercase()));
+        shown_on(&instance.body_part_examined)
+            .or_else(|| of_words.reduce(|all, one| all | one))
+            .or_else(|| self.profile.areas.iter().map(|a| shown_of(a)).reduce(|all, one| all | one))
+    }
+
+    /// What the model calls present and none of these images can show is not assessed: a person looks,
+    /// as soon as if it were there. Headers are often wrong themselves.
+    pub(super) fn impossible(&mut self, unseen: &[&AnsweredFinding]) -> Vec<Disputed> {
+        let mut disputed = Vec::new();
+        for answered in unseen.iter().filter(|one| one.presence == Presence::Present) {
+            let Some(row) = answered.row() else { continue };
+            let name = row.concept.meaning.clone();
+            let urgency = row.urgency.max(answered.urgency).max(answered.urgency_of_words());
+            let line = format!("{name}: called present, and these images cannot show it");
+            self.doubt_of(urgency, line);
+            let opinion = Opinion {
+                who: self.algorithm.label(),
+                presence: Presence::Present,
+                probability: Some(answered.probability),
+            };
+            let (key, said) = (row.key.clone(), vec![opinion]);
+            let laterality = answered.laterality.laterality().filter(|_| row.paired_site);
+            disputed.push(Disputed { key, name, laterality, urgency, said });
+        }
+        disputed.sort_by_key(|one| std::cmp::Reverse(one.urgency));
+        disputed
+    }
+
     /// A finding that this patient or these images cannot have is a mix-up, of patients, organs or
     /// pictures: a person looks. Only the wrong sex leaves it open; ages and body parts in headers
     /// are often wrong themselves, and what is urgent stays so. Images that cannot show a finding
@@ -145,7 +211,7 @@ impl Judge<'_> {
         let (shows, not): (Vec<ImageRef>, Vec<ImageRef>) = evidence.drain(..).partition(can_show);
         let nothing_shows = shows.is_empty() && !not.is_empty();
         *evidence = if nothing_shows { not } else { shows };
-        if nothing_shows && !FORMS.contains(&row.key.as_str()) {
+        if nothing_shows && !is_form(row) {
             self.doubt(format!("{name}: on images of a body part that cannot show it"));
         }
     }
@@ -170,12 +236,7 @@ impl Judge<'_> {
         presence: Presence,
         evidence: &[ImageRef],
     ) -> Option<Laterality> {
-        let side = match said {
-            Side::Right => Some(Laterality::Right),
-            Side::Left => Some(Laterality::Left),
-            Side::Bilateral => Some(Laterality::Bilateral),
-            Side::None => None,
-        };
+        let side = said.laterality();
         if row.is_some_and(|row| !row.paired_site) {
             if side.is_some() && presence == Presence::Present {
                 self.warn(format!("{name}: has no side, the model gave one; it was left out"));
