@@ -150,7 +150,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(1));
     };
     if args.json {
-        return cli::print_json(&view);
+        let mut value = serde_json::to_value(&view)?;
+        let rows = view.alerts.iter().map(cli::alerts::in_json).collect::<Result<Vec<_>, _>>()?;
+        value["alerts"] = rows.into();
+        return cli::print_json(&value);
     }
     print(&view);
     Ok(ExitCode::SUCCESS)
@@ -265,7 +268,7 @@ fn print(view: &StudyView) {
                 cli::plain(&located(finding)),
                 presence(finding.presence).to_owned(),
                 finding.probability.map(|p| format!("{p:.2}")).unwrap_or_default(),
-                finding.urgency.as_str().to_owned(),
+                finding.assessed().map_or("", Urgency::as_str).to_owned(),
                 format!("{} {}", finding.concept.scheme, finding.concept.value),
             ]);
         }

@@ -180,6 +180,11 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// How urgent it is, for people. None of what is not present: that is neither urgent nor routine.
+    pub fn assessed(&self) -> Option<Urgency> {
+        Some(self.urgency).filter(|_| self.presence == Presence::Present)
+    }
+
     /// "Pneumothorax, left": the side is never left out and never shortened.
     pub fn title(&self) -> String {
         format!("{}{}", self.concept.meaning, behind(self.laterality))

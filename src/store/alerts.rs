@@ -322,7 +322,6 @@ fn words(answer: &Answer) -> String {
 mod tests {
     use super::*;
     use crate::domain::alert::Kind;
-    use crate::domain::urgency::Urgency;
     use crate::store::Store;
     use crate::store::testing::at;
     use crate::store::testing::open;

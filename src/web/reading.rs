@@ -14,6 +14,7 @@ use crate::domain::picture::ImageRef;
 use crate::domain::picture::PictureRef;
 use crate::domain::text;
 use crate::domain::uid::StudyUid;
+use crate::domain::urgency::Urgency;
 use crate::web::inspect::StudyView;
 use crate::web::page;
 use crate::web::page::Level;
@@ -50,7 +51,8 @@ pub struct ReadingPart {
 #[derive(Serialize)]
 struct DisputedPart {
     name: String,
-    level: Level,
+    /// None where nobody can say.
+    level: Option<Level>,
     said: Vec<OpinionPart>,
 }
 
@@ -68,7 +70,8 @@ struct FindingPart {
     code: String,
     presence: Presence,
     is_present: bool,
-    level: Level,
+    /// None where nobody can say.
+    level: Option<Level>,
     /// Side, site, severity.
     details: Vec<Phrase>,
     probability: String,
@@ -128,7 +131,7 @@ fn disputed_part(disputed: &Disputed) -> DisputedPart {
     };
     DisputedPart {
         name: disputed.title(),
-        level: page::urgency_level(disputed.urgency),
+        level: Some(disputed.urgency).filter(|u| *u > Urgency::Routine).map(page::urgency_level),
         said: disputed.said.iter().map(opinion).collect(),
     }
 }
@@ -144,6 +147,7 @@ pub fn part(view: &StudyView, assessment: Assessment, now: Timestamp) -> Reading
         assessment.findings.iter().partition(|finding| finding.presence == Presence::Absent);
     seen.sort_by_key(|f| (f.presence != Presence::Present, std::cmp::Reverse(f.urgency)));
     let finding = |found: &Finding| finding_part(found, &assessment.pictures);
+    let warnings = assessment.limitations().into_iter().map(str::to_owned).collect();
     let outcome = &assessment.outcome;
     let (unread, needs_review) = (outcome.reason().map(str::to_owned), outcome.is_review());
     let disputed = outcome.disputed().iter().map(disputed_part).collect();
@@ -164,11 +168,7 @@ pub fn part(view: &StudyView, assessment: Assessment, now: Timestamp) -> Reading
         profile: format!("{} {}", assessment.profile, assessment.profile_version),
         finished: page::moment(assessment.finished_at, now),
         looked_for: assessment.looked_for,
-        warnings: assessment
-            .warnings
-            .into_iter()
-            .chain(assessment.quality.into_iter().map(|flag| flag.text))
-            .collect(),
+        warnings,
         excluded: assessment
             .excluded
             .into_iter()
@@ -207,7 +207,7 @@ fn finding_part(finding: &Finding, pictures: &[PictureRef]) -> FindingPart {
         code: format!("{} {}", finding.concept.scheme, finding.concept.value),
         presence: finding.presence,
         is_present: finding.presence == Presence::Present,
-        level: page::urgency_level(finding.urgency),
+        level: finding.assessed().map(page::urgency_level),
         details,
         probability: finding.probability.map(text::percent).unwrap_or_default(),
         description: finding.description.clone(),

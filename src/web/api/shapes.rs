@@ -197,7 +197,8 @@ pub struct Finding {
     pub location: String,
     /// Probability that it is present, 0 to 1.
     pub probability: Option<f64>,
-    pub urgency: Urgency,
+    /// Null of what is not present.
+    pub urgency: Option<Urgency>,
     pub description: String,
     pub recommendation: String,
     /// SOP Instance UIDs of the images on which it rests.
@@ -226,7 +227,7 @@ impl Finding {
             laterality: finding.laterality,
             location: finding.location.clone(),
             probability: finding.probability,
-            urgency: finding.urgency,
+            urgency: finding.assessed(),
             description: finding.description.clone(),
             recommendation: finding.recommendation.clone(),
             evidence: evidence.collect(),
