@@ -78,7 +78,7 @@ async fn ask(args: Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         };
         if args.json {
-            return cli::print_json(&in_json(&row)?);
+            return cli::print_json(&row);
         }
         println!("{}", standing(&row));
         return Ok(ExitCode::SUCCESS);
@@ -100,7 +100,7 @@ async fn ask(args: Args) -> anyhow::Result<ExitCode> {
     let rows: Vec<AlertRow> = node.get_json(&path).await?.unwrap_or_default();
     let code = ExitCode::from(u8::from(rows.iter().any(|row| row.standing.is_unanswered())));
     if args.json {
-        cli::print_json(&rows.iter().map(in_json).collect::<Result<Vec<_>, _>>()?)?;
+        cli::print_json(&rows)?;
         return Ok(code);
     }
     if rows.is_empty() {
@@ -134,13 +134,6 @@ fn list(rows: &[AlertRow]) {
 
 fn urgency(row: &AlertRow) -> &'static str {
     row.urgency.map_or("not assessed", Urgency::as_str)
-}
-
-/// All that is known of it; no urgency where nobody can say how urgent it is.
-pub fn in_json(row: &AlertRow) -> serde_json::Result<serde_json::Value> {
-    let mut value = serde_json::to_value(row)?;
-    value["urgency"] = serde_json::to_value(row.kind.assessed(row.urgency))?;
-    Ok(value)
 }
 
 fn what(row: &AlertRow) -> String {

@@ -150,10 +150,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(1));
     };
     if args.json {
-        let mut value = serde_json::to_value(&view)?;
-        let rows = view.alerts.iter().map(cli::alerts::in_json).collect::<Result<Vec<_>, _>>()?;
-        value["alerts"] = rows.into();
-        return cli::print_json(&value);
+        return cli::print_json(&view);
     }
     print(&view);
     Ok(ExitCode::SUCCESS)

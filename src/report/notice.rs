@@ -157,6 +157,7 @@ impl Writer<'_> {
                 json!({
                     "key": finding.key,
                     "name": self.say(&finding.title()),
+                    "location": self.say(&finding.location),
                     "code": {"value": finding.concept.value, "scheme": finding.concept.scheme},
                     "urgency": finding.urgency,
                     "probability": finding.probability.filter(|p| p.is_finite()),

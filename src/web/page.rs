@@ -254,8 +254,6 @@ pub fn level(state: StudyState, outcome: Option<&str>, urgency: Option<Urgency>)
         (Some(Urgency::Significant), _) => level_of("significant", 2),
         (_, StudyState::Held) => level_of("held", 3),
         _ if matches!(outcome, Some("not_covered" | "measured_only")) => level_of("unassessed", 3),
-        // Something was asked, and not what the film is looked at for.
-        (None, _) if read => level_of("unassessed", 3),
         (Some(Urgency::Routine), _) if read => level_of("routine", 3),
         // Its reader knows only some of what such an examination is looked through for.
         (None, _) if read => level_of("unassessed", 3),
