@@ -3,8 +3,8 @@
     .venv/bin/python models/text-reading-ppocrv6/measure.py FOLDER [--lines 1500] [--keep PICTURES]
 
 FOLDER holds DICOM files of any kind. Each is drawn as it is, CT also in four windows: what is found there is a false
-alarm, but on files that show real text (--texts). Then lines are drawn on the same pictures, one on each. The program's
-own test `deid::text::tests::measured` looks at all of them.
+alarm, but on files that show real text (--texts). Then lines are drawn on the same pictures, one on each, and --tilted
+names at each of some angles. The program's own test `deid::text::tests::measured` looks at all of them.
 """
 
 import argparse
@@ -36,6 +36,7 @@ WORDS = {
 }
 SIZES = [8, 10, 13, 18, 26, 40]
 STYLES = ["white", "grey", "outline", "black", "bar"]
+ANGLES = [5, 10, 20, 30, 45, 90, 180, 270]
 WINDOWS = {"brain": (40, 80), "subdural": (80, 200), "bone": (600, 2800), "lung": (-600, 1500)}
 RADIOGRAPHS = {"CR", "DX", "RG", "MG"}
 
@@ -118,6 +119,30 @@ def draw(picture, name):
                      "box": [x, y, x + width, y + height]}
 
 
+def draw_tilted(picture, name, angle):
+    """A name that is tilted clockwise, on a copy; None where it finds no room."""
+    picture = picture.convert("L")
+    words = random.choice(["name", "name", "name", "vietnamese", "chinese", "korean"])
+    text, size = random.choice(WORDS[words]), random.choice([13, 18, 26, 34])
+    font = ImageFont.truetype(random.choice(FONTS["cjk" if words in ("korean", "chinese") else "latin"]), size)
+    left, top, right, bottom = ImageDraw.Draw(picture).textbbox((0, 0), text, font=font, stroke_width=1)
+    layers = []
+    for stroke in (1, 0):
+        layer = Image.new("L", (right - left, bottom - top))
+        ImageDraw.Draw(layer).text((-left, -top), text, font=font, fill=255, stroke_width=stroke)
+        layers.append(layer.rotate(-angle, Image.Resampling.BICUBIC, expand=True))
+    edge, ink = layers
+    room = [whole - own - 8 for whole, own in zip(picture.size, ink.size)]
+    if min(room) < 0:
+        return None
+    at = tuple(4 + random.randint(0, free) for free in room)
+    picture.paste(0, at, edge)
+    picture.paste(255, at, ink)
+    whole = Image.new("L", picture.size)
+    whole.paste(255, at, ink)
+    return picture, {"words": words, "text": text, "size": size, "angle": angle, "base": name}, whole
+
+
 def looked_at(folder):
     command = ["cargo", "test", "--lib", "deid::text::tests::measured", "--", "--ignored", "--nocapture"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PRELIM_TEXT": str(folder)}, capture_output=True, check=True)
@@ -126,16 +151,17 @@ def looked_at(folder):
 
 
 def black(boxes, size):
-    covered = numpy.zeros((size[1], size[0]), bool)
-    for x0, y0, x1, y1 in boxes:
-        covered[y0:y1, x0:x1] = True
-    return covered
+    covered = Image.new("1", size)
+    for corners in boxes:
+        ImageDraw.Draw(covered).polygon([tuple(corner) for corner in corners], fill=1)
+    return numpy.asarray(covered)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--lines", type=int, default=1500)
+    parser.add_argument("--tilted", type=int, default=20)
     parser.add_argument("--texts", default="us/,vl-endoscopy/,SC1,MG1", help="parts of the paths of files that show text")
     parser.add_argument("--each", type=int, default=1, help="one of so many files of a folder")
     parser.add_argument("--keep", type=pathlib.Path)
@@ -143,8 +169,8 @@ def main():
     random.seed(7)
     texts = options.texts.split(",")
     work = options.keep or pathlib.Path(tempfile.mkdtemp())
-    clean, drawn = work / "clean", work / "drawn"
-    clean.mkdir(parents=True), drawn.mkdir()
+    clean, drawn, tilted = work / "clean", work / "drawn", work / "tilted"
+    clean.mkdir(parents=True), drawn.mkdir(), tilted.mkdir()
     bases, kinds, in_folder = {}, {}, collections.Counter()
     for path in sorted(options.folder.rglob("*.dcm")):
         in_folder[path.parent] += 1
@@ -171,6 +197,15 @@ def main():
             name = f"{len(lines):05}.png"
             done[0].save(drawn / name)
             lines[name] = done[1]
+    slanted, inks = {}, {}
+    for angle in ANGLES:
+        while sum(line["angle"] == angle for line in slanted.values()) < options.tilted:
+            base = random.choice(plain)
+            done = draw_tilted(bases[base], base, angle)
+            if done:
+                name = f"{len(slanted):05}.png"
+                done[0].save(tilted / name)
+                slanted[name], inks[name] = done[1], numpy.asarray(done[2]) > 127
     found = looked_at(clean)
     print("\nkind | pictures | with a box | boxes: text, unsure, detector alone | % masked: mean, most | % detector alone | ms")
     for one in sorted(set(kinds.values())):
@@ -178,11 +213,11 @@ def main():
         holds, shares, alone, with_box, ms = collections.Counter(), [], [], 0, []
         for name in names:
             boxes = found[name]["boxes"]
-            masked = [box["box"] for box in boxes if box["holds"] in ("Text", "Perhaps")]
+            masked = [box["corners"] for box in boxes if box["holds"] in ("Text", "Perhaps")]
             holds.update(box["holds"] for box in boxes)
             with_box += bool(masked)
             shares.append(100 * black(masked, bases[name].size).mean())
-            alone.append(100 * black([box["box"] for box in boxes], bases[name].size).mean())
+            alone.append(100 * black([box["corners"] for box in boxes], bases[name].size).mean())
             ms.append(found[name]["ms"])
         print(f"{one} | {len(names)} | {with_box} | {holds['Text']}, {holds['Perhaps']}, {sum(holds.values())} | "
               f"{numpy.mean(shares):.2f}, {max(shares):.1f} | {numpy.mean(alone):.1f}, {max(alone):.0f} | {numpy.median(ms):.0f}")
@@ -196,7 +231,7 @@ def main():
         x0, y0, x1, y1 = line["box"]
         size = bases[line["base"]].size
         covered = [
-            black([box["box"] for box in found[name]["boxes"] if box["holds"] in holds], size)[y0:y1, x0:x1].mean()
+            black([box["corners"] for box in found[name]["boxes"] if box["holds"] in holds], size)[y0:y1, x0:x1].mean()
             for holds in (("Text",), ("Text", "Perhaps"), ("Text", "Perhaps", "Marker", "Nothing"))
         ]
         for group in ("words", "size", "style", "place"):
@@ -209,6 +244,20 @@ def main():
     print("\nlines | drawn | masked whole: as text, with unsure | by the detector alone")
     for (group, which), (all_of, text, unsure, alone) in sorted(counts.items()):
         print(f"{group} {which} | {all_of} | {text / all_of:.2f}, {unsure / all_of:.2f} | {alone / all_of:.2f}")
+    found = looked_at(tilted)
+    counts = collections.defaultdict(list)
+    for name, line in slanted.items():
+        size = bases[line["base"]].size
+        covered = [
+            black([box["corners"] for box in found[name]["boxes"] if box["holds"] in holds], size)[inks[name]].mean()
+            for holds in (("Text",), ("Text", "Perhaps"), ("Text", "Perhaps", "Marker", "Nothing"))
+        ]
+        counts[line["angle"]].append(covered)
+        print("    ", name, line, [round(float(share), 2) for share in covered])
+    print("\ntilted by | drawn | masked whole: as text, with unsure | by the detector alone")
+    for angle, all_of in counts.items():
+        text, unsure, alone = (numpy.asarray(all_of) >= 0.95).sum(axis=0)
+        print(f"{angle} | {len(all_of)} | {text}, {unsure} | {alone}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ mod network;
 mod pixels;
 mod reading;
 pub mod text;
+mod tilt;
 
 pub use config::Config;
 pub use config::Policy;

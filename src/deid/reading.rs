@@ -4,18 +4,11 @@
 //! digits and Chinese. Of Vietnamese it reads the letters without their marks; Korean it takes for
 //! other letters, and is less sure. What is read is kept nowhere.
 
-use fast_image_resize::FilterType;
-use fast_image_resize::PixelType;
-use fast_image_resize::ResizeAlg;
-use fast_image_resize::ResizeOptions;
-use fast_image_resize::Resizer;
-use fast_image_resize::images::Image;
-use fast_image_resize::images::ImageRef;
-
 use crate::deid::network;
 use crate::deid::network::Network;
 use crate::deid::text::Pixels;
 use crate::deid::text::TextError;
+use crate::deid::tilt::Tilted;
 
 static NETWORK: Network = Network::new(include_bytes!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -30,8 +23,8 @@ const LETTERS: &str =
 const HEIGHT: usize = 48;
 const WIDTH_MIN: usize = 48;
 const WIDTH_MAX: usize = 1600;
-/// A box so many times as high as it is wide is a line that stands upright.
-const UPRIGHT: f64 = 1.5;
+/// Points of the picture that are averaged for a pixel of a strip, along each edge at most.
+const STEPS_MAX: usize = 8;
 
 /// A line that was read.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,25 +34,12 @@ pub struct Line {
     pub letters: f32,
 }
 
-#[derive(Clone, Copy)]
-enum Turned {
-    No,
-    Left,
-    Right,
-}
-
-/// Reads what stands in `area` (columns and rows from the first to before the second), also
-/// bottom up and top down.
-pub fn read(picture: &Pixels<'_>, area: [f64; 4]) -> Result<Line, TextError> {
-    let [x0, y0, x1, y1] = area;
-    let is_upright = y1 - y0 >= UPRIGHT * (x1 - x0);
-    let ways: &[Turned] = match is_upright {
-        true => &[Turned::Left, Turned::Right, Turned::No],
-        false => &[Turned::No],
-    };
+/// Reads what stands in `area`, with the line turned by each of `quarters` clockwise, and takes what has
+/// most letters.
+pub fn read(picture: &Pixels<'_>, area: Tilted, quarters: &[usize]) -> Result<Line, TextError> {
     let mut best = Line::default();
-    for turned in ways {
-        let line = read_turned(picture, area, *turned)?;
+    for quarter in quarters {
+        let line = read_level(picture, area.turned(*quarter))?;
         if line.letters >= best.letters {
             best = line;
         }
@@ -67,29 +47,14 @@ pub fn read(picture: &Pixels<'_>, area: [f64; 4]) -> Result<Line, TextError> {
     Ok(best)
 }
 
-fn read_turned(
-    picture: &Pixels<'_>,
-    [x0, y0, x1, y1]: [f64; 4],
-    turned: Turned,
-) -> Result<Line, TextError> {
-    let (w, h) = (x1 - x0, y1 - y0);
+fn read_level(picture: &Pixels<'_>, area: Tilted) -> Result<Line, TextError> {
+    let (w, h) = (area.wide(), area.high());
     if w < 2.0 || h < 2.0 {
         return Ok(Line::default());
     }
-    let length = |along: f64, across: f64| {
-        ((HEIGHT as f64 * along / across).ceil() as usize).clamp(WIDTH_MIN / 3, WIDTH_MAX)
-    };
-    let (columns, rows) = match turned {
-        Turned::No => (length(w, h), HEIGHT),
-        Turned::Left | Turned::Right => (HEIGHT, length(h, w)),
-    };
-    let strip = cut(picture, [x0, y0, w, h], columns, rows)?;
+    let width = ((HEIGHT as f64 * w / h).ceil() as usize).clamp(WIDTH_MIN / 3, WIDTH_MAX);
+    let strip = cut(picture, area, width);
     let samples = picture.samples;
-    let (strip, width) = match turned {
-        Turned::No => (strip, columns),
-        Turned::Left => (turn(&strip, columns, rows, samples, |x, y| (y, columns - 1 - x)), rows),
-        Turned::Right => (turn(&strip, columns, rows, samples, |x, y| (rows - 1 - y, x)), rows),
-    };
     // A short one is set on grey, as in training.
     let wide = width.max(WIDTH_MIN);
     let mut seen = vec![0.0; 3 * HEIGHT * wide];
@@ -100,43 +65,45 @@ fn read_turned(
     letters(&NETWORK.answer(seen, wide, HEIGHT)?)
 }
 
-/// A part of the picture, scaled.
-fn cut(
-    picture: &Pixels<'_>,
-    [x, y, w, h]: [f64; 4],
-    columns: usize,
-    rows: usize,
-) -> Result<Vec<u8>, TextError> {
-    let wrong = |e: &dyn std::fmt::Display| TextError::Model(format!("scaling: {e}"));
-    let kind = if picture.samples == 3 { PixelType::U8x3 } else { PixelType::U8 };
-    let edges = [picture.width, picture.height, columns, rows].map(u32::try_from);
-    let [Ok(width), Ok(height), Ok(columns), Ok(rows)] = edges else {
-        return Err(wrong(&"too large"));
+/// A part of the picture as a strip of [`HEIGHT`] rows; what is smaller there is averaged.
+fn cut(picture: &Pixels<'_>, area: Tilted, columns: usize) -> Vec<u8> {
+    let steps =
+        |length: f64, count: usize| ((length / count as f64).ceil() as usize).clamp(1, STEPS_MAX);
+    let (fine_x, fine_y) = (steps(area.wide(), columns), steps(area.high(), HEIGHT));
+    let place = |at: usize, step: usize, fine: usize, count: usize| {
+        2.0 * (at as f64 + (step as f64 + 0.5) / fine as f64) / count as f64 - 1.0
     };
-    let source = ImageRef::new(width, height, picture.values, kind).map_err(|e| wrong(&e))?;
-    let mut strip = Image::new(columns, rows, kind);
-    let options = ResizeOptions::new()
-        .crop(x, y, w, h)
-        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    Resizer::new().resize(&source, &mut strip, &options).map_err(|e| wrong(&e))?;
-    Ok(strip.into_vec())
+    let mut strip = Vec::with_capacity(columns * HEIGHT * picture.samples);
+    for row in 0..HEIGHT {
+        for column in 0..columns {
+            let mut sum = [0.0; 3];
+            for (step_y, step_x) in (0..fine_y).flat_map(|y| (0..fine_x).map(move |x| (y, x))) {
+                let along = place(column, step_x, fine_x, columns);
+                add(&mut sum, picture, area.at(along, place(row, step_y, fine_y, HEIGHT)));
+            }
+            let count = (fine_x * fine_y) as f64;
+            strip.extend(sum.iter().take(picture.samples).map(|sum| (sum / count).round() as u8));
+        }
+    }
+    strip
 }
 
-/// A picture whose columns are the rows of the one before. `to`: where a pixel goes.
-fn turn(
-    values: &[u8],
-    columns: usize,
-    rows: usize,
-    samples: usize,
-    to: impl Fn(usize, usize) -> (usize, usize),
-) -> Vec<u8> {
-    let mut turned = vec![0; values.len()];
-    for (at, pixel) in values.chunks_exact(samples).enumerate() {
-        let (x, y) = to(at % columns, at / columns);
-        let start = (y * rows + x) * samples;
-        turned[start..start + samples].copy_from_slice(pixel);
+/// Adds the value of the picture at a point between its pixels; beyond its edge it goes on.
+fn add(sum: &mut [f64; 3], picture: &Pixels<'_>, point: [f64; 2]) {
+    let near = |at: f64, count: usize| {
+        let at = (at - 0.5).clamp(0.0, (count - 1) as f64);
+        let first = at as usize;
+        (first, (first + 1).min(count - 1), at - at.floor())
+    };
+    let (x0, x1, right) = near(point[0], picture.width);
+    let (y0, y1, below) = near(point[1], picture.height);
+    for (sample, sum) in sum.iter_mut().enumerate().take(picture.samples) {
+        let value = |x: usize, y: usize| {
+            f64::from(picture.values[(y * picture.width + x) * picture.samples + sample])
+        };
+        let line = |y: usize| value(x0, y) * (1.0 - right) + value(x1, y) * right;
+        *sum += line(y0) * (1.0 - below) + line(y1) * below;
     }
-    turned
 }
 
 /// Takes the most likely letter of each step; the same one in the next step is the same letter.
@@ -200,7 +167,8 @@ mod tests {
                     let values = picture.iter().flat_map(|value| vec![*value; samples]);
                     let (width, height) = (picture.width() as usize, picture.height() as usize);
                     let values = &mut values.collect::<Vec<u8>>();
-                    let line = read(&Pixels { width, height, samples, values }, area).unwrap();
+                    let picture = &Pixels { width, height, samples, values };
+                    let line = read(picture, Tilted::level(area), &[0, 1, 3]).unwrap();
                     assert!(line.letters > 8.0, "{line:?}");
                     lines.push(line.text);
                 }
@@ -209,7 +177,8 @@ mod tests {
         }
         let nothing = &mut [90; 64 * 32];
         let grey = Pixels { width: 64, height: 32, samples: 1, values: nothing };
-        assert!(read(&grey, [0.0, 0.0, 64.0, 32.0]).unwrap().letters < 0.5);
-        assert_eq!(read(&grey, [3.0, 3.0, 4.0, 3.5]).unwrap(), Line::default());
+        let nothing = |area| read(&grey, Tilted::level(area), &[0]).unwrap();
+        assert!(nothing([0.0, 0.0, 64.0, 32.0]).letters < 0.5);
+        assert_eq!(nothing([3.0, 3.0, 4.0, 3.5]), Line::default());
     }
 }

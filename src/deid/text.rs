@@ -2,7 +2,8 @@
 //!
 //! `models/text-detection-ppocrv4` gives for each pixel how likely it belongs to a line of text; what
 //! lies together becomes a box. It takes anatomy for text, so `models/text-reading-ppocrv6` reads what
-//! stands in each box: what holds letters is text. Both folders say how much is found and missed.
+//! stands in each box, also tilted and upside down: what holds letters is text. Both folders say how
+//! much is found and missed.
 
 use fast_image_resize::PixelType;
 use fast_image_resize::Resizer;
@@ -14,6 +15,7 @@ use crate::deid::network;
 use crate::deid::network::Network;
 use crate::deid::reading;
 use crate::deid::reading::Line;
+use crate::deid::tilt::Tilted;
 use crate::domain::picture::Masked;
 
 const GRAPH: &[u8] = include_bytes!(concat!(
@@ -45,7 +47,7 @@ const ENDS: f64 = 2.0;
 /// Letters from which a level line of usual height is text. Anatomy is read as one letter that nobody
 /// is sure of.
 const LETTERS_MIN: f32 = 1.2;
-/// The same for lines that stand upright or are high: edges of bones and skin look like them, and real
+/// The same for lines that stand upright, are tilted or are high: edges of bones and skin look like them, and real
 /// ones are read well.
 const LETTERS_SURE: f32 = 2.0;
 /// A usual line is at most so high, as a share of the picture's longer edge.
@@ -65,6 +67,11 @@ const MARKERS: [&str; 21] = [
 ];
 /// Lines that are read of one picture; more are text without a look.
 const LINES_MAX: usize = 400;
+/// Lines of a picture that are read again, tilted or turned, when nothing was read; of more nobody can
+/// say.
+const TURNED_MAX: usize = 200;
+/// A box so many times as high as it is wide is a line that stands upright.
+const UPRIGHT: f64 = 1.5;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
@@ -84,18 +91,31 @@ pub struct Pixels<'a> {
     pub values: &'a mut [u8],
 }
 
-/// Columns and rows from the first to before the second.
-type Area = [usize; 4];
+/// Where a box lies.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Lies {
+    /// The line itself.
+    line: Tilted,
+    /// What is to be black when it is text.
+    around: Tilted,
+}
 
 /// What the detector found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Found {
-    /// The line itself: x0, y0, x1, y1.
-    line: [f64; 4],
-    /// What is to be black when it is text.
-    around: [f64; 4],
+    /// With edges along the picture's, and the smallest there is.
+    level: Lies,
+    tilted: Lies,
     /// How likely its pixels belong to text, on average.
     likely: f32,
+}
+
+/// What was looked at.
+struct Judged {
+    /// What is to be black when it is text.
+    around: Tilted,
+    holds: Holds,
+    line: Line,
 }
 
 /// What stands in a box.
@@ -126,13 +146,13 @@ pub enum Which {
 pub fn mask(picture: &mut Pixels<'_>, which: Which, percent_max: u32) -> Result<Masked, TextError> {
     let judged = judge(picture)?;
     let speaks = {
-        let lines = judged.iter().filter(|(_, holds, _)| *holds == Holds::Text);
-        let lines: Vec<&str> = lines.map(|(_, _, line)| line.text.as_str()).collect();
+        let lines = judged.iter().filter(|one| one.holds == Holds::Text);
+        let lines: Vec<&str> = lines.map(|one| one.line.text.as_str()).collect();
         instruction::is_burned_in(&lines)
     };
     let mut masked = Masked { speaks, ..Masked::default() };
     let mut black = vec![false; picture.width * picture.height];
-    for (found, holds, line) in judged {
+    for Judged { around, holds, line, .. } in judged {
         let is_meant = match which {
             Which::All => true,
             Which::Instructions => speaks || is_unread(&line),
@@ -143,9 +163,8 @@ pub fn mask(picture: &mut Pixels<'_>, which: Which, percent_max: u32) -> Result<
             Holds::Text | Holds::Perhaps | Holds::Marker | Holds::Nothing => continue,
         }
         masked.boxes += 1;
-        let [x0, y0, x1, y1] = whole(found.around, picture);
-        for line in black.chunks_exact_mut(picture.width).take(y1).skip(y0) {
-            line[x0..x1].fill(true);
+        for (row, line) in black.chunks_exact_mut(picture.width).enumerate() {
+            line[around.touched(row, picture.width)].fill(true);
         }
     }
     let share = black.iter().filter(|is_black| **is_black).count() * 100 / black.len();
@@ -162,26 +181,65 @@ pub fn mask(picture: &mut Pixels<'_>, which: Which, percent_max: u32) -> Result<
 }
 
 /// What there is in a picture, from the top down.
-fn judge(picture: &Pixels<'_>) -> Result<Vec<(Found, Holds, Line)>, TextError> {
+fn judge(picture: &Pixels<'_>) -> Result<Vec<Judged>, TextError> {
     let longer = picture.width.max(picture.height) as f64;
     let mut judged = Vec::new();
+    let mut again = 0;
     for (number, found) in find(picture)?.into_iter().enumerate() {
-        let (holds, line) = match number < LINES_MAX {
-            true => {
-                let line = reading::read(picture, found.line)?;
-                (holds(&found, &line, longer), line)
-            }
-            false => (Holds::Text, Line::default()),
+        let (around, likely) = (found.level.around, found.likely);
+        if number >= LINES_MAX {
+            judged.push(Judged { around, holds: Holds::Text, line: Line::default() });
+            continue;
+        }
+        let area = found.level.line;
+        let level = reading::read(picture, area, quarters(area))?;
+        let mut one = Judged { around, holds: holds(area, likely, &level, longer), line: level };
+        let is_read = match one.holds {
+            Holds::Text => true,
+            Holds::Marker => !found.tilted.line.is_tilted(),
+            Holds::Perhaps | Holds::Nothing => false,
         };
-        judged.push((found, holds, line));
+        if !is_read && again == TURNED_MAX {
+            one.holds = Holds::Perhaps;
+        } else if !is_read {
+            again += 1;
+            let (lies, quarters) = turned(&found);
+            let line = reading::read(picture, lies.line, quarters)?;
+            if line.letters >= LETTERS_SURE && line.letters > one.line.letters {
+                let holds = holds(lies.line, likely, &line, longer);
+                one = Judged { around: lies.around, holds, line };
+            }
+        }
+        judged.push(one);
     }
     Ok(judged)
 }
 
+/// Quarters of a turn after which a level box is read first: a line that stands upright may run up or
+/// down.
+fn quarters(area: Tilted) -> &'static [usize] {
+    if area.high() >= UPRIGHT * area.wide() { &[1, 3, 0] } else { &[0] }
+}
+
+/// How a box lies that was not read as it stands, and the quarters of a turn after which it is read.
+fn turned(found: &Found) -> (Lies, &'static [usize]) {
+    let is_tilted = found.tilted.line.is_tilted();
+    let lies = if is_tilted { found.tilted } else { found.level };
+    let is_long = |wide: f64, high: f64| wide >= UPRIGHT * high;
+    let (wide, high) = (lies.line.wide(), lies.line.high());
+    let quarters: &[usize] = match is_tilted {
+        _ if is_long(high, wide) => &[2],
+        true if is_long(wide, high) => &[0, 2],
+        true => &[0, 1, 2, 3],
+        false if is_long(wide, high) => &[2],
+        false => &[1, 2, 3],
+    };
+    (lies, quarters)
+}
+
 /// - `longer`: edge of the picture.
-fn holds(found: &Found, line: &Line, longer: f64) -> Holds {
-    let [x0, y0, x1, y1] = found.line;
-    let (wide, high) = (x1 - x0, y1 - y0);
+fn holds(area: Tilted, likely: f32, line: &Line, longer: f64) -> Holds {
+    let (wide, high) = (area.wide(), area.high());
     let is_usual = wide >= high && high <= LINE_HIGH * longer;
     let letters_min = if is_usual { LETTERS_MIN } else { LETTERS_SURE };
     let is_long = is_usual && wide >= LINE_LONG * high;
@@ -190,7 +248,7 @@ fn holds(found: &Found, line: &Line, longer: f64) -> Holds {
         Holds::Marker
     } else if line.letters >= letters_min {
         Holds::Text
-    } else if is_long && found.likely >= SURE {
+    } else if is_long && likely >= SURE {
         Holds::Perhaps
     } else {
         Holds::Nothing
@@ -201,16 +259,6 @@ fn holds(found: &Found, line: &Line, longer: f64) -> Holds {
 fn is_unread(line: &Line) -> bool {
     let count = line.text.chars().filter(|c| !c.is_whitespace()).count();
     count >= SENTENCE_MIN && line.letters < READ_MIN * count as f32
-}
-
-fn whole([x0, y0, x1, y1]: [f64; 4], picture: &Pixels<'_>) -> Area {
-    let within = |at: f64, end: usize| at.clamp(0.0, end as f64);
-    [
-        within(x0, picture.width).floor() as usize,
-        within(y0, picture.height).floor() as usize,
-        within(x1, picture.width).ceil() as usize,
-        within(y1, picture.height).ceil() as usize,
-    ]
 }
 
 /// Boxes in pixels of the picture.
@@ -224,16 +272,18 @@ fn find(picture: &Pixels<'_>) -> Result<Vec<Found>, TextError> {
     let small = resized(picture, width, height)?;
     let map = likelihood(&small, width, height, samples)?;
     let (across, down) = (columns as f64 / width as f64, rows as f64 / height as f64);
-    let scaled = |[x0, y0, x1, y1]: [f64; 4]| {
-        let (x, y) = (
-            |x: f64| (x * across).clamp(0.0, columns as f64),
-            |y: f64| (y * down).clamp(0.0, rows as f64),
-        );
-        [x(x0), y(y0), x(x1), y(y1)]
+    let scaled = |lies: Lies| {
+        let of = |one: Tilted| one.scaled(across, down);
+        Lies { line: of(lies.line), around: of(lies.around) }
     };
+    let within = |lies: Lies| Lies { line: lies.line.within(columns, rows), ..lies };
     let boxes = boxes(&map, width).into_iter();
     Ok(boxes
-        .map(|found| Found { line: scaled(found.line), around: scaled(found.around), ..found })
+        .map(|found| Found {
+            level: within(scaled(found.level)),
+            tilted: scaled(found.tilted),
+            ..found
+        })
         .collect())
 }
 
@@ -283,6 +333,8 @@ fn boxes(map: &[f32], width: usize) -> Vec<Found> {
     let mut is_open: Vec<bool> = map.iter().map(|value| *value > PIXEL_MIN).collect();
     let mut found = Vec::new();
     let mut around = Vec::new();
+    // First column of a box and the one after its last, for each row.
+    let mut runs = vec![(width, 0); height];
     for start in 0..map.len() {
         if !is_open[start] {
             continue;
@@ -294,6 +346,8 @@ fn boxes(map: &[f32], width: usize) -> Vec<Found> {
         while let Some(at) = around.pop() {
             let (x, y) = (at % width, at / width);
             (x0, y0, x1, y1) = (x0.min(x), y0.min(y), x1.max(x + 1), y1.max(y + 1));
+            let (first, last) = &mut runs[y];
+            (*first, *last) = ((*first).min(x), (*last).max(x + 1));
             sum += map[at];
             count += 1.0;
             for row in y.saturating_sub(1)..(y + 2).min(height) {
@@ -305,21 +359,27 @@ fn boxes(map: &[f32], width: usize) -> Vec<Found> {
             }
         }
         if (x1 - x0).min(y1 - y0) >= SHORT_MIN && sum / count >= BOX_MIN {
-            let (w, h) = ((x1 - x0) as f64, (y1 - y0) as f64);
-            let line = UNCLIP * w * h / (2.0 * (w + h));
-            let grow = line + MARGIN * w.min(h);
-            let ends = grow + ENDS * w.min(h);
-            let (across, down) = if w >= h { (ends, grow) } else { (grow, ends) };
-            let [x0, y0, x1, y1] = [x0, y0, x1, y1].map(|edge| edge as f64);
-            let grown = |across, down| [x0 - across, y0 - down, x1 + across, y1 + down];
+            let own: Vec<_> = (y0..y1).map(|y| (y, runs[y].0, runs[y].1)).collect();
+            let level = Tilted::level([x0, y0, x1, y1].map(|edge| edge as f64));
             found.push(Found {
-                line: grown(line, line),
-                around: grown(across, down),
+                level: lies(level),
+                tilted: lies(Tilted::around(&own)),
                 likely: sum / count,
             });
         }
+        runs[y0..y1].fill((width, 0));
     }
     found
+}
+
+/// What the network marked, grown.
+fn lies(marked: Tilted) -> Lies {
+    let (w, h) = (marked.wide(), marked.high());
+    let line = UNCLIP * w * h / (2.0 * (w + h));
+    let grow = line + MARGIN * w.min(h);
+    let ends = grow + ENDS * w.min(h);
+    let (along, down) = if w >= h { (ends, grow) } else { (grow, ends) };
+    Lies { line: marked.grown(line, line), around: marked.grown(along, down) }
 }
 
 #[cfg(test)]
@@ -388,8 +448,38 @@ mod tests {
         assert!(kept.count() * 2 > whole.len(), "most of the picture is there");
     }
 
-    fn one(line: [f64; 4], likely: f32) -> Found {
-        Found { line, around: line, likely }
+    /// A film that was laid askew.
+    #[test]
+    fn a_tilted_line_becomes_black() {
+        let whole = fixture("lines.png");
+        for degrees in [30.0_f64, 45.0, 180.0] {
+            let (sin, cos) = degrees.to_radians().sin_cos();
+            let from = |x: f64, y: f64| {
+                let (x, y) = (x - 180.0, y - 180.0);
+                (160.0 + x * cos + y * sin, 112.0 - x * sin + y * cos)
+            };
+            let mut tilted = image::GrayImage::from_fn(360, 360, |x, y| {
+                let (x, y) = from(f64::from(x), f64::from(y));
+                let value = image::imageops::interpolate_bilinear(&whole, x as f32, y as f32);
+                value.unwrap_or(image::Luma([0]))
+            });
+            mask(&mut seen_as(&mut tilted), Which::All, 60).unwrap();
+            let left = tilted.enumerate_pixels().filter(|(x, y, value)| {
+                let (x, y) = from(f64::from(*x), f64::from(*y));
+                let is_in = |[x0, y0, x1, y1]: [u32; 4]| {
+                    (f64::from(x0)..f64::from(x1)).contains(&x)
+                        && (f64::from(y0)..f64::from(y1)).contains(&y)
+                };
+                LINES.into_iter().any(is_in) && value.0[0] > 0
+            });
+            assert_eq!(left.count(), 0, "by {degrees} degrees");
+            let kept = tilted.iter().filter(|value| **value > 0).count();
+            assert!(kept * 2 > whole.len(), "most of the picture is there: {kept}");
+        }
+    }
+
+    fn one(line: [f64; 4], likely: f32) -> (Tilted, f32) {
+        (Tilted::level(line), likely)
     }
 
     #[test]
@@ -398,7 +488,7 @@ mod tests {
         let (upright, high) =
             (one([0.0, 0.0, 20.0, 60.0], 0.99), one([0.0, 0.0, 300.0, 90.0], 0.99));
         let square = one([0.0, 0.0, 20.0, 20.0], 0.99);
-        for (found, text, letters, expected) in [
+        for ((area, likely), text, letters, expected) in [
             (level(0.6), "DOE JANE", 6.9, Holds::Text),
             (level(0.6), "Lee", 1.3, Holds::Text),
             (upright, "DOE JANE", 6.9, Holds::Text),
@@ -419,7 +509,7 @@ mod tests {
             (level(0.99), "R MLO DOE", 6.9, Holds::Text),
         ] {
             let line = Line { text: text.into(), letters };
-            assert_eq!(holds(&found, &line, 512.0), expected, "{text} {found:?}");
+            assert_eq!(holds(area, likely, &line, 512.0), expected, "{text} {area:?}");
         }
         let line = |text: &str, letters| Line { text: text.into(), letters };
         assert!(is_unread(&line("0型人膏卫导早人|叶卫", 7.0)));
@@ -490,10 +580,17 @@ mod tests {
             [9.0 - (diagonal + 6.0), 2.0 - diagonal, 12.0 + (diagonal + 6.0), 5.0 + diagonal],
         ];
         let found = boxes(&map, 12);
-        let around: Vec<[f64; 4]> = found.iter().map(|one| one.around).collect();
-        assert_eq!(around, expected);
+        assert_eq!(found.len(), expected.len());
         let inner = line(5.0, 3.0);
-        assert_eq!(found[0].line, [1.0 - inner, 1.0 - inner, 6.0 + inner, 4.0 + inner]);
+        let inner = [1.0 - inner, 1.0 - inner, 6.0 + inner, 4.0 + inner];
+        let around = found.iter().map(|one| one.level.around).zip(expected);
+        for (found, expected) in around.chain([(found[0].level.line, inner)]) {
+            let [[x0, y0], _, [x1, y1], _] = found.corners();
+            let is_near = |(a, b): (f64, f64)| (a - b).abs() < 1e-9;
+            let mut edges = [x0, y0, x1, y1].into_iter().zip(expected);
+            assert!(edges.all(is_near), "{found:?} {expected:?}");
+        }
+        assert!(found[1].tilted.line.is_tilted() && !found[0].tilted.line.is_tilted());
         assert!((found[0].likely - 0.9).abs() < 1e-6, "{}", found[0].likely);
     }
 
@@ -519,9 +616,9 @@ mod tests {
             let picture = &mut Pixels { width, height, samples, values: &mut values };
             let judged = judge(picture).unwrap();
             let ms = started.elapsed().as_millis() as u64;
-            let boxes = judged.iter().map(|(found, holds, line)| {
-                serde_json::json!({"holds": format!("{holds:?}"), "box": whole(found.around, picture),
-                    "text": line.text, "letters": line.letters, "likely": found.likely})
+            let boxes = judged.iter().map(|Judged { around, holds, line }| {
+                serde_json::json!({"holds": format!("{holds:?}"), "corners": around.corners(),
+                    "text": line.text, "letters": line.letters})
             });
             let boxes: Vec<_> = boxes.collect();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
