@@ -77,6 +77,9 @@ fn unsure() -> Vec<Assessment> {
     ]
 }
 
+/// What shows where something is: key objects, key images, presentation states, segmentations.
+const MARKS: &str = "marks";
+
 /// Name and text of each artefact, without white space and in lower case: lines break anywhere.
 fn artefacts(a: &Assessment, language: Language) -> Vec<(String, String)> {
     let (site, pictures) = (report::sample::site(), report::sample::pictures(a));
@@ -101,9 +104,16 @@ fn artefacts(a: &Assessment, language: Language) -> Vec<(String, String)> {
         let object = sr::structured_report(a, &Equipment::default(), &options).unwrap();
         all.push((format!("sr {class:?}"), String::from_utf8_lossy(&object).into_owned()));
     }
-    if let Some(object) = sr::key_objects(a, &Equipment::default()).unwrap() {
-        all.push(("key objects".to_owned(), String::from_utf8_lossy(&object).into_owned()));
+    let node = Equipment::default();
+    let mut marks: Vec<Vec<u8>> = sr::key_objects(a, &node).unwrap().into_iter().collect();
+    let drawn = sr::samples::drawn(a);
+    for (image, nth) in sr::samples::marked(a).iter().zip(1..) {
+        marks.push(sr::key_image(a, &node, image, &drawn, nth).unwrap());
     }
+    marks.extend(sr::presentation_states(a, &node, &sr::samples::shown(a)).unwrap());
+    marks.extend(sr::segmentations(a, &node).unwrap());
+    let words = |object: Vec<u8>| (MARKS.to_owned(), String::from_utf8_lossy(&object).into_owned());
+    all.extend(marks.into_iter().map(words));
     if let Some(raised) = alert::decide(a, Urgency::Urgent) {
         let message = alert::compose(&alert::Telling {
             alert: &raised,
@@ -221,7 +231,7 @@ fn every_artefact_of_a_doubt_says_that_a_person_must_look_and_why() {
             let reason = bare(a.outcome.reason().unwrap());
             let person = bare(Words::of(language).needs_review_because.split('{').next().unwrap());
             for (name, text) in artefacts(&a, language) {
-                if name == "key objects" {
+                if name == MARKS {
                     continue;
                 }
                 let in_english = name.starts_with("sr ") || name == "alert";

@@ -175,7 +175,8 @@ fn a_study_that_ends_the_node_each_time_goes_out_as_one_that_nobody_has_read() {
     node.storescu(std::slice::from_ref(&file));
     node.wait();
     for _ in 0..2 {
-        Node::start(&data, &set).wait();
+        // It may end before anyone has seen it ready.
+        Node::spawn(&data, &set).0.wait().unwrap();
     }
     let node = Node::start(&data, &peers.set());
     let shown = node.study_in(&uid, "needs_review");
