@@ -339,6 +339,8 @@ fn an_alert_is_not_cancelled_on_the_queue_but_closed_with_a_reason_by_a_person()
     let node = start(folder.path(), &two_levels(&peers, &[ALONE]));
     let uid = send(&node, folder.path(), "a.dcm", &[]);
     let row = alert_that(&node, &uid, |row| row["sendings"][0]["state"] == "done");
+    // What is left in the queue is of the alert.
+    node.study_in(&uid, "delivered");
     let key = row["alert"].as_str().unwrap().to_owned();
     let job = format!("{uid}/1/escalate/{key}/0/acknowledged");
     let page = http(&node, "/queue");
