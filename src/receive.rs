@@ -75,7 +75,6 @@ impl StorageHandler for Receiver {
     async fn begin(&self, request: StoreRequest) -> Result<Box<dyn InstanceSink>, Refusal> {
         let named = Named::parse(&request)?;
         let head = head(&request, &named);
-        let wanted = (request.priority, format!("the sender {}", request.calling_ae));
         Ok(Box::new(Reception {
             store: self.store.clone(),
             clock: Arc::clone(&self.clock),
@@ -88,7 +87,7 @@ impl StorageHandler for Receiver {
             hash: None,
             draft: None,
             begun_at: self.clock.now(),
-            wanted,
+            said_by_image: Priority::default(),
         }))
     }
 
@@ -144,8 +143,8 @@ struct Reception {
     /// The file of an instance with more chunks. The last is being written while the next comes.
     draft: Option<Writing>,
     begun_at: Timestamp,
-    /// How soon its study is wanted, and who says so.
-    wanted: (Priority, String),
+    /// How soon its study is wanted by the image's own word, known before its turn to be parsed comes.
+    said_by_image: Priority,
 }
 
 type Writing = JoinHandle<Result<IncomingObject, Refusal>>;
@@ -209,7 +208,7 @@ impl InstanceSink for Reception {
             }
         };
         let stored = stored.map_err(|error| refused(&error))?;
-        if self.wanted.0 < Priority::default() {
+        if self.request.priority.min(self.said_by_image) < Priority::default() {
             self.prioritise(&study, now).await;
         }
         match stored {
@@ -230,17 +229,11 @@ impl InstanceSink for Reception {
 impl Reception {
     /// It is stored already: that it is wanted soon is no reason to refuse it.
     async fn prioritise(&self, study: &StudyUid, now: Timestamp) {
-        let (priority, by) = &self.wanted;
-        if let Err(error) = self.store.prioritise(study, *priority, by, now).await {
+        let sender = format!("the sender {}", self.request.calling_ae);
+        let said = [(self.request.priority, &*sender), (self.said_by_image, "the images")];
+        let (priority, by) = if said[1].0 < said[0].0 { said[1] } else { said[0] };
+        if let Err(error) = self.store.prioritise(study, priority, by, now).await {
             tracing::warn!(%error, "how soon a study is wanted cannot be kept");
-        }
-    }
-
-    /// The image says itself how soon it is wanted: known before its turn to be parsed comes.
-    fn want(&mut self, facts: &Facts) {
-        let said = Priority::of_words(&facts.requested_priority);
-        if said < self.wanted.0 {
-            self.wanted = (said, "the images".to_owned());
         }
     }
 
@@ -249,7 +242,7 @@ impl Reception {
         let data_set = part10.get(self.head.len()..).unwrap_or_default();
         let facts = scan_bytes_marked(data_set, &self.named.transfer_syntax_uid, &self.limits);
         let facts = facts.map_err(|error| unfit(&error))?;
-        self.want(&facts);
+        self.said_by_image = Priority::of_words(&facts.requested_priority);
         let identity = Identity::of(&self.named, &facts, self.study.as_ref())?;
         let mut hash = Hasher::new();
         hash.update(data_set);
@@ -265,7 +258,7 @@ impl Reception {
             hash.update(only.get(self.head.len()..).unwrap_or_default());
         }
         let facts = self.scan(&draft).map_err(|error| unfit(&error))?;
-        self.want(&facts);
+        self.said_by_image = Priority::of_words(&facts.requested_priority);
         let identity = Identity::of(&self.named, &facts, self.study.as_ref())?;
         let size_bytes = draft.size_bytes();
         let sop = &self.named.sop_instance_uid;

@@ -152,8 +152,7 @@ pub fn pneumonia(basis: Basis, instance: &Instance, result: &LocalResult) -> Ass
     let unasked = others.map(|row| row.concept.meaning.clone()).collect();
     let mut record = blank(basis, Outcome::Read, result.algorithm.clone());
     record.algorithm.parameters.push(format!("threshold={:.3}", result.threshold));
-    // It was asked one question: that its pattern is not there says nothing of how soon the film is read.
-    record.urgency = Some(finding.urgency).filter(|_| presence == Presence::Present);
+    record.urgency = Some(finding.urgency);
     record.looked_for = vec!["Pneumonia pattern".into()];
     record.unasked = unasked;
     record.impression = match presence {

@@ -10,6 +10,7 @@ use crate::domain::assessment::Opinion;
 use crate::domain::assessment::Outcome;
 use crate::domain::finding::Laterality;
 use crate::domain::finding::Presence;
+use crate::domain::message::Message;
 use crate::domain::sample;
 use crate::domain::urgency::Urgency;
 use crate::report;
@@ -115,25 +116,30 @@ fn artefacts(a: &Assessment, language: Language) -> Vec<(String, String)> {
     let words = |object: Vec<u8>| (MARKS.to_owned(), String::from_utf8_lossy(&object).into_owned());
     all.extend(marks.into_iter().map(words));
     if let Some(raised) = alert::decide(a, Urgency::Urgent) {
-        let message = alert::compose(&alert::Telling {
-            alert: &raised,
-            assessment: a,
-            channel: "on_call/oncall@h.example",
-            level: 0,
-            why: "",
-            doubt: None,
-            picture: None,
-            answer_url: None,
-            last_image_at: None,
-            now: raised.found_at,
-            config: &alert::Config::default(),
-            zone: &TimeZone::UTC,
-        });
-        let message = message.unwrap();
+        let message = told(a, &raised);
         let text = format!("{}\n{}\n{}", message.subject, message.text, message.json);
         all.push(("alert".to_owned(), text));
     }
     all.into_iter().map(|(name, text)| (name, bare(&text))).collect()
+}
+
+/// The message of an alert, as the first person gets it.
+pub fn told(a: &Assessment, raised: &alert::Alert) -> Message {
+    alert::compose(&alert::Telling {
+        alert: raised,
+        assessment: a,
+        channel: "on_call/oncall@h.example",
+        level: 0,
+        why: "",
+        doubt: None,
+        picture: None,
+        answer_url: None,
+        last_image_at: None,
+        now: raised.found_at,
+        config: &alert::Config::default(),
+        zone: &TimeZone::UTC,
+    })
+    .unwrap()
 }
 
 fn pdf_text(pdf: &[u8]) -> String {

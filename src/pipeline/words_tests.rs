@@ -1,7 +1,6 @@
 //! What a model says in its own words, in the four languages of people: as our finding with its code,
 //! side and place in every artefact that a machine or a person reads.
 
-use jiff::tz::TimeZone;
 use serde_json::Value;
 use serde_json::json;
 
@@ -16,6 +15,7 @@ use crate::domain::code::Code;
 use crate::domain::finding::Laterality;
 use crate::domain::sample;
 use crate::domain::urgency::Urgency;
+use crate::pipeline::outcome_tests;
 use crate::report;
 use crate::report::Language;
 use crate::report::ReportInput;
@@ -184,21 +184,8 @@ fn a_finding_in_words_of_any_language_reaches_sr_fhir_and_alert_with_its_code_si
         assert!(body["text"].as_str().unwrap().contains(words), "{row:?}: {body}");
 
         let raised = alert::decide(&a, Urgency::Routine).unwrap();
-        let message = alert::compose(&alert::Telling {
-            alert: &raised,
-            assessment: &a,
-            channel: "on_call/oncall@h.example",
-            level: 0,
-            why: "",
-            doubt: None,
-            picture: None,
-            answer_url: None,
-            last_image_at: None,
-            now: raised.found_at,
-            config: &alert::Config::default(),
-            zone: &TimeZone::UTC,
-        });
-        let text = message.unwrap().text;
+        let message = outcome_tests::told(&a, &raised);
+        let text = message.text;
         for part in [&found.concept.meaning, &place.meaning, &found.location] {
             assert!(text.contains(part.as_str()), "{row:?}: no {part} in {text}");
         }

@@ -264,8 +264,12 @@ pub fn level(state: StudyState, outcome: Option<&str>, urgency: Option<Urgency>)
 /// Of a study beside its alerts: one that nobody has answered keeps its place, whatever a later reading
 /// says.
 pub fn level_with<'a>(study: Level, unanswered: impl IntoIterator<Item = &'a AlertRow>) -> Level {
-    let levels = unanswered.into_iter().map(|row| alert_level(row.urgency));
-    levels.fold(study, |first, other| if other.rank < first.rank { other } else { first })
+    unanswered.into_iter().map(|row| alert_level(row.urgency)).fold(study, first)
+}
+
+/// The one that comes first in the worklist.
+pub fn first(one: Level, other: Level) -> Level {
+    if other.rank < one.rank { other } else { one }
 }
 
 /// Of an alert: who has to look at a study that could not be read is not told that it is routine.

@@ -20,7 +20,6 @@ use crate::domain::study::Study;
 use crate::domain::uid::StudyUid;
 use crate::pipeline::record;
 use crate::pipeline::replay;
-use crate::store::AlertRow;
 use crate::store::StudyRow;
 use crate::store::event::JobKind;
 use crate::store::event::StudyState;
@@ -136,7 +135,7 @@ struct Row {
 #[derive(Debug, Clone, Serialize)]
 struct OpenAlert {
     #[serde(skip)]
-    rows: Vec<AlertRow>,
+    level: Level,
     /// When the next are told; none once everyone was.
     until: Option<Moment>,
     /// `mm:ss`, with hours where there are, at the time of the page.
@@ -257,7 +256,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
 
 fn level(row: &StudyRow, alert: Option<&OpenAlert>) -> Level {
     let own = page::level(row.state, row.outcome.as_deref(), row.urgency);
-    alert.map_or(own, |alert| page::level_with(own, &alert.rows))
+    alert.map_or(own, |alert| page::first(own, alert.level))
 }
 
 fn page_of(web: &Shared, mut wanted: Wanted) -> Result<Page, Failure> {
@@ -391,16 +390,15 @@ fn open_alerts(web: &Shared, now: Timestamp) -> Result<HashMap<StudyUid, OpenAle
         let alert = OpenAlert {
             until: until.map(|until| page::moment(*until, now)),
             left: clock(left),
-            rows: vec![row],
+            level: page::alert_level(row.urgency),
         };
-        let entry = open.entry(alert.rows[0].study_uid.clone());
-        let known = entry.or_insert_with(|| OpenAlert { rows: Vec::new(), ..alert.clone() });
+        let known = open.entry(row.study_uid).or_insert_with(|| alert.clone());
+        known.level = page::first(known.level, alert.level);
         // Of several, the one that is due first.
         let at = |alert: &OpenAlert| alert.until.as_ref().map(|until| until.iso.clone());
         if at(&alert) < at(known) {
             (known.until, known.left) = (alert.until, alert.left);
         }
-        known.rows.extend(alert.rows);
     }
     Ok(open)
 }

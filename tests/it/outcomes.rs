@@ -57,7 +57,6 @@ fn shown(node: &Node, uid: &str) -> Vec<(String, &'static str, String)> {
     let mut all = Vec::new();
     for language in LANGUAGES {
         let study = page(node, &format!("/studies/{uid}"), language);
-        // What is below is the choice of words on findings, and the page's own help.
         all.push((format!("page in {language}"), language, words(&study)));
         let list = page(node, "/", language);
         let row = list.split("<tr").find(|row| row.contains(uid)).expect("it is on the list");
