@@ -49,6 +49,12 @@ const KEYS: [&str; 23] = [
     "prompt",
 ];
 
+/// The profile of what no other takes: the one that is tried last. `None`: all are for answers by a
+/// schema of their own.
+pub fn general(profiles: &[Profile]) -> Option<&Profile> {
+    profiles.iter().filter(|profile| !profile.is_free()).min_by_key(|profile| profile.priority)
+}
+
 /// The embedded profiles, those of `site` over them: `site/chest_xray.toml` replaces ours.
 ///
 /// # Errors

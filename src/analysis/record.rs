@@ -57,6 +57,9 @@ pub struct LocalResult {
     pub implausible: Option<String>,
 }
 
+/// What a study is called of which nothing is to be read.
+pub const NOT_FOR_READING: &str = "Not for reading";
+
 /// The software that measures and reads nothing.
 pub fn measuring() -> Algorithm {
     let (name, version, manufacturer) =
@@ -113,6 +116,15 @@ pub fn measured_only(basis: Basis, reason: &str) -> Assessment {
     let outcome = Outcome::MeasuredOnly { reason: reason.to_owned() };
     let mut record = blank(basis, outcome, measuring());
     record.impression = "Not read: this site lets no model read it. Measurements only.".into();
+    record
+}
+
+/// By rule there is nothing to read, so nobody was asked and nothing was measured.
+pub fn held(basis: Basis, reason: &str) -> Assessment {
+    let outcome = Outcome::Held { reason: reason.to_owned() };
+    let mut record = blank(basis, outcome, measuring());
+    record.examination = NOT_FOR_READING.into();
+    record.impression = format!("Not read: {reason}.");
     record
 }
 
@@ -343,6 +355,10 @@ mod tests {
             not.algorithm.measures_only && not.findings.is_empty() && not.looked_for.is_empty()
         );
         assert!(matches!(not.outcome, Outcome::NotCovered { .. }));
+        let held = held(basis.clone(), "it is a phantom");
+        assert_eq!((held.outcome.as_str(), held.urgency), (Outcome::HELD, None));
+        assert!(held.findings.is_empty() && held.looked_for.is_empty());
+        assert_eq!(held.impression, "Not read: it is a phantom.");
         let odd = LocalResult { implausible: Some("no lungs".into()), ..result(0.1) };
         for record in [
             needs_review(basis.clone(), "unreadable", None),

@@ -64,6 +64,7 @@ pub fn pictures(study: &Study) -> Vec<PictureRef> {
             tiles: Vec::new(),
             masked: None,
             unsure: 0,
+            unread: 0,
             speaks: false,
         })
         .collect()

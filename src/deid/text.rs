@@ -153,10 +153,14 @@ pub fn mask(picture: &mut Pixels<'_>, which: Which, percent_max: u32) -> Result<
     let mut masked = Masked { speaks, ..Masked::default() };
     let mut black = vec![false; picture.width * picture.height];
     for Judged { around, holds, line, .. } in judged {
+        let is_unread = is_unread(&line);
         let is_meant = match which {
             Which::All => true,
-            Which::Instructions => speaks || is_unread(&line),
+            Which::Instructions => speaks || is_unread,
         };
+        if is_unread && matches!(holds, Holds::Text | Holds::Perhaps) {
+            masked.unread += 1;
+        }
         match holds {
             Holds::Text if is_meant => {}
             Holds::Perhaps if is_meant => masked.unsure += 1,

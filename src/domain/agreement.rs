@@ -131,13 +131,16 @@ impl ReadBy {
 }
 
 /// What the reading says of `key`: present where it is at one place at least, open where it was
-/// asked and did not answer. `None`: it was not asked.
+/// asked and did not answer. `None`: it was not asked. Of a study that is left to a person only what
+/// was called counts: nothing was ruled out, and nothing was left open by a reading that stands.
 pub fn ours(assessment: &Assessment, asked: &[String], key: &str) -> Option<Presence> {
+    let stands = assessment.outcome.is_read();
     let said = || assessment.findings.iter().filter(|f| f.key == key).map(|f| f.presence);
     [Presence::Present, Presence::Undetermined, Presence::Absent]
         .into_iter()
         .find(|presence| said().any(|said| said == *presence))
         .or_else(|| asked.iter().any(|one| one == key).then_some(Presence::Undetermined))
+        .filter(|presence| stands || *presence == Presence::Present)
 }
 
 #[cfg(test)]

@@ -118,6 +118,9 @@ pub struct Opinion {
 }
 
 impl Outcome {
+    /// As [`Outcome::as_str`] says of what was held.
+    pub const HELD: &str = "held";
+
     /// Lowercase English word, as in JSON.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -125,7 +128,7 @@ impl Outcome {
             Outcome::NotCovered { .. } => "not_covered",
             Outcome::MeasuredOnly { .. } => "measured_only",
             Outcome::NeedsReview { .. } => "needs_review",
-            Outcome::Held { .. } => "held",
+            Outcome::Held { .. } => Outcome::HELD,
         }
     }
 

@@ -122,6 +122,9 @@ pub struct Masked {
     pub unsure: u32,
     /// Whether the text reads like an instruction to a model.
     pub speaks: bool,
+    /// Lines as long as a sentence in a script that is not read: nobody can say whether they speak to
+    /// a model.
+    pub unread: u32,
 }
 
 /// Where a picture came from. Everything that an answer about "picture 7" needs to become a
@@ -153,6 +156,9 @@ pub struct PictureRef {
     /// Whether text in it read like an instruction to a model.
     #[serde(default)]
     pub speaks: bool,
+    /// Lines as long as a sentence in a script that is not read.
+    #[serde(default)]
+    pub unread: u32,
     /// The pictures on a sheet. A sheet is made for sending only and kept nowhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tiles: Vec<Tile>,

@@ -410,6 +410,7 @@ pub fn picture(number: u32, instance: &Instance) -> PictureRef {
         tiles: Vec::new(),
         masked: None,
         unsure: 0,
+        unread: 0,
         speaks: false,
     }
 }

@@ -166,6 +166,7 @@ fn of_frame(
                 tiles: Vec::new(),
                 masked: masked.map(|masked| masked.boxes),
                 unsure: masked.unwrap_or_default().unsure,
+                unread: masked.unwrap_or_default().unread,
                 speaks: masked.unwrap_or_default().speaks,
             },
             media_type: media_type(plan.format),

@@ -55,10 +55,16 @@ pub fn held(leaving: &Leaving, pictures: &[PictureRef]) -> Option<String> {
 pub fn notes(pictures: &[PictureRef], as_they_are: u32) -> Vec<String> {
     let masked = pictures.iter().filter(|picture| picture.masked.is_some_and(|boxes| boxes > 0));
     let (masked, all) = (masked.count(), pictures.len());
+    let unread = pictures.iter().filter(|picture| picture.unread > 0).count();
     let mut notes = Vec::new();
     if masked > 0 {
         notes.push(format!(
             "Text on {masked} of {all} pictures was masked before a model saw them; what lies under it was not read."
+        ));
+    }
+    if unread > 0 {
+        notes.push(format!(
+            "Text as long as a sentence, in a script that is not read, stood on {unread} of {all} pictures and was masked: nobody can say whether it speaks to a model."
         ));
     }
     if as_they_are > 0 {

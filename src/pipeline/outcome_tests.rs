@@ -4,6 +4,8 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::alert;
+use crate::analysis::codes;
+use crate::domain::agreement;
 use crate::domain::assessment::Assessment;
 use crate::domain::assessment::Disputed;
 use crate::domain::assessment::Opinion;
@@ -283,6 +285,23 @@ fn what_was_not_assessed_has_no_urgency_and_what_one_reader_fears_keeps_it() {
         let report = entries.find(|e| e["resource"]["resourceType"] == "DiagnosticReport").unwrap();
         assert_eq!(report["resource"]["status"], status, "{:?}", a.outcome);
     }
+}
+
+/// A doctor's report that has none of it is no proof that such a reading was right.
+#[test]
+fn agreement_counts_nothing_as_ruled_out_that_nobody_is_sure_of() {
+    for a in unsure() {
+        let asked: Vec<String> = codes::rows().iter().map(|row| row.key.clone()).collect();
+        for key in &asked {
+            let is_called =
+                a.findings.iter().any(|f| f.key == *key && f.presence == Presence::Present);
+            let counted = is_called.then_some(Presence::Present);
+            assert_eq!(agreement::ours(&a, &asked, key), counted, "{:?}: {key}", a.outcome);
+        }
+    }
+    let read = sr::samples::negative();
+    let absent = read.findings.iter().find(|f| f.presence == Presence::Absent).unwrap();
+    assert_eq!(agreement::ours(&read, &[], &absent.key), Some(Presence::Absent));
 }
 
 /// What earlier versions kept: "routine" for what nobody read, absent findings beside a doubt.

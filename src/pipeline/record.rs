@@ -179,6 +179,10 @@ pub enum AnswerRecord {
     NotCovered {
         reason: String,
     },
+    /// By rule nothing of it is to be read.
+    Held {
+        reason: String,
+    },
     /// The site lets nobody read it.
     MeasuredOnly {
         reason: String,

@@ -22,6 +22,7 @@ use crate::analysis::record::LocalResult;
 use crate::deliver::backoff::Schedule;
 use crate::deliver::pacs::Artefact;
 use crate::domain::assessment::Assessment;
+use crate::domain::assessment::Outcome;
 use crate::domain::finding::Presence;
 use crate::domain::origin::Origin;
 use crate::domain::picture::PictureRef;
@@ -157,13 +158,7 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         // Nobody's name stands over it until a person has said whose it is.
         study.patient = Patient::default();
         way.save(record::STUDY, &study)?;
-        let mut events = vec![Event::StudyDescribed {
-            study_uid: way.study_uid.clone(),
-            revision: way.revision,
-            modality: study.modalities().join("+"),
-            examination: "Not read".to_owned(),
-            at: way.kit.clock.now(),
-        }];
+        let mut events = vec![describe(way, &study, "Not read")];
         events.extend(whose::unknown(way, found)?);
         return Ok(events);
     }
@@ -174,13 +169,7 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let whole = study;
     let (study, mut not_read) = analysis::plan::readable(&whole);
     not_read.extend(beside);
-    let described = |examination: &str| Event::StudyDescribed {
-        study_uid: way.study_uid.clone(),
-        revision: way.revision,
-        modality: whole.modalities().join("+"),
-        examination: examination.to_owned(),
-        at: way.kit.clock.now(),
-    };
+    let described = |examination: &str| describe(way, &whole, examination);
     if let Some(read) = reading_that_stands(way)? {
         way.save(record::STUDY, &whole)?;
         let reason =
@@ -191,11 +180,10 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         return Ok(events);
     }
     if !has_images {
-        way.save(record::STUDY, &whole)?;
         let reason = analysis::plan::held(&whole).unwrap_or_else(|| {
             "nothing in it is an image to read: results, reports and captures of others".to_owned()
         });
-        return Ok(vec![described("Not for reading"), way.state(StudyState::Held, reason)]);
+        return unasked(way, &whole, not_read, started_at, AnswerRecord::Held { reason });
     }
     let request: Request = way.load_if_there(record::REQUEST)?.unwrap_or_default();
     let (profiles, config) = (&way.kit.profiles, &way.kit.analysis);
@@ -206,8 +194,16 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let (profile, route, mut notes) = match planned {
         Plan::Read { profile, route, notes } => (*profile, route, notes),
         Plan::Hold { reason } => {
-            way.save(record::STUDY, &whole)?;
-            return Ok(vec![described("Not for reading"), way.state(StudyState::Held, reason)]);
+            return unasked(way, &whole, not_read, started_at, AnswerRecord::Held { reason });
+        }
+        Plan::Review { reason } if !whole.instances.is_empty() => {
+            return unasked(
+                way,
+                &whole,
+                not_read,
+                started_at,
+                AnswerRecord::NeedsReview { reason },
+            );
         }
         Plan::Review { reason } => {
             way.save(record::STUDY, &whole)?;
@@ -249,6 +245,38 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     events.extend((!has_known).then_some(prioritised));
     events.extend([way.state(StudyState::Analysing, reason), way.next(JobKind::Picture)]);
     Ok(events)
+}
+
+fn describe(way: &Way<'_>, study: &Study, examination: &str) -> Event {
+    Event::StudyDescribed {
+        study_uid: way.study_uid.clone(),
+        revision: way.revision,
+        modality: study.modalities().join("+"),
+        examination: examination.to_owned(),
+        at: way.kit.clock.now(),
+    }
+}
+
+/// What nobody is to be asked about goes on to its record with the answer that the plan gives.
+fn unasked(
+    way: &Way<'_>,
+    study: &Study,
+    not_read: Vec<Excluded>,
+    started_at: Timestamp,
+    answer: AnswerRecord,
+) -> Result<Vec<Event>, StepError> {
+    let general = analysis::profile::general(&way.kit.profiles);
+    let mut profile =
+        general.cloned().ok_or_else(|| StepError::lasting("there is no profile at all"))?;
+    if matches!(answer, AnswerRecord::Held { .. }) {
+        profile.title = analysis::record::NOT_FOR_READING.to_owned();
+    }
+    let described = describe(way, study, &profile.title);
+    let route = Route::Local;
+    let (notes, review) = (Vec::new(), None);
+    way.save(record::STUDY, study)?;
+    way.save(record::PLAN, &PlanRecord { profile, route, notes, not_read, started_at, review })?;
+    Ok(vec![described, answered(way, answer)?])
 }
 
 /// The reading that was composed of all the images, when no image came since. Reading the study again
@@ -422,9 +450,12 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     let kept = way.keep(record::ASSESSMENT, "application/json", &bytes)?;
     let at = way.kit.clock.now();
     let reason = assessment.outcome.reason().unwrap_or("read").to_owned();
-    let state = match assessment.outcome.is_review() {
-        true => StudyState::NeedsReview,
-        false => StudyState::Judged,
+    let state = match assessment.outcome {
+        Outcome::NeedsReview { .. } => StudyState::NeedsReview,
+        Outcome::Held { .. } => StudyState::Held,
+        Outcome::Read | Outcome::NotCovered { .. } | Outcome::MeasuredOnly { .. } => {
+            StudyState::Judged
+        }
     };
     if state == StudyState::NeedsReview {
         metrics::counter!("prelim_needs_review_total").increment(1);
@@ -443,6 +474,10 @@ async fn judge(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         },
         way.state(state, reason),
     ];
+    if state == StudyState::Held {
+        // Nobody reads a report of it, and there is nothing in it to compare or to tell.
+        return Ok(events);
+    }
     events.extend(comparing::with_reports(way, &assessment, &HashSet::new()).await?);
     events.push(way.next(JobKind::Compose));
     events.extend(alerting::reconsider(way, &assessment)?);
@@ -469,7 +504,8 @@ fn keep_object(
         }
         AnswerRecord::NeedsReview { reason }
         | AnswerRecord::NotCovered { reason }
-        | AnswerRecord::MeasuredOnly { reason } => Ok(telling::needs_review(way, &reason)),
+        | AnswerRecord::MeasuredOnly { reason }
+        | AnswerRecord::Held { reason } => Ok(telling::needs_review(way, &reason)),
         AnswerRecord::Gateway { .. } | AnswerRecord::Local { .. } => {
             Err(StepError::lasting("the answer is a reading and not by the profile's schema"))
         }
@@ -540,6 +576,7 @@ fn assess(
         }
         AnswerRecord::NotCovered { reason } => analysis::record::not_covered(basis, &reason),
         AnswerRecord::MeasuredOnly { reason } => analysis::record::measured_only(basis, &reason),
+        AnswerRecord::Held { reason } => analysis::record::held(basis, &reason),
         AnswerRecord::NeedsReview { reason } => {
             analysis::record::needs_review(basis, &reason, None)
         }
@@ -619,9 +656,9 @@ fn said<'a>(kit: &'a Kit, job: &'a Job, cause: &str) -> (String, Way<'a>) {
     (reason, Way { kit, study_uid: &job.study_uid, revision: job.revision })
 }
 
-/// Goes on without an answer: report, structured report and alert say that nobody has read the study,
-/// and why. What was made of its images until then stays in them.
-fn unread(way: &Way<'_>, reason: &str) -> Result<Vec<Event>, StepError> {
+/// Goes on with this answer, which no reader gave. What was made of the images until then stays in
+/// the result.
+fn answered(way: &Way<'_>, answer: AnswerRecord) -> Result<Event, StepError> {
     let made: Option<PicturesRecord> = way.load_if_there(record::PICTURES)?;
     if made.is_none() {
         let (study, plan): (Study, PlanRecord) =
@@ -630,9 +667,8 @@ fn unread(way: &Way<'_>, reason: &str) -> Result<Vec<Event>, StepError> {
         excluded.extend(study.unreadable);
         way.save(record::PICTURES, &PicturesRecord { excluded, ..PicturesRecord::default() })?;
     }
-    let answer = AnswerRecord::NeedsReview { reason: reason.to_owned() };
     way.save(record::ANSWER, &Answered { answer, notes: Vec::new(), review: None })?;
-    Ok(vec![way.next(JobKind::Judge)])
+    Ok(way.next(JobKind::Judge))
 }
 
 /// What a step that is given up leaves behind: a reading that failed is a study that a person
@@ -642,7 +678,9 @@ pub fn given_up(kit: &Kit, job: &Job, cause: &str) -> Vec<Event> {
     match &job.kind {
         JobKind::Picture | JobKind::Analyse { .. } => {
             let (reason, way) = said(kit, job, cause);
-            unread(&way, &reason).unwrap_or_else(|error| {
+            // Report, structured report and alert say that nobody has read the study, and why.
+            let answer = AnswerRecord::NeedsReview { reason: reason.clone() };
+            answered(&way, answer).map(|next| vec![next]).unwrap_or_else(|error| {
                 tracing::error!(cause = error.cause, "no result can say that it was not read");
                 telling::needs_review(&way, &reason)
             })

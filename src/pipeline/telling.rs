@@ -8,6 +8,7 @@ use crate::alert::Alert;
 use crate::alert::By;
 use crate::alert::Closure;
 use crate::analysis;
+use crate::analysis::profile;
 use crate::analysis::record::Basis;
 use crate::deliver;
 use crate::deliver::DeliverError;
@@ -500,8 +501,7 @@ pub fn needs_review(way: &Way<'_>, reason: &str) -> Vec<Event> {
 fn unread(way: &Way<'_>, reason: &str) -> Result<Assessment, StepError> {
     let study: Option<Study> = way.load_if_there(record::STUDY).unwrap_or_default();
     let plan: Option<PlanRecord> = way.load_if_there(record::PLAN).unwrap_or_default();
-    let readers = || way.kit.profiles.iter().filter(|profile| !profile.is_free());
-    let general = || readers().min_by_key(|profile| profile.priority).cloned();
+    let general = || profile::general(&way.kit.profiles).cloned();
     let profile = plan.map(|plan| plan.profile).filter(|profile| !profile.is_free());
     let profile = profile.or_else(general);
     let profile = profile.ok_or_else(|| StepError::lasting("there is no profile at all"))?;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::domain::agreement::Comparison;
 use crate::domain::agreement::Origin;
+use crate::domain::assessment::Outcome;
 use crate::domain::finding::Presence;
 use crate::domain::identities;
 use crate::domain::priority::Priority;
@@ -151,7 +152,10 @@ pub fn apply(txn: &mut Txn<'_>, event: &Event, order: u64) -> Result<(), StoreEr
                 row.findings.clone_from(findings);
             })?;
             change_study(txn, study_uid, order, *at, |study| {
-                if study.assessed_revision.is_none_or(|assessed| assessed <= *revision) {
+                if outcome == Outcome::HELD {
+                    // No reading: what was read before still stands.
+                    study.outcome.get_or_insert_with(|| outcome.clone());
+                } else if study.assessed_revision.is_none_or(|assessed| assessed <= *revision) {
                     study.assessed_revision = Some(*revision);
                     study.outcome = Some(outcome.clone());
                     study.urgency = urgency;

@@ -104,6 +104,7 @@ fn no_description_order_or_prior_makes_a_study_less_urgent_in_any_language() {
 
 /// Korean is found and black, but not read.
 const IS_READ: [bool; 4] = [true, false, true, true];
+const UNREAD: &str = "in a script that is not read, stood on 1 of 1 pictures and was masked";
 
 #[test]
 fn no_text_in_the_pixels_makes_a_study_less_urgent_in_any_language() {
@@ -114,16 +115,25 @@ fn no_text_in_the_pixels_makes_a_study_less_urgent_in_any_language() {
         // Each is of another study and the same patient.
         let node = node(folder.path(), &gateway, &[&inside, "analysis.context.earlier_max=0"]);
         let (mut files, mut sent): (Vec<PathBuf>, Vec<Sent>) = (Vec::new(), Vec::new());
+        let mut has_unread = Vec::new();
         for (n, (order, _)) in ORDERS.into_iter().enumerate() {
             let name = ["KIM", "김민수", "Trần", "王小明"][n];
             for (text, is_marked) in [(order, IS_READ[n]), (name, false)] {
                 let file = folder.path().join(format!("{n}-{is_marked}-{}.dcm", files.len()));
                 let uid = capture(&file, text, &["Modality=OT"]).0;
                 files.push(file);
+                // A name is too short to tell a model anything.
+                has_unread.push(text == order && !is_marked);
                 sent.push(Sent { uid, what: format!("{inside}: {text}"), is_marked });
             }
         }
         node.storescu(&files);
         none_is_lower_or_silent(&node, &gateway, &sent);
+        for (Sent { uid, what, .. }, has_unread) in sent.iter().zip(has_unread) {
+            let report = node.data.join("results").join(uid).join("1/report.txt");
+            let report = std::fs::read_to_string(report).unwrap();
+            let words = report.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert_eq!(words.contains(UNREAD), has_unread, "{what}: {report}");
+        }
     }
 }

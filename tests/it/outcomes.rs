@@ -155,8 +155,17 @@ fn no_page_api_command_or_metric_calls_a_study_routine_that_nobody_is_sure_of() 
     let script = root().join("tests/peers/final_sr.py");
     run(Command::new(python()).arg(script).args([&image, &report]).arg("unverified").arg("x"));
     node.storescu(&[report]);
-    node.study_in(&uid, "held");
+    let held = node.study_in(&uid, "held");
+    assert_eq!((&held["outcome"], &held["urgency"]), (&"held".into(), &Value::Null), "{held:#}");
     nothing_is_calm(&node, &uid, "held");
+    // It has a record that says so, and nothing goes out of it.
+    let results = node.data.join("results").join(&uid).join("1");
+    let assessment = std::fs::read(results.join("assessment.json")).unwrap();
+    let assessment: Value = serde_json::from_slice(&assessment).unwrap();
+    assert_eq!(assessment["outcome"]["outcome"], "held", "{assessment:#}");
+    assert_eq!(assessment["outcome"]["reason"], held["reason"], "{assessment:#}");
+    assert!(!results.join("report.txt").exists() && !results.join("sr.dcm").exists());
+    assert_eq!(held["deliveries"].as_array().map_or(0, Vec::len), 0, "{held:#}");
 }
 
 /// The step that makes its pictures ends the node, each time. The fourth start leaves it alone, and

@@ -206,6 +206,7 @@ fn what_no_model_covers_is_measured_and_never_called_normal() {
     // A structured report is nothing to read: held, with its reason.
     let held = node.study_in(&value_of(&pydicom_file("reportsi.dcm"), "0020,000D"), "held");
     assert!(held["reason"].as_str().unwrap().contains("report"), "{held:#}");
+    assert_eq!(held["outcome"], "held", "{held:#}");
 }
 
 /// The value of an element, as dcmdump reads it.
