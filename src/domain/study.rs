@@ -167,6 +167,16 @@ pub struct Instance {
     pub ultrasound_regions: Vec<[u32; 4]>,
 }
 
+impl Instance {
+    /// Height and width of a pixel, in any unit: from Pixel Spacing, else Imager Pixel Spacing
+    /// (PS3.3 10.7.1.3), else as Pixel Aspect Ratio says (PS3.3 C.7.6.3.1.7). `None`: nothing is said.
+    ///
+    /// - `stated`: Pixel Aspect Ratio, which counts where no spacing is known.
+    pub fn pixel_aspect(&self, stated: Option<[f64; 2]>) -> Option<[f64; 2]> {
+        self.pixel_spacing_mm.or(self.imager_pixel_spacing_mm).or(stated)
+    }
+}
+
 /// One parsed header: the instance and what it says of its study and patient.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Inspected {

@@ -314,6 +314,16 @@ impl Image {
         }
     }
 
+    /// Pixel Aspect Ratio (0028,0034) as written: height and width of a pixel.
+    pub fn stated_aspect(&self) -> Option<[f64; 2]> {
+        match self.data.fields().numbers(tags::PIXEL_ASPECT_RATIO)[..] {
+            [vertical, horizontal] if vertical > 0.0 && horizontal > 0.0 => {
+                Some([vertical, horizontal])
+            }
+            _ => None,
+        }
+    }
+
     /// The look-up table of a PALETTE COLOR image.
     pub fn palette(&self) -> Option<&Palette> {
         self.palette.as_ref()
@@ -499,8 +509,49 @@ pub mod tests {
         assert!(said.contains("cut short"), "{said}");
         let said = refusal(image(native, 0, 512, "1", &[0; 4]));
         assert!(said.contains("is 0"), "{said}");
-        let said = refusal(image(uids::RLE_LOSSLESS, 512, 512, "7", &[0; 64]));
-        assert!(said.contains("fragments"), "{said}");
+    }
+
+    /// A cine that was stopped: the header says six frames, four came.
+    #[test]
+    fn the_frames_that_came_are_shown_and_the_others_are_said_to_be_missing() {
+        // Two bytes of each of four pixels, one run each.
+        let rle = |value: u8| {
+            let mut frame = vec![0u8; 64];
+            (frame[0], frame[4], frame[8]) = (2, 64, 66);
+            frame.extend([253, 0, 253, value]);
+            frame
+        };
+        let item = |bytes: &[u8]| {
+            let length = (bytes.len() as u32).to_le_bytes();
+            [&[0xfe, 0xff, 0x00, 0xe0], &length[..], bytes].concat()
+        };
+        let fragment = rle(0).len() as u32 + 8;
+        let table = |offsets: &[u32]| offsets.iter().flat_map(|o| o.to_le_bytes()).collect();
+        let all = [0, fragment, 2 * fragment, 3 * fragment];
+        let tables: [Vec<u8>; 4] = [
+            vec![],
+            table(&all),
+            table(&[&all[..], &[0, 0]].concat()),
+            table(&[&all[..], &[4 * fragment, 5 * fragment]].concat()),
+        ];
+        for offsets in tables {
+            // In the place of the only fragment that the sample knows.
+            let whole = image(uids::RLE_LOSSLESS, 2, 2, "6 ", &[]);
+            let head = whole.len() - 8 - 8 - 8;
+            let mut file = whole[..head].to_vec();
+            file.extend(item(&offsets));
+            (10..14).for_each(|value| file.extend(item(&rle(value))));
+            file.extend([0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0]);
+            let mut opened = Image::of(DataSet::of(file).unwrap()).unwrap();
+            for (number, value) in (0..4).zip(10..) {
+                let frame = opened.frame(number).unwrap();
+                assert_eq!(frame.values, Values::I32(vec![value; 4]), "{offsets:?} {number}");
+            }
+            for number in [4, 5] {
+                let said = opened.frame(number).unwrap_err().to_string();
+                assert!(said.contains("4 of 6 frames came"), "{offsets:?}: {said}");
+            }
+        }
     }
 
     #[test]

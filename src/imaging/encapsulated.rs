@@ -1,6 +1,7 @@
 //! Fragments of encapsulated Pixel Data (PS3.5 A.4) and which frame each belongs to.
 
 use dicom_dictionary_std::tags;
+use dicom_dictionary_std::uids;
 
 use crate::imaging::ImagingError;
 use crate::imaging::dataset::DataSet;
@@ -23,55 +24,70 @@ struct Fragment {
 #[derive(Debug)]
 pub struct Fragments {
     fragments: Vec<Fragment>,
-    /// For each frame the number of its first fragment; one more at the end.
+    /// For each frame that came the number of its first fragment; one more at the end.
     first: Vec<usize>,
+    /// As the header says.
+    frames: u32,
 }
 
 impl Fragments {
-    /// Walks the items from `offset` (the Basic Offset Table) and assigns them to frames.
+    /// Walks the items from `offset` (the Basic Offset Table) and assigns them to frames. Of a cine
+    /// that was stopped fewer frames may be there than the header says: those that came are the first.
     ///
     /// # Errors
     /// When the items break off or it is not certain which frame a fragment belongs to.
     pub fn find(data: &mut DataSet, offset: u64, frames: u32) -> Result<Fragments, ImagingError> {
+        let announced = frames;
         let items = items(data, offset)?;
         let Some((table, fragments)) = items.split_first() else {
             return Err(ImagingError::undecodable("encapsulated pixels without any item"));
         };
-        let frames = frames as usize;
-        if fragments.len() < frames {
-            return Err(ImagingError::undecodable(format!(
-                "{} fragments for {frames} frames",
-                fragments.len()
-            )));
+        if fragments.is_empty() {
+            return Err(ImagingError::undecodable("encapsulated pixels without any fragment"));
         }
+        let frames = frames as usize;
         let fragments = fragments.to_vec();
         let mut first = match frames {
             1 => vec![0],
             _ => match by_offsets(data, table, &fragments, frames)? {
                 Some(first) => first,
                 None if fragments.len() == frames => (0..frames).collect(),
+                // Each frame is one fragment (PS3.5 A.4.2).
+                None if is_rle(data) && fragments.len() < frames => (0..fragments.len()).collect(),
                 None => by_marker(data, &fragments, frames)?,
             },
         };
         first.push(fragments.len());
-        Ok(Fragments { fragments, first })
+        Ok(Fragments { fragments, first, frames: announced })
+    }
+
+    fn of(&self, number: u32) -> Result<&[Fragment], ImagingError> {
+        let number = number as usize;
+        match self.first.get(number..number + 2) {
+            Some([from, to]) => Ok(&self.fragments[*from..*to]),
+            _ => Err(ImagingError::undecodable(format!(
+                "{} of {} frames came",
+                self.first.len() - 1,
+                self.frames
+            ))),
+        }
     }
 
     /// Where the code stream of frame `number` (from 0) lies in the source.
-    pub fn spans(&self, number: u32) -> Vec<Span> {
-        let number = number as usize;
-        let mine = &self.fragments[self.first[number]..self.first[number + 1]];
+    ///
+    /// # Errors
+    /// When the frame did not come.
+    pub fn spans(&self, number: u32) -> Result<Vec<Span>, ImagingError> {
         let span = |f: &Fragment| Span { offset: f.offset, length: f.length.into() };
-        mine.iter().map(span).collect()
+        Ok(self.of(number)?.iter().map(span).collect())
     }
 
     /// The code stream of frame `number` (from 0).
     ///
     /// # Errors
-    /// When it is above the limit or the file ends before it does.
+    /// When it did not come, is above the limit, or the file ends before it does.
     pub fn frame(&self, data: &mut DataSet, number: u32) -> Result<Vec<u8>, ImagingError> {
-        let number = number as usize;
-        let mine = &self.fragments[self.first[number]..self.first[number + 1]];
+        let mine = self.of(number)?;
         let length: u64 = mine.iter().map(|fragment| u64::from(fragment.length)).sum();
         if length > FRAME_BYTES_MAX {
             return Err(ImagingError::undecodable("a compressed frame above the limit"));
@@ -114,8 +130,13 @@ fn items(data: &mut DataSet, mut offset: u64) -> Result<Vec<Fragment>, ImagingEr
     }
 }
 
+fn is_rle(data: &DataSet) -> bool {
+    data.transfer_syntax.as_str() == uids::RLE_LOSSLESS
+}
+
 /// By the Extended Offset Table, else the Basic Offset Table. `None` when there is none, or
-/// when it does not point at items: some writers fill it with rubbish.
+/// when it does not point at items: some writers fill it with rubbish. Of frames that did not come
+/// it may say nothing, 0, or a place behind the last fragment.
 fn by_offsets(
     data: &mut DataSet,
     table: &Fragment,
@@ -135,10 +156,15 @@ fn by_offsets(
             chunks.map(|b| u64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()
         }
     };
-    if offsets.len() != frames || offsets.first() != Some(&0) {
+    if offsets.len() > frames || offsets.first() != Some(&0) {
         return Ok(None);
     }
     let base = fragments[0].offset;
+    let end = fragments.last().map_or(0, |last| last.offset + u64::from(last.length) - base);
+    let is_there = |offset: &&u64| **offset < end;
+    let later = offsets.iter().skip(1).take_while(|offset| **offset > 0);
+    let came = 1 + later.take_while(is_there).count();
+    let offsets = &offsets[..came];
     let position = |offset: &u64| {
         let wanted = base.checked_add(*offset)?;
         fragments.binary_search_by_key(&wanted, |fragment| fragment.offset).ok()
@@ -163,7 +189,7 @@ fn by_marker(
             first.push(number);
         }
     }
-    match first.len() == frames && first.first() == Some(&0) {
+    match first.len() <= frames && first.first() == Some(&0) {
         true => Ok(first),
         false => Err(ImagingError::undecodable(format!(
             "{} fragments for {frames} frames and no offset table",

@@ -59,7 +59,7 @@ pub fn stored(path: &Path, numbers: &[u32]) -> Result<(PixelFacts, Vec<Piece>), 
         let fragments = Fragments::find(&mut data, pixels.offset, facts.frames)?;
         for number in numbers {
             pieces.push(match data.in_file {
-                true => Piece::InFile(fragments.spans(number - 1)),
+                true => Piece::InFile(fragments.spans(number - 1)?),
                 false => Piece::Bytes(fragments.frame(&mut data, number - 1)?),
             });
         }

@@ -42,19 +42,13 @@ pub fn draw(path: &Path, drawing: &Drawing) -> Result<KeyImage, ImagingError> {
     let (raster, shown) = window::render_with(&image, &frame, number, asked);
     let grey = shown.and_then(|(transform, voi)| grey_path(&transform, &voi, &frame));
     let canvas = compose(&raster, drawing);
-    let aspect = match image.data.fields().numbers(tags::PIXEL_ASPECT_RATIO)[..] {
-        [vertical, horizontal] if vertical > 0.0 && horizontal > 0.0 => {
-            Some([vertical, horizontal])
-        }
-        _ => None,
-    };
     Ok(KeyImage {
         width: canvas.width as u32,
         height: canvas.height as u32,
         samples: canvas.samples as u32,
         grey,
         lossy: lossy(&image),
-        aspect,
+        aspect: image.stated_aspect(),
         pixels: canvas.pixels,
     })
 }

@@ -229,15 +229,10 @@ fn only_regions(instance: &Instance, raster: &mut Raster) {
     }
 }
 
-/// Height of a pixel divided by its width: from the spacings, else Pixel Aspect Ratio.
+/// Height of a pixel divided by its width.
 fn aspect(image: &Image, instance: &Instance) -> f64 {
-    let spacing = instance.pixel_spacing_mm.or(instance.imager_pixel_spacing_mm);
-    let stated = image.data.fields().numbers(dicom_dictionary_std::tags::PIXEL_ASPECT_RATIO);
-    let ratio = match (spacing, stated.as_slice()) {
-        (Some([row, column]), _) => row / column,
-        (None, &[vertical, horizontal]) if horizontal > 0.0 => vertical / horizontal,
-        _ => 1.0,
-    };
+    let [vertical, horizontal] = instance.pixel_aspect(image.stated_aspect()).unwrap_or([1.0; 2]);
+    let ratio = vertical / horizontal;
     if (0.1..=10.0).contains(&ratio) && (ratio - 1.0).abs() > 0.01 { ratio } else { 1.0 }
 }
 

@@ -208,6 +208,36 @@ fn a_key_image_says_what_it_was_made_of_and_cannot_be_measured_on() {
 }
 
 #[test]
+fn pixels_that_are_higher_than_wide_are_so_in_each_derived_object() {
+    for (spacing, imager, stated, said) in [
+        (None, Some([0.4, 0.2]), None, Some("10000\\5000")),
+        (Some([0.2, 0.4]), Some([0.4, 0.2]), Some([1.0, 3.0]), Some("5000\\10000")),
+        (None, None, Some([4.0, 3.0]), Some("10000\\7500")),
+        (Some([0.2, 0.2]), None, Some([4.0, 3.0]), None),
+        (None, None, None, None),
+    ] {
+        let mut a = sample::positive_chest();
+        for instance in &mut a.study.instances {
+            (instance.pixel_spacing_mm, instance.imager_pixel_spacing_mm) = (spacing, imager);
+        }
+        let drawn = KeyImage { aspect: stated, ..samples::drawn(&a) };
+        let made = key_image(&a, &Equipment::default(), &samples::marked(&a)[0], &drawn, 1);
+        let object = read(&made.unwrap());
+        let ratio = object.get(tags::PIXEL_ASPECT_RATIO).is_some();
+        let ratio = ratio.then(|| string(&object, tags::PIXEL_ASPECT_RATIO));
+        assert_eq!(ratio.as_deref(), said, "{spacing:?} {imager:?} {stated:?}");
+        let mut shown = samples::shown(&a);
+        shown.iter_mut().for_each(|one| one.aspect = stated);
+        for state in presentation_states(&a, &Equipment::default(), &shown).unwrap() {
+            let state = read(&state);
+            let area = &items(&state, tags::DISPLAYED_AREA_SELECTION_SEQUENCE)[0];
+            let ratio = string(area, tags::PRESENTATION_PIXEL_ASPECT_RATIO);
+            assert_eq!(ratio, said.unwrap_or("1\\1"), "{spacing:?} {imager:?} {stated:?}");
+        }
+    }
+}
+
+#[test]
 fn a_presentation_state_shows_grey_levels_as_the_key_image_and_each_region() {
     let a = sample::positive_chest();
     let state = |shown: &[Shown]| presentation_states(&a, &Equipment::default(), shown).unwrap();

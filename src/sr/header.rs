@@ -237,6 +237,18 @@ pub fn put_body(object: &mut InMemDicomObject, a: &Assessment) {
     }
 }
 
+/// Pixel Aspect Ratio (PS3.3 C.7.6.3.1.7), of an object without a spacing whose pixels are no squares.
+///
+/// - `aspect`: height and width of a pixel, in any unit.
+pub fn put_aspect(object: &mut InMemDicomObject, aspect: Option<[f64; 2]>) {
+    let Some(aspect) = aspect.filter(|[vertical, horizontal]| vertical != horizontal) else {
+        return;
+    };
+    let whole = aspect.map(|edge| format!("{:.0}", edge / aspect[0].max(aspect[1]) * 10_000.0));
+    let whole = PrimitiveValue::Strs(whole.into_iter().collect());
+    object.put(DataElement::new(tags::PIXEL_ASPECT_RATIO, VR::IS, whole));
+}
+
 /// Where the rows and columns of the source lead, empty where it does not say.
 pub fn put_orientation(object: &mut InMemDicomObject, source: &Instance) {
     let orientation = match source.patient_orientation.as_slice() {

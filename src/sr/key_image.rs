@@ -63,7 +63,7 @@ pub fn key_image(
     object.put_str(tags::INSTANCE_NUMBER, VR::IS, nth.to_string());
     header::put_body(&mut object, a);
     put_description(&mut object, a, of, instance);
-    put_pixels(&mut object, drawn);
+    put_pixels(&mut object, drawn, instance.pixel_aspect(drawn.aspect));
     header::put_local_scheme(&mut object);
     header::part_10(object)
 }
@@ -111,7 +111,7 @@ fn burned_in(source: &Instance) -> Option<&'static str> {
 }
 
 /// No spacing: the strips of text move every coordinate, and a reader would measure on it.
-fn put_pixels(object: &mut InMemDicomObject, drawn: &KeyImage) {
+fn put_pixels(object: &mut InMemDicomObject, drawn: &KeyImage, aspect: Option<[f64; 2]>) {
     let mut short = |tag: Tag, value: u32| {
         let value = PrimitiveValue::from(u16::try_from(value).unwrap_or(u16::MAX));
         object.put(DataElement::new(tag, VR::US, value));
@@ -128,11 +128,7 @@ fn put_pixels(object: &mut InMemDicomObject, drawn: &KeyImage) {
     }
     let photometric = if drawn.samples == 3 { "RGB" } else { "MONOCHROME2" };
     object.put_str(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, photometric);
-    if let Some(aspect) = drawn.aspect.filter(|[vertical, horizontal]| vertical != horizontal) {
-        let whole = aspect.map(|edge| format!("{:.0}", edge / aspect[0].max(aspect[1]) * 10_000.0));
-        let whole = PrimitiveValue::Strs(whole.into_iter().collect());
-        object.put(DataElement::new(tags::PIXEL_ASPECT_RATIO, VR::IS, whole));
-    }
+    header::put_aspect(object, aspect);
     if let Some(lossy) = &drawn.lossy {
         object.put_str(tags::LOSSY_IMAGE_COMPRESSION, VR::CS, "01");
         let several = [

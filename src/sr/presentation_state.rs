@@ -169,8 +169,8 @@ impl Page<'_> {
             item.put(DataElement::new(tag, VR::SL, value));
         }
         item.put_str(tags::PRESENTATION_SIZE_MODE, VR::CS, "SCALE TO FIT");
-        let spacing = self.instance.pixel_spacing_mm.or(self.instance.imager_pixel_spacing_mm);
-        let [vertical, horizontal] = spacing.or(self.shown.aspect).unwrap_or([1.0, 1.0]);
+        let aspect = self.instance.pixel_aspect(self.shown.aspect);
+        let [vertical, horizontal] = aspect.unwrap_or([1.0, 1.0]);
         let most = vertical.max(horizontal);
         let part = |edge: f64| match vertical == horizontal {
             true => "1".to_owned(),

@@ -75,6 +75,7 @@ fn are_alike(a: &Instance, b: &Instance) -> bool {
         && (a.rows, a.columns) == (b.rows, b.columns)
         && a.frame_of_reference_uid == b.frame_of_reference_uid
         && plane(a) == plane(b)
+        && (plane(a).is_some() || a.pixel_aspect(None) == b.pixel_aspect(None))
 }
 
 /// Where a single-frame image lies in its patient.
@@ -108,6 +109,7 @@ fn segmentation(
     object.remove_element(tags::LATERALITY);
     if geometry(first).is_none() {
         header::put_orientation(&mut object, first);
+        header::put_aspect(&mut object, first.pixel_aspect(None));
     } else {
         object.put_str(tags::FRAME_OF_REFERENCE_UID, VR::UI, first.frame_of_reference_uid.as_str());
         object.put_str(tags::POSITION_REFERENCE_INDICATOR, VR::LO, "");
