@@ -169,6 +169,8 @@ pub struct Arrivals {
     pub expected: Option<Expected>,
     /// The rule that the study does not fulfil.
     pub unmet: Option<Missing>,
+    /// A modality says that it is still at it (MPPS IN PROGRESS, PS3.4 F.7.2.1): quiet means nothing.
+    pub goes_on: bool,
 }
 
 /// How many instances a study has.
@@ -214,9 +216,9 @@ pub enum Verdict {
 ///
 /// - `quiet_s`: the quiet period of its source, see [`quiet_period_s`].
 pub fn judge(arrivals: &Arrivals, quiet_s: u64, config: &Config, now: Timestamp) -> Verdict {
-    let missing = arrivals.expected.as_ref().and_then(Expected::shortfall);
-    let missing = missing.or_else(|| arrivals.unmet.clone());
-    if let (Some(expected), None) = (&arrivals.expected, &missing) {
+    let shortfall = arrivals.expected.as_ref().and_then(Expected::shortfall);
+    let missing = shortfall.or_else(|| arrivals.unmet.clone());
+    if let (Some(expected), None, false) = (&arrivals.expected, &missing, arrivals.goes_on) {
         let reason = format!("all {} images came ({})", expected.instances, expected.by);
         return Verdict::Complete { reason, missing: None };
     }
@@ -226,8 +228,11 @@ pub fn judge(arrivals: &Arrivals, quiet_s: u64, config: &Config, now: Timestamp)
     };
     let seconds = |s: u64| SignedDuration::from_secs(s.min(86_400) as i64);
     let (quiet, cap) = (seconds(quiet_s), seconds(config.cap_s));
-    let quiet_at = arrivals.last_at.saturating_add(quiet).unwrap_or(Timestamp::MAX);
     let cap_at = arrivals.first_at.saturating_add(cap).unwrap_or(Timestamp::MAX);
+    let quiet_at = match arrivals.goes_on {
+        true => Timestamp::MAX,
+        false => arrivals.last_at.saturating_add(quiet).unwrap_or(Timestamp::MAX),
+    };
     let set_back = arrivals.last_at.duration_since(now) > quiet;
     let why = missing.as_ref().map(|missing| format!("{}; ", missing.what)).unwrap_or_default();
     if now >= quiet_at || set_back {
@@ -235,6 +240,7 @@ pub fn judge(arrivals: &Arrivals, quiet_s: u64, config: &Config, now: Timestamp)
     } else if now >= cap_at {
         let cap_s = config.cap_s;
         let still = match missing {
+            _ if arrivals.goes_on => "still in progress (MPPS)",
             Some(_) => "waited",
             None => "still receiving",
         };
@@ -296,9 +302,28 @@ mod tests {
             // The clock was set back by a day: nobody waits a day.
             (0, 20, -86_400, quiet),
         ] {
+            let (first_at, last_at) = (at(first), at(last));
             let arrivals =
-                Arrivals { first_at: at(first), last_at: at(last), expected: None, unmet: None };
+                Arrivals { first_at, last_at, expected: None, unmet: None, goes_on: false };
             assert_eq!(judge(&arrivals, 30, &config(), at(now)), expected, "{first} {last} {now}");
+        }
+    }
+
+    /// Between two series a patient is turned round: minutes in which nothing comes.
+    #[test]
+    fn while_a_modality_says_that_it_goes_on_a_study_waits_to_the_cap() {
+        let all = Some(Expected { instances: 3, missing: 0, by: "an archive".to_owned() });
+        let capped = "still in progress (MPPS) 120 s after the first instance";
+        for (expected, now, verdict) in [
+            (None, 30, Verdict::Wait { until: at(120) }),
+            (None, 119, Verdict::Wait { until: at(120) }),
+            (None, 120, complete(capped, None)),
+            (all, 30, Verdict::Wait { until: at(120) }),
+            (None, -86_400, complete("no instance for 30 s", None)),
+        ] {
+            let (first_at, last_at) = (at(0), at(0));
+            let arrivals = Arrivals { first_at, last_at, expected, unmet: None, goes_on: true };
+            assert_eq!(judge(&arrivals, 30, &config(), at(now)), verdict, "{arrivals:?} {now}");
         }
     }
 
@@ -342,7 +367,8 @@ mod tests {
                 complete("1 of 2 CT series came; no instance for 60 s", Some(rule)),
             ),
         ] {
-            let arrivals = Arrivals { first_at: at(0), last_at: at(last), expected, unmet };
+            let (first_at, last_at) = (at(0), at(last));
+            let arrivals = Arrivals { first_at, last_at, expected, unmet, goes_on: false };
             assert_eq!(judge(&arrivals, 30, &config(), at(now)), verdict, "{arrivals:?} {now}");
         }
     }

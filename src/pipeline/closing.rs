@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use crate::pipeline::telling;
 use crate::pipeline::way::Kit;
 use crate::pipeline::way::Way;
 use crate::store::OpenRevision;
+use crate::store::StepRow;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::event::Event;
@@ -83,10 +85,19 @@ struct Found {
     instances: u32,
     /// Last change of its procedure steps.
     steps_at: Option<Timestamp>,
-    /// How many of the instances that the steps list are not here, and whether any came with the
-    /// open revision.
-    listed: Option<(u32, bool)>,
+    listed: Option<Listed>,
     unmet: Option<Option<Missing>>,
+}
+
+/// Of the instances that procedure steps list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Listed {
+    /// Here, in another study of the step.
+    others: u32,
+    /// Not here; of a step over several studies nobody says whose they are.
+    missing: u32,
+    /// Whether any came with the open revision.
+    with_this: bool,
 }
 
 impl Known {
@@ -120,13 +131,16 @@ async fn close_complete_studies(
                 quiet_s
             }
         };
+        let now = kit.clock.now();
+        let steps = kit.store.steps(&open.study_uid)?;
+        let goes_on = goes_on(&steps, kit.assemble.cap_s, now);
         let mut arrivals = Arrivals {
             first_at: open.first_received_at,
             last_at: open.last_received_at,
-            expected: expected(kit, open, known)?,
+            expected: expected(kit, open, &steps, known)?,
             unmet: None,
+            goes_on,
         };
-        let now = kit.clock.now();
         let mut verdict = assemble::judge(&arrivals, quiet_s, &kit.assemble, now);
         if matches!(verdict, Verdict::Complete { missing: None, .. }) {
             arrivals.unmet = unmet(kit, open, known).await?;
@@ -153,43 +167,42 @@ async fn close_complete_studies(
     Ok(next)
 }
 
+/// Whether a modality is still at it. A step that nobody has heard of for as long as a study may take is
+/// one that nobody ended.
+fn goes_on(steps: &[StepRow], cap_s: u64, now: Timestamp) -> bool {
+    let cap = SignedDuration::from_secs(i64::try_from(cap_s).unwrap_or(i64::MAX));
+    let is_heard = |step: &StepRow| now.duration_since(step.changed_at).abs() < cap;
+    steps.iter().any(|step| !step.state.is_over() && is_heard(step))
+}
+
 /// What a modality says the study has, else what an archive counts. None where nobody says
 /// anything, and where it was fulfilled before this revision: what comes on top is waited for as
 /// any other instance.
 fn expected(
     kit: &Kit,
     open: &OpenRevision,
+    steps: &[StepRow],
     known: &mut Known,
 ) -> Result<Option<Expected>, StoreError> {
     let store = &kit.store;
-    let steps = store.steps(&open.study_uid)?;
     let instances: u32 = steps.iter().map(|step| step.instances).sum();
     if !steps.is_empty() && instances > 0 && steps.iter().all(|step| step.state.is_over()) {
-        let by = "MPPS".to_owned();
-        if open.instances < instances {
+        // What a step lists over several studies is not all of this one.
+        let is_shared = steps.iter().any(|step| step.studies.len() > 1);
+        let by = if is_shared { "MPPS over several studies" } else { "MPPS" }.to_owned();
+        if !is_shared && open.instances < instances {
             // They cannot all be here; which ones are, is not asked at each arrival.
             return Ok(Some(Expected { instances, missing: instances - open.instances, by }));
         }
         let steps_at = steps.iter().map(|step| step.changed_at).max();
         let found = known.of(open, steps_at);
-        let (missing, with_this) = match found.listed {
+        // What comes to one of several studies counts for all of them.
+        let listed = match found.listed.filter(|_| !is_shared) {
             Some(listed) => listed,
-            None => {
-                let (mut missing, mut with_this) = (0, false);
-                for step in &steps {
-                    for sop in store.step_instances(&step.step_uid)? {
-                        match store.instance(&sop)? {
-                            Some(row) => {
-                                with_this |= row.receipt.study_uid == open.study_uid
-                                    && row.revision == open.revision;
-                            }
-                            None => missing += 1,
-                        }
-                    }
-                }
-                *found.listed.insert((missing, with_this))
-            }
+            None => *found.listed.insert(listed(store, open, steps)?),
         };
+        let Listed { others, missing, with_this } = listed;
+        let instances = instances.saturating_sub(others);
         return Ok((missing > 0 || with_this).then_some(Expected { instances, missing, by }));
     }
     let Some(count) = store.count(&open.study_uid)? else { return Ok(None) };
@@ -202,6 +215,23 @@ fn expected(
         missing: count.instances - open.instances,
         by: count.by,
     }))
+}
+
+/// Which of the instances that the steps list are here.
+fn listed(store: &Store, open: &OpenRevision, steps: &[StepRow]) -> Result<Listed, StoreError> {
+    let mut listed = Listed::default();
+    for step in steps {
+        for sop in store.step_instances(&step.step_uid)? {
+            match store.instance(&sop)? {
+                Some(row) if row.receipt.study_uid == open.study_uid => {
+                    listed.with_this |= row.revision == open.revision;
+                }
+                Some(_) => listed.others += 1,
+                None => listed.missing += 1,
+            }
+        }
+    }
+    Ok(listed)
 }
 
 /// The rule that the study does not fulfil. Asked only when it would be closed otherwise: one

@@ -219,6 +219,39 @@ fn a_study_with_all_that_its_procedure_step_lists_is_read_at_once() {
     assert_eq!(said[0]["status"], "0110", "{said:?}");
 }
 
+/// A pause of the sender is no end while its modality says that it goes on; and an image of one study
+/// is no image that another lacks.
+#[test]
+fn a_procedure_step_in_progress_keeps_a_study_open_and_one_over_two_studies_counts_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = ["assemble.quiet_period_s=1", "assemble.incomplete_wait_s=600"];
+    let node = Node::start(&folder.path().join("data"), &set);
+    let one = series(folder.path(), "1.2.77.6", 2, &[]);
+    let other = series(folder.path(), "1.2.77.7", 1, &[]);
+    let both = "1.2.77.6,1.2.77.7";
+    mpps(&node, "1.2.77.19", both, &["create"]);
+    node.send(&one[..1]);
+    node.send(&other);
+    // What has no step is quiet and done long before.
+    let bystander = series(folder.path(), "1.2.77.8", 1, &[]);
+    node.send(&bystander);
+    node.study_in("1.2.77.8", "delivered");
+    for uid in ["1.2.77.6", "1.2.77.7"] {
+        assert_eq!(study(&node.data, uid).unwrap()["state"], "receiving", "{uid}");
+    }
+    let all = "complete:1.2.77.6.1.1,1.2.77.6.1.2,1.2.77.7.1.1";
+    let said = mpps(&node, "1.2.77.19", both, &[all]);
+    assert_eq!(said[0]["status"], "0000", "{said:?}");
+    node.send(&one[1..]);
+    for (uid, images) in [("1.2.77.6", 2), ("1.2.77.7", 1)] {
+        let shown = node.study_in(uid, "delivered");
+        assert_eq!(shown["shortfall"], Value::Null, "{shown:#}");
+        let because =
+            format!("{images} instances, all {images} images came (MPPS over several studies)");
+        assert_eq!(closed_because(&shown), because);
+    }
+}
+
 /// Fewer instances than expected: read without them, with a word to the technical staff.
 #[test]
 fn a_gap_is_an_alarm() {

@@ -1,6 +1,6 @@
 """A modality that tells of a performed procedure step, one JSON line for each answer.
 
-mpps.py PORT STEP STUDY ACTION...
+mpps.py PORT STEP STUDY[,STUDY] ACTION...
 
 ACTION: create, progress, complete, discontinue; after a colon the instances: complete:1.2.3,1.2.4
 """
@@ -14,7 +14,8 @@ from pynetdicom import AE
 
 CLASS = "1.2.840.10008.3.1.2.3.3"
 
-port, step, study = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+port, step, studies = int(sys.argv[1]), sys.argv[2], sys.argv[3].split(",")
+study = studies[0]
 ae = AE(ae_title="CT1")
 ae.add_requested_context(CLASS)
 assoc = ae.associate("127.0.0.1", port, ae_title="PRELIM")
@@ -42,9 +43,11 @@ for action in sys.argv[4:]:
         ds.Modality = "CT"
         ds.PerformedProcedureStepID = "1"
         ds.PerformedStationAETitle = "CT1"
-        scheduled = Dataset()
-        scheduled.StudyInstanceUID = study
-        ds.ScheduledStepAttributesSequence = Sequence([scheduled])
+        ds.ScheduledStepAttributesSequence = Sequence()
+        for uid in studies:
+            scheduled = Dataset()
+            scheduled.StudyInstanceUID = uid
+            ds.ScheduledStepAttributesSequence.append(scheduled)
         ds.PerformedSeriesSequence = Sequence()
         status, _ = assoc.send_n_create(ds, CLASS, step or None)
     else:
