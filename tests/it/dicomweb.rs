@@ -241,6 +241,19 @@ fn what_is_wrong_is_refused_and_says_why() {
     }
     assert_eq!(get("/studies", "*/*").0, 204, "nothing half is stored");
 
+    let (status, answer) = curl(&[
+        "-H",
+        key,
+        "-H",
+        "Content-Type: application/dicom",
+        "-H",
+        "Content-Encoding: gzip",
+        "--data-binary",
+        &format!("@{}", ct.display()),
+        &at("/studies"),
+    ]);
+    assert!(status == 415 && answer.contains("coded as gzip"), "{answer}");
+
     // One of two is of another study: 202, with the reason.
     let study = "1.3.6.1.4.1.5962.1.2.1.20040119072730.12322";
     let both = [part(&ct), part(&mr), b"--b--".to_vec()].concat();
@@ -253,6 +266,40 @@ fn what_is_wrong_is_refused_and_says_why() {
     assert_eq!(failed["00081197"]["Value"][0], 0xA900, "{json:#}");
     let (_, found) = get("/studies", "application/dicom+json");
     assert_eq!(found.matches("\"0020000D\"").count(), 1, "{found}");
+    // What was stored is told in the form that is asked for; where there is none such, in JSON.
+    let stored = format!("studies/{study}/series/");
+    for (accept, kind) in [
+        ("application/dicom+xml", "application/dicom+xml"),
+        ("application/dicom+json;q=0.1, application/xml", "application/dicom+xml"),
+        ("text/html", "application/dicom+json"),
+    ] {
+        let (accept_header, data) = (format!("Accept: {accept}"), format!("@{}", ct.display()));
+        let form = ["-H", "Content-Type: application/dicom", "--data-binary", &data];
+        let url = at("/studies");
+        let (status, answer) =
+            curl(&[&["-H", key, "-H", &accept_header], &form[..], &[&url]].concat());
+        assert_eq!(status, 200, "{accept}: {answer}");
+        assert!(answer.contains(&format!("content-type: {kind}")), "{accept}: {answer}");
+        assert!(answer.contains(&stored), "{accept}: {answer}");
+        if kind.ends_with("xml") {
+            let document = answer.split("\r\n\r\n").nth(1).unwrap();
+            let file = folder.path().join("answer.xml");
+            std::fs::write(&file, document).unwrap();
+            let read = "import sys, xml.etree.ElementTree as e; r = e.parse(sys.argv[1]).getroot(); \
+                        n = '{http://dicom.nema.org/PS3.19/models/NativeDICOM}'; \
+                        print(r.find(f\"{n}DicomAttribute[@keyword='ReferencedSOPSequence']/{n}Item\"))";
+            let output = run(Command::new(python()).args(["-c", read]).arg(&file));
+            assert!(String::from_utf8_lossy(&output.stdout).contains("Item"), "{document}");
+        }
+    }
+    // What says how a search is meant matches nothing.
+    for query in ["TimezoneOffsetFromUTC=%2B0900", "00080201=-0500", "QueryRetrieveView=CLASSIC"] {
+        let (status, answer) = get(&format!("/studies?StudyDate=20040119&{query}"), "*/*");
+        assert_eq!(status, 200, "{query}: {answer}");
+        let is_warned =
+            answer.to_lowercase().contains("the timezone of the request is not applied");
+        assert_eq!(is_warned, !query.contains("View"), "{query}: {answer}");
+    }
 
     let instance = format!(
         "/studies/{study}/series/1.3.6.1.4.1.5962.1.3.1.1.20040119072730.12322/instances/\

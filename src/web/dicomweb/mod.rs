@@ -8,6 +8,7 @@ mod config;
 mod index;
 mod media;
 mod multipart;
+mod native;
 mod qido;
 mod retrieve;
 mod send;

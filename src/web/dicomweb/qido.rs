@@ -48,6 +48,16 @@ const VALUE_CHARS_MAX: usize = 4096;
 const NOT_FUZZY: &str = "The fuzzymatching parameter is not supported. Only literal matching has \
                          been performed.";
 const MORE: &str = "There are additional results that can be requested";
+/// Attributes that say how a search is meant and match nothing (PS3.4 C.4.1.1.3.1): the character set
+/// of the keys, level and view, and the zone of the times in it.
+const MODIFIERS: [Tag; 4] = [
+    tags::SPECIFIC_CHARACTER_SET,
+    tags::QUERY_RETRIEVE_LEVEL,
+    tags::QUERY_RETRIEVE_VIEW,
+    tags::TIMEZONE_OFFSET_FROM_UTC,
+];
+const OTHER_ZONE: &str = "The timezone of the request is not applied: dates and times are matched as \
+                          the studies say them";
 const NOT_WHOLE: &str = "The index is being made: studies received lately may be missing";
 
 /// What a search gives one result for.
@@ -169,7 +179,12 @@ async fn search(
     }
     let mut warnings = Vec::new();
     let warning = |text: &str| HeaderValue::from_str(&format!("299 {base} \"{text}\""));
-    let told = [(asked.fuzzy, NOT_FUZZY), (more, MORE), (!whole, NOT_WHOLE)];
+    let told = [
+        (asked.fuzzy, NOT_FUZZY),
+        (asked.is_in_other_zone(), OTHER_ZONE),
+        (more, MORE),
+        (!whole, NOT_WHOLE),
+    ];
     for (_, text) in told.iter().filter(|(is, _)| *is) {
         warnings.extend(warning(text).ok());
     }
@@ -482,6 +497,8 @@ struct Asked {
     limit: usize,
     offset: usize,
     fuzzy: bool,
+    /// Whether it says in which zone its times are.
+    has_zone: bool,
     accept: Option<String>,
 }
 
@@ -530,6 +547,14 @@ impl Asked {
         {
             return Err(Failure::bad_request("The query is too long."));
         }
+        if let [tag] = path[..]
+            && MODIFIERS.contains(&tag)
+        {
+            self.has_zone |= tag == tags::TIMEZONE_OFFSET_FROM_UTC && !value.trim().is_empty();
+            // Asked for is it all the same, as every attribute that is named.
+            self.include.insert(name(tag));
+            return Ok(());
+        }
         let key = Key { path, value };
         let good = |text: &str| text.is_empty() || text.bytes().all(|b| b.is_ascii_digit());
         if key.vr() == VR::DA
@@ -570,6 +595,12 @@ impl Asked {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether a time that it asks for is in a zone that it names.
+    fn is_in_other_zone(&self) -> bool {
+        let is_time = |key: &Key| matches!(key.vr(), VR::DA | VR::TM | VR::DT);
+        self.has_zone && self.keys.iter().any(|key| is_time(key) && !key.is_universal())
     }
 
     /// Matches the keys that belong to this level.
@@ -664,7 +695,10 @@ pub fn matched() -> [(&'static str, Vec<String>); 3] {
         let known = StandardDataDictionary.by_tag(*tag);
         known.map_or_else(|| name(*tag), |entry| entry.alias().to_owned())
     };
-    let of = |held: &[Tag], counted: &[Tag]| held.iter().chain(counted).map(keyword).collect();
+    let of = |held: &[Tag], counted: &[Tag]| {
+        let all = held.iter().chain(counted).filter(|tag| !MODIFIERS.contains(tag));
+        all.map(keyword).collect()
+    };
     [
         ("Study", of(index::STUDY, STUDY_COUNTED)),
         ("Series", of(index::SERIES, SERIES_COUNTED)),
@@ -830,6 +864,21 @@ mod tests {
         ] {
             assert!(parse(&[bad]).is_err(), "{bad:?}");
         }
+        // What says how the search is meant leaves nothing out.
+        for (name, value) in [
+            ("TimezoneOffsetFromUTC", "+0900"),
+            ("00080201", "-0500"),
+            ("SpecificCharacterSet", "ISO_IR 192"),
+            ("QueryRetrieveLevel", "STUDY"),
+            ("QueryRetrieveView", "CLASSIC"),
+        ] {
+            let asked = parse(&[(name, value), ("StudyDate", "20240229")]).unwrap();
+            assert_eq!(asked.keys.len(), 1, "{name}");
+            assert!(asked.check(Level::Study).is_ok(), "{name}");
+            let is_zone = value.starts_with(['+', '-']);
+            assert_eq!(asked.is_in_other_zone(), is_zone, "{name}");
+        }
+        assert!(!parse(&[("TimezoneOffsetFromUTC", "+0900")]).unwrap().is_in_other_zone());
         // Left out it would give more than was asked for.
         assert!(parse(&[("KVP", "120")]).unwrap().check(Level::Instance).is_err());
         assert!(parse(&[("Modality", "CT")]).unwrap().check(Level::Study).is_err());

@@ -36,7 +36,7 @@ use crate::web::dicomweb::media::Accept;
 use crate::web::dicomweb::media::Media;
 use crate::web::dicomweb::multipart::MultipartError;
 use crate::web::dicomweb::multipart::Reader;
-use crate::web::dicomweb::not_acceptable;
+use crate::web::dicomweb::native;
 use crate::web::problem::Failure;
 use crate::web::server::Peer;
 
@@ -76,10 +76,7 @@ async fn store(
     study: Option<StudyUid>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let accept = Accept::of(request.headers(), None);
-    if accept.takes(&[dicomweb::DICOM_JSON, "application/json"]).is_none() {
-        return Err(not_acceptable("The answer is application/dicom+json."));
-    }
+    let form = Form::of(request.headers());
     let base = dicomweb::base(&web, request.headers());
     let kind = kind(request.headers())?;
     let Ok(_place) = Arc::clone(&web.dicomweb.stores).try_acquire_owned() else {
@@ -93,13 +90,33 @@ async fn store(
     };
     metrics::counter!("prelim_dicomweb_stores_total").increment(1);
     match taken {
-        Ok(()) => Ok(answer(&store.outcomes, store.study.as_ref(), &base)),
+        Ok(()) => Ok(answer(&store.outcomes, store.study.as_ref(), &base, form)),
         // What was stored before is stored; a client that sends it all again loses nothing.
         Err(failure) if store.outcomes.is_empty() => Err(failure),
         Err(failure) => {
             let stored = store.outcomes.iter().filter(|one| one.refusal.is_none()).count();
             let detail = format!("{} {stored} instances before that were stored.", failure.said());
             Err(Failure { detail: detail.into(), ..failure })
+        }
+    }
+}
+
+/// How the answer is written. A client that takes neither gets JSON: its instances are stored, and an
+/// answer that it cannot read costs less than none (RFC 9110 12.5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    /// Native DICOM Model (PS3.19 A.1).
+    Xml,
+}
+
+impl Form {
+    fn of(headers: &HeaderMap) -> Form {
+        const XML: [&str; 3] = [native::DICOM_XML, "application/xml", "text/xml"];
+        let forms = [[dicomweb::DICOM_JSON, "application/json"].as_slice(), &XML].concat();
+        match Accept::of(headers, None).takes(&forms) {
+            Some(taken) if XML.contains(&taken) => Form::Xml,
+            Some(_) | None => Form::Json,
         }
     }
 }
@@ -117,6 +134,17 @@ fn kind(headers: &HeaderMap) -> Result<Kind, Failure> {
              application/dicom.",
         )
     };
+    // No coding is undone here: what it hides cannot be checked before it is large.
+    let coding = headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
+    if let Some(coding) = coding.filter(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+        let coding: String = String::from_utf8_lossy(coding)
+            .chars()
+            .filter(char::is_ascii_graphic)
+            .take(32)
+            .collect();
+        let detail = format!("The body is coded as {coding}: send it without Content-Encoding.");
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
     let text = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media = text.and_then(Media::parse).ok_or_else(unsupported)?;
     let of_dicom = media.get("type").is_none_or(|of| of.eq_ignore_ascii_case("application/dicom"));
@@ -343,7 +371,7 @@ async fn place(web: &Web, instance: &str) -> Option<String> {
 }
 
 /// Store Instances Response Module (PS3.18 10.5.3, I.2.2).
-fn answer(outcomes: &[Outcome], study: Option<&StudyUid>, base: &str) -> Response {
+fn answer(outcomes: &[Outcome], study: Option<&StudyUid>, base: &str, form: Form) -> Response {
     let (mut stored, mut failed, mut others) = (Vec::new(), Vec::new(), Vec::new());
     let value = |vr: &str, value: &Value| json!({"vr": vr, "Value": [value]});
     for outcome in outcomes {
@@ -387,9 +415,11 @@ fn answer(outcomes: &[Outcome], study: Option<&StudyUid>, base: &str) -> Respons
         (0, _) => StatusCode::CONFLICT,
         (_, _) => StatusCode::ACCEPTED,
     };
-    let body = Value::Object(module).to_string();
-    let mut response =
-        (status, [(header::CONTENT_TYPE, dicomweb::DICOM_JSON)], body).into_response();
+    let (kind, body) = match form {
+        Form::Json => (dicomweb::DICOM_JSON, Value::Object(module).to_string()),
+        Form::Xml => (native::DICOM_XML, native::document(&module)),
+    };
+    let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
     }
