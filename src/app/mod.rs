@@ -4,6 +4,7 @@
 mod alert_faults;
 pub mod handles;
 mod intake;
+pub mod listening;
 mod parts;
 pub mod reload;
 mod trials;
@@ -18,10 +19,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::app::listening::listen;
 use crate::app::reload::Load;
 use crate::app::reload::Reloader;
 use crate::config::Settings;
@@ -320,34 +321,6 @@ impl App {
         }
         tracing::info!("stopped");
     }
-}
-
-async fn listen(address: &str, key: &str) -> anyhow::Result<TcpListener> {
-    let bind = async {
-        let mut last = None;
-        for address in tokio::net::lookup_host(address).await? {
-            match listen_at(address) {
-                Ok(listener) => return Ok(listener),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| std::io::Error::other("it is no address of this machine")))
-    };
-    bind.await
-        .with_context(|| format!("cannot listen on {key} = {address}; is another program there?"))
-}
-
-fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
-    /// Callers that wait to be accepted. Of a burst over the usual 128 the rest would come back
-    /// after a second.
-    const QUEUE: u32 = 4096;
-    let socket = match address.is_ipv4() {
-        true => TcpSocket::new_v4()?,
-        false => TcpSocket::new_v6()?,
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(QUEUE)
 }
 
 /// The listeners for HL7 messages, and where they are.

@@ -1,6 +1,7 @@
 //! What can go wrong with the data folder.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,8 +22,9 @@ pub enum StoreError {
          was changed"
     )]
     NewerProgram { folder: PathBuf, found: String, known: &'static str },
-    #[error("{doing} {path}: {source}")]
-    Io { doing: &'static str, path: PathBuf, source: Arc<io::Error> },
+    /// `mend`: what to do, with what leads to it; empty where the error says enough.
+    #[error("{doing} {path}: {source}{mend}")]
+    Io { doing: &'static str, path: PathBuf, source: Arc<io::Error>, mend: String },
     #[error("{free} bytes are free in the data folder, {kept} are kept for what was accepted")]
     Space { free: u64, kept: u64 },
     #[error("the index cannot be used: {cause}")]
@@ -46,7 +48,11 @@ pub enum StoreError {
 
 impl StoreError {
     pub fn io(doing: &'static str, path: &Path, source: io::Error) -> StoreError {
-        StoreError::Io { doing, path: path.to_owned(), source: Arc::new(source) }
+        let mend = match source.kind() {
+            io::ErrorKind::PermissionDenied => whose(path).unwrap_or_default(),
+            _ => String::new(),
+        };
+        StoreError::Io { doing, path: path.to_owned(), source: Arc::new(source), mend }
     }
 
     pub fn index(cause: impl std::fmt::Display) -> StoreError {
@@ -95,6 +101,21 @@ impl StoreError {
             | StoreError::Busy => false,
         }
     }
+}
+
+/// Whose the nearest file or folder of this path is, and how it becomes ours. `None`: it cannot be
+/// looked at, or it is ours and only its mode is in the way.
+fn whose(path: &Path) -> Option<String> {
+    let (ours, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    let (at, about) = path.ancestors().find_map(|at| Some((at, at.metadata().ok()?)))?;
+    let (owner, mode) = (about.uid(), about.mode() & 0o777);
+    let (at, ours, group) = (at.display(), ours.as_raw(), group.as_raw());
+    (owner != ours).then(|| {
+        format!(
+            "; {at} belongs to user {owner} (mode {mode:o}) and this runs as user {ours}: chown -R \
+             {ours}:{group} {at}, or give the volume to that user"
+        )
+    })
 }
 
 /// Names what was done to which path when it fails.

@@ -46,6 +46,30 @@ fn the_package_installs_is_upgraded_and_goes_and_studies_stay() {
         systemd-analyze verify prelim.service
         systemd-analyze security --offline=true --threshold=20 prelim.service
 
+        : the port below 1024, by the words of the drop-in
+        mkdir -p /etc/systemd/system/prelim.service.d
+        cp /usr/share/doc/prelim/examples/port-104.conf /etc/systemd/system/prelim.service.d/
+        systemd-analyze verify prelim.service
+        rm -r /etc/systemd/system/prelim.service.d
+        low="prelim serve --dicom 127.0.0.1:104 --http 127.0.0.1:0 --data"
+        $as_prelim --bounding-set -all $low /tmp/low 2>/tmp/said && exit 1
+        grep -q port-104.conf /tmp/said
+        rights=$(sed -n 's/^AmbientCapabilities=CAP_\(.*\)/+\L\1/p' \
+            /usr/share/doc/prelim/examples/port-104.conf)
+        $as_prelim --bounding-set "-all,$rights" --inh-caps "$rights" --ambient-caps "$rights" \
+            $low /tmp/low & node=$!
+        until test -s /tmp/low/node.json; do sleep 0.1; done
+        kill $node
+        wait $node
+
+        : a machine without zones or a home, a volume that belongs to another
+        mount -t tmpfs tmpfs /usr/share/zoneinfo
+        env -i $(command -v prelim) check-config --set 'report.time_zone="Asia/Seoul"'
+        umount /usr/share/zoneinfo
+        mkdir -m 755 /tmp/volume
+        $as_prelim prelim serve --data /tmp/volume 2>/tmp/said && exit 1
+        grep -q "/tmp/volume belongs to user 0 .*chown -R $(id -u prelim):" /tmp/said
+
         : an upgrade keeps what a person wrote, and what the node did
         echo '# of this site' >>/etc/prelim/prelim.toml
         $as_prelim prelim serve --config /etc/prelim/prelim.toml --data /var/lib/prelim \

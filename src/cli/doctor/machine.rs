@@ -11,6 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::app::listening;
+use crate::app::listening::Unlistened;
 use crate::cli::doctor::Check;
 use crate::cli::node::Node;
 use crate::cli::tls_check;
@@ -175,26 +177,12 @@ fn ours(key: &str, mut address: SocketAddr, node: &Node) -> Check {
 }
 
 fn free(key: &str, address: SocketAddr) -> Check {
-    use std::io::ErrorKind;
-    let port = address.port();
-    match TcpListener::bind(address).map_err(|error| (error.kind(), error)) {
+    match TcpListener::bind(address) {
         Ok(_) => Check::ok(key, format!("{address} is free")),
-        Err((ErrorKind::AddrInUse, _)) => Check::broken(
-            key,
-            format!("another program listens on {address}"),
-            format!("ss -ltnp 'sport = :{port}' names it; end it, or set {key} to another port"),
-        ),
-        Err((ErrorKind::PermissionDenied, _)) => Check::broken(
-            key,
-            format!("port {port} may not be opened by this user"),
-            "AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or a port from 1024 on",
-        ),
-        Err((ErrorKind::AddrNotAvailable, _)) => Check::broken(
-            key,
-            format!("this machine has no address {}", address.ip()),
-            format!("ip address shows those that it has; 0.0.0.0 means all: set {key}"),
-        ),
-        Err((_, error)) => Check::broken(key, format!("{address}: {error}"), format!("set {key}")),
+        Err(error) => {
+            let Unlistened { found, mend, .. } = listening::why(key, &address.to_string(), &error);
+            Check::broken(key, format!("{address}: {found}"), mend)
+        }
     }
 }
 
