@@ -2,6 +2,9 @@
 //! PKCE (RFC 7636), state and nonce. Who comes in has the role that their groups have here; nobody
 //! has one by default.
 
+mod person;
+mod token;
+
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,11 +25,9 @@ use axum::response::Redirect;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::Algorithm;
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::Validation;
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::jwk::JwkSet;
+use jiff::Timestamp;
+use openidconnect::JsonWebKeySet;
+use openidconnect::core::CoreJsonWebKey;
 use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,6 +41,10 @@ use crate::domain::text;
 use crate::outgoing;
 use crate::web::Web;
 use crate::web::access::login;
+use crate::web::access::oidc::person::Nobody;
+use crate::web::access::oidc::person::Person;
+pub use crate::web::access::oidc::person::role_of;
+use crate::web::access::oidc::token::Expected;
 use crate::web::access::random_token;
 use crate::web::access::rights::Role;
 use crate::web::access::sessions;
@@ -60,23 +65,10 @@ const LOGIN_TIME: Duration = Duration::from_secs(600);
 const LOGINS_MAX: usize = 1024;
 /// How long addresses and keys of the provider are kept.
 const KNOWN_TIME: Duration = Duration::from_secs(3600);
-/// An unknown key may be a new one; a forged one must not have us ask each time.
-const KEYS_AGE_MIN: Duration = Duration::from_secs(30);
+/// An unknown key may be a new one; it is asked for again, and not for each of many logins at once.
+const KEYS_AGE_MIN: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// What asymmetric signatures there are; a shared secret signs nothing here.
-const ALGORITHMS: [Algorithm; 9] = [
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
-    Algorithm::ES256,
-    Algorithm::ES384,
-    Algorithm::EdDSA,
-];
-
 /// Section `http.oidc`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -84,17 +76,19 @@ pub struct Config {
     /// As the provider's own documents name it; empty: no login by it.
     pub issuer: String,
     pub client_id: String,
-    /// None for a public client.
+    /// None for a public client. Read at each login.
     pub client_secret_file: Option<PathBuf>,
+    pub client_auth: ClientAuth,
     /// Address of this node as browsers know it; the provider has to know it with
     /// `/login/oidc/back` behind.
     pub base_url: String,
     /// What stands on the button.
     pub name: String,
     pub scopes: Vec<String>,
-    /// Claim of the ID token that names a person in the ledger.
+    /// Claim of the ID token, else of the UserInfo endpoint, that names a person in the ledger.
     pub name_claim: String,
-    /// Claim with groups or roles: a text or a list of them.
+    /// Claim with groups or roles: a text or a list of them; through objects with dots between their
+    /// names (`realm_access.roles`).
     pub roles_claim: String,
     /// Role of each group; the one that may most counts.
     pub roles: BTreeMap<String, Role>,
@@ -110,6 +104,7 @@ impl Default for Config {
             issuer: String::new(),
             client_id: String::new(),
             client_secret_file: None,
+            client_auth: ClientAuth::Auto,
             base_url: String::new(),
             name: "Hospital account".into(),
             scopes: vec!["openid".into(), "profile".into()],
@@ -156,7 +151,6 @@ impl Config {
 pub struct Oidc {
     pub config: Config,
     client: reqwest::Client,
-    secret: Option<Secret>,
     logins: Mutex<HashMap<String, Pending>>,
     provider: tokio::sync::Mutex<Option<Provider>>,
 }
@@ -171,7 +165,7 @@ struct Pending {
 #[derive(Clone)]
 struct Provider {
     about: About,
-    keys: JwkSet,
+    keys: JsonWebKeySet<CoreJsonWebKey>,
     at: Instant,
 }
 
@@ -182,11 +176,41 @@ struct About {
     authorization_endpoint: String,
     token_endpoint: String,
     jwks_uri: String,
+    userinfo_endpoint: Option<String>,
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
 struct Tokens {
     id_token: String,
+    access_token: Option<String>,
+}
+
+/// How this node shows its secret (OpenID Connect Core 1.0, 9).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// As the provider says that it takes it, by Basic where it says nothing.
+    #[default]
+    Auto,
+    /// `client_secret_basic`
+    Basic,
+    /// `client_secret_post`
+    Post,
+}
+
+impl ClientAuth {
+    fn of(self, about: &About) -> ClientAuth {
+        let methods = about.token_endpoint_auth_methods_supported.as_deref().unwrap_or_default();
+        let takes = |method: &str| methods.iter().any(|one| one == method);
+        match self {
+            ClientAuth::Auto if takes("client_secret_post") && !takes("client_secret_basic") => {
+                ClientAuth::Post
+            }
+            ClientAuth::Auto => ClientAuth::Basic,
+            set => set,
+        }
+    }
 }
 
 impl Oidc {
@@ -202,16 +226,21 @@ impl Oidc {
         let (plain, ca_file) = (config.allow_plain, config.ca_file.as_deref());
         let client = outgoing::client(&issuer, plain, ca_file, TIMEOUT)?;
         let client = client.timeout(TIMEOUT).build().map_err(|error| error.to_string())?;
-        let secret = match &config.client_secret_file {
-            None => None,
-            Some(file) => {
-                let text = std::fs::read_to_string(file)
-                    .map_err(|error| format!("client_secret_file {}: {error}", file.display()))?;
-                Some(Secret::new(text.trim()))
-            }
-        };
+        if let Some(file) = &config.client_secret_file {
+            std::fs::metadata(file)
+                .map_err(|error| format!("client_secret_file {}: {error}", file.display()))?;
+        }
         let (logins, provider) = (Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Some(Oidc { config: config.clone(), client, secret, logins, provider }))
+        Ok(Some(Oidc { config: config.clone(), client, logins, provider }))
+    }
+
+    /// Read for each login: it may have been renewed.
+    async fn secret(&self) -> Result<Option<Secret>, Failure> {
+        let Some(file) = &self.config.client_secret_file else { return Ok(None) };
+        let text = tokio::fs::read_to_string(file)
+            .await
+            .map_err(|error| away(&format!("client_secret_file {}: {error}", file.display())))?;
+        Ok(Some(Secret::new(text.trim_start_matches('\u{feff}').trim())))
     }
 
     fn redirect_uri(&self) -> String {
@@ -245,7 +274,7 @@ impl Oidc {
         match status.is_success() {
             true => serde_json::from_slice(&bytes)
                 .map_err(|_| away("it says what is no JSON of this kind")),
-            false => Err(away(&format!("it answered {status}"))),
+            false => Err(away(&format!("it answered {status}{}", error_of(&bytes)))),
         }
     }
 
@@ -263,7 +292,7 @@ impl Oidc {
         if about.issuer.trim_end_matches('/') != issuer {
             return Err(away("it calls itself by another name than http.oidc.issuer"));
         }
-        let keys: JwkSet = self.get(&about.jwks_uri).await?;
+        let keys = self.get(&about.jwks_uri).await?;
         let provider = Provider { about, keys, at: Instant::now() };
         *known = Some(provider.clone());
         Ok(provider)
@@ -289,72 +318,137 @@ impl Oidc {
 
     /// The claims of a token that the provider signed for us, for this login, and that holds now.
     async fn claims(&self, token: &str, nonce: &str) -> Result<Value, Failure> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| unproven())?;
-        if !ALGORITHMS.contains(&header.alg) {
-            return Err(unproven());
+        let prove = |provider: &Provider| {
+            let (issuer, client_id) =
+                (provider.about.issuer.as_str(), self.config.client_id.as_str());
+            let now = Timestamp::now();
+            token::claims(token, &provider.keys, &Expected { issuer, client_id, nonce, now })
+        };
+        let proven = match prove(&self.provider(false).await?) {
+            Err(unproven) if unproven.by_newer_keys => prove(&self.provider(true).await?),
+            proven => proven,
+        };
+        proven
+            .map_err(|unproven| refused(StatusCode::UNAUTHORIZED, "login.unproven", &unproven.why))
+    }
+
+    /// The tokens for a code (RFC 6749 4.1.3).
+    async fn exchange(
+        &self,
+        provider: &Provider,
+        code: &str,
+        verifier: &str,
+    ) -> Result<Tokens, Failure> {
+        let url = self.allowed(&provider.about.token_endpoint)?;
+        let uri = self.redirect_uri();
+        let mut form = vec![
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", &uri),
+            ("client_id", &self.config.client_id),
+            ("code_verifier", verifier),
+        ];
+        let mut request = self.client.post(url).header(header::ACCEPT, "application/json");
+        let secret = self.secret().await?;
+        if let Some(secret) = &secret {
+            match self.config.client_auth.of(&provider.about) {
+                ClientAuth::Post => form.push(("client_secret", secret.expose())),
+                // Both are coded as in a form before they are joined (RFC 6749 2.3.1).
+                ClientAuth::Auto | ClientAuth::Basic => {
+                    let [id, secret] =
+                        [&self.config.client_id, secret.expose()].map(login::query_escape);
+                    request = request.basic_auth(id, Some(secret));
+                }
+            }
         }
-        let mut provider = self.provider(false).await?;
-        if key_of(&provider.keys, header.kid.as_deref()).is_none() {
-            provider = self.provider(true).await?;
+        let form: Vec<String> = form
+            .iter()
+            .map(|(name, value)| format!("{name}={}", login::query_escape(value)))
+            .collect();
+        let kind = "application/x-www-form-urlencoded";
+        self.answer(request.header(header::CONTENT_TYPE, kind).body(form.join("&"))).await
+    }
+
+    /// What the UserInfo endpoint says of the person whom the token names (OpenID Connect Core 5.3).
+    async fn user_info(
+        &self,
+        provider: &Provider,
+        tokens: &Tokens,
+        claims: &Value,
+    ) -> Option<Value> {
+        let (url, token) =
+            (provider.about.userinfo_endpoint.as_ref()?, tokens.access_token.as_ref()?);
+        let request = self.client.get(self.allowed(url).ok()?).bearer_auth(token);
+        let said: Value =
+            self.answer(request.header(header::ACCEPT, "application/json")).await.ok()?;
+        match said["sub"].as_str() {
+            Some(sub) if claims["sub"].as_str() == Some(sub) => Some(said),
+            _ => {
+                tracing::warn!("the UserInfo endpoint speaks of another person than the ID token");
+                None
+            }
         }
-        let key = key_of(&provider.keys, header.kid.as_deref()).ok_or_else(unproven)?;
-        let key = DecodingKey::from_jwk(key).map_err(|_| unproven())?;
-        let mut rules = Validation::new(header.alg);
-        rules.set_audience(&[&self.config.client_id]);
-        rules.set_issuer(&[&provider.about.issuer]);
-        // Required, so that one of another type than a number counts as missing.
-        rules.set_required_spec_claims(&["exp", "aud", "iss"]);
-        let token = jsonwebtoken::decode::<Value>(token, &key, &rules).map_err(|error| {
-            tracing::warn!(%error, "an ID token was not accepted");
-            unproven()
-        })?;
-        let said = token.claims["nonce"].as_str().unwrap_or_default();
-        match said.as_bytes().ct_eq(nonce.as_bytes()).into() {
-            true => Ok(token.claims),
-            false => Err(unproven()),
-        }
+    }
+
+    /// Who it is: by the token, and what it lacks by the UserInfo endpoint.
+    async fn person(
+        &self,
+        provider: &Provider,
+        tokens: &Tokens,
+        claims: &Value,
+    ) -> Result<Person, Failure> {
+        let by_token = person::person(&self.config, &[claims]);
+        let lacks_name = claims[&self.config.name_claim].as_str().is_none();
+        let found = match by_token {
+            Ok(person) if !lacks_name => Ok(person),
+            Err(Nobody::NoRole) => by_token,
+            _ => match self.user_info(provider, tokens, claims).await {
+                Some(said) => person::person(&self.config, &[claims, &said]),
+                None => by_token,
+            },
+        };
+        found.map_err(|nobody| {
+            let claim = &self.config.roles_claim;
+            let (phrase, why) = match nobody {
+                Nobody::Nameless => ("login.nameless", "the claims name nobody".to_owned()),
+                Nobody::NoGroups => (
+                    "login.no_groups",
+                    format!(
+                        "neither ID token nor UserInfo has the claim {claim} (http.oidc.roles_claim); \
+                         the token has {}",
+                        names(claims)
+                    ),
+                ),
+                Nobody::TooManyGroups => (
+                    "login.too_many_groups",
+                    format!(
+                        "the provider leaves {claim} out because there are too many groups \
+                         (_claim_names): let it send those of this application alone, or its roles"
+                    ),
+                ),
+                Nobody::NoRole => (
+                    "login.no_role",
+                    format!("none of the groups in {claim} stands under http.oidc.roles"),
+                ),
+            };
+            refused(StatusCode::FORBIDDEN, phrase, &why)
+        })
     }
 }
 
-/// By its name; without one, when there is one only.
-fn key_of<'a>(keys: &'a JwkSet, kid: Option<&str>) -> Option<&'a Jwk> {
-    match (kid, keys.keys.as_slice()) {
-        (Some(kid), _) => keys.find(kid),
-        (None, [one]) => Some(one),
-        (None, _) => None,
-    }
+/// Names of claims, without what they say.
+fn names(claims: &Value) -> String {
+    let all = claims.as_object().into_iter().flatten();
+    let names: Vec<String> = all.map(|(name, _)| text::clean(name, 32)).take(24).collect();
+    names.join(", ")
 }
 
-/// What members of `groups` are here: the role that may most.
-pub fn role_of(config: &Config, groups: &[String]) -> Option<Role> {
-    let roles = groups.iter().filter_map(|group| config.roles.get(group).copied());
-    roles.max_by_key(|role| role.rights().len())
-}
-
-/// Who it is, and the groups that have a role here.
-///
-/// # Errors
-/// In words: no name, or no group with a role.
-fn person(config: &Config, claims: &Value) -> Result<(String, Vec<String>), Phrase> {
-    let text = |claim: &str| claims[claim].as_str().map(|name| text::clean(name, 64));
-    let name = text(&config.name_claim).filter(|name| !name.is_empty()).or_else(|| text("sub"));
-    let Some(name) = name.filter(|name| !name.is_empty()) else {
-        return Err(Phrase::new("login.nameless"));
-    };
-    let groups: Vec<&str> = match &claims[&config.roles_claim] {
-        Value::String(group) => vec![group],
-        Value::Array(groups) => groups.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    };
-    let groups: Vec<String> = groups
-        .into_iter()
-        .filter(|group| config.roles.contains_key(*group))
-        .map(str::to_owned)
-        .collect();
-    match groups.is_empty() {
-        true => Err(Phrase::new("login.no_role")),
-        false => Ok((name, groups)),
-    }
+/// The provider's own word (RFC 6749 5.2), as it stands behind a status.
+fn error_of(body: &[u8]) -> String {
+    let said: Value = serde_json::from_slice(body).unwrap_or_default();
+    let words = ["error", "error_description"]
+        .map(|key| text::clean(said[key].as_str().unwrap_or_default(), 200));
+    words.into_iter().filter(|word| !word.is_empty()).map(|word| format!(": {word}")).collect()
 }
 
 fn away(why: &str) -> Failure {
@@ -362,8 +456,10 @@ fn away(why: &str) -> Failure {
     Failure::new(StatusCode::BAD_GATEWAY, Phrase::new("login.away"))
 }
 
-fn unproven() -> Failure {
-    Failure::new(StatusCode::UNAUTHORIZED, Phrase::new("login.unproven"))
+/// Every refusal has its reason in the log: whoever is refused sees what to do, not why.
+fn refused(status: StatusCode, phrase: &'static str, why: &str) -> Failure {
+    tracing::warn!(why, "a login by the identity provider was refused");
+    Failure::new(status, Phrase::new(phrase))
 }
 
 fn provider_of(web: &Web) -> Result<&Oidc, Failure> {
@@ -424,6 +520,8 @@ pub struct BackQuery {
     state: String,
     #[serde(default)]
     error: String,
+    #[serde(default)]
+    error_description: String,
 }
 
 /// Takes a person back from the provider, in the browser that was sent there.
@@ -438,36 +536,23 @@ pub async fn back(
     let is_own: bool = own.as_bytes().ct_eq(query.state.as_bytes()).into();
     let pending = oidc.take(&query.state).filter(|_| is_own);
     let Some(pending) = pending else {
-        return Err(Failure::bad_request(Phrase::new("login.stale")));
+        let why = "the way back fits no login that was begun in this browser within ten minutes";
+        return Err(refused(StatusCode::BAD_REQUEST, "login.stale", why));
     };
     if !query.error.is_empty() {
-        return Err(Failure::forbidden(Phrase::new("login.not_let_in")));
+        let (error, more) =
+            (text::clean(&query.error, 64), text::clean(&query.error_description, 200));
+        let why = format!("the provider says {error}: {more}");
+        return Err(refused(StatusCode::FORBIDDEN, "login.not_let_in", why.trim_end_matches(": ")));
     }
     let provider = oidc.provider(false).await?;
-    let request = oidc.client.post(oidc.allowed(&provider.about.token_endpoint)?);
-    let request = match &oidc.secret {
-        Some(secret) => request.basic_auth(&oidc.config.client_id, Some(secret.expose())),
-        None => request,
-    };
-    let uri = oidc.redirect_uri();
-    let form = [
-        ("grant_type", "authorization_code"),
-        ("code", &query.code),
-        ("redirect_uri", &uri),
-        ("client_id", &oidc.config.client_id),
-        ("code_verifier", &pending.verifier),
-    ];
-    let form: Vec<String> =
-        form.iter().map(|(name, value)| format!("{name}={}", login::query_escape(value))).collect();
-    let kind = "application/x-www-form-urlencoded";
-    let request = request.header(header::CONTENT_TYPE, kind).body(form.join("&"));
-    let tokens: Tokens = oidc.answer(request).await?;
+    let tokens = oidc.exchange(&provider, &query.code, &pending.verifier).await?;
     let claims = oidc.claims(&tokens.id_token, &pending.nonce).await?;
-    let (name, groups) = match person(&oidc.config, &claims) {
+    let Person { name, groups } = match oidc.person(&provider, &tokens, &claims).await {
         Ok(person) => person,
-        Err(why) => {
+        Err(failure) => {
             web.audit.note(None, "login refused: no role", &peer.ip().to_string()).await;
-            return Err(Failure::forbidden(why));
+            return Err(failure);
         }
     };
     let subject = Subject::Federated { name, issuer: oidc.config.issuer.clone(), groups };
@@ -478,36 +563,4 @@ pub async fn back(
         response.headers_mut().append(header::SET_COOKIE, none);
     }
     Ok(response)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn groups_give_the_role_that_may_most_and_without_one_nobody_comes_in() {
-        let roles = [("radiology", Role::Radiologist), ("staff", Role::Viewer)];
-        let roles = roles.map(|(group, role)| (group.to_owned(), role)).into();
-        let config = Config { roles, ..Config::default() };
-        for (claims, expected) in [
-            (
-                json!({"sub": "1", "preferred_username": "kim", "groups": ["staff", "radiology"]}),
-                Some(("kim", Role::Radiologist)),
-            ),
-            (json!({"sub": "u1", "groups": "staff"}), Some(("u1", Role::Viewer))),
-            (json!({"sub": "u1", "groups": ["kitchen"]}), None),
-            (json!({"sub": "u1"}), None),
-            (json!({"sub": "u1", "groups": {"radiology": true}}), None),
-            (json!({"groups": ["radiology"]}), None),
-            (json!({"sub": "\n", "groups": ["radiology"]}), None),
-        ] {
-            let found = person(&config, &claims).ok();
-            let found = found.as_ref().map(|(name, groups)| {
-                (name.as_str(), role_of(&config, groups).expect("a group has a role"))
-            });
-            assert_eq!(found, expected, "{claims}");
-        }
-    }
 }
