@@ -23,8 +23,8 @@ pub enum StoreError {
     )]
     NewerProgram { folder: PathBuf, found: String, known: &'static str },
     /// `mend`: what to do, with what leads to it; empty where the error says enough.
-    #[error("{doing} {path}: {source}{mend}")]
-    Io { doing: &'static str, path: PathBuf, source: Arc<io::Error>, mend: String },
+    #[error("{doing} {path}: {error}{mend}")]
+    Io { doing: &'static str, path: PathBuf, error: Arc<io::Error>, mend: String },
     #[error("{free} bytes are free in the data folder, {kept} are kept for what was accepted")]
     Space { free: u64, kept: u64 },
     #[error("the index cannot be used: {cause}")]
@@ -52,7 +52,7 @@ impl StoreError {
             io::ErrorKind::PermissionDenied => whose(path).unwrap_or_default(),
             _ => String::new(),
         };
-        StoreError::Io { doing, path: path.to_owned(), source: Arc::new(source), mend }
+        StoreError::Io { doing, path: path.to_owned(), error: Arc::new(source), mend }
     }
 
     pub fn index(cause: impl std::fmt::Display) -> StoreError {
@@ -63,8 +63,8 @@ impl StoreError {
     pub fn is_out_of_space(&self) -> bool {
         match self {
             StoreError::Space { .. } => true,
-            StoreError::Io { source, .. } => matches!(
-                source.kind(),
+            StoreError::Io { error, .. } => matches!(
+                error.kind(),
                 io::ErrorKind::StorageFull
                     | io::ErrorKind::QuotaExceeded
                     | io::ErrorKind::FileTooLarge

@@ -7,6 +7,7 @@ use std::process::Output;
 use std::process::Stdio;
 
 use serde_json::Value;
+use serde_json::json;
 
 use crate::node::Background;
 use crate::node::Node;
@@ -14,6 +15,7 @@ use crate::node::PRELIM;
 use crate::node::free_port;
 use crate::node::pydicom_file;
 use crate::node::python;
+use crate::node::root;
 use crate::node::run;
 use crate::node::said;
 use crate::node::wait_for;
@@ -436,4 +438,128 @@ fn the_identity_provider_of_the_site_lets_in_who_has_a_role_here() {
     let begin = format!("http://{}/login/oidc", node.http);
     let (status, said) = curl(&[&begin]);
     assert!(status == 303 || (status == 502 && said.contains("does not answer")), "{said}");
+}
+
+/// Providers differ: how they take a secret, what they sign by, where they say who belongs to which
+/// group. Who is refused is refused for a reason that stands in the log, and names nobody.
+#[test]
+fn identity_providers_of_many_kinds_let_in_or_are_told_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (port, state) = (free_port(), folder.path().join("state.json"));
+    let usual = json!({
+        "claims": {"sub": "u1", "preferred_username": "kim", "groups": ["radiology"]},
+        "userinfo": {"sub": "u1"}, "auth": ["basic", "post"], "secret": "s3cret",
+        "alg": "RS256", "key": 1, "kid": true,
+    });
+    let secret = folder.path().join("secret");
+    let write = |now: &Value| {
+        std::fs::write(&state, now.to_string()).unwrap();
+        std::fs::write(&secret, now["secret"].as_str().unwrap()).unwrap();
+    };
+    write(&usual);
+    let script = root().join("tests/peers/oidc_provider.py");
+    let _provider = Background(
+        Command::new(python()).arg(script).arg(port.to_string()).arg(&state).spawn().unwrap(),
+    );
+    wait_until_listening(port);
+    let set = [
+        format!("http.oidc.client_secret_file={:?}", secret.display().to_string()),
+        format!("http.oidc.issuer=http://127.0.0.1:{port}/realms/main"),
+        "http.oidc.client_id=prelim".to_owned(),
+        format!("http.oidc.base_url={OUTSIDE}"),
+        "http.oidc.roles_claim=realm_access.roles".to_owned(),
+        "http.oidc.roles.radiology=radiologist".to_owned(),
+    ];
+    let deep = Node::start(&folder.path().join("deep"), &set.each_ref().map(String::as_str));
+    let flat = [&set[..4], &set[5..]].concat();
+    let flat: Vec<&str> = flat.iter().map(String::as_str).collect();
+    let node = Node::start(&folder.path().join("data"), &flat);
+    let mut nth = 0;
+    let mut comes = |node: &Node| {
+        nth += 1;
+        let jar = folder.path().join(format!("jar{nth}")).display().to_string();
+        let whereto = |url: &str| {
+            let args = ["-s", "-o", "/dev/null", "-b", &jar, "-c", &jar, "-w", "%{redirect_url}"];
+            let output = run(Command::new("curl").args(args).arg(url));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let at = whereto(&format!("http://{}/login/oidc?next=/account", node.http));
+        let back = whereto(&at).replace(OUTSIDE, &format!("http://{}", node.http));
+        curl(&["-b", &jar, "-c", &jar, "-L", "-H", "Accept: text/html", &back])
+    };
+    let with = |changes: Value| {
+        let mut now = usual.clone();
+        for (key, value) in changes.as_object().unwrap() {
+            now[key] = value.clone();
+        }
+        now
+    };
+    let roles = json!({"sub": "u1", "preferred_username": "kim",
+        "realm_access": {"roles": ["radiology"]}});
+    write(&with(json!({"claims": roles})));
+    assert_eq!(comes(&deep).0, 200, "roles that lie deeper: {}", deep.log());
+    let info = json!({"sub": "u1", "preferred_username": "kim", "groups": ["/radiology"]});
+    for (what, now) in [
+        ("as usual", usual.clone()),
+        ("a new key", with(json!({"key": 2}))),
+        ("no name of the key, of two", with(json!({"key": 2, "kid": false}))),
+        ("another kind of key", with(json!({"key": 3, "alg": "ES256"}))),
+        ("PSS", with(json!({"key": 4, "alg": "PS256"}))),
+        ("the secret in the form", with(json!({"key": 4, "auth": ["post"]}))),
+        (
+            "a secret that Basic escapes",
+            with(json!({"key": 4, "secret": "a%2Bb+c:d~é", "auth": ["basic"]})),
+        ),
+        ("groups of UserInfo", with(json!({"key": 4, "claims": {"sub": "u1"}, "userinfo": info}))),
+    ] {
+        write(&now);
+        // The node has asked which keys there are, and how it shows its secret, in this second.
+        let said = wait_for(what, || Some(comes(&node)).filter(|said| said.0 == 200));
+        assert!(said.1.contains("kim"), "{what}: {}", said.1);
+    }
+    let overage = json!({"sub": "u1", "preferred_username": "kim",
+        "_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": "https://x"}}});
+    let other = json!({"sub": "u2", "preferred_username": "lee", "groups": ["radiology"]});
+    for (now, status, page, log) in [
+        (with(json!({"key": 4, "alg": "HS256"})), 401, "did not prove", "signed by HS256"),
+        (with(json!({"key": 4, "claims": overage})), 403, "too many groups", "_claim_names"),
+        (
+            with(json!({"key": 4, "claims": {"sub": "u1"}, "userinfo": other})),
+            403,
+            "no groups",
+            "the UserInfo endpoint speaks of another person",
+        ),
+        (
+            with(json!({"key": 4, "claims": {"sub": "u1", "email": "kim@h.example"}})),
+            403,
+            "no groups",
+            "the token has iss, aud, iat, exp, nonce, sub, email",
+        ),
+        (
+            with(json!({"key": 4, "claims": {"sub": "u1", "groups": ["kitchen"]}})),
+            403,
+            "no role here",
+            "none of the groups in groups stands under http.oidc.roles",
+        ),
+        (with(json!({"key": 4, "error": "access_denied"})), 403, "let nobody in", "access_denied"),
+        (
+            with(json!({"key": 4, "claims": {"sub": "u1", "aud": "x"}})),
+            401,
+            "did not prove",
+            "(aud)",
+        ),
+    ] {
+        write(&now);
+        let said = comes(&node);
+        assert!(said.0 == status && said.1.contains(page), "{log}: {said:?}");
+        assert!(node.log().contains(log), "{log}: {}", node.log());
+    }
+    // One that the provider refuses to know.
+    write(&with(json!({"key": 4})));
+    std::fs::write(&secret, "another").unwrap();
+    let said = comes(&node);
+    assert!(said.0 == 502 && node.log().contains("invalid_client"), "{said:?}: {}", node.log());
+    for name in ["kim@h.example", "kitchen", "s3cret"] {
+        assert!(!node.log().contains(name), "{name}: {}", node.log());
+    }
 }

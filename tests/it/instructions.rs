@@ -9,6 +9,7 @@ use crate::gateway::Gateway;
 use crate::leaving::capture;
 use crate::node::Node;
 use crate::node::chest_xray;
+use crate::node::wait_for;
 use crate::way::POSITIVE;
 
 /// As the model of `openai_server.py` obeys them; and what a doctor may write.
@@ -131,7 +132,7 @@ fn no_text_in_the_pixels_makes_a_study_less_urgent_in_any_language() {
         none_is_lower_or_silent(&node, &gateway, &sent);
         for (Sent { uid, what, .. }, has_unread) in sent.iter().zip(has_unread) {
             let report = node.data.join("results").join(uid).join("1/report.txt");
-            let report = std::fs::read_to_string(report).unwrap();
+            let report = wait_for("its report", || std::fs::read_to_string(&report).ok());
             let words = report.split_whitespace().collect::<Vec<_>>().join(" ");
             assert_eq!(words.contains(UNREAD), has_unread, "{what}: {report}");
         }

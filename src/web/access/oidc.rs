@@ -200,17 +200,26 @@ pub enum ClientAuth {
 }
 
 impl ClientAuth {
-    fn of(self, about: &About) -> ClientAuth {
+    /// In which order it is tried: what the provider names, else both. What it names may have changed
+    /// since it was asked.
+    fn ways(self, about: &About) -> Vec<ClientAuth> {
         let methods = about.token_endpoint_auth_methods_supported.as_deref().unwrap_or_default();
         let takes = |method: &str| methods.iter().any(|one| one == method);
         match self {
             ClientAuth::Auto if takes("client_secret_post") && !takes("client_secret_basic") => {
-                ClientAuth::Post
+                vec![ClientAuth::Post, ClientAuth::Basic]
             }
-            ClientAuth::Auto => ClientAuth::Basic,
-            set => set,
+            ClientAuth::Auto => vec![ClientAuth::Basic, ClientAuth::Post],
+            set => vec![set],
         }
     }
+}
+
+/// What the provider did not say.
+struct Unsaid {
+    why: String,
+    /// It does not take how this node shows who it is.
+    is_of_client: bool,
 }
 
 impl Oidc {
@@ -260,22 +269,36 @@ impl Oidc {
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<T, Failure> {
-        let answer =
-            request.send().await.map_err(|error| away(&error.without_url().to_string()))?;
+        self.ask(request).await.map_err(|unsaid| away(&unsaid.why))
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<T, Unsaid> {
+        let unsaid = |why: String| Unsaid { why, is_of_client: false };
+        let failed = |error: reqwest::Error| unsaid(error.without_url().to_string());
+        let mut answer = request.send().await.map_err(failed)?;
         let status = answer.status();
-        let mut answer = answer;
         let mut bytes = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| away(&error.to_string()))? {
+        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
             if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(away("it says too much"));
+                return Err(unsaid("it says too much".into()));
             }
             bytes.extend_from_slice(&chunk);
         }
-        match status.is_success() {
-            true => serde_json::from_slice(&bytes)
-                .map_err(|_| away("it says what is no JSON of this kind")),
-            false => Err(away(&format!("it answered {status}{}", error_of(&bytes)))),
+        if status.is_success() {
+            return serde_json::from_slice(&bytes)
+                .map_err(|_| unsaid("it says what is no JSON of this kind".into()));
         }
+        let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        // RFC 6749 5.2.
+        let words = ["error", "error_description"]
+            .map(|key| text::clean(said[key].as_str().unwrap_or_default(), 200));
+        let is_of_client = status == StatusCode::UNAUTHORIZED || words[0] == "invalid_client";
+        let words = words.into_iter().filter(|word| !word.is_empty());
+        let words: String = words.map(|word| format!(": {word}")).collect();
+        Err(Unsaid { why: format!("it answered {status}{words}"), is_of_client })
     }
 
     /// - `fresh`: asked anew, unless that was just done.
@@ -340,33 +363,38 @@ impl Oidc {
         verifier: &str,
     ) -> Result<Tokens, Failure> {
         let url = self.allowed(&provider.about.token_endpoint)?;
-        let uri = self.redirect_uri();
-        let mut form = vec![
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("redirect_uri", &uri),
-            ("client_id", &self.config.client_id),
-            ("code_verifier", verifier),
-        ];
-        let mut request = self.client.post(url).header(header::ACCEPT, "application/json");
-        let secret = self.secret().await?;
-        if let Some(secret) = &secret {
-            match self.config.client_auth.of(&provider.about) {
-                ClientAuth::Post => form.push(("client_secret", secret.expose())),
+        let (uri, secret) = (self.redirect_uri(), self.secret().await?);
+        let mut last = None;
+        for by in self.config.client_auth.ways(&provider.about) {
+            let mut form = vec![
+                ("grant_type", "authorization_code"),
+                ("code", code),
+                ("redirect_uri", &uri),
+                ("client_id", &self.config.client_id),
+                ("code_verifier", verifier),
+            ];
+            let kind = "application/x-www-form-urlencoded";
+            let mut request = self.client.post(url.clone()).header(header::CONTENT_TYPE, kind);
+            match (&secret, by) {
+                (None, _) => {}
+                (Some(secret), ClientAuth::Post) => form.push(("client_secret", secret.expose())),
                 // Both are coded as in a form before they are joined (RFC 6749 2.3.1).
-                ClientAuth::Auto | ClientAuth::Basic => {
-                    let [id, secret] =
-                        [&self.config.client_id, secret.expose()].map(login::query_escape);
+                (Some(secret), ClientAuth::Auto | ClientAuth::Basic) => {
+                    let both = [&self.config.client_id, secret.expose()];
+                    let [id, secret] = both.map(login::query_escape);
                     request = request.basic_auth(id, Some(secret));
                 }
             }
+            let form =
+                form.iter().map(|(name, value)| format!("{name}={}", login::query_escape(value)));
+            let form = form.collect::<Vec<_>>().join("&");
+            match self.ask(request.header(header::ACCEPT, "application/json").body(form)).await {
+                Ok(tokens) => return Ok(tokens),
+                Err(unsaid) if unsaid.is_of_client && secret.is_some() => last = Some(unsaid.why),
+                Err(unsaid) => return Err(away(&unsaid.why)),
+            }
         }
-        let form: Vec<String> = form
-            .iter()
-            .map(|(name, value)| format!("{name}={}", login::query_escape(value)))
-            .collect();
-        let kind = "application/x-www-form-urlencoded";
-        self.answer(request.header(header::CONTENT_TYPE, kind).body(form.join("&"))).await
+        Err(away(&last.unwrap_or_default()))
     }
 
     /// What the UserInfo endpoint says of the person whom the token names (OpenID Connect Core 5.3).
@@ -441,14 +469,6 @@ fn names(claims: &Value) -> String {
     let all = claims.as_object().into_iter().flatten();
     let names: Vec<String> = all.map(|(name, _)| text::clean(name, 32)).take(24).collect();
     names.join(", ")
-}
-
-/// The provider's own word (RFC 6749 5.2), as it stands behind a status.
-fn error_of(body: &[u8]) -> String {
-    let said: Value = serde_json::from_slice(body).unwrap_or_default();
-    let words = ["error", "error_description"]
-        .map(|key| text::clean(said[key].as_str().unwrap_or_default(), 200));
-    words.into_iter().filter(|word| !word.is_empty()).map(|word| format!(": {word}")).collect()
 }
 
 fn away(why: &str) -> Failure {
