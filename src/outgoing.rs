@@ -2,18 +2,23 @@
 //! Never to link-local ones (where clouds keep their credentials), and in clear text only inside
 //! the building. Names are checked after they are resolved.
 
+pub mod hints;
+pub mod oauth2;
+pub mod route;
+pub mod server;
+
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::Once;
-use std::time::Duration;
 
 use reqwest::dns::Addrs;
 use reqwest::dns::Name;
 use reqwest::dns::Resolve;
 use reqwest::dns::Resolving;
+
+use crate::dicom::tls_client;
+use crate::domain::text;
 
 /// A URL that requests may go to.
 ///
@@ -48,43 +53,60 @@ pub fn endpoint(text: &str, allow_plain: bool) -> Result<reqwest::Url, String> {
     }
 }
 
-/// A client for one [`endpoint`]: follows no redirect, trusts no proxy of the environment.
-///
-/// - `ca_file`: PEM file with the root certificates to trust instead of the machine's.
-///
-/// # Errors
-/// In words: the file cannot be read, or is none.
-pub fn client(
-    url: &reqwest::Url,
-    allow_plain: bool,
-    ca_file: Option<&Path>,
-    connect: Duration,
-) -> Result<reqwest::ClientBuilder, String> {
-    install_crypto();
-    let only_inside = url.scheme() == "http" && !allow_plain;
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("prelim/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .https_only(url.scheme() == "https")
-        .connect_timeout(connect)
-        .pool_idle_timeout(Duration::from_secs(30))
-        .dns_resolver(Arc::new(Guarded { only_inside }))
-        .no_proxy();
-    if let Some(file) = ca_file {
-        let pem = std::fs::read(file).map_err(|error| format!("ca_file: {error}"))?;
-        let roots = reqwest::Certificate::from_pem_bundle(&pem);
-        let roots = roots.map_err(|_| "ca_file: no certificates in PEM form".to_owned())?;
-        builder = builder.tls_certs_only(roots);
-    }
-    Ok(builder)
-}
-
-fn install_crypto() {
+pub fn install_crypto() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // An error says that another room was first: the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
+}
+
+/// What TLS itself says of a request that failed: a certificate that is not trusted, a version that is
+/// too old.
+pub fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    use std::error::Error as _;
+    let mut next = error.source();
+    while let Some(source) = next {
+        if let Some(found) = source.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        // The source of an I/O error is not what it holds but what that comes from.
+        let held = source.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match held {
+            Some(held) => Some(held as &(dyn std::error::Error + 'static)),
+            None => source.source(),
+        };
+    }
+    None
+}
+
+/// Why a request failed, by the layer that broke, without the URL: a key may stand in it.
+pub fn why(error: &reqwest::Error) -> String {
+    use std::error::Error as _;
+    if let Some(tls) = tls_error(error) {
+        return format!("TLS: {}", tls_client::explain(tls));
+    }
+    let what = match error {
+        e if e.is_connect() => "cannot connect",
+        e if e.is_timeout() => "timed out",
+        e if e.is_body() || e.is_decode() => "the response broke off",
+        _ => "the request failed",
+    };
+    let mut deepest: Option<&dyn std::error::Error> = error.source();
+    while let Some(source) = deepest.and_then(std::error::Error::source) {
+        deepest = Some(source);
+    }
+    let deepest = deepest.map(ToString::to_string).unwrap_or_default();
+    match deepest.to_lowercase() {
+        _ if deepest.is_empty() => what.to_owned(),
+        said if said.contains("lookup address") || said.contains("name has no address") => {
+            format!("the name of the host is not known: {}", text::clean(&deepest, 200))
+        }
+        said if said.contains("tunnel") || said.contains("proxy") => {
+            format!("the proxy lets nothing through: {}", text::clean(&deepest, 200))
+        }
+        _ => format!("{what}: {}", text::clean(&deepest, 200)),
+    }
 }
 
 /// Whether a connection to `ip` is allowed.
@@ -116,13 +138,19 @@ pub fn may_connect(ip: IpAddr, only_inside: bool) -> bool {
 /// The system's resolver, without the addresses that are not allowed.
 struct Guarded {
     only_inside: bool,
+    /// A name, and the host that it stands for.
+    alias: Option<(String, String)>,
 }
 
 impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
         let only_inside = self.only_inside;
+        let host = match &self.alias {
+            Some((alias, host)) if alias == name.as_str() => host.clone(),
+            Some(_) | None => name.as_str().to_owned(),
+        };
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
             let allowed: Vec<SocketAddr> =
                 found.filter(|address| may_connect(address.ip(), only_inside)).collect();
             match allowed.is_empty() {

@@ -340,12 +340,23 @@ pub fn object(properties: &[(&str, Value)]) -> Value {
     json!({"type": "object", "additionalProperties": false, "required": required, "properties": map})
 }
 
+/// What a model says after it has thought aloud: templates write the end of it always, its beginning
+/// not always. A thought without an end is an answer that was cut.
+fn without_thinking(text: &str) -> &str {
+    const ENDS: [&str; 4] = ["</think>", "</thinking>", "</reasoning>", "<|end_of_thought|>"];
+    let end = ENDS.iter().filter_map(|end| Some(text.rfind(end)? + end.len())).max();
+    // The words may stand in a text of the answer.
+    let rest = end.map(|at| &text[at..]).filter(|rest| rest.contains('{'));
+    rest.unwrap_or(text)
+}
+
 /// The one JSON object in a text: bare, in a code fence, or with prose around it. The same object
 /// twice is one; two different ones are refused, nobody knows which was meant.
 pub fn extract(text: &str) -> Result<Value, AnswerError> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(AnswerError::TooLong);
     }
+    let text = without_thinking(text);
     let mut found: Option<Value> = None;
     let mut from = 0;
     while let Some(open) = text[from..].find('{').map(|at| from + at) {

@@ -101,12 +101,13 @@ pub enum AnalyzeError {
     Unreachable { provider: String, why: String },
     #[error("{provider} is not trusted: {why}")]
     Untrusted { provider: String, why: String },
-    #[error("{provider} is busy (status {status})")]
-    Busy { provider: String, status: u16, retry_after: Option<Duration> },
+    /// `words`: the gateway's own, cleaned; may be empty.
+    #[error("{provider} is busy (status {status}){}", behind(words))]
+    Busy { provider: String, status: u16, retry_after: Option<Duration>, words: String },
     #[error("{provider} is not asked for {} s: it failed before, or its calls are used up", wait.as_secs())]
     Resting { provider: String, wait: Duration },
-    #[error("{provider} refused the request (status {status})")]
-    Refused { provider: String, status: u16 },
+    #[error("{provider} refused the request (status {status}){}", behind(words))]
+    Refused { provider: String, status: u16, words: String },
     #[error("the pictures are too large for {provider}")]
     TooLarge { provider: String },
     #[error("{provider} answered without a reading: {why}")]
@@ -119,6 +120,11 @@ pub enum AnalyzeError {
     NotCovered { provider: String, why: String },
     #[error("{provider} cannot be used as configured: {why}")]
     Misconfigured { provider: String, why: String },
+}
+
+/// A peer's words behind ours.
+fn behind(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(": {words}") }
 }
 
 /// What stood in place of an answer.

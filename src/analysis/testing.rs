@@ -3,6 +3,7 @@
 use serde_json::Value;
 use serde_json::json;
 
+use crate::analysis::prompt::Prompt;
 use crate::domain::assessment::Algorithm;
 use crate::domain::picture::ImageRef;
 use crate::domain::picture::PictureRef;
@@ -73,6 +74,11 @@ pub fn pictures(study: &Study) -> Vec<PictureRef> {
 pub fn profile(name: &str) -> Profile {
     let all = crate::analysis::profile::load(None).unwrap();
     all.into_iter().find(|profile| profile.name == name).unwrap()
+}
+
+pub fn prompt() -> Prompt {
+    let (system, user) = (String::new(), String::new());
+    Prompt { system, user, version: String::new(), digest: String::new() }
 }
 
 pub fn algorithm() -> Algorithm {

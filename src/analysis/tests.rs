@@ -154,7 +154,12 @@ async fn two_bad_answers_are_unreadable() {
 /// A14: what stays in another language is read for what is coded in it; judging gives it to a person.
 #[tokio::test]
 async fn an_answer_in_another_language_is_not_lost() {
-    let busy = AnalyzeError::Busy { provider: "scripted".into(), status: 503, retry_after: None };
+    let busy = AnalyzeError::Busy {
+        provider: "scripted".into(),
+        status: 503,
+        retry_after: None,
+        words: String::new(),
+    };
     for second in [foreign(), Ok("prose".into()), Err(busy), bad(BadAnswer::Refusal)] {
         let (reading, asked) = run(vec![foreign(), second]).await;
         let reading = reading.unwrap();
@@ -188,7 +193,12 @@ async fn a_filter_is_not_asked_again() {
 
 #[tokio::test]
 async fn what_the_queue_mends_goes_to_the_queue() {
-    let busy = AnalyzeError::Busy { provider: "scripted".into(), status: 503, retry_after: None };
+    let busy = AnalyzeError::Busy {
+        provider: "scripted".into(),
+        status: 503,
+        retry_after: None,
+        words: String::new(),
+    };
     let (error, asked) = run(vec![Err(busy.clone())]).await;
     assert_eq!((error.unwrap_err(), asked.len()), (busy, 1));
 }

@@ -260,7 +260,7 @@ async fn hand_over(
         server.abort().await;
         let none_known = refused.iter().all(|e| matches!(e, DeliverError::NoSuchAddress { .. }));
         return Err(match (may_pass, none_known) {
-            (true, _) => DeliverError::Deferred { answer },
+            (true, _) => DeliverError::deferred(answer),
             (false, true) => DeliverError::NoSuchAddress { answer },
             (false, false) => DeliverError::Refused { answer },
         });
@@ -302,7 +302,7 @@ fn failed(error: lettre::transport::smtp::Error) -> DeliverError {
     let words = peer_words(&error.to_string());
     match error.status() {
         Some(_) if error.is_permanent() => DeliverError::Refused { answer: words },
-        Some(_) => DeliverError::Deferred { answer: words },
+        Some(_) => DeliverError::deferred(words),
         None => DeliverError::Unreachable { cause: words },
     }
 }

@@ -1,7 +1,6 @@
 //! FHIR R4 transaction bundles to a server.
 
 use std::path::Path;
-use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -10,8 +9,12 @@ use serde_json::Value;
 use crate::deliver::DeliverError;
 use crate::deliver::Delivered;
 use crate::deliver::http;
+use crate::deliver::http::Answer;
 use crate::deliver::http::Endpoint;
 use crate::deliver::peer_words;
+use crate::outgoing::route::Route;
+use crate::outgoing::server::Server;
+use crate::outgoing::server::Who;
 
 /// Identifiers that are shorter are words of every message.
 const IDENTITY_CHARS_MIN: usize = 3;
@@ -21,15 +24,12 @@ const IDENTITY_CHARS_MIN: usize = 3;
 pub struct Config {
     /// Base URL, e.g. `https://fhir.hospital.example/r4`.
     pub url: String,
-    /// File with the bearer token and nothing else.
-    pub token_file: Option<PathBuf>,
     #[serde(default)]
     pub patient: Patient,
-    /// PEM file with the root certificates to trust instead of the machine's.
-    pub ca_file: Option<PathBuf>,
-    /// http:// to addresses that are not private.
-    #[serde(default)]
-    pub allow_plain: bool,
+    #[serde(flatten)]
+    pub route: Route,
+    #[serde(flatten)]
+    pub who: Who,
     /// Seconds for one answer.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: u64,
@@ -74,28 +74,26 @@ impl Config {
         }
     }
 
+    pub fn server(&self) -> Server<'_> {
+        Server { route: &self.route, who: &self.who }
+    }
+
     fn endpoint(&self) -> Endpoint<'_> {
-        Endpoint {
-            url: &self.url,
-            token_file: self.token_file.as_ref(),
-            ca_file: self.ca_file.as_ref(),
-            allow_plain: self.allow_plain,
-            timeout_s: self.timeout_s,
-        }
+        Endpoint { url: &self.url, server: self.server(), timeout_s: self.timeout_s }
     }
 }
 
 /// Asks for the server's capabilities (FHIR R4 3.2.0.6).
 pub async fn reach(config: &Config) -> Result<String, DeliverError> {
-    let (status, body) = config.endpoint().get("/metadata", "application/fhir+json").await?;
-    let about: Value = serde_json::from_slice(&body).unwrap_or_default();
-    match (status, about["resourceType"].as_str()) {
+    let answer = config.endpoint().get("/metadata", "application/fhir+json").await?;
+    let about: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    match (answer.status, about["resourceType"].as_str()) {
         (200, Some("CapabilityStatement")) => {
             let version = about["fhirVersion"].as_str().unwrap_or("of no named version");
             Ok(format!("a FHIR server, {}", peer_words(version)))
         }
         (200, _) => Err(http::refused(200, "no CapabilityStatement: is the URL its base?")),
-        (status, _) => Err(http::refused(status, &String::from_utf8_lossy(&body))),
+        _ => Err(answer.refused(&String::from_utf8_lossy(&answer.body))),
     }
 }
 
@@ -114,22 +112,36 @@ pub async fn deliver(config: &Config, file: &Path) -> Result<Delivered, DeliverE
         headers: Vec::new(),
         body: body.clone(),
     };
-    let (status, answer) = config.endpoint().post(request).await?;
-    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+    let answered = config.endpoint().post(request).await?;
+    let answer: Value = serde_json::from_slice(&answered.body).unwrap_or_default();
     let bundle = answer["resourceType"] == "Bundle";
-    match status {
-        200..=299 if bundle => {
+    let status = answered.status;
+    let sent = || serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    match (status, failed(&answer)) {
+        (200..=299, Some((code, words))) if bundle => {
+            let of_entry = Answer { status: code, ..answered };
+            Err(of_entry.refused(&without_identity(format!("an entry: {words}"), &sent())))
+        }
+        (200..=299, None) if bundle => {
             Ok(Delivered { detail: format!("HTTP {status} {}", entries(&answer)) })
         }
         // A page of a proxy, or another service: nobody says that it has it.
-        200..=299 => Err(DeliverError::Deferred {
-            answer: format!("HTTP {status}, but no transaction response"),
-        }),
-        _ => {
-            let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
-            Err(http::refused(status, &without_identity(words(&answer), &sent)))
+        (200..=299, _) => {
+            Err(DeliverError::deferred(format!("HTTP {status}, but no transaction response")))
         }
+        _ => Err(answered.refused(&without_identity(words(&answer), &sent()))),
     }
+}
+
+/// The first entry of a response that was not taken, though the whole is called a success: its status
+/// and what the server says of it.
+fn failed(answer: &Value) -> Option<(u16, String)> {
+    let all = answer["entry"].as_array().map(Vec::as_slice).unwrap_or_default();
+    all.iter().find_map(|one| {
+        let response = &one["response"];
+        let code = response["status"].as_str()?.split(' ').next()?.parse::<u16>().ok()?;
+        (code >= 400).then(|| (code, words(&response["outcome"])))
+    })
 }
 
 /// How many resources were made, changed or there already.
@@ -220,8 +232,11 @@ mod tests {
         config.check("deliver.fhir.a", "urn:oid:1.2.3", &mut problems);
         assert_eq!(problems, [""; 0]);
         config.check("deliver.fhir.a", "", &mut problems);
-        let plain =
-            Config { url: "http://8.8.8.8/".into(), token_file: Some("/none".into()), ..config };
+        let plain = Config {
+            url: "http://8.8.8.8/".into(),
+            who: Who { token_file: Some("/none".into()), ..Who::default() },
+            ..config
+        };
         plain.check("deliver.fhir.b", "urn:x", &mut problems);
         assert_eq!(problems.len(), 3, "{problems:#?}");
     }

@@ -1,14 +1,14 @@
 //! What destinations over HTTP have in common: where they are, who we are there, what a status means.
 
-use std::path::PathBuf;
 use std::time::Duration;
-
-use reqwest::header::AUTHORIZATION;
-use reqwest::header::HeaderValue;
 
 use crate::deliver::DeliverError;
 use crate::deliver::peer_words;
+use crate::domain::clock::Clock as _;
+use crate::domain::clock::SystemClock;
 use crate::outgoing;
+use crate::outgoing::hints;
+use crate::outgoing::server::Server;
 
 /// Of an answer; what is beyond is not read.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -16,10 +16,18 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// The part of a destination's settings that says how it is reached.
 pub struct Endpoint<'a> {
     pub url: &'a str,
-    pub token_file: Option<&'a PathBuf>,
-    pub ca_file: Option<&'a PathBuf>,
-    pub allow_plain: bool,
+    pub server: Server<'a>,
     pub timeout_s: u64,
+}
+
+/// What came back.
+pub struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
+    /// How long it wants to be left alone.
+    pub wait: Option<Duration>,
+    /// Whether who we are may be renewed meanwhile: a 401 passes then.
+    pub may_be_renewed: bool,
 }
 
 /// A request with its body.
@@ -36,15 +44,10 @@ pub struct Request<'a> {
 impl Endpoint<'_> {
     /// Adds one line to `problems` for each value that cannot work.
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
-        if let Err(why) = outgoing::endpoint(self.url, self.allow_plain) {
+        if let Err(why) = self.server.url(self.url, "") {
             problems.push(format!("{at}.url: {why}"));
         }
-        if let Err(why) = self.token() {
-            problems.push(format!("{at}.token_file: {why}"));
-        }
-        if let Some(Err(error)) = self.ca_file.map(std::fs::File::open) {
-            problems.push(format!("{at}.ca_file: {error}; the server could not be known"));
-        }
+        self.server.check(at, problems);
         let s = self.timeout_s;
         if !(1..=600).contains(&s) {
             let why = "a shorter wait fails on a busy server, a longer one blocks what waits";
@@ -52,85 +55,102 @@ impl Endpoint<'_> {
         }
     }
 
-    /// `Bearer …`, read for each try: tokens are renewed.
-    fn token(&self) -> Result<Option<HeaderValue>, String> {
-        let Some(file) = self.token_file else { return Ok(None) };
-        let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-        let value = HeaderValue::from_str(&format!("Bearer {}", text.trim()));
-        let mut value = value
-            .ok()
-            .filter(|_| !text.trim().is_empty())
-            .ok_or("it should hold one line, the token alone")?;
-        value.set_sensitive(true);
-        Ok(Some(value))
-    }
-
-    /// Status and body of the answer to one POST.
+    /// The answer to one POST.
     ///
     /// # Errors
     /// Settings and files that cannot be used, no connection, no answer in time.
-    pub async fn post(&self, request: Request<'_>) -> Result<(u16, Vec<u8>), DeliverError> {
+    pub async fn post(&self, request: Request<'_>) -> Result<Answer, DeliverError> {
         let (client, url) = self.client(request.path)?;
-        let mut post = client
-            .post(url)
-            .header("content-type", request.content_type)
-            .header("accept", request.accept)
-            .body(request.body);
-        for (name, value) in request.headers {
-            post = post.header(name, value);
-        }
-        self.answer(post).await
+        self.answer(&|| {
+            let post = client
+                .post(url.clone())
+                .header("content-type", request.content_type)
+                .header("accept", request.accept)
+                .body(request.body.clone());
+            request.headers.iter().fold(post, |post, (name, value)| post.header(*name, value))
+        })
+        .await
     }
 
     /// The same to one GET.
     ///
     /// - `path`: as in [`Request`].
-    pub async fn get(&self, path: &str, accept: &str) -> Result<(u16, Vec<u8>), DeliverError> {
+    pub async fn get(&self, path: &str, accept: &str) -> Result<Answer, DeliverError> {
         let (client, url) = self.client(path)?;
-        self.answer(client.get(url).header("accept", accept)).await
+        self.answer(&|| client.get(url.clone()).header("accept", accept)).await
     }
 
     fn client(&self, path: &str) -> Result<(reqwest::Client, reqwest::Url), DeliverError> {
         let settings = |what: String| DeliverError::Settings { what };
-        let url = format!("{}{path}", self.url.trim().trim_end_matches('/'));
-        let url = outgoing::endpoint(&url, self.allow_plain).map_err(settings)?;
-        let (ca_file, waited) = (self.ca_file.map(PathBuf::as_path), self.waited());
-        let client = outgoing::client(&url, self.allow_plain, ca_file, waited);
+        let url = self.server.url(self.url, path).map_err(settings)?;
+        let client = self.server.route.client(&url, self.waited());
         let client = client.map_err(|cause| DeliverError::Unreachable { cause })?.build();
         let client = client.map_err(|error| settings(peer_words(&error.to_string())))?;
-        Ok((client, url))
+        Ok((client, self.server.route.called(&url)))
     }
 
     fn waited(&self) -> Duration {
         Duration::from_secs(self.timeout_s)
     }
 
+    /// A token that is not taken is fetched again, once.
     async fn answer(
         &self,
-        mut request: reqwest::RequestBuilder,
-    ) -> Result<(u16, Vec<u8>), DeliverError> {
-        let unreadable =
-            |why: String| DeliverError::Unreachable { cause: format!("token_file: {why}") };
-        if let Some(token) = self.token().map_err(unreadable)? {
-            request = request.header(AUTHORIZATION, token);
+        request: &(dyn Fn() -> reqwest::RequestBuilder + Sync),
+    ) -> Result<Answer, DeliverError> {
+        let first = self.once(request(), false).await?;
+        match first.status {
+            401 if self.server.who.oauth2.is_some() => self.once(request(), true).await,
+            _ => Ok(first),
         }
+    }
+
+    async fn once(
+        &self,
+        request: reqwest::RequestBuilder,
+        fresh: bool,
+    ) -> Result<Answer, DeliverError> {
+        let waited = self.waited();
         let exchange = async {
-            let mut answer = request.send().await?;
+            let unreadable = |cause: String| DeliverError::Unreachable { cause };
+            let request = self.server.signed(request, self.url, fresh).await.map_err(unreadable)?;
+            let failed = |error: reqwest::Error| failed(&error, waited);
+            let mut answer = request.send().await.map_err(failed)?;
             let mut body = Vec::new();
-            while let Some(chunk) = answer.chunk().await? {
+            while let Some(chunk) = answer.chunk().await.map_err(failed)? {
                 let room = ANSWER_BYTES_MAX - body.len();
                 body.extend_from_slice(&chunk[..chunk.len().min(room)]);
                 if body.len() == ANSWER_BYTES_MAX {
                     break;
                 }
             }
-            Ok((answer.status().as_u16(), body))
+            let status = answer.status().as_u16();
+            let wait = match status {
+                408 | 425 | 429 | 503 => {
+                    let words = String::from_utf8_lossy(&body);
+                    hints::wait(answer.headers(), &words, SystemClock.now())
+                }
+                _ => None,
+            };
+            Ok(Answer { status, body, wait, may_be_renewed: self.server.may_be_renewed() })
         };
-        let waited = self.waited();
         let answered = tokio::time::timeout(waited, exchange).await;
-        answered
-            .map_err(|_| DeliverError::TimedOut { waited })?
-            .map_err(|error| failed(&error, waited))
+        answered.map_err(|_| DeliverError::TimedOut { waited })?
+    }
+}
+
+impl Answer {
+    /// What it means as no success, with the server's words.
+    pub fn refused(&self, words: &str) -> DeliverError {
+        match refused(self.status, words) {
+            DeliverError::Deferred { answer, .. } => {
+                DeliverError::Deferred { answer, wait: self.wait }
+            }
+            DeliverError::Refused { answer } if self.status == 401 && self.may_be_renewed => {
+                DeliverError::Deferred { answer, wait: None }
+            }
+            other => other,
+        }
     }
 }
 
@@ -138,12 +158,7 @@ fn failed(error: &reqwest::Error, waited: Duration) -> DeliverError {
     if error.is_timeout() {
         return DeliverError::TimedOut { waited };
     }
-    // The innermost cause: what is around it repeats the URL.
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    DeliverError::Unreachable { cause: peer_words(&inner.to_string()) }
+    DeliverError::Unreachable { cause: peer_words(&outgoing::why(error)) }
 }
 
 /// A status and a server's words, in one line.
@@ -156,7 +171,7 @@ pub fn answer(status: u16, words: &str) -> String {
 pub fn refused(status: u16, words: &str) -> DeliverError {
     let answer = answer(status, words);
     match status {
-        408 | 425 | 429 | 500.. => DeliverError::Deferred { answer },
+        408 | 425 | 429 | 500.. => DeliverError::Deferred { answer, wait: None },
         300..=399 => DeliverError::Refused { answer: format!("{answer}: no redirect is followed") },
         _ => DeliverError::Refused { answer },
     }

@@ -145,7 +145,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     control_id: &str,
 ) -> Result<Delivered, DeliverError> {
     let broken = |what: String| DeliverError::Unreachable { cause: peer_words(&what) };
-    let deferred = |answer: &str| DeliverError::Deferred { answer: answer.to_owned() };
+    let deferred = |answer: &str| DeliverError::deferred(answer);
     let mut frames = Frames::new(stream, ANSWER_BYTES_MAX);
     frames.send(message.as_bytes()).await.map_err(|e| broken(format!("while sending: {e}")))?;
     for _answer in 0..ANSWERS_MAX {
@@ -177,7 +177,7 @@ fn outcome(ack: &Ack) -> Result<Delivered, DeliverError> {
     match ack.code {
         Code::Accept => Ok(Delivered { detail: said("AA") }),
         Code::Error => Err(DeliverError::Refused { answer: said("AE") }),
-        Code::Reject => Err(DeliverError::Deferred { answer: said("AR") }),
+        Code::Reject => Err(DeliverError::deferred(said("AR"))),
     }
 }
 

@@ -248,8 +248,9 @@ pub enum DeliverError {
     Unreachable { cause: String },
     #[error("no answer within {waited:?}")]
     TimedOut { waited: Duration },
+    /// `wait`: how long it wants to be left alone, where it says so.
     #[error("refused for now: {answer}")]
-    Deferred { answer: String },
+    Deferred { answer: String, wait: Option<Duration> },
     #[error("refused: {answer}")]
     Refused { answer: String },
     /// The address is none that the server knows; another may be.
@@ -273,6 +274,27 @@ pub enum DeliverError {
 }
 
 impl DeliverError {
+    pub fn deferred(answer: impl Into<String>) -> DeliverError {
+        DeliverError::Deferred { answer: answer.into(), wait: None }
+    }
+
+    /// How long the destination wants to be left alone.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            DeliverError::Deferred { wait, .. } => *wait,
+            DeliverError::Unreachable { .. }
+            | DeliverError::TimedOut { .. }
+            | DeliverError::Refused { .. }
+            | DeliverError::NoSuchAddress { .. }
+            | DeliverError::ContentRefused { .. }
+            | DeliverError::NotTaken { .. }
+            | DeliverError::PartlyRefused { .. }
+            | DeliverError::NotEncrypted
+            | DeliverError::Settings { .. }
+            | DeliverError::File { .. } => None,
+        }
+    }
+
     /// Whether the outbox tries again. No `_` arm: a new case has to decide.
     pub fn is_transient(&self) -> bool {
         match self {

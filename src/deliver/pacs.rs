@@ -370,7 +370,7 @@ fn failed(error: ScuError) -> DeliverError {
         }
         ScuError::NoContext => DeliverError::NotTaken { answer: error.to_string() },
         // Another service on its port, or a box on the way: it may be gone at the next try.
-        ScuError::Protocol { .. } => DeliverError::Deferred { answer: error.to_string() },
+        ScuError::Protocol { .. } => DeliverError::deferred(error.to_string()),
         ScuError::Rejected { .. }
         | ScuError::Connect { .. }
         | ScuError::Aborted { .. }
@@ -399,7 +399,7 @@ pub fn outcome(status: u16, comment: &str) -> Result<Delivered, DeliverError> {
         }
         // SOP class not supported.
         0x0122 => Err(DeliverError::NotTaken { answer }),
-        _ if Status(status).is_transient() => Err(DeliverError::Deferred { answer }),
+        _ if Status(status).is_transient() => Err(DeliverError::deferred(answer)),
         _ => Err(DeliverError::Refused { answer }),
     }
 }

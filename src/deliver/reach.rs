@@ -31,7 +31,7 @@ pub async fn reach(config: &Config, destination: &str) -> Result<String, Deliver
         "mailbox" => email::reach(&config.email).await,
         "webhook" => {
             let hook = config.webhook.get(name).ok_or_else(gone)?;
-            address(&hook.url, hook.allow_plain, hook.timeout_s).await
+            address(&hook.url, hook.route.allow_plain, hook.timeout_s).await
         }
         _ => Err(gone()),
     }

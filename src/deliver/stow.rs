@@ -2,7 +2,6 @@
 //! QIDO-RS (10.6).
 
 use std::path::Path;
-use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -11,12 +10,16 @@ use serde_json::Value;
 use crate::deliver::DeliverError;
 use crate::deliver::Delivered;
 use crate::deliver::http;
+use crate::deliver::http::Answer;
 use crate::deliver::http::Endpoint;
 use crate::deliver::object::Object;
 use crate::deliver::object::read;
 use crate::deliver::pacs;
 use crate::deliver::pacs::Artefact;
 use crate::deliver::pacs::Proven;
+use crate::outgoing::route::Route;
+use crate::outgoing::server::Server;
+use crate::outgoing::server::Who;
 
 /// No DICOM object holds it: it is random.
 const BOUNDARY: &str = "prelim-7f3c91d2a85e4b06b1c4e9d3f0a2c857";
@@ -26,24 +29,22 @@ const REFERENCED_SOP_INSTANCE_UID: &str = "00081155";
 const SOP_INSTANCE_UID: &str = "00080018";
 const FAILURE_REASON: &str = "00081197";
 const JSON: &str = "application/dicom+json";
+const STUDIES: &str = "/studies";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Base URL; `/studies` is added.
     pub url: String,
-    /// File with the bearer token and nothing else.
-    pub token_file: Option<PathBuf>,
     #[serde(default = "pacs::default_artefacts")]
     pub artefacts: Vec<Artefact>,
     /// What shows that it keeps an object.
     #[serde(default)]
     pub proof: Proof,
-    /// PEM file with the root certificates to trust instead of the machine's.
-    pub ca_file: Option<PathBuf>,
-    /// http:// to addresses that are not private.
-    #[serde(default)]
-    pub allow_plain: bool,
+    #[serde(flatten)]
+    pub route: Route,
+    #[serde(flatten)]
+    pub who: Who,
     /// Seconds for one answer.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: u64,
@@ -70,18 +71,25 @@ impl Config {
     /// Adds one line to `problems` for each value that cannot work.
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
         self.endpoint().check(at, problems);
+        self.server().check_token_url(at, problems);
         if self.artefacts.is_empty() {
             let why = "a destination that gets nothing is a mistake";
             problems.push(format!("{at}.artefacts = []: name at least one, e.g. \"sr\"; {why}"));
         }
     }
 
+    pub fn server(&self) -> Server<'_> {
+        Server { route: &self.route, who: &self.who }
+    }
+
+    /// Some write the URL with the resource that is added here.
     fn endpoint(&self) -> Endpoint<'_> {
+        let (base, query) = self.url.split_once('?').unwrap_or((&self.url, ""));
+        let base = base.trim_end_matches('/');
+        let is_whole = !query.is_empty() || !base.ends_with(STUDIES);
         Endpoint {
-            url: &self.url,
-            token_file: self.token_file.as_ref(),
-            ca_file: self.ca_file.as_ref(),
-            allow_plain: self.allow_plain,
+            url: if is_whole { &self.url } else { base.trim_end_matches(STUDIES) },
+            server: self.server(),
             timeout_s: self.timeout_s,
         }
     }
@@ -90,10 +98,10 @@ impl Config {
 /// Asks for one study (QIDO-RS); a server that has none, or does not search, is reached all the same.
 pub async fn reach(config: &Config) -> Result<String, DeliverError> {
     let asked = config.endpoint().get("/studies?limit=1", "application/dicom+json").await?;
-    match asked {
-        (200 | 204, _) => Ok("a DICOMweb server, which can be searched".to_owned()),
-        (404 | 405 | 501, _) => Ok("it answers, and cannot be searched".to_owned()),
-        (status, _) => Err(http::refused(status, "to QIDO-RS")),
+    match asked.status {
+        200 | 204 => Ok("a DICOMweb server, which can be searched".to_owned()),
+        404 | 405 | 501 => Ok("it answers, and cannot be searched".to_owned()),
+        _ => Err(asked.refused("to QIDO-RS")),
     }
 }
 
@@ -116,8 +124,8 @@ pub async fn deliver(config: &Config, file: &Path) -> Result<Delivered, DeliverE
         headers: Vec::new(),
         body,
     };
-    let (status, answer) = config.endpoint().post(request).await?;
-    outcome(status, &Word::of(&answer, own.as_str()))
+    let answer = config.endpoint().post(request).await?;
+    outcome(&answer, &Word::of(&answer.body, own.as_str()))
 }
 
 /// What the Store Instances Response (PS3.18 10.5.3) says of one instance.
@@ -172,7 +180,8 @@ impl Word {
 }
 
 /// The archive's word on the instance counts before that on the request.
-fn outcome(status: u16, word: &Word) -> Result<Delivered, DeliverError> {
+fn outcome(answer: &Answer, word: &Word) -> Result<Delivered, DeliverError> {
+    let status = answer.status;
     match (status, word) {
         (200 | 202 | 409, Word::Failed(Some(reason))) => {
             pacs::outcome(u16::try_from(*reason).unwrap_or(0xC000), "")
@@ -184,10 +193,10 @@ fn outcome(status: u16, word: &Word) -> Result<Delivered, DeliverError> {
         (200 | 202, Word::Stored) | (200, Word::Nothing) => {
             Ok(Delivered { detail: format!("HTTP {status}") })
         }
-        (200..=299, _) => Err(DeliverError::Deferred {
-            answer: format!("HTTP {status}, but no word of this instance"),
-        }),
-        (status, _) => Err(http::refused(status, "")),
+        (200..=299, _) => {
+            Err(DeliverError::deferred(format!("HTTP {status}, but no word of this instance")))
+        }
+        (_, _) => Err(answer.refused("")),
     }
 }
 
@@ -197,9 +206,9 @@ pub async fn prove(config: &Config, file: &Path) -> Result<Proven, DeliverError>
     let (endpoint, how) = (config.endpoint(), "QIDO-RS");
     let own = reference.1.as_str();
     let path = format!("/studies/{study_uid}/instances?SOPInstanceUID={own}");
-    let (status, answer) = endpoint.get(&path, JSON).await?;
-    let found: Option<Value> = serde_json::from_slice(&answer).ok();
-    match (status, found.as_ref().and_then(Value::as_array)) {
+    let answer = endpoint.get(&path, JSON).await?;
+    let found: Option<Value> = serde_json::from_slice(&answer.body).ok();
+    match (answer.status, found.as_ref().and_then(Value::as_array)) {
         (200, Some(found)) => {
             let is_own = |one: &Value| one[SOP_INSTANCE_UID]["Value"][0] == own;
             Ok(if found.iter().any(is_own) {
@@ -212,17 +221,18 @@ pub async fn prove(config: &Config, file: &Path) -> Result<Proven, DeliverError>
         // There is no such study, or no search: what is asked of all studies tells them apart.
         (404, _) => {
             let all = format!("/studies?StudyInstanceUID={study_uid}");
-            match endpoint.get(&all, JSON).await?.0 {
-                status if is_busy(status) => Err(http::refused(status, "to QIDO-RS")),
+            let of_all = endpoint.get(&all, JSON).await?;
+            match of_all.status {
+                status if is_busy(status) => Err(of_all.refused("to QIDO-RS")),
                 200 | 204 => Ok(Proven::No { how }),
                 _ if config.proof == Proof::Find => Ok(Proven::No { how }),
                 _ => Ok(Proven::NotOffered),
             }
         }
-        (status, _) if is_busy(status) => Err(http::refused(status, "to QIDO-RS")),
+        (status, _) if is_busy(status) || status == 401 => Err(answer.refused("to QIDO-RS")),
         _ if config.proof != Proof::Find => Ok(Proven::NotOffered),
-        (200, None) => Err(DeliverError::Deferred { answer: "HTTP 200, but no list".into() }),
-        _ => Err(DeliverError::Refused { answer: http::answer(status, "to QIDO-RS") }),
+        (200, None) => Err(DeliverError::deferred("HTTP 200, but no list")),
+        (status, _) => Err(DeliverError::Refused { answer: http::answer(status, "to QIDO-RS") }),
     }
 }
 
@@ -233,6 +243,8 @@ fn is_busy(status: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use serde_json::json;
     use tokio::io::AsyncReadExt as _;
     use tokio::io::AsyncWriteExt as _;
@@ -288,7 +300,8 @@ mod tests {
             (202, xml("00081198", OWN), never),
         ] {
             let word = Word::of(answer.as_bytes(), OWN);
-            let said = outcome(status, &word).map_err(|error| error.is_transient()).err();
+            let with = Answer { status, body: Vec::new(), wait: None, may_be_renewed: false };
+            let said = outcome(&with, &word).map_err(|error| error.is_transient()).err();
             assert_eq!(said, expected, "{status} {answer} {word:?}");
         }
     }

@@ -17,6 +17,9 @@ use crate::deliver::http::Endpoint;
 use crate::deliver::mailbox::is_result;
 use crate::domain::identity::Shown;
 use crate::domain::message::Message;
+use crate::outgoing::route::Route;
+use crate::outgoing::server::Server;
+use crate::outgoing::server::Who;
 
 /// Begins the secret of a hook; what follows is base64.
 const PREFIX: &str = "whsec_";
@@ -33,12 +36,10 @@ pub struct Config {
     /// Seconds for one answer.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: u64,
-    /// PEM file with the root certificates to trust instead of the machine's.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// http:// to addresses that are not private.
-    #[serde(default)]
-    pub allow_plain: bool,
+    #[serde(flatten)]
+    pub route: Route,
+    #[serde(flatten)]
+    pub who: Who,
     /// Whether it gets an event for each report, beside the alerts that recipients name it for.
     #[serde(default)]
     pub reports: bool,
@@ -58,6 +59,7 @@ impl Config {
     /// Adds one line to `problems` for each value that cannot work.
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
         self.endpoint().check(at, problems);
+        self.server().check_token_url(at, problems);
         if let Err(why) = self.secret() {
             problems.push(format!("{at}.secret_file: {why}"));
         }
@@ -67,14 +69,12 @@ impl Config {
         }
     }
 
+    pub fn server(&self) -> Server<'_> {
+        Server { route: &self.route, who: &self.who }
+    }
+
     fn endpoint(&self) -> Endpoint<'_> {
-        Endpoint {
-            url: &self.url,
-            token_file: None,
-            ca_file: self.ca_file.as_ref(),
-            allow_plain: self.allow_plain,
-            timeout_s: self.timeout_s,
-        }
+        Endpoint { url: &self.url, server: self.server(), timeout_s: self.timeout_s }
     }
 
     fn secret(&self) -> Result<Option<Vec<u8>>, String> {
@@ -114,11 +114,11 @@ pub async fn send(
         headers,
         body: message.json.clone().into_bytes(),
     };
-    let (status, body) = config.endpoint().post(request).await?;
-    let words = String::from_utf8_lossy(&body);
-    match status {
-        200..300 => Ok(Delivered { detail: http::answer(status, &words) }),
-        _ => Err(http::refused(status, &words)),
+    let answer = config.endpoint().post(request).await?;
+    let words = String::from_utf8_lossy(&answer.body);
+    match answer.status {
+        status @ 200..300 => Ok(Delivered { detail: http::answer(status, &words) }),
+        _ => Err(answer.refused(&words)),
     }
 }
 

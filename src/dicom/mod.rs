@@ -24,6 +24,7 @@ pub mod storage_scp;
 pub mod storage_scu;
 pub mod tls;
 pub mod tls_client;
+pub mod tls_named;
 pub mod user_information;
 pub mod users;
 pub mod worklist_scu;

@@ -29,12 +29,13 @@ use crate::dicom::socket::Socket;
 use crate::dicom::tls;
 use crate::dicom::tls::TlsError;
 use crate::dicom::tls::Version;
+use crate::dicom::tls_named::Named;
 
 /// The `tls` table of a peer that we call: with it, it is called over TLS and never without.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// PEM file with the roots that sign the peer's certificate.
+    /// PEM file with the roots that sign the peer's certificate, or that certificate itself.
     pub ca_file: PathBuf,
     /// PEM file with our certificate and those between it and the root, for a peer that wants one.
     pub certificate_file: Option<PathBuf>,
@@ -92,7 +93,8 @@ impl Config {
             .with_protocol_versions(self.version_min.and_later())
             .map_err(TlsError::from)
             .map_err(of("version_min"))?
-            .with_root_certificates(tls::roots(&self.ca_file).map_err(of("ca_file"))?);
+            .dangerous()
+            .with_custom_certificate_verifier(Named::of(&self.ca_file).map_err(of("ca_file"))?);
         let config = match self.own()? {
             Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
             None => builder.with_no_client_auth(),
@@ -190,7 +192,8 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
-fn explain(error: &rustls::Error) -> String {
+/// What went wrong in a handshake, and what to do about it.
+pub fn explain(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(error) => of_certificate(error),
         rustls::Error::AlertReceived(alert) => of_alert(*alert),
@@ -215,7 +218,8 @@ fn of_certificate(error: &CertificateError) -> String {
         // A bad signature: a root of the same name with another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "its certificate is signed by none of the roots that are \
-             trusted: add the root that signs it to ca_file"
+             trusted: add the root that signs it to ca_file; of a self-signed one, the certificate \
+             itself"
                 .to_owned()
         }
         CertificateError::ExpiredContext { not_after, .. } => format!(
@@ -234,6 +238,12 @@ fn of_certificate(error: &CertificateError) -> String {
                  or have it issued for this name",
                 expected.to_str()
             )
+        }
+        CertificateError::Expired => {
+            "its certificate has expired: it has to be renewed there".to_owned()
+        }
+        CertificateError::Other(other) if other.0.to_string().contains("CaUsedAsEndEntity") => {
+            "its certificate is self-signed: name it in ca_file to trust it".to_owned()
         }
         // rustls's enum, not ours.
         _ => format!("its certificate cannot be trusted ({error})"),

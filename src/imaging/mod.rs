@@ -22,7 +22,7 @@ mod codec;
 #[cfg(test)]
 mod compare;
 mod encapsulated;
-mod glyphs;
+pub mod glyphs;
 mod jpeg;
 mod jpeg12;
 mod native;

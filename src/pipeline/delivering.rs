@@ -271,7 +271,7 @@ fn newer(way: &Way<'_>, artefact: &str, destination: &str) -> Result<Option<u32>
 
 pub fn undelivered(error: DeliverError) -> StepError {
     match error.is_transient() {
-        true => StepError::passing(error),
+        true => StepError::passing_after(error.wait(), error),
         false => StepError::lasting(error),
     }
 }

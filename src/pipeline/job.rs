@@ -145,6 +145,11 @@ impl StepError {
         StepError { cause: cause.to_string(), verdict: Failure::Passing { wait: None } }
     }
 
+    /// - `wait`: as long as the peer wants to be left alone.
+    pub fn passing_after(wait: Option<Duration>, cause: impl std::fmt::Display) -> StepError {
+        StepError { cause: cause.to_string(), verdict: Failure::Passing { wait } }
+    }
+
     pub fn lasting(cause: impl std::fmt::Display) -> StepError {
         StepError { cause: cause.to_string(), verdict: Failure::Lasting }
     }

@@ -511,11 +511,17 @@ mod tests {
         let provider = || "main".to_owned();
         let wait = Duration::from_secs(20);
         let gone = AnalyzeError::Unreachable { provider: provider(), why: String::new() };
-        let busy =
-            AnalyzeError::Busy { provider: provider(), status: 503, retry_after: Some(wait) };
+        let busy = AnalyzeError::Busy {
+            provider: provider(),
+            status: 503,
+            retry_after: Some(wait),
+            words: String::new(),
+        };
         let resting = AnalyzeError::Resting { provider: provider(), wait: wait * 2 };
-        let refused = AnalyzeError::Refused { provider: provider(), status: 401 };
-        let malformed = AnalyzeError::Refused { provider: provider(), status: 400 };
+        let refused =
+            AnalyzeError::Refused { provider: provider(), status: 401, words: String::new() };
+        let malformed =
+            AnalyzeError::Refused { provider: provider(), status: 400, words: String::new() };
         let why = BadAnswer::NotACompletion;
         let page = AnalyzeError::BadAnswer { provider: provider(), why };
         let refusal = AnalyzeError::BadAnswer { provider: provider(), why: BadAnswer::Refusal };

@@ -647,7 +647,12 @@ pub fn next_try(
     match error.verdict {
         Failure::Lasting | Failure::Poison | Failure::Needless => None,
         Failure::NotYet { until } => Some(until),
-        Failure::Passing { .. } => schedule.next_try(attempt, now, rand::random()),
+        Failure::Passing { wait } => {
+            let next = schedule.next_try(attempt, now, rand::random())?;
+            let wait =
+                wait.and_then(|wait| SignedDuration::try_from(wait).ok()).unwrap_or_default();
+            Some(next.max(now.saturating_add(wait).unwrap_or(next)))
+        }
     }
 }
 

@@ -156,7 +156,7 @@ fn untaken(error: DeliverError, attempt: u32) -> StepError {
         | DeliverError::PartlyRefused { .. }
         | DeliverError::NotEncrypted
         | DeliverError::Settings { .. }
-        | DeliverError::File { .. } => StepError::passing(error),
+        | DeliverError::File { .. } => StepError::passing_after(error.wait(), error),
     }
 }
 

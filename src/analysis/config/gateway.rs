@@ -1,5 +1,6 @@
 //! `[analysis.gateways.NAME]`: who reads.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -12,8 +13,11 @@ use crate::analysis::provider::command;
 use crate::analysis::provider::keys::Key;
 use crate::analysis::provider::keys::Rotation;
 use crate::analysis::provider::onnx::manifest::Manifest;
+use crate::analysis::provider::shape::Preset;
 use crate::domain::secret::Secret;
-use crate::outgoing;
+use crate::outgoing::route::Route;
+use crate::outgoing::server::Server;
+use crate::outgoing::server::Who;
 
 /// Who reads: an OpenAI-compatible endpoint, or a model or program of the site on this machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +47,16 @@ pub struct Gateway {
     pub rotation: Rotation,
     pub response_format: ResponseFormat,
     pub max_tokens: u32,
+    /// Habits of the server that it is.
+    pub preset: Preset,
+    /// Header that holds the key as it is. Empty: as the preset has it, else `Authorization: Bearer`.
+    pub key_header: String,
+    /// Added to the body of each request, over what stands there.
+    pub body: serde_json::Map<String, serde_json::Value>,
+    /// Left out of it.
+    pub body_without: Vec<String>,
+    /// Given another name in it.
+    pub body_rename: BTreeMap<String, String>,
     /// Seconds for one call; 0: as the profile says.
     pub timeout_s: u64,
     pub connect_timeout_s: u64,
@@ -52,10 +66,10 @@ pub struct Gateway {
     pub region: String,
     /// Modalities that this model may be asked about, e.g. `["CR", "DX"]`. Empty: all.
     pub modalities_allowed: Vec<String>,
-    /// Allows `http://` to addresses that are not private. Only for tests and closed networks.
-    pub allow_plain: bool,
-    /// Proxy URL. Empty: none; the environment's proxy variables are not used.
-    pub proxy: String,
+    #[serde(flatten)]
+    pub route: Route,
+    #[serde(flatten)]
+    pub who: Who,
     /// Pictures in one request; more are put together on sheets. 0: no limit.
     pub pictures_max: u32,
     /// Whole request; more is not sent.
@@ -152,13 +166,18 @@ impl Default for Gateway {
             rotation: Rotation::default(),
             response_format: ResponseFormat::default(),
             max_tokens: 8000,
+            preset: Preset::default(),
+            key_header: String::new(),
+            body: serde_json::Map::new(),
+            body_without: Vec::new(),
+            body_rename: BTreeMap::new(),
             timeout_s: 0,
             connect_timeout_s: 10,
             inside_the_building: false,
             region: String::new(),
             modalities_allowed: Vec::new(),
-            allow_plain: false,
-            proxy: String::new(),
+            route: Route::default(),
+            who: Who::default(),
             pictures_max: 0,
             request_bytes_max: 40_000_000,
             limits: Limits::default(),
@@ -199,6 +218,10 @@ impl Gateway {
             }
         }
         calibration::check(&self.calibration, &format!("{at}.calibration"), problems);
+    }
+
+    pub fn server(&self) -> Server<'_> {
+        Server { route: &self.route, who: &self.who }
     }
 
     /// Keys that say something to another kind of reader only.
@@ -286,8 +309,18 @@ impl Gateway {
                 self.request_bytes_max
             ));
         }
-        if !self.proxy.is_empty() && reqwest::Proxy::all(&self.proxy).is_err() {
-            problems.push(format!("{at}.proxy: not a URL"));
+        self.server().check(at, problems);
+        self.server().check_token_url(at, problems);
+        if !self.key_header.is_empty()
+            && reqwest::header::HeaderName::from_bytes(self.key_header.as_bytes()).is_err()
+        {
+            problems.push(format!("{at}.key_header = {:?}: no name of a header", self.key_header));
+        }
+        let whole = ["messages", "stream"];
+        let changed = self.body.keys().chain(&self.body_without).chain(self.body_rename.keys());
+        for key in changed.filter(|key| whole.contains(&key.as_str())) {
+            problems
+                .push(format!("{at}: {key} of the body is the request itself; leave it as it is"));
         }
     }
 
@@ -332,9 +365,8 @@ impl Gateway {
     /// # Errors
     /// As [`Self::endpoint`].
     pub fn models(&self) -> Result<reqwest::Url, String> {
-        let endpoint = self.endpoint()?;
-        let path = endpoint.path().trim_end_matches("chat/completions").to_owned() + "models";
-        let mut url = endpoint;
+        let mut url = self.endpoint()?;
+        let path = url.path().trim_end_matches("chat/completions").to_owned() + "models";
         url.set_path(&path);
         Ok(url)
     }
@@ -365,8 +397,12 @@ impl Gateway {
     /// In words, without user or key: not http(s), credentials in it, plain to a public address,
     /// a link-local address.
     pub fn endpoint(&self) -> Result<reqwest::Url, String> {
-        let text = format!("{}/chat/completions", self.url.trim().trim_end_matches('/'));
-        outgoing::endpoint(&text, self.allow_plain)
+        const PATH: &str = "/chat/completions";
+        let whole = self.server().url(&self.url, "")?;
+        match whole.path().trim_end_matches('/').ends_with(PATH) {
+            true => Ok(whole),
+            false => self.server().url(&self.url, PATH),
+        }
     }
 }
 
@@ -409,7 +445,10 @@ mod tests {
         ] {
             assert!(gateway(bad).endpoint().is_err(), "{bad}");
         }
-        let plain = Gateway { allow_plain: true, ..gateway("http://8.8.8.8/v1") };
+        let plain = Gateway {
+            route: Route { allow_plain: true, ..Route::default() },
+            ..gateway("http://8.8.8.8/v1")
+        };
         assert!(plain.endpoint().is_ok());
     }
 }

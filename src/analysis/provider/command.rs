@@ -154,7 +154,8 @@ impl Program {
         };
         if status.code() == Some(LATER) {
             let (status, retry_after) = (LATER as u16, None);
-            return Err(AnalyzeError::Busy { provider: provider(), status, retry_after });
+            let words = String::new();
+            return Err(AnalyzeError::Busy { provider: provider(), status, retry_after, words });
         }
         if !status.success() {
             return Err(self.failed(how_it_ended(status, &errors)));

@@ -213,7 +213,7 @@ impl Kept {
     fn not_now(&self, refused: Option<u16>, wait: Duration) -> AnalyzeError {
         let provider = self.name().to_owned();
         match refused {
-            Some(status) => AnalyzeError::Refused { provider, status },
+            Some(status) => AnalyzeError::Refused { provider, status, words: String::new() },
             None => AnalyzeError::Resting { provider, wait },
         }
     }
@@ -491,7 +491,9 @@ mod tests {
             self.now.fetch_sub(1, SeqCst);
             let (provider, status) = ("slow".to_owned(), 500);
             Asked::not(match self.fails {
-                true => AnalyzeError::Busy { provider, status, retry_after: None },
+                true => {
+                    AnalyzeError::Busy { provider, status, retry_after: None, words: String::new() }
+                }
                 false => AnalyzeError::TooLarge { provider },
             })
         }

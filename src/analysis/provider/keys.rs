@@ -146,6 +146,16 @@ impl Ring {
         Ring { held: held.collect(), rotation, month: today.first_of_month(), turn: None }
     }
 
+    /// Takes what the file of key `at` holds now; whether that is another.
+    pub fn renew(&mut self, at: usize, secret: Option<Secret>) -> bool {
+        let Some(held) = self.held.get_mut(at).filter(|held| held.secret != secret) else {
+            return false;
+        };
+        held.secret = secret;
+        (held.rests_until, held.refused) = (None, 0);
+        true
+    }
+
     pub fn secret(&self, at: usize) -> Option<&Secret> {
         self.held.get(at).and_then(|held| held.secret.as_ref())
     }

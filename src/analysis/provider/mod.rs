@@ -2,13 +2,15 @@
 
 pub mod cache;
 pub mod command;
-mod hints;
+mod envelope;
 pub mod keeper;
 pub mod keys;
 pub mod local;
 pub mod onnx;
 pub mod openai;
+mod refusal;
 mod resample;
+pub mod shape;
 
 use std::fs::Metadata;
 use std::io;

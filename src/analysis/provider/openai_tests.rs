@@ -8,7 +8,12 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+use base64::Engine as _;
+use serde_json::json;
+
 use super::*;
+use crate::analysis::answer;
+use crate::analysis::config::ResponseFormat;
 use crate::analysis::prompt;
 use crate::analysis::prompt::Prompt;
 use crate::analysis::provider::cache;
@@ -299,15 +304,7 @@ async fn a_slow_or_broken_peer_is_a_try() {
 /// A6, A9, A11: what is no answer.
 #[tokio::test]
 async fn what_is_no_completion_is_said_so() {
-    for body in [
-        "",
-        "null",
-        "[]",
-        "<html>Welcome</html>",
-        "{\"choices\":",
-        "{\"choices\": 3}",
-        "\u{feff}{}",
-    ] {
+    for body in ["", "null", "[]", "<html>Welcome</html>", "{\"choices\":", "{\"choices\": 3}"] {
         assert_eq!(bad(body.as_bytes()).await, BadAnswer::NotACompletion, "{body}");
     }
     assert_eq!(bad(b"\xff\xfe{\0}\0").await, BadAnswer::NotACompletion);

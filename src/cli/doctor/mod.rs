@@ -2,6 +2,7 @@
 
 mod machine;
 mod peers;
+mod sight;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

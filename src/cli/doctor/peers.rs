@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::analysis::AnalyzeError;
 use crate::analysis::config::Gateway;
 use crate::analysis::config::Kind;
-use crate::analysis::provider::Provider as _;
 use crate::analysis::provider::command;
 use crate::analysis::provider::onnx::manifest::Manifest;
-use crate::analysis::provider::openai::OpenAi;
 use crate::cli::doctor::Check;
+use crate::cli::doctor::sight;
 use crate::config::Settings;
 use crate::deliver;
 use crate::deliver::DeliverError;
@@ -34,6 +32,7 @@ const DAYS: u32 = 14;
 pub fn all(settings: &Settings, limit: Duration) -> Vec<Asking<'_>> {
     let mut asking: Vec<Asking<'_>> = Vec::new();
     for (name, gateway) in &settings.analysis.gateways {
+        let limit = limit.max(sight::PATIENCE);
         asking.push(Box::pin(within(limit, format!("gateway {name}"), reads(name, gateway))));
     }
     for destination in settings.deliver.destinations() {
@@ -94,19 +93,11 @@ async fn within(
     }
 }
 
-/// Whether a gateway can be asked; a reading is not made.
+/// Whether a gateway can be asked, and sees a picture of ours; a reading is not made.
 async fn reads(name: &str, gateway: &Gateway) -> Result<String, (String, String)> {
     let at = format!("analysis.gateways.{name}");
     match gateway.kind {
-        Kind::Openai => {
-            let failed = |error: AnalyzeError| {
-                let mend = format!("{at}: url, model and api_key_file; prelim keys shows each key");
-                (error.to_string(), mend)
-            };
-            let provider = OpenAi::new(name, gateway, |_| 0).map_err(failed)?;
-            provider.check().await.map_err(failed)?;
-            Ok("it answers, and refuses no key of ours".to_owned())
-        }
+        Kind::Openai => sight::sees(name, gateway).await,
         Kind::Onnx => {
             let checked = Manifest::open(&gateway.folder)
                 .map_err(|problems| problems.join("; "))

@@ -7,8 +7,6 @@
 mod span;
 mod spans;
 
-use std::path::PathBuf;
-
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
@@ -23,6 +21,9 @@ use serde::Serialize;
 use crate::deliver::http;
 use crate::deliver::http::Endpoint;
 use crate::deliver::http::Request;
+use crate::outgoing::route::Route;
+use crate::outgoing::server::Server;
+use crate::outgoing::server::Who;
 use crate::pipeline::following::Listener;
 use crate::pipeline::following::Metrics;
 use crate::pipeline::traces::span::text;
@@ -38,25 +39,17 @@ const PROTOBUF: &str = "application/x-protobuf";
 pub struct Config {
     /// Of the collector, with its path; empty: no traces.
     pub url: String,
-    /// File with the token that it wants (`Authorization: Bearer`).
-    pub token_file: Option<PathBuf>,
-    /// PEM file with the root certificates to trust instead of the machine's.
-    pub ca_file: Option<PathBuf>,
-    /// http:// to addresses that are not private.
-    pub allow_plain: bool,
+    #[serde(flatten)]
+    pub route: Route,
+    #[serde(flatten)]
+    pub who: Who,
     /// Seconds for one answer.
     pub timeout_s: u64,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config {
-            url: String::new(),
-            token_file: None,
-            ca_file: None,
-            allow_plain: false,
-            timeout_s: 10,
-        }
+        Config { url: String::new(), route: Route::default(), who: Who::default(), timeout_s: 10 }
     }
 }
 
@@ -65,17 +58,16 @@ impl Config {
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
         if !self.url.is_empty() {
             self.endpoint().check(at, problems);
+            self.server().check_token_url(at, problems);
         }
     }
 
+    pub fn server(&self) -> Server<'_> {
+        Server { route: &self.route, who: &self.who }
+    }
+
     fn endpoint(&self) -> Endpoint<'_> {
-        Endpoint {
-            url: &self.url,
-            token_file: self.token_file.as_ref(),
-            ca_file: self.ca_file.as_ref(),
-            allow_plain: self.allow_plain,
-            timeout_s: self.timeout_s,
-        }
+        Endpoint { url: &self.url, server: self.server(), timeout_s: self.timeout_s }
     }
 }
 
@@ -155,7 +147,8 @@ async fn post(
         headers: Vec::new(),
         body: message.encode_to_vec(),
     };
-    config.endpoint().post(request).await.map_err(|error| error.to_string())
+    let answer = config.endpoint().post(request).await.map_err(|error| error.to_string())?;
+    Ok((answer.status, answer.body))
 }
 
 /// - `ae_title`: of this node.

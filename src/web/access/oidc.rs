@@ -39,6 +39,7 @@ use subtle::ConstantTimeEq as _;
 use crate::domain::secret::Secret;
 use crate::domain::text;
 use crate::outgoing;
+use crate::outgoing::route::Route;
 use crate::web::Web;
 use crate::web::access::login;
 use crate::web::access::oidc::person::Nobody;
@@ -92,10 +93,8 @@ pub struct Config {
     pub roles_claim: String,
     /// Role of each group; the one that may most counts.
     pub roles: BTreeMap<String, Role>,
-    /// PEM file with the roots to trust instead of the machine's.
-    pub ca_file: Option<PathBuf>,
-    /// http:// to addresses that are not private.
-    pub allow_plain: bool,
+    #[serde(flatten)]
+    pub route: Route,
 }
 
 impl Default for Config {
@@ -111,8 +110,7 @@ impl Default for Config {
             name_claim: "preferred_username".into(),
             roles_claim: "groups".into(),
             roles: BTreeMap::new(),
-            ca_file: None,
-            allow_plain: false,
+            route: Route::default(),
         }
     }
 }
@@ -128,10 +126,11 @@ impl Config {
             return;
         }
         for (key, url) in [("issuer", &self.issuer), ("base_url", &self.base_url)] {
-            if let Err(why) = outgoing::endpoint(url, self.allow_plain || key == "base_url") {
+            if let Err(why) = outgoing::endpoint(url, self.route.allow_plain || key == "base_url") {
                 problems.push(format!("{at}.{key} = {url:?}: {why}; nobody could log in by it"));
             }
         }
+        self.route.check(at, problems);
         if self.client_id.is_empty() {
             problems
                 .push(format!("{at}.client_id is needed: the provider knows no program without"));
@@ -231,9 +230,8 @@ impl Oidc {
         if !config.is_on() {
             return Ok(None);
         }
-        let issuer = outgoing::endpoint(&config.issuer, config.allow_plain)?;
-        let (plain, ca_file) = (config.allow_plain, config.ca_file.as_deref());
-        let client = outgoing::client(&issuer, plain, ca_file, TIMEOUT)?;
+        let issuer = outgoing::endpoint(&config.issuer, config.route.allow_plain)?;
+        let client = config.route.client(&issuer, TIMEOUT)?;
         let client = client.timeout(TIMEOUT).build().map_err(|error| error.to_string())?;
         if let Some(file) = &config.client_secret_file {
             std::fs::metadata(file)
@@ -257,12 +255,13 @@ impl Oidc {
     }
 
     async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
-        self.answer(self.client.get(self.allowed(url)?)).await
+        let url = self.config.route.called(&self.allowed(url)?);
+        self.answer(self.client.get(url)).await
     }
 
     /// An address of the provider's own documents: as little trusted as any.
     fn allowed(&self, url: &str) -> Result<reqwest::Url, Failure> {
-        outgoing::endpoint(url, self.config.allow_plain).map_err(|why| away(&why))
+        outgoing::endpoint(url, self.config.route.allow_plain).map_err(|why| away(&why))
     }
 
     async fn answer<T: DeserializeOwned>(
@@ -277,7 +276,7 @@ impl Oidc {
         request: reqwest::RequestBuilder,
     ) -> Result<T, Unsaid> {
         let unsaid = |why: String| Unsaid { why, is_of_client: false };
-        let failed = |error: reqwest::Error| unsaid(error.without_url().to_string());
+        let failed = |error: reqwest::Error| unsaid(outgoing::why(&error));
         let mut answer = request.send().await.map_err(failed)?;
         let status = answer.status();
         let mut bytes = Vec::new();
@@ -362,7 +361,7 @@ impl Oidc {
         code: &str,
         verifier: &str,
     ) -> Result<Tokens, Failure> {
-        let url = self.allowed(&provider.about.token_endpoint)?;
+        let url = self.config.route.called(&self.allowed(&provider.about.token_endpoint)?);
         let (uri, secret) = (self.redirect_uri(), self.secret().await?);
         let mut last = None;
         for by in self.config.client_auth.ways(&provider.about) {
@@ -406,7 +405,8 @@ impl Oidc {
     ) -> Option<Value> {
         let (url, token) =
             (provider.about.userinfo_endpoint.as_ref()?, tokens.access_token.as_ref()?);
-        let request = self.client.get(self.allowed(url).ok()?).bearer_auth(token);
+        let url = self.config.route.called(&self.allowed(url).ok()?);
+        let request = self.client.get(url).bearer_auth(token);
         let said: Value =
             self.answer(request.header(header::ACCEPT, "application/json")).await.ok()?;
         match said["sub"].as_str() {
