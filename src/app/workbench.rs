@@ -73,7 +73,7 @@ pub struct Read {
 
 /// These settings for a workbench: who reads and how stays, what reaches others does not.
 /// Longest wait for a gateway that cannot be asked.
-const WAIT_S_MAX: u64 = 180;
+const WAIT_S_MAX: u64 = 45;
 
 fn alone(settings: &Settings) -> Settings {
     let mut alone = settings.clone();
@@ -202,9 +202,10 @@ impl Workbench {
         })
     }
 
-    /// Waits until nothing more happens to a study by itself.
+    /// Waits until nothing more happens to a study by itself, and says what it waits for.
     async fn at_rest(&self, uid: &StudyUid) -> anyhow::Result<StudyRow> {
         let store = &self.kit.store;
+        let mut told = String::new();
         loop {
             let row = store.study(uid)?.context("the study is gone")?;
             let is_open = |job: &crate::store::JobRow| {
@@ -212,6 +213,13 @@ impl Workbench {
             };
             if row.state.is_at_rest() && !store.jobs()?.iter().any(is_open) {
                 return Ok(row);
+            }
+            let is_waiting = |job: &crate::store::JobRow| is_open(job) && job.attempts > 0;
+            let waiting = store.jobs()?.into_iter().find(is_waiting);
+            let cause = waiting.map(|job| job.cause).unwrap_or_default();
+            if !cause.is_empty() && cause != told {
+                tracing::warn!(cause, "tried again for at most {WAIT_S_MAX} s");
+                told = cause;
             }
             tokio::time::sleep(LOOK).await;
         }

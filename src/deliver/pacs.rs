@@ -13,7 +13,6 @@ use crate::deliver::check_address;
 use crate::deliver::object::Object;
 use crate::deliver::object::read;
 use crate::deliver::peer_words;
-use crate::dicom::elements::SYNTAXES;
 use crate::dicom::query_scu::Query;
 use crate::dicom::status::Status;
 use crate::dicom::storage_commitment;
@@ -333,30 +332,44 @@ pub struct Offer {
     pub verification: bool,
 }
 
-/// Asks for one association with everything and looks at what is accepted. Nothing is stored.
+/// Asks for an association for each kind and service, as it is sent and asked then, and looks at what
+/// is accepted: archives limit what they take of one association. Nothing is stored.
 pub async fn probe(config: &Config) -> Result<Offer, DeliverError> {
-    let services = [
-        uids::VERIFICATION,
-        uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND,
-        uids::STORAGE_COMMITMENT_PUSH_MODEL,
-    ];
-    let classes = Artefact::ALL.map(Artefact::sop_class_uid);
-    let all = classes.iter().chain(&services);
-    let contexts: Vec<(String, String)> = all
-        .flat_map(|class| SYNTAXES.map(|syntax| ((*class).to_owned(), syntax.to_owned())))
-        .collect();
     let (target, timeouts) = (config.target().await?, config.timeouts());
-    let open = storage_scu::Open::new(&target, &timeouts, &contexts).await.map_err(failed)?;
-    let taken = |class: &str| -> Vec<String> {
-        let of_class = open.accepted().filter(|(accepted, _)| accepted == class);
-        of_class.map(|(_, syntax)| syntax.clone()).collect()
+    let taken = async |class: &str| -> Result<Vec<String>, DeliverError> {
+        let contexts = storage_scu::offered(class, OURS);
+        match storage_scu::Open::new(&target, &timeouts, &contexts).await {
+            Ok(open) => {
+                let syntaxes = open.accepted().map(|(_, syntax)| syntax.clone()).collect();
+                open.release().await;
+                Ok(syntaxes)
+            }
+            // Some reject an association with nothing in it that they know.
+            Err(ScuError::NoContext | ScuError::Rejected { transient: false, .. }) => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(failed(error)),
+        }
     };
-    let [verification, query, commitment] = services.map(|class| !taken(class).is_empty());
-    let artefacts = Artefact::ALL.map(|artefact| (artefact, taken(artefact.sop_class_uid())));
-    let artefacts = artefacts.into_iter().filter(|(_, syntaxes)| !syntaxes.is_empty()).collect();
-    open.release().await;
+    let verification = match storage_scu::echo(&target, &timeouts).await {
+        Ok(()) => true,
+        Err(ScuError::NoContext | ScuError::Protocol { .. }) => false,
+        Err(error) => return Err(failed(error)),
+    };
+    let query = !taken(uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND).await?.is_empty();
+    let commitment = !taken(uids::STORAGE_COMMITMENT_PUSH_MODEL).await?.is_empty();
+    let mut artefacts = Vec::new();
+    for artefact in Artefact::ALL {
+        let syntaxes = taken(artefact.sop_class_uid()).await?;
+        if !syntaxes.is_empty() {
+            artefacts.push((artefact, syntaxes));
+        }
+    }
     Ok(Offer { artefacts, query, commitment, verification })
 }
+
+/// The transfer syntax of our results.
+const OURS: &str = uids::EXPLICIT_VR_LITTLE_ENDIAN;
 
 fn failed(error: ScuError) -> DeliverError {
     let transient = error.is_transient();
@@ -403,6 +416,10 @@ pub fn outcome(status: u16, comment: &str) -> Result<Delivered, DeliverError> {
         _ => Err(DeliverError::Refused { answer }),
     }
 }
+
+#[cfg(test)]
+#[path = "pacs_archives.rs"]
+mod archives;
 
 #[cfg(test)]
 mod tests {

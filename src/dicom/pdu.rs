@@ -369,8 +369,8 @@ fn decode(frame: &[u8]) -> Pdu {
         0x07 if frame.len() == HEADER_BYTES + 4 => {
             Pdu::Abort { source: frame[8], reason: frame[9] }
         }
+        0x02 => decode_accept(frame).unwrap_or(BROKEN),
         _ => match dicom_ul::pdu::read_pdu(frame, ASSOCIATE_BYTES_MAX, true) {
-            Ok(Some(Codec::AssociationAC(accept))) => Pdu::Accept(Box::new(accept)),
             Ok(Some(Codec::AssociationRJ(reject))) => Pdu::Reject(reject),
             Ok(Some(Codec::ReleaseRQ)) => Pdu::ReleaseRequest,
             Ok(Some(Codec::ReleaseRP)) => Pdu::ReleaseReply,
@@ -388,6 +388,48 @@ fn decode_request(frame: &[u8]) -> Option<Pdu> {
         }
         Ok(_) | Err(_) => None,
     }
+}
+
+fn decode_accept(frame: &[u8]) -> Option<Pdu> {
+    match dicom_ul::pdu::read_pdu(&tidy_accept(frame)?[..], ASSOCIATE_BYTES_MAX, true) {
+        Ok(Some(Codec::AssociationAC(accept))) => Some(Pdu::Accept(Box::new(accept))),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// An accept without what PS3.8 tells to ignore and dicom-ul refuses: the transfer syntax of a context
+/// that was not accepted is not significant (table 9-18), and many leave it out. A context that was
+/// accepted without one gets a syntax that nobody proposed.
+fn tidy_accept(frame: &[u8]) -> Option<Vec<u8>> {
+    const NOT_SAID: &[u8] = b"0.0";
+    let mut tidy = frame.get(..74)?.to_vec();
+    for item in Items(&frame[74..]) {
+        let (kind, body) = item?;
+        match kind {
+            0x10 => put_item(&mut tidy, kind, body)?,
+            0x21 => {
+                let mut context = body.get(..4)?.to_vec();
+                let syntax = Items(&body[4..]).flatten().find(|(kind, _)| *kind == 0x40);
+                put_item(&mut context, 0x40, syntax.map_or(NOT_SAID, |(_, syntax)| syntax))?;
+                put_item(&mut tidy, kind, &context)?;
+            }
+            0x50 => {
+                let mut user = Vec::new();
+                for sub in Items(body) {
+                    let (kind, body) = sub?;
+                    // Maximum length, implementation, window, role: what dicom-ul knows.
+                    if matches!(kind, 0x51 | 0x52 | 0x54 | 0x55) {
+                        put_item(&mut user, kind, body)?;
+                    }
+                }
+                put_item(&mut tidy, kind, &user)?;
+            }
+            _ => {}
+        }
+    }
+    let length = u32::try_from(tidy.len() - HEADER_BYTES).ok()?;
+    tidy[2..6].copy_from_slice(&length.to_be_bytes());
+    Some(tidy)
 }
 
 /// A request without what PS3.8 tells to ignore and dicom-ul refuses (unknown items, unknown

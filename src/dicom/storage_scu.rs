@@ -1,4 +1,5 @@
-//! The storage and verification requestor: sends files as they are, never transcodes.
+//! The storage and verification requestor: sends files as they are, or, to who takes nothing else, in
+//! the default transfer syntax; pixels are never transcoded.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,6 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytes::BytesMut;
 use dicom_dictionary_std::uids;
+use dicom_encoding::TransferSyntaxIndex as _;
+use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 use dicom_ul::pdu::AssociationRJ;
 use dicom_ul::pdu::AssociationRJResult;
 use dicom_ul::pdu::AssociationRQ;
@@ -44,6 +47,7 @@ use crate::dicom::tls_client;
 use crate::dicom::tls_client::Client;
 use crate::dicom::tls_client::ClientStream;
 use crate::domain::ae_title::AeTitle;
+use crate::domain::text;
 use crate::domain::uid::SopClassUid;
 use crate::domain::uid::SopInstanceUid;
 use crate::domain::uid::TransferSyntaxUid;
@@ -157,8 +161,37 @@ pub async fn echo(target: &Target, timeouts: &Timeouts) -> Result<(), ScuError> 
     }
 }
 
-/// Sends `files`, each as it is: one presentation context for each SOP class and transfer syntax,
-/// one association for every 128 of these.
+/// The presentation contexts for an object: its own transfer syntax, and the default one (PS3.5 10.1)
+/// where its data set can be written in it without a look at the pixels.
+pub fn offered(sop_class_uid: &str, transfer_syntax_uid: &str) -> Vec<(String, String)> {
+    let own = (sop_class_uid.to_owned(), transfer_syntax_uid.to_owned());
+    match PLAIN.contains(&transfer_syntax_uid) {
+        true => vec![own, (sop_class_uid.to_owned(), DEFAULT.to_owned())],
+        false => vec![own],
+    }
+}
+
+/// The default transfer syntax, and those that can be written as it.
+const DEFAULT: &str = uids::IMPLICIT_VR_LITTLE_ENDIAN;
+const PLAIN: [&str; 3] = [
+    uids::EXPLICIT_VR_LITTLE_ENDIAN,
+    uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    "1.2.840.10008.1.2.2",
+];
+/// A data set that is written anew is in memory.
+const REWRITTEN_BYTES_MAX: u64 = 512 << 20;
+
+/// The data set of a file in the default transfer syntax.
+fn as_default(path: &Path) -> Result<Vec<u8>, String> {
+    let said = |error: &dyn std::fmt::Display| text::clean(&error.to_string(), 200);
+    let object = dicom_object::open_file(path).map_err(|error| said(&error))?.into_inner();
+    let syntax = TransferSyntaxRegistry.get(DEFAULT).ok_or("no default transfer syntax")?;
+    let mut bytes = Vec::new();
+    object.write_dataset_with_ts(&mut bytes, syntax).map_err(|error| said(&error))?;
+    Ok(bytes)
+}
+
+/// Sends `files`: presentation contexts as [`offered`] says, one association for every 128 of these.
 ///
 /// - `on_each`: called after each file, in order.
 ///
@@ -219,13 +252,12 @@ async fn next_batch(files: &[PathBuf]) -> (Batch, Vec<(String, String)>, &[PathB
         let head = tokio::task::spawn_blocking(move || Head::read(&path)).await;
         let head = head.unwrap_or(Err(HeadError::NotPart10));
         if let Ok(head) = &head {
-            let context = (head.sop_class_uid.clone(), head.transfer_syntax_uid.clone());
-            if !contexts.contains(&context) {
-                if contexts.len() == CONTEXTS_MAX {
-                    return (batch, contexts, &files[index..]);
-                }
-                contexts.push(context);
+            let mut offered = offered(&head.sop_class_uid, &head.transfer_syntax_uid);
+            offered.retain(|context| !contexts.contains(context));
+            if contexts.len() + offered.len() > CONTEXTS_MAX {
+                return (batch, contexts, &files[index..]);
             }
+            contexts.extend(offered);
         }
         batch.push((file.clone(), head));
         if batch.len() == BATCH_FILES_MAX {
@@ -316,7 +348,11 @@ impl Open {
             let proposed = contexts.get(usize::from(result.id / 2));
             let is_ours =
                 result.id % 2 == 1 && result.reason == PresentationContextResultReason::Acceptance;
-            if let (Some(context), true) = (proposed, is_ours) {
+            // An accept in a syntax that was not proposed is none: nobody could write in it.
+            let said = result.transfer_syntax.trim_end_matches(['\0', ' ']);
+            if let (Some(context), true) = (proposed, is_ours)
+                && context.1 == said
+            {
                 accepted.insert(context.clone(), result.id);
             }
         }
@@ -335,14 +371,35 @@ impl Open {
             comment: format!("not accepted: class {} as {}", key.0, key.1),
             answered: false,
         };
-        let Some(&context) = self.contexts.get(&key) else { return Ok(outcome) };
+        let default = (key.0.clone(), DEFAULT.to_owned());
+        let is_plain = PLAIN.contains(&key.1.as_str()) && head.data_bytes <= REWRITTEN_BYTES_MAX;
+        let (context, rewritten) = match (self.context(&key), self.context(&default)) {
+            (Some(context), _) => (context, None),
+            (None, Some(context)) if is_plain => {
+                let path = outcome.file.clone();
+                let written = tokio::task::spawn_blocking(move || as_default(&path)).await;
+                match written.unwrap_or_else(|stopped| Err(stopped.to_string())) {
+                    Ok(bytes) => (context, Some(bytes)),
+                    Err(why) => {
+                        outcome.comment = format!("it takes {DEFAULT} alone: {why}");
+                        return Ok(outcome);
+                    }
+                }
+            }
+            (None, _) => return Ok(outcome),
+        };
         let message_id = self.next_message_id();
         let command =
             Command::store_request(message_id, &head.sop_class_uid, &head.sop_instance_uid);
         let mut pdus = BytesMut::new();
         pdu::put_data(&mut pdus, context, true, &command, true, self.pdu_bytes_max);
-        let mut reader = Reader::Closed(outcome.file.clone(), head.data_at);
-        let mut left = head.data_bytes;
+        let (mut reader, mut left) = match rewritten {
+            None => (Reader::Closed(outcome.file.clone(), head.data_at), head.data_bytes),
+            Some(bytes) => {
+                let left = bytes.len() as u64;
+                (Reader::Memory(Bytes::from(bytes)), left)
+            }
+        };
         while left > 0 {
             let chunk;
             (reader, chunk) = match reader.next(left.min(CHUNK_BYTES)).await {
@@ -590,12 +647,19 @@ enum Reader {
     /// Not open yet: path, and where the data set begins.
     Closed(PathBuf, u64),
     Open(File),
+    /// What was written anew.
+    Memory(Bytes),
 }
 
 impl Reader {
-    async fn next(self, bytes: u64) -> io::Result<(Reader, Vec<u8>)> {
+    async fn next(self, bytes_wanted: u64) -> io::Result<(Reader, Vec<u8>)> {
         let read = move || {
             let mut file = match self {
+                Reader::Memory(mut bytes) => {
+                    let room = usize::try_from(bytes_wanted).unwrap_or(usize::MAX);
+                    let chunk = bytes.split_to(room.min(bytes.len()));
+                    return Ok((Reader::Memory(bytes), chunk.to_vec()));
+                }
                 Reader::Open(file) => file,
                 Reader::Closed(path, at) => {
                     let mut file = File::open(path)?;
@@ -603,7 +667,7 @@ impl Reader {
                     file
                 }
             };
-            let mut chunk = vec![0; usize::try_from(bytes).expect("a chunk is small")];
+            let mut chunk = vec![0; usize::try_from(bytes_wanted).expect("a chunk is small")];
             file.read_exact(&mut chunk)?;
             Ok((Reader::Open(file), chunk))
         };
