@@ -218,6 +218,14 @@ impl InstanceSink for Reception {
                 metrics::counter!("prelim_instances_unreadable_total").increment(1);
             }
             Stored::New { .. } | Stored::SameBytes | Stored::Deferred => {}
+            Stored::OfAnotherStudy => {
+                tracing::warn!(
+                    %instance,
+                    "refused: its SOP Instance UID is that of an instance of another study"
+                );
+                let why = "its SOP Instance UID is known in another study";
+                return Err(Refusal::new(Status::CANNOT_UNDERSTAND, why));
+            }
             Stored::OtherBytes => {
                 tracing::warn!(%instance, "came again with other bytes: kept as another version");
             }

@@ -104,8 +104,9 @@ pub enum AnalyzeError {
     /// `words`: the gateway's own, cleaned; may be empty.
     #[error("{provider} is busy (status {status}){}", behind(words))]
     Busy { provider: String, status: u16, retry_after: Option<Duration>, words: String },
-    #[error("{provider} is not asked for {} s: it failed before, or its calls are used up", wait.as_secs())]
-    Resting { provider: String, wait: Duration },
+    /// `why`: what it said last, or that its calls are used up.
+    #[error("{provider} is not asked for {} s: {why}", wait.as_secs())]
+    Resting { provider: String, wait: Duration, why: String },
     #[error("{provider} refused the request (status {status}){}", behind(words))]
     Refused { provider: String, status: u16, words: String },
     #[error("the pictures are too large for {provider}")]

@@ -517,7 +517,8 @@ mod tests {
             retry_after: Some(wait),
             words: String::new(),
         };
-        let resting = AnalyzeError::Resting { provider: provider(), wait: wait * 2 };
+        let resting =
+            AnalyzeError::Resting { provider: provider(), wait: wait * 2, why: String::new() };
         let refused =
             AnalyzeError::Refused { provider: provider(), status: 401, words: String::new() };
         let malformed =

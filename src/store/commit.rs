@@ -93,6 +93,9 @@ pub enum Stored {
     /// One with this UID was there, and differs. Both are kept, the first is the one that is read,
     /// and an operator is told.
     OtherBytes,
+    /// One with this UID was there, in another study: whoever looks for this one would find that. It
+    /// is not kept.
+    OfAnotherStudy,
     /// It is kept; what it is gets decided when the index is made.
     Deferred,
 }
@@ -922,7 +925,7 @@ fn prepare(
                 answers.push(Answer::Done);
             }
             Request::Instance(receipt, small) => {
-                let (stored, is_kept) = add_instance(&mut txn, shared, receipt, &mut add)?;
+                let (stored, is_kept) = add_instance(&mut txn, shared, receipt, false, &mut add)?;
                 answers.push(Answer::Stored(stored));
                 match stored {
                     // A small one is named after what is there.
@@ -936,7 +939,8 @@ fn prepare(
             }
             Request::Decide(row) => {
                 // Files beside it may be of others that wait for their decision: none is a stray.
-                let (stored, is_kept) = add_instance(&mut txn, shared, &row.receipt, &mut add)?;
+                let (stored, is_kept) =
+                    add_instance(&mut txn, shared, &row.receipt, true, &mut add)?;
                 add(&mut txn, Event::DeferredDecided { order: row.order })?;
                 answers.push(Answer::Stored(stored));
                 losers.extend((!is_kept).then(|| row.receipt.object.clone()));
@@ -1071,10 +1075,13 @@ fn open_revision(
 }
 
 /// Decides what an instance is. Also says whether its file is kept.
+///
+/// - `is_acknowledged`: its sender was told that it is kept.
 fn add_instance(
     txn: &mut Txn<'_>,
     shared: &Shared,
     receipt: &Receipt,
+    is_acknowledged: bool,
     add: &mut Add<'_>,
 ) -> Result<(Stored, bool), StoreError> {
     let stored = Event::InstanceStored { receipt: receipt.clone() };
@@ -1094,6 +1101,9 @@ fn add_instance(
         return Ok((Stored::New { revision }, true));
     };
     let first = &row.receipt;
+    if first.study_uid != receipt.study_uid && !is_acknowledged {
+        return Ok((Stored::OfAnotherStudy, false));
+    }
     let same_place = first.object == receipt.object;
     if is_same(shared, first, receipt) {
         let repeated = Event::InstanceRepeated {
@@ -1231,7 +1241,9 @@ mod tests {
                 match answer.await.unwrap() {
                     Stored::New { revision } => new += revision,
                     Stored::SameBytes => {}
-                    Stored::OtherBytes | Stored::Deferred => panic!("the bytes are the same"),
+                    Stored::OtherBytes | Stored::OfAnotherStudy | Stored::Deferred => {
+                        panic!("the bytes are the same")
+                    }
                 }
             }
             assert_eq!(new, 1, "one new instance, revision 1");

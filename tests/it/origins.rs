@@ -379,3 +379,33 @@ fn a_study_that_comes_again_under_a_corrected_patient_is_put_before_a_person() {
     assert!(dump.contains("PID-7"), "{dump}");
     wait_for("the report again", || (files(&peers.pacs_folder).len() > before).then_some(()));
 }
+
+/// A device that gives one SOP Instance UID twice: whoever was told of success would look for the
+/// second in vain.
+#[test]
+fn an_instance_that_is_known_in_another_study_is_refused_with_the_reason_and_the_first_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("data"), &[]);
+    let (first, second) = (folder.path().join("1.dcm"), folder.path().join("2.dcm"));
+    let same = "SOPInstanceUID=1.2.826.0.1.3680043.9.77.1";
+    let known = chest_xray(POSITIVE, &first, &[same]);
+    let other = chest_xray(POSITIVE, &second, &[same, "PatientID=P9", "PatientName=Other"]);
+    node.storescu(&[first]);
+    let read = node.study_in(&known, "delivered");
+    let mut send = Command::new(PRELIM);
+    send.arg("send").arg(format!("PRELIM@{}", node.dicom)).arg(&second);
+    let output = send.output().unwrap();
+    let said = said(&output);
+    assert!(!output.status.success() && said.contains("known in another study"), "{said}");
+    let mut stow = Command::new("curl");
+    stow.args(["-s", "-H", "Content-Type: application/dicom", "--data-binary"]);
+    stow.arg(format!("@{}", second.display()));
+    stow.arg(format!("http://{}/dicom-web/studies", node.http));
+    let answer = String::from_utf8(run(&mut stow).stdout).unwrap();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["00081198"]["Value"][0]["00081197"]["Value"][0], 0xC000, "{answer:#}");
+    assert_eq!(study(&node.data, &other), None);
+    let again = study(&node.data, &known).unwrap();
+    assert_eq!((&again["revision"], &again["conflicts"]), (&read["revision"], &read["conflicts"]));
+    assert!(node.log().contains("is that of an instance of another study"), "{}", node.log());
+}

@@ -210,11 +210,16 @@ impl Kept {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn not_now(&self, refused: Option<u16>, wait: Duration) -> AnalyzeError {
+    /// - `refused`: the status with which its last key was refused, while it rests for that.
+    fn not_now(&self, state: &State, refused: Option<u16>, wait: Duration) -> AnalyzeError {
         let provider = self.name().to_owned();
         match refused {
             Some(status) => AnalyzeError::Refused { provider, status, words: String::new() },
-            None => AnalyzeError::Resting { provider, wait },
+            None => {
+                let problem = state.last.as_ref().and_then(|last| last.problem.clone());
+                let why = problem.unwrap_or_else(|| "its calls are used up".to_owned());
+                AnalyzeError::Resting { provider, wait, why }
+            }
         }
     }
 
@@ -224,8 +229,10 @@ impl Kept {
         let now = Instant::now();
         let placed = state.pace.place(self.limits.calls_per_minute, now);
         let refused = state.refused;
-        state.admit(now).map_err(|wait| self.not_now(refused, wait))?;
-        let (wait, pace) = placed.map_err(|wait| self.not_now(None, wait))?;
+        if let Err(wait) = state.admit(now) {
+            return Err(self.not_now(&state, refused, wait));
+        }
+        let (wait, pace) = placed.map_err(|wait| self.not_now(&state, None, wait))?;
         state.pace = pace;
         Ok(wait)
     }
@@ -235,7 +242,7 @@ impl Kept {
         let rests = match state.breaker {
             Breaker::Resting { until, .. } if until > Instant::now() => {
                 let wait = until.saturating_duration_since(Instant::now());
-                Some(self.not_now(state.refused, wait).to_string())
+                Some(self.not_now(&state, state.refused, wait).to_string())
             }
             Breaker::Resting { .. } | Breaker::Asked { .. } | Breaker::Tried { .. } => None,
         };
@@ -334,7 +341,8 @@ impl Provider for Kept {
     async fn check(&self) -> Result<(), AnalyzeError> {
         let admitted = self.state().admit(Instant::now());
         if let Err(wait) = admitted {
-            return Err(self.not_now(self.state().refused, wait));
+            let state = self.state();
+            return Err(self.not_now(&state, state.refused, wait));
         }
         let mut on_its_way = OnItsWay { kept: self, verdict: Verdict::Down };
         let ended = self.provider.check().await;
@@ -349,7 +357,10 @@ impl Provider for Kept {
         let admitted = self.state().breaker.admit(Instant::now());
         match admitted {
             Ok(_) => self.provider.admits(),
-            Err(wait) => Err(self.not_now(self.state().refused, wait)),
+            Err(wait) => {
+                let state = self.state();
+                Err(self.not_now(&state, state.refused, wait))
+            }
         }
     }
 

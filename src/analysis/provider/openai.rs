@@ -445,7 +445,10 @@ impl OpenAi {
         let wait = wait.and_then(|wait| Duration::try_from(wait).ok());
         match (refused, wait) {
             (true, _) => AnalyzeError::Refused { provider, status: 401, words: String::new() },
-            (false, Some(wait)) => AnalyzeError::Resting { provider, wait },
+            (false, Some(wait)) => {
+                let why = "every key rests or is used up".to_owned();
+                AnalyzeError::Resting { provider, wait, why }
+            }
             (false, None) => AnalyzeError::Misconfigured {
                 provider,
                 why: "every key is used up or has ended".to_owned(),
