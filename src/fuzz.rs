@@ -210,11 +210,11 @@ pub fn hl7(bytes: &[u8]) {
     let whole = heard(bytes.len().max(1));
     assert_eq!(whole, heard(61), "heard otherwise in pieces");
     for message in whole.iter().map(Vec::as_slice).chain([bytes]) {
-        let Some(message) = message::Message::read(message) else { continue };
+        let Some(message) = message::Message::read(message, None) else { continue };
         let at = jiff::Timestamp::UNIX_EPOCH;
         let _ = orders::message::orders(&message, at);
         let _ = final_report::Message::of(&message);
-        let answer = ack::answer(Some(&message), ack::Code::Error, &message.header(9), "1", at);
+        let answer = ack::answer(Some(&message), "AE", &message.header(9), "1", at);
         let clean = |b: u8| b >= 0x20 || b == b'\r';
         assert!(answer.bytes().all(clean), "a control character in an answer");
         let read = message::Message::parse(&answer).expect("our answer is a message");

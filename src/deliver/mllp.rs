@@ -17,6 +17,7 @@ use crate::dicom::socket::Socket;
 use crate::dicom::tls_client;
 use crate::hl7::ack::Ack;
 use crate::hl7::ack::Code;
+use crate::hl7::message;
 use crate::hl7::message::Message;
 use crate::hl7::mllp::Frames;
 use crate::hl7::mllp::MllpError;
@@ -47,6 +48,15 @@ pub struct Config {
     /// Whether the PDF goes with it, as the last OBX.
     #[serde(default = "default_pdf")]
     pub pdf: bool,
+    /// Whether the receiver answers each message; without, one that was sent counts as delivered.
+    #[serde(default = "default_acknowledge")]
+    pub acknowledge: bool,
+    /// MSH-12, for a receiver that refuses another.
+    #[serde(default = "default_version")]
+    pub version: String,
+    /// MSH-18, and what the message is written in.
+    #[serde(default = "default_charset")]
+    pub charset: String,
     /// Seconds to connect, and for the answer.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: u64,
@@ -65,6 +75,21 @@ fn default_pdf() -> bool {
 fn default_timeout_s() -> u64 {
     30
 }
+
+fn default_acknowledge() -> bool {
+    true
+}
+
+fn default_version() -> String {
+    write::VERSION.into()
+}
+
+fn default_charset() -> String {
+    write::CHARSET.into()
+}
+
+/// Versions of HL7 in which our segments are known.
+const VERSIONS: [&str; 9] = ["2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.8"];
 
 impl Config {
     /// Adds one line to `problems` for each value that cannot work.
@@ -85,6 +110,17 @@ impl Config {
                 let why = "receivers cut or refuse what is longer";
                 problems.push(format!("{at}.{key}: use at most 20 characters on one line; {why}"));
             }
+        }
+        if !VERSIONS.contains(&self.version.as_str()) {
+            let all = VERSIONS.join(", ");
+            problems.push(format!("{at}.version = {:?}: use one of {all}", self.version));
+        }
+        if message::character_set(&self.charset).is_none() {
+            problems.push(format!(
+                "{at}.charset = {:?}: use a name of HL7 table 0211, e.g. \"UNICODE UTF-8\", \"8859/1\", \
+                 \"KS X 1001\", \"GB 18030-2000\"",
+                self.charset
+            ));
         }
         if let Some(tls) = &self.tls {
             tls.check(&format!("{at}.tls"), &self.address, problems);
@@ -108,8 +144,17 @@ pub async fn deliver(config: &Config, file: &Path) -> Result<Delivered, DeliverE
     let message = write::addressed(&text, from, to);
     let control_id = Message::parse(&message).map(|m| m.control_id()).unwrap_or_default();
     let waited = Duration::from_secs(config.timeout_s);
+    let (bytes, lost) = write::coded(&message, &config.version, &config.charset);
     let stream = connect(config).await?;
-    let exchange = exchange(stream, &message, &control_id);
+    let exchange = async {
+        let mut delivered = exchange(stream, &bytes, &control_id, config.acknowledge).await?;
+        if lost > 0 {
+            let more =
+                format!("; {lost} characters that {} does not have are \"?\"", config.charset);
+            delivered.detail.push_str(&more);
+        }
+        Ok(delivered)
+    };
     let timed_out = |_| DeliverError::TimedOut { waited };
     tokio::time::timeout(waited, exchange).await.map_err(timed_out)?
 }
@@ -141,13 +186,17 @@ async fn connect(config: &Config) -> Result<tls_client::ClientStream, DeliverErr
 
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    message: &str,
+    message: &[u8],
     control_id: &str,
+    is_answered: bool,
 ) -> Result<Delivered, DeliverError> {
     let broken = |what: String| DeliverError::Unreachable { cause: peer_words(&what) };
     let deferred = |answer: &str| DeliverError::deferred(answer);
     let mut frames = Frames::new(stream, ANSWER_BYTES_MAX);
-    frames.send(message.as_bytes()).await.map_err(|e| broken(format!("while sending: {e}")))?;
+    frames.send(message).await.map_err(|e| broken(format!("while sending: {e}")))?;
+    if !is_answered {
+        return Ok(Delivered { detail: "sent; this receiver answers nothing".into() });
+    }
     for _answer in 0..ANSWERS_MAX {
         let answer = match frames.next().await {
             Ok(Some(answer)) => answer,
@@ -159,7 +208,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
                 return Err(broken(error.to_string()));
             }
         };
-        let ack = Message::read(&answer).as_ref().and_then(Ack::of);
+        let ack = Message::read(&answer, None).as_ref().and_then(Ack::of);
         let Some(ack) = ack else {
             return Err(deferred("what came back is no HL7 acknowledgement"));
         };

@@ -1,4 +1,4 @@
-//! Acknowledgements (HL7 v2.5.1 2.9.2): what a receiver says, and what we say as one.
+//! Acknowledgements (HL7 v2.5.1 2.9.2, 2.9.3): what a receiver says, and what we say as one.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -34,6 +34,38 @@ impl Code {
             Code::Reject => "AR",
         }
     }
+
+    /// The same as an accept acknowledgement of the enhanced mode.
+    fn of_accept(self) -> &'static str {
+        match self {
+            Code::Accept => "CA",
+            Code::Error => "CE",
+            Code::Reject => "CR",
+        }
+    }
+}
+
+/// MSA-1 of each answer that the sender wants, in their order: in the original mode one, in the enhanced
+/// mode (MSH-15 or MSH-16 is there) those that its conditions name (table 0155). What was not understood
+/// is told to everybody who does not say NE.
+pub fn wanted(message: Option<&Message>, code: Code) -> Vec<&'static str> {
+    let condition = |field: usize| {
+        let said = message.map(|message| message.header(field)).unwrap_or_default();
+        said.trim().to_ascii_uppercase()
+    };
+    let (accept, application) = (condition(15), condition(16));
+    if accept.is_empty() && application.is_empty() {
+        return vec![code.as_str()];
+    }
+    let holds = |condition: &str| match condition {
+        "AL" => true,
+        "ER" => code != Code::Accept,
+        "SU" => code == Code::Accept,
+        _ => false,
+    };
+    let accept = holds(&accept).then(|| code.of_accept());
+    let application = holds(&application).then(|| code.as_str());
+    accept.into_iter().chain(application).collect()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,10 +93,11 @@ impl Ack {
 
 /// Our answer to `message`; `None`: it was no message at all.
 ///
+/// - `code`: MSA-1, see [`wanted`].
 /// - `id`: our own MSH-10, at most 20 characters.
 pub fn answer(
     message: Option<&Message>,
-    code: Code,
+    code: &str,
     words: &str,
     id: &str,
     at: Timestamp,
@@ -93,7 +126,7 @@ pub fn answer(
         ],
     );
     let words = write::text(words);
-    header + &write::segment("MSA", &[(1, code.as_str().into()), (2, of(10)), (3, words)])
+    header + &write::segment("MSA", &[(1, code.into()), (2, of(10)), (3, words)])
 }
 
 #[cfg(test)]
@@ -101,11 +134,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_speaks_the_enhanced_mode_gets_the_answers_that_it_asks_for() {
+        for (accept, application, code, expected) in [
+            ("", "", Code::Accept, &["AA"][..]),
+            ("", "", Code::Error, &["AE"]),
+            ("AL", "NE", Code::Accept, &["CA"]),
+            ("AL", "NE", Code::Error, &["CE"]),
+            ("NE", "NE", Code::Accept, &[]),
+            ("NE", "NE", Code::Reject, &[]),
+            ("ER", "NE", Code::Accept, &[]),
+            ("ER", "NE", Code::Reject, &["CR"]),
+            ("SU", "ER", Code::Accept, &["CA"]),
+            ("SU", "ER", Code::Error, &["AE"]),
+            ("AL", "AL", Code::Accept, &["CA", "AA"]),
+            ("", "AL", Code::Accept, &["AA"]),
+        ] {
+            let text = format!("MSH|^~\\&|A||||||ORM^O01|1|P|2.5.1|||{accept}|{application}\r");
+            let message = Message::parse(&text);
+            assert_eq!(wanted(message.as_ref(), code), expected, "{accept} {application} {code:?}");
+        }
+    }
+
+    #[test]
     fn an_answer_goes_back_to_the_sender_with_its_control_id() {
         let came = "MSH|^~\\&|RIS|HOSP&1.2&ISO|AI|X|2026||OMI^O23^OMI_O23|A\\T\\1|P|2.5\r";
         let came = Message::parse(came).unwrap();
         let at = Timestamp::from_second(0).unwrap();
-        let said = answer(Some(&came), Code::Error, "no PID-3 | here", "1", at);
+        let said = answer(Some(&came), Code::Error.as_str(), "no PID-3 | here", "1", at);
         assert_eq!(
             said,
             "MSH|^~\\&|AI|X|RIS|HOSP|19700101000000+0000||ACK^O23^ACK|1|P|2.5||||||UNICODE UTF-8\r\
@@ -114,7 +169,7 @@ mod tests {
         let ack = Ack::of(&Message::parse(&said).unwrap()).unwrap();
         assert_eq!(ack.code, Code::Error);
         assert_eq!((ack.control_id.as_str(), ack.words.as_str()), ("A&1", "no PID-3 | here"));
-        let none = answer(None, Code::Reject, "no HL7 message", "2", at);
+        let none = answer(None, Code::Reject.as_str(), "no HL7 message", "2", at);
         assert!(none.starts_with("MSH|^~\\&|PRELIM|||") && none.contains("MSA|AR||no HL7"));
     }
 

@@ -24,7 +24,9 @@ struct Delimiters {
 
 impl Message {
     /// Bytes as a frame held them, in the character set that MSH-18 names. `None`: no HL7 message.
-    pub fn read(bytes: &[u8]) -> Option<Message> {
+    ///
+    /// - `usual`: the set of senders that name none and do not write UTF-8.
+    pub fn read(bytes: &[u8], usual: Option<&'static Encoding>) -> Option<Message> {
         // MSH itself is ASCII in every set that is used.
         let first: String = bytes.iter().take(1024).map(|b| char::from(*b)).collect();
         let header = Message::of_text(&first, encoding_rs::UTF_8)?;
@@ -32,7 +34,7 @@ impl Message {
             let all: Vec<String> = msh.field(18).repetitions().map(|one| one.text()).collect();
             all
         });
-        let encoding = encoding(&named.unwrap_or_default(), bytes);
+        let encoding = encoding(&named.unwrap_or_default(), bytes, usual);
         let (text, _, _) = encoding.decode(bytes);
         Message::of_text(&text, encoding)
     }
@@ -54,11 +56,41 @@ impl Message {
         Some(Message { text: text.to_owned(), delimiters, encoding })
     }
 
+    /// A line that begins as no segment does goes on with the field before it: a line end in free text
+    /// that its sender did not escape.
     pub fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
-        let lines = self.text.split(['\r', '\n']).take(SEGMENTS_MAX);
-        lines
+        let mut rest = self.text.as_str();
+        let next = move || {
+            rest = rest.trim_start_matches(['\r', '\n']);
+            if rest.is_empty() {
+                return None;
+            }
+            let mut end = 0;
+            loop {
+                end += rest[end..].find(['\r', '\n']).unwrap_or(rest.len() - end);
+                let after = rest[end..].trim_start_matches(['\r', '\n']);
+                if after.is_empty() || self.begins_segment(after) {
+                    break;
+                }
+                end = rest.len() - after.len();
+            }
+            let (segment, after) = rest.split_at(end);
+            rest = after;
+            Some(segment)
+        };
+        std::iter::from_fn(next)
+            .take(SEGMENTS_MAX)
             .filter(|line| !line.trim().is_empty())
             .map(|line| Segment { fields: line.split(self.delimiters.field).collect(), of: self })
+    }
+
+    /// Three letters or digits, the first a letter, and the delimiter or the line's end.
+    fn begins_segment(&self, line: &str) -> bool {
+        let Some((name, rest)) = line.split_at_checked(3) else { return false };
+        let is_name = name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+        let is_alone = rest.is_empty() || rest.starts_with(['\r', '\n']);
+        is_name && (is_alone || rest.starts_with(self.delimiters.field))
     }
 
     pub fn first(&self, name: &str) -> Option<Segment<'_>> {
@@ -219,12 +251,45 @@ impl Message {
     }
 }
 
+/// The messages of one block: some senders put several into it, or a whole batch (2.10.3).
+pub fn split(block: &[u8]) -> Vec<&[u8]> {
+    let begins = |at: usize| {
+        let is_line = at == 0 || matches!(block[at - 1], b'\r' | b'\n');
+        is_line && block[at..].starts_with(b"MSH")
+    };
+    let starts: Vec<usize> = (0..block.len()).filter(|at| begins(*at)).collect();
+    match starts.len() {
+        0 | 1 => vec![block],
+        _ => {
+            let ends = starts.iter().skip(1).copied().chain([block.len()]);
+            starts.iter().zip(ends).map(|(from, to)| &block[*from..to]).collect()
+        }
+    }
+}
+
+/// A character set by its name in table 0211, or by another name that it has.
+pub fn character_set(name: &str) -> Option<&'static Encoding> {
+    let name = name.trim().to_ascii_uppercase();
+    Some(match name.as_str() {
+        "UNICODE" | "UNICODE UTF-8" => encoding_rs::UTF_8,
+        "KS X 1001" => encoding_rs::EUC_KR,
+        "GB 18030-2000" => encoding_rs::GB18030,
+        "BIG-5" => encoding_rs::BIG5,
+        "ISO IR14" => encoding_rs::SHIFT_JIS,
+        "ISO IR87" | "ISO IR159" => encoding_rs::ISO_2022_JP,
+        name => {
+            let label = name.replace("8859/", "ISO-8859-");
+            return Encoding::for_label(label.as_bytes());
+        }
+    })
+}
+
 /// The set of MSH-18 (table 0211 and what is written in its place). Without one: UTF-8 where it can
 /// be, else Latin-1, as devices do.
-fn encoding(named: &[String], bytes: &[u8]) -> &'static Encoding {
+fn encoding(named: &[String], bytes: &[u8], usual: Option<&'static Encoding>) -> &'static Encoding {
     let undeclared = || match std::str::from_utf8(bytes) {
         Ok(_) => encoding_rs::UTF_8,
-        Err(_) => encoding_rs::WINDOWS_1252,
+        Err(_) => usual.unwrap_or(encoding_rs::WINDOWS_1252),
     };
     // Japanese is named in the second place, behind what it is switched to from.
     if named.iter().any(|name| matches!(name.as_str(), "ISO IR87" | "ISO IR159")) {
@@ -233,15 +298,7 @@ fn encoding(named: &[String], bytes: &[u8]) -> &'static Encoding {
     let name = named.first().map(|name| name.trim().to_ascii_uppercase()).unwrap_or_default();
     match name.as_str() {
         "" | "ASCII" | "US-ASCII" | "ISO IR6" => undeclared(),
-        "UNICODE" | "UNICODE UTF-8" => encoding_rs::UTF_8,
-        "KS X 1001" => encoding_rs::EUC_KR,
-        "GB 18030-2000" => encoding_rs::GB18030,
-        "BIG-5" => encoding_rs::BIG5,
-        "ISO IR14" => encoding_rs::SHIFT_JIS,
-        name => {
-            let label = name.replace("8859/", "ISO-8859-");
-            Encoding::for_label(label.as_bytes()).unwrap_or_else(undeclared)
-        }
+        name => character_set(name).unwrap_or_else(undeclared),
     }
 }
 
@@ -293,6 +350,47 @@ mod tests {
     }
 
     #[test]
+    fn a_line_end_in_a_text_is_of_the_text_and_several_messages_of_a_block_are_several() {
+        let message = of("OBR|1|PLX9||||screening\rsecond line\nA-B|||ACC1\rOBX|1\rZX1\r\rNTE|x");
+        let names: Vec<&str> = message.segments().map(|segment| segment.name()).collect();
+        assert_eq!(names, ["MSH", "OBR", "OBX", "ZX1", "NTE"]);
+        let obr = message.first("OBR").unwrap();
+        assert_eq!(
+            (obr.text(6), obr.text(9)),
+            ("screening\nsecond line\nA-B".into(), "ACC1".into())
+        );
+        for (block, count) in [
+            ("MSH|^~\\&|A\rPID|1\r", 1),
+            ("MSH|^~\\&|A\rPID|1\rMSH|^~\\&|B\rPID|2\r", 2),
+            ("FHS|^~\\&\rBHS|^~\\&\rMSH|^~\\&|A\r\nMSH|^~\\&|B\rBTS|2\rFTS|1\r", 2),
+            ("no message", 1),
+        ] {
+            let parts = split(block.as_bytes());
+            assert_eq!(parts.len(), count, "{block}");
+            assert!(count == 1 || parts.iter().all(|part| part.starts_with(b"MSH")), "{block}");
+        }
+    }
+
+    #[test]
+    fn a_sender_that_names_no_set_has_the_one_that_the_settings_name() {
+        for (label, bytes, text) in [
+            ("EUC-KR", &b"\xb0\xa1\xbd\xbf"[..], "\u{ac00}\u{c2b4}"),
+            ("KS X 1001", &b"\xb0\xa1\xbd\xbf"[..], "\u{ac00}\u{c2b4}"),
+            ("gbk", &b"\xd0\xd8\xcd\xb4"[..], "\u{80f8}\u{75db}"),
+            ("windows-1251", &b"\xe1\xee\xeb\xfc"[..], "\u{431}\u{43e}\u{43b}\u{44c}"),
+        ] {
+            let usual = character_set(label);
+            let raw = [b"MSH|^~\\&|A\rOBX|", bytes].concat();
+            let message = Message::read(&raw, usual).unwrap();
+            assert_eq!(message.first("OBX").unwrap().text(1), text, "{label}");
+            // What is UTF-8 is that, and what names its set has that.
+            let utf8 = Message::read("MSH|^~\\&|A\rOBX|\u{e9}".as_bytes(), usual).unwrap();
+            assert_eq!(utf8.first("OBX").unwrap().text(1), "\u{e9}", "{label}");
+        }
+        assert!(character_set("no such set").is_none());
+    }
+
+    #[test]
     fn delimiters_are_those_of_the_message() {
         let message = Message::parse("MSH#:*!%#APP\rOBX#a:b%c*d!F!e").unwrap();
         let field = message.first("OBX").unwrap().field(1);
@@ -317,7 +415,7 @@ mod tests {
             let mut bytes =
                 format!("MSH|^~\\&|A||||||ORU^R01|1|P|2.3.1||||||{set}\rPID|1||1||").into_bytes();
             bytes.extend_from_slice(name);
-            let read = Message::read(&bytes).unwrap();
+            let read = Message::read(&bytes, None).unwrap();
             read.first("PID").unwrap().field(5).component(1)
         };
         for (set, bytes, text) in [

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::hl7::message::character_set;
+
 /// Our messages, in UTF-8 (MSH-18).
 pub const VERSION: &str = "2.5.1";
 pub const CHARSET: &str = "UNICODE UTF-8";
@@ -76,6 +78,33 @@ pub fn without_documents(message: &str) -> String {
     message.split_inclusive('\r').filter(|segment| !is_document(segment)).collect()
 }
 
+/// The message in this version and character set (MSH-12, MSH-18), and how many of its characters the set
+/// does not have: a question mark stands for each.
+pub fn coded(message: &str, version: &str, charset: &str) -> (Vec<u8>, usize) {
+    let (header, rest) = message.split_once('\r').unwrap_or((message, ""));
+    let mut fields: Vec<String> = header.split('|').map(str::to_owned).collect();
+    fields.resize(fields.len().max(18), String::new());
+    (fields[11], fields[17]) = (version.to_owned(), charset.to_owned());
+    let text = format!("{}\r{rest}", fields.join("|"));
+    let set = character_set(charset).unwrap_or(encoding_rs::UTF_8);
+    let (whole, _, is_lossy) = set.encode(&text);
+    if !is_lossy {
+        return (whole.into_owned(), 0);
+    }
+    let (mut bytes, mut lost) = (Vec::with_capacity(text.len()), 0);
+    for c in text.chars() {
+        let mut one = [0; 4];
+        match set.encode(c.encode_utf8(&mut one)) {
+            (coded, _, false) => bytes.extend_from_slice(&coded),
+            (_, _, true) => {
+                bytes.push(b'?');
+                lost += 1;
+            }
+        }
+    }
+    (bytes, lost)
+}
+
 /// A moment with its distance to UTC (DTM).
 pub fn moment(at: Timestamp, zone: &TimeZone) -> String {
     at.to_zoned(zone.clone()).strftime("%Y%m%d%H%M%S%z").to_string()
@@ -112,6 +141,23 @@ mod tests {
             without_documents(message),
             "MSH|^~\\&|PRELIM|H|||2026\rOBX|1|TX|||a\rOBX|3|ST\r"
         );
+    }
+
+    #[test]
+    fn a_message_is_written_in_the_version_and_set_that_its_receiver_knows() {
+        let message =
+            segment("MSH", &[(3, "A".into()), (12, VERSION.into())]) + "PID|1||\u{d64d}\u{e9}\r";
+        for (version, charset, tail, lost) in [
+            ("2.5.1", CHARSET, "\u{d64d}\u{e9}\r".as_bytes(), 0),
+            ("2.3", "8859/1", &b"?\xe9\r"[..], 1),
+            ("2.4", "KS X 1001", &b"\xc8\xab?\r"[..], 1),
+        ] {
+            let (bytes, found) = coded(&message, version, charset);
+            assert!(bytes.ends_with(tail), "{charset}: {bytes:x?}");
+            assert_eq!(found, lost, "{charset}");
+            let read = Message::read(&bytes, None).unwrap();
+            assert_eq!((read.header(12), read.header(18)), (version.into(), charset.into()));
+        }
     }
 
     #[test]

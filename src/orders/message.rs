@@ -1,4 +1,4 @@
-//! HL7 v2 orders: ORM^O01 and OMI^O23 (v2.2 to v2.5.1), one order for each of their requests.
+//! HL7 v2 orders: ORM^O01, OMI^O23 and OMG^O19 (v2.2 to v2.5.1), one order for each of their requests.
 
 use jiff::Timestamp;
 

@@ -33,6 +33,7 @@ use crate::domain::uid::StudyUid;
 use crate::hl7::about;
 use crate::hl7::ack;
 use crate::hl7::ack::Code;
+use crate::hl7::message;
 use crate::hl7::message::Message;
 use crate::hl7::mllp::Frames;
 use crate::hl7::mllp::MllpError;
@@ -64,6 +65,8 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// Seconds that a connection may say nothing, and that one message may take.
     pub idle_s: u64,
+    /// Character set of senders that name none in MSH-18 and do not write UTF-8; empty: Latin-1.
+    pub charset: String,
     pub tls: tls::Config,
 }
 
@@ -75,6 +78,7 @@ impl Default for Config {
             connections_max: 32,
             message_bytes_max: 16 << 20,
             idle_s: 600,
+            charset: String::new(),
             tls: tls::Config::default(),
         }
     }
@@ -104,7 +108,18 @@ impl Config {
                 ));
             }
         }
+        if !self.charset.is_empty() && self.usual_set().is_none() {
+            problems.push(format!(
+                "{at}.charset = {:?}: use a name of HL7 table 0211 or of the web, e.g. \"KS X 1001\", \
+                 \"8859/1\", \"windows-1251\", \"gbk\"",
+                self.charset
+            ));
+        }
         self.tls.check(&format!("{at}.tls"), problems);
+    }
+
+    fn usual_set(&self) -> Option<&'static encoding_rs::Encoding> {
+        message::character_set(&self.charset)
     }
 
     fn may_send(&self, address: IpAddr) -> bool {
@@ -292,39 +307,54 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
             came = timeout(idle, frames.next()) => came,
         };
         place.waits(false);
-        let (message, code, words, go_on) = match came {
+        let block = match came {
             // A connection that is held open and not used is no fault.
             Err(_) | Ok(Ok(None)) => return Ok(()),
-            Ok(Ok(Some(bytes))) => match Message::read(&bytes) {
-                None => (None, Code::Reject, "this is no HL7 v2 message".to_owned(), true),
-                Some(message) => {
-                    let (code, words) = take(kit, &message).await;
-                    (Some(message), code, words, true)
-                }
-            },
+            Ok(Ok(Some(block))) => block,
             Ok(Err(error @ MllpError::TooLarge { .. })) => {
-                (None, Code::Reject, error.to_string(), false)
+                let words = error.to_string();
+                answer(&mut frames, kit, place, None, (Code::Reject, words.clone())).await?;
+                return Err(words);
             }
             Ok(Err(error)) => return Err(error.to_string()),
         };
-        let kind = message.as_ref().map(Message::kind).unwrap_or_default();
-        count(&kind, code.as_str());
-        if code == Code::Accept || place.of.may_tell(place.peer) {
-            let code = code.as_str();
-            tracing::info!(kind = text::clean(&kind, 20), code, words, "HL7 message");
-        }
-        let id = format!("{:020X}", rand::random::<u64>());
-        let answer = ack::answer(message.as_ref(), code, &words, &id, kit.clock.now());
-        let sent = timeout(ANSWER, frames.send(answer.as_bytes())).await;
-        sent.map_err(|_| "the answer was not taken".to_owned())?.map_err(|e| e.to_string())?;
-        if !go_on {
-            return Err(words);
+        for bytes in message::split(&block) {
+            let message = Message::read(bytes, kit.hl7.usual_set());
+            let said = match &message {
+                None => (Code::Reject, "this is no HL7 v2 message".to_owned()),
+                Some(message) => take(kit, message).await,
+            };
+            answer(&mut frames, kit, place, message.as_ref(), said).await?;
         }
     }
 }
 
+/// Tells the sender of a message what was done with it, as often as it wants to hear it.
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+    frames: &mut Frames<S>,
+    kit: &Kit,
+    place: &Place,
+    message: Option<&Message>,
+    (code, words): (Code, String),
+) -> Result<(), String> {
+    let kind = message.map(Message::kind).unwrap_or_default();
+    count(&kind, code.as_str());
+    if code == Code::Accept || place.of.may_tell(place.peer) {
+        let code = code.as_str();
+        tracing::info!(kind = text::clean(&kind, 20), code, words, "HL7 message");
+    }
+    for code in ack::wanted(message, code) {
+        let id = format!("{:020X}", rand::random::<u64>());
+        let answer = ack::answer(message, code, &words, &id, kit.clock.now());
+        let sent = timeout(ANSWER, frames.send(answer.as_bytes())).await;
+        sent.map_err(|_| "the answer was not taken".to_owned())?.map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
 fn count(kind: &str, outcome: &'static str) {
-    let known = ["ORM^O01", "OMI^O23", "ORU^R01"].into_iter().find(|known| *known == kind);
+    let known =
+        ["ORM^O01", "OMI^O23", "OMG^O19", "ORU^R01"].into_iter().find(|known| *known == kind);
     let labels = [("kind", known.unwrap_or("other")), ("outcome", outcome)];
     metrics::counter!("prelim_hl7_messages_total", &labels).increment(1);
 }
@@ -340,9 +370,9 @@ async fn take(kit: &Kit, message: &Message) -> (Code, String) {
         return (Code::Reject, "only messages of production (MSH-11 P) are taken".into());
     }
     match message.kind().as_str() {
-        "ORM^O01" | "OMI^O23" => order(kit, message).await,
+        "ORM^O01" | "OMI^O23" | "OMG^O19" => order(kit, message).await,
         "ORU^R01" => report(kit, message).await,
-        _ => (Code::Reject, "ORM^O01, OMI^O23 and ORU^R01 are taken here".into()),
+        _ => (Code::Reject, "ORM^O01, OMI^O23, OMG^O19 and ORU^R01 are taken here".into()),
     }
 }
 
