@@ -63,8 +63,7 @@ pub fn install_crypto() {
 
 /// What TLS itself says of a request that failed: a certificate that is not trusted, a version that is
 /// too old.
-pub fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
-    use std::error::Error as _;
+pub fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = error.source();
     while let Some(source) = next {
         if let Some(found) = source.downcast_ref::<rustls::Error>() {

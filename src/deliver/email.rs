@@ -2,6 +2,9 @@
 //! stops at the first refused address, and its time-out ends with the connection.
 
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,8 +17,6 @@ use lettre::message::SinglePart;
 use lettre::message::header::ContentType;
 use lettre::message::header::HeaderName;
 use lettre::message::header::HeaderValue;
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::authentication::DEFAULT_MECHANISMS;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::client::Certificate;
 use lettre::transport::smtp::client::CertificateStore;
@@ -24,6 +25,8 @@ use lettre::transport::smtp::commands::Data;
 use lettre::transport::smtp::commands::Mail;
 use lettre::transport::smtp::commands::Rcpt;
 use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::extension::Extension;
+use lettre::transport::smtp::extension::MailParameter;
 use lettre::transport::smtp::response::Code;
 use serde::Deserialize;
 use serde::Serialize;
@@ -31,8 +34,16 @@ use serde::Serialize;
 use crate::deliver::DeliverError;
 use crate::deliver::Delivered;
 use crate::deliver::peer_words;
+use crate::deliver::smtp_login;
+use crate::deliver::smtp_login::With;
+use crate::dicom::tls_client;
 use crate::domain::message::Message;
-use crate::domain::secret::Secret;
+use crate::outgoing;
+use crate::outgoing::oauth2;
+use crate::outgoing::route::Route;
+use crate::outgoing::server;
+use crate::outgoing::server::Server;
+use crate::outgoing::server::Who;
 
 /// How the connection to the mail server is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -71,8 +82,17 @@ pub struct Config {
     pub user: String,
     /// File that holds the password and nothing else.
     pub password_file: Option<PathBuf>,
+    /// File with a token for XOAUTH2, in place of a password; read for each message.
+    pub token_file: Option<PathBuf>,
+    /// The token is fetched with these, and again before it ends.
+    pub oauth2: Option<oauth2::Config>,
     /// PEM file with the root certificates to trust instead of the machine's.
     pub ca_file: Option<PathBuf>,
+    /// Name that the server's certificate holds, where it is reached by another.
+    pub server_name: String,
+    /// What we call ourselves in EHLO. Empty: this machine's name where it is one of a domain, else its
+    /// address (RFC 5321 4.1.4).
+    pub hello: String,
     /// Lets `mode = "none"` send to another machine: everyone on the way can read it.
     pub allow_plain: bool,
     /// Seconds for one message, connection included.
@@ -88,7 +108,11 @@ impl Default for Config {
             from: String::new(),
             user: String::new(),
             password_file: None,
+            token_file: None,
+            oauth2: None,
             ca_file: None,
+            server_name: String::new(),
+            hello: String::new(),
             allow_plain: false,
             timeout_s: 60,
         }
@@ -118,11 +142,37 @@ impl Config {
         if let Err(why) = self.may_be_plain() {
             problems.push(format!("{at}.mode = \"none\": {why}"));
         }
-        if self.user.is_empty() != self.password_file.is_none() {
-            let why = "one without the other cannot log in";
-            problems.push(format!("{at}.user and {at}.password_file: give both or none; {why}"));
+        let shown = [
+            ("password_file", self.password_file.is_some()),
+            ("token_file", self.token_file.is_some()),
+            ("oauth2", self.oauth2.is_some()),
+        ];
+        let shown: Vec<&str> = shown.iter().filter(|one| one.1).map(|one| one.0).collect();
+        if shown.len() > 1 {
+            problems.push(format!("{at}: {} all log in; use one", shown.join(", ")));
         }
-        for (key, file) in [("password_file", &self.password_file), ("ca_file", &self.ca_file)] {
+        if self.user.is_empty() != shown.is_empty() {
+            let why = "one without the other cannot log in";
+            problems.push(format!(
+                "{at}.user and {at}.password_file (or token_file, oauth2): give both or none; {why}"
+            ));
+        }
+        if let Some(oauth2) = &self.oauth2 {
+            oauth2.check(&format!("{at}.oauth2"), false, problems);
+            if oauth2.token_url.is_empty() {
+                problems.push(format!("{at}.oauth2.token_url is needed: where tokens are given"));
+            }
+        }
+        if self.hello.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            problems
+                .push(format!("{at}.hello = {:?}: use a name such as node.h.example", self.hello));
+        }
+        let files = [
+            ("password_file", &self.password_file),
+            ("token_file", &self.token_file),
+            ("ca_file", &self.ca_file),
+        ];
+        for (key, file) in files {
             if let Some(Err(e)) = file.as_deref().map(std::fs::File::open) {
                 problems.push(format!("{at}.{key}: cannot be read ({e}); nothing could be sent"));
             }
@@ -191,7 +241,7 @@ fn unusable(what: &str) -> DeliverError {
 async fn connect(config: &Config) -> Result<AsyncSmtpConnection, DeliverError> {
     let port = if config.port == 0 { config.mode.default_port() } else { config.port };
     let timeout = Some(Duration::from_secs(config.timeout_s));
-    let hello = ClientId::default();
+    let hello = hello(config, port).await;
     let secured = |mode: Mode| (config.mode == mode).then(|| tls(config)).transpose();
     let (wrapped, upgrade) = (secured(Mode::Tls)?, secured(Mode::Starttls)?);
     let server = (config.host.trim_matches(['[', ']']), port);
@@ -204,17 +254,66 @@ async fn connect(config: &Config) -> Result<AsyncSmtpConnection, DeliverError> {
         }
         server.starttls(tls, &hello).await.map_err(failed)?;
     }
-    if let Some(file) = &config.password_file {
-        let password = read(file, "the password file cannot be read")?;
-        let password = Secret::new(String::from_utf8_lossy(&password).trim_end());
-        let login = Credentials::new(config.user.clone(), password.expose().to_owned());
-        server.auth(DEFAULT_MECHANISMS, &login).await.map_err(failed)?;
+    if let Some(with) = shown(config).await? {
+        smtp_login::log_in(&mut server, &hello, &config.user, &with, failed).await?;
     }
     Ok(server)
 }
 
+/// What shows who we are; `None`: no login.
+async fn shown(config: &Config) -> Result<Option<With>, DeliverError> {
+    let of = |file: &Path| {
+        server::line(file).map_err(|why| DeliverError::Unreachable {
+            cause: format!("{} cannot be read: {why}", file.display()),
+        })
+    };
+    if let Some(file) = &config.password_file {
+        return Ok(Some(With::Password(of(file)?)));
+    }
+    if let Some(file) = &config.token_file {
+        return Ok(Some(With::Token(of(file)?)));
+    }
+    let Some(oauth2) = &config.oauth2 else { return Ok(None) };
+    let (route, who) = (Route::default(), Who::default());
+    let server = Server { route: &route, who: &who };
+    let token = oauth2::token(server, oauth2, &config.host, false).await;
+    let token = token.map_err(|cause| DeliverError::Unreachable { cause })?;
+    Ok(Some(With::Token(token)))
+}
+
+/// What we call ourselves.
+async fn hello(config: &Config, port: u16) -> ClientId {
+    if !config.hello.is_empty() {
+        return ClientId::Domain(config.hello.clone());
+    }
+    match ClientId::default() {
+        ClientId::Domain(name) if name.contains('.') => ClientId::Domain(name),
+        // The address from which the way to the server leads; nothing is sent to find it.
+        _ => match own_address(config.host.trim_matches(['[', ']']), port).await {
+            Some(IpAddr::V4(v4)) => ClientId::Ipv4(v4),
+            Some(IpAddr::V6(v6)) => ClientId::Ipv6(v6),
+            None => ClientId::Ipv4(Ipv4Addr::LOCALHOST),
+        },
+    }
+}
+
+async fn own_address(host: &str, port: u16) -> Option<IpAddr> {
+    let peer = tokio::net::lookup_host((host, port)).await.ok()?.next()?;
+    let any: IpAddr = match peer.is_ipv4() {
+        true => Ipv4Addr::UNSPECIFIED.into(),
+        false => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(peer).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
 fn tls(config: &Config) -> Result<TlsParameters, DeliverError> {
-    let mut builder = TlsParameters::builder(config.host.clone());
+    let name = match config.server_name.as_str() {
+        "" => &config.host,
+        name => name,
+    };
+    let mut builder = TlsParameters::builder(name.to_owned());
     if let Some(file) = &config.ca_file {
         let pem = read(file, "the file with root certificates cannot be read")?;
         let roots = Certificate::from_pem(&pem).map_err(|_| unusable("ca_file"))?;
@@ -234,7 +333,16 @@ async fn hand_over(
     to: Vec<Address>,
     bytes: &[u8],
 ) -> Result<Delivered, DeliverError> {
-    server.command(Mail::new(Some(from), vec![])).await.map_err(failed)?;
+    let is_beyond_ascii = |address: &Address| !address.to_string().is_ascii();
+    let mut parameters = Vec::new();
+    if is_beyond_ascii(&from) || to.iter().any(is_beyond_ascii) {
+        if !server.server_info().supports_feature(Extension::SmtpUtfEight) {
+            let answer = "the mail server takes no addresses beyond ASCII (SMTPUTF8)".to_owned();
+            return Err(DeliverError::Refused { answer });
+        }
+        parameters.push(MailParameter::SmtpUtfEight);
+    }
+    server.command(Mail::new(Some(from), parameters)).await.map_err(failed)?;
     let addresses = to.len();
     let mut refused = Vec::new();
     for address in to {
@@ -297,9 +405,26 @@ fn is_no_address(code: Code, words: &str) -> bool {
     }
 }
 
+/// What TLS says. One that signs itself is trusted here only when it is not marked as the root of others.
+fn explained(error: &rustls::Error) -> String {
+    let words = tls_client::explain(error);
+    match words.contains("self-signed: name it") {
+        true => {
+            "its certificate is self-signed and marked as a root of others (CA:TRUE), which no \
+                 server's own may be: make it with -addext basicConstraints=critical,CA:FALSE and \
+                 name it in ca_file"
+                .to_owned()
+        }
+        false => words,
+    }
+}
+
 /// lettre counts a refused connection neither as transient nor as permanent: here only 5xx is.
 fn failed(error: lettre::transport::smtp::Error) -> DeliverError {
-    let words = peer_words(&error.to_string());
+    let words = match outgoing::tls_error(&error) {
+        Some(tls) => format!("TLS: {}", explained(tls)),
+        None => peer_words(&error.to_string()),
+    };
     match error.status() {
         Some(_) if error.is_permanent() => DeliverError::Refused { answer: words },
         Some(_) => DeliverError::deferred(words),

@@ -329,8 +329,8 @@ mod tests {
         let (address, task) = receiver(Some(b"\x0bMSH|^~\\&|RIS\rMSA|AA|ID1\x1c\r")).await;
         deliver(&config(&address), &file).await.unwrap();
         let came = task.await.unwrap();
-        let expected = "\u{b}MSH|^~\\&|PRELIM||RIS||20260302||ORU^R01^ORU_R01|ID1|P|2.5.1\r\
-                        OBX|1|TX|1^x||y\r\u{1c}\r";
+        let expected = "\u{b}MSH|^~\\&|PRELIM||RIS||20260302||ORU^R01^ORU_R01|ID1|P|2.5.1||||||\
+                        UNICODE UTF-8\rOBX|1|TX|1^x||y\r\u{1c}\r";
         assert_eq!(came, expected);
         let gone = deliver(&config(&address), &file).await.unwrap_err();
         assert!(gone.is_transient() && matches!(gone, DeliverError::Unreachable { .. }), "{gone}");

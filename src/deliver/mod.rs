@@ -11,6 +11,7 @@ pub mod mllp;
 mod object;
 pub mod pacs;
 pub mod reach;
+mod smtp_login;
 pub mod stow;
 pub mod webhook;
 
