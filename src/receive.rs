@@ -33,6 +33,7 @@ use crate::dicom::storage_scp::InstanceSink;
 use crate::dicom::storage_scp::Refusal;
 use crate::dicom::storage_scp::StorageHandler;
 use crate::dicom::storage_scp::StoreRequest;
+use crate::dicom::walk::WalkError;
 use crate::domain::ae_title::AeTitle;
 use crate::domain::clock::Clock;
 use crate::domain::digest::Hasher;
@@ -214,7 +215,7 @@ impl InstanceSink for Reception {
         match stored {
             Stored::New { .. } | Stored::Deferred if broken.is_some() => {
                 let why = broken.unwrap_or_default();
-                tracing::warn!(%instance, why, "kept as it came: its data set cannot be parsed");
+                tracing::warn!(%instance, why, "kept as it came: its data set is not as it should be");
                 metrics::counter!("prelim_instances_unreadable_total").increment(1);
             }
             Stored::New { .. } | Stored::SameBytes | Stored::Deferred => {}
@@ -276,9 +277,9 @@ impl Reception {
     }
 
     fn scan(&self, draft: &IncomingObject) -> Result<Facts, ScanError> {
-        let mut file = File::open(draft.path())?;
+        let mut file = File::open(draft.path()).map_err(WalkError::Io)?;
         let head_bytes = self.head.len() as u64;
-        file.seek(SeekFrom::Start(head_bytes))?;
+        file.seek(SeekFrom::Start(head_bytes)).map_err(WalkError::Io)?;
         let bytes = draft.size_bytes().saturating_sub(head_bytes);
         // Half of what the page cache has of it.
         let reader = BufReader::with_capacity(CACHED_BYTES / 2, file);
@@ -350,7 +351,7 @@ fn write(draft: &mut IncomingObject, chunk: &[u8]) -> Result<(), Refusal> {
 struct Identity {
     study_uid: StudyUid,
     series_uid: SeriesUid,
-    /// Why no parser may see it: it is kept as it came.
+    /// Where its data set is not as it should be: it is kept as it came.
     unreadable: Option<String>,
     is_original: bool,
 }
@@ -591,8 +592,8 @@ mod tests {
         assert_eq!(receiver.store.studies(10).unwrap().len(), 0);
     }
 
-    /// P94 to P97 and habits of devices: what says what it is, is kept; what is broken behind its
-    /// UIDs is marked, and no parser sees it.
+    /// P94 to P97 and habits of devices: what says what it is, is kept; what is odd is
+    /// marked.
     #[tokio::test]
     async fn odd_data_sets_are_kept_as_they_came() {
         let data = tempfile::tempdir().unwrap();
@@ -636,6 +637,11 @@ mod tests {
                 false,
             ),
             ("a VR that is none", [uids("1.2"), bad_vr].concat(), true),
+            (
+                "a VR that is none, before the UIDs",
+                [b"\x08\0\x05\0\x01\x02\x02\0ab".to_vec(), uids("1.2")].concat(),
+                true,
+            ),
             ("P95 file meta inside", [uids("1.2"), group_length(2)].concat(), true),
             ("bytes behind the end", [uids("1.2"), vec![0, 0, 0]].concat(), true),
         ];
@@ -654,7 +660,6 @@ mod tests {
         // Broken before it says what it is, or in a way that harms: refused as before.
         let deep = [8, 0, 0x32, 0x10, b'S', b'Q', 0, 0, 255, 255, 255, 255].to_vec();
         for (name, bytes) in [
-            ("no study", [b"\x08\0\x05\0\x01\x02\x02\0ab".to_vec(), uids("1.2")].concat()),
             ("P85 no end", [uids("1.2"), deep].concat()),
             (
                 "P86 too long",

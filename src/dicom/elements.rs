@@ -1,17 +1,18 @@
 //! Small data sets of services that are not storage: read within limits, written.
 //!
 //! Read here and not by a general parser, for the reason that `command` gives: nothing is allocated
-//! by a length, nothing recurses deeper than [`DEPTH_MAX`]. Values are slices of what was received.
+//! by a length, nothing is deeper than [`DEPTH_MAX`]. Values are slices of what was received.
 
-use dicom_core::DataDictionary as _;
 use dicom_core::Tag;
 use dicom_core::VR;
-use dicom_core::dictionary::DataDictionaryEntry as _;
-use dicom_dictionary_std::StandardDataDictionary;
 use dicom_dictionary_std::uids;
 
 use crate::dicom::charset;
-use crate::dicom::scan::has_short_length;
+use crate::dicom::walk::Encoding;
+use crate::dicom::walk::Event;
+use crate::dicom::walk::Walk;
+use crate::dicom::walk::WalkError;
+use crate::dicom::walk::has_short_length;
 
 /// Transfer syntaxes of these data sets, the preferred first.
 pub const SYNTAXES: [&str; 2] = [uids::EXPLICIT_VR_LITTLE_ENDIAN, uids::IMPLICIT_VR_LITTLE_ENDIAN];
@@ -21,7 +22,6 @@ const DEPTH_MAX: usize = 8;
 const ELEMENTS_MAX: usize = 150_000;
 /// Of a text that is decoded.
 const VALUE_BYTES_MAX: usize = 16 << 10;
-const UNDEFINED: u32 = 0xFFFF_FFFF;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ElementsError {
@@ -51,9 +51,7 @@ impl<'a> Elements<'a> {
     /// Reads a whole data set in one of [`SYNTAXES`].
     pub fn read(bytes: &'a [u8], transfer_syntax: &str) -> Result<Elements<'a>, ElementsError> {
         let implicit = transfer_syntax == uids::IMPLICIT_VR_LITTLE_ENDIAN;
-        let mut reader = Reader { rest: bytes, implicit, elements: 0 };
-        let elements = reader.elements(End::OfBytes, 0)?;
-        Ok(elements)
+        read(bytes, Encoding { implicit, big: false })
     }
 
     fn value(&self, tag: Tag) -> Option<&Value<'a>> {
@@ -95,135 +93,58 @@ impl<'a> Elements<'a> {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// With the bytes.
-    OfBytes,
-    /// With a delimiter.
-    Delimiter,
+fn read(bytes: &[u8], encoding: Encoding) -> Result<Elements<'_>, ElementsError> {
+    let mut walk = Walk::new(bytes, 0, encoding, DEPTH_MAX);
+    let mut count = 0;
+    // The data set and the items that are open, each with the sequences that are open in it.
+    let mut open: Vec<Elements<'_>> = vec![Elements::default()];
+    let mut is_item = Vec::new();
+    while let Some(event) = walk.next()? {
+        count += usize::from(!matches!(event, Event::Close { .. }));
+        if count > ELEMENTS_MAX {
+            return Err(ElementsError::TooMany);
+        }
+        let inner = open.last_mut().expect("the data set stays open");
+        match event {
+            Event::Value(place) => {
+                let (at, length) = (place.at as usize, place.length.unwrap_or_default() as usize);
+                let value = bytes.get(at..at + length).ok_or(ElementsError::Truncated)?;
+                inner.0.push((place.tag, Value::Bytes(value)));
+            }
+            Event::Open(place) => {
+                inner.0.push((place.tag, Value::Items(Vec::new())));
+                is_item.push(false);
+            }
+            Event::Item { .. } => {
+                open.push(Elements::default());
+                is_item.push(true);
+            }
+            Event::Close { .. } if is_item.pop() == Some(true) => {
+                let item = open.pop().unwrap_or_default();
+                let around = open.last_mut().and_then(|elements| elements.0.last_mut());
+                if let Some((_, Value::Items(items))) = around {
+                    items.push(item);
+                }
+            }
+            Event::Close { .. } | Event::Fragment | Event::Pixels(_) => {}
+        }
+    }
+    Ok(open.swap_remove(0))
 }
 
-const ITEM: Tag = Tag(0xFFFE, 0xE000);
-const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
-const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
-
-struct Reader<'a> {
-    rest: &'a [u8],
-    implicit: bool,
-    elements: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, bytes: usize) -> Result<&'a [u8], ElementsError> {
-        let (taken, rest) = self.rest.split_at_checked(bytes).ok_or(ElementsError::Truncated)?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn u16(&mut self) -> Result<u16, ElementsError> {
-        let bytes = self.take(2)?;
-        Ok(u16::from_le_bytes([bytes[0], bytes[1]]))
-    }
-
-    fn u32(&mut self) -> Result<u32, ElementsError> {
-        let bytes = self.take(4)?;
-        Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-    }
-
-    fn tag(&mut self) -> Result<Tag, ElementsError> {
-        self.elements += 1;
-        match self.elements > ELEMENTS_MAX {
-            true => Err(ElementsError::TooMany),
-            false => Ok(Tag(self.u16()?, self.u16()?)),
-        }
-    }
-
-    fn elements(&mut self, end: End, depth: usize) -> Result<Elements<'a>, ElementsError> {
-        let mut found = Vec::new();
-        loop {
-            if self.rest.is_empty() && end == End::OfBytes {
-                return Ok(Elements(found));
+impl From<WalkError> for ElementsError {
+    fn from(error: WalkError) -> ElementsError {
+        match error {
+            WalkError::Truncated { .. }
+            | WalkError::TooLong { .. }
+            | WalkError::Unclosed
+            | WalkError::Io(_) => ElementsError::Truncated,
+            WalkError::BadVr { tag } | WalkError::UndefinedLength { tag } => {
+                ElementsError::Bad { tag }
             }
-            let tag = self.tag()?;
-            if tag == ITEM_END && end == End::Delimiter {
-                self.u32()?;
-                return Ok(Elements(found));
-            }
-            if tag.0 < 0x0004 || tag.0 == 0xFFFE {
-                return Err(ElementsError::Misplaced { tag });
-            }
-            let (vr, length) = self.header(tag)?;
-            let value = match (vr, length) {
-                (VR::SQ, _) | (VR::UN, UNDEFINED) => {
-                    Value::Items(self.sequence(vr, length, depth)?)
-                }
-                (_, UNDEFINED) => return Err(ElementsError::Bad { tag }),
-                (_, length) => Value::Bytes(self.take(length as usize)?),
-            };
-            found.push((tag, value));
+            WalkError::Misplaced { tag } => ElementsError::Misplaced { tag },
+            WalkError::TooDeep { .. } => ElementsError::TooDeep,
         }
-    }
-
-    fn header(&mut self, tag: Tag) -> Result<(VR, u32), ElementsError> {
-        if self.implicit {
-            let length = self.u32()?;
-            let known = StandardDataDictionary.by_tag(tag).map(|entry| entry.vr().relaxed());
-            return Ok(match known {
-                Some(VR::SQ) => (VR::SQ, length),
-                Some(_) | None => (VR::UN, length),
-            });
-        }
-        let code = self.take(2)?;
-        let vr = VR::from_binary([code[0], code[1]]).ok_or(ElementsError::Bad { tag })?;
-        if has_short_length(vr) {
-            return Ok((vr, u32::from(self.u16()?)));
-        }
-        self.take(2)?;
-        Ok((vr, self.u32()?))
-    }
-
-    fn sequence(
-        &mut self,
-        vr: VR,
-        length: u32,
-        depth: usize,
-    ) -> Result<Vec<Elements<'a>>, ElementsError> {
-        if depth >= DEPTH_MAX {
-            return Err(ElementsError::TooDeep);
-        }
-        let implicit = self.implicit;
-        // The content of UN is Implicit VR Little Endian (PS3.5 6.2.2).
-        self.implicit |= vr == VR::UN;
-        let after = match length {
-            UNDEFINED => None,
-            length => {
-                let content = self.take(length as usize)?;
-                Some(std::mem::replace(&mut self.rest, content))
-            }
-        };
-        let mut items = Vec::new();
-        loop {
-            if self.rest.is_empty() && after.is_some() {
-                break;
-            }
-            let (tag, length) = (self.tag()?, self.u32()?);
-            match (tag, length) {
-                (ITEM, UNDEFINED) => items.push(self.elements(End::Delimiter, depth + 1)?),
-                (ITEM, length) => {
-                    let content = self.take(length as usize)?;
-                    let rest = std::mem::replace(&mut self.rest, content);
-                    items.push(self.elements(End::OfBytes, depth + 1)?);
-                    self.rest = rest;
-                }
-                (SEQUENCE_END, _) if after.is_none() => break,
-                (tag, _) => return Err(ElementsError::Misplaced { tag }),
-            }
-        }
-        self.implicit = implicit;
-        if let Some(after) = after {
-            self.rest = after;
-        }
-        Ok(items)
     }
 }
 

@@ -27,6 +27,7 @@ pub mod tls_client;
 pub mod tls_named;
 pub mod user_information;
 pub mod users;
+pub mod walk;
 pub mod worklist_scu;
 
 mod admission;

@@ -5,6 +5,7 @@
 //! when somebody asks for its items. Nesting is limited to [`DEPTH_MAX`].
 
 use std::fs::File;
+use std::io::BufRead;
 use std::io::Cursor;
 use std::io::Read;
 use std::io::Seek;
@@ -22,13 +23,19 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::dicom::charset;
-use crate::dicom::scan;
+pub use crate::dicom::walk::Encoding;
+use crate::dicom::walk::Event;
+use crate::dicom::walk::IMPLICIT;
+use crate::dicom::walk::InFile;
+use crate::dicom::walk::Place;
+use crate::dicom::walk::Walk;
+use crate::dicom::walk::WalkError;
 use crate::domain::uid::TransferSyntaxUid;
 
 /// Everything before Pixel Data; ten thousand frames of functional groups need about 20 MB.
-const HEADER_MAX_BYTES: usize = 128 << 20;
+const HEADER_MAX_BYTES: u64 = 128 << 20;
 /// A single value longer than this is stepped over (encapsulated documents, private blobs).
-const VALUE_MAX_BYTES: u32 = 4 << 20;
+const VALUE_MAX_BYTES: u64 = 4 << 20;
 /// Inflated size of a deflated data set; above the second, not more than so many times what it was:
 /// images are a tenth or a hundredth, what is made to fill the memory a thousandth.
 const INFLATED_MAX_BYTES: u64 = 512 << 20;
@@ -38,11 +45,6 @@ const INFLATED_RATIO_MAX: u64 = 150;
 const DEPTH_MAX: usize = 64;
 /// Elements in one data set or item.
 const ELEMENTS_MAX: usize = 200_000;
-const UNDEFINED: u32 = u32::MAX;
-
-const ITEM: Tag = Tag(0xfffe, 0xe000);
-const ITEM_DELIMITATION_ITEM: Tag = Tag(0xfffe, 0xe00d);
-const SEQUENCE_DELIMITATION_ITEM: Tag = Tag(0xfffe, 0xe0dd);
 /// Explicit VR Big Endian: retired, still in archives.
 pub const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 /// GE's private syntax: implicit little endian with big endian pixels.
@@ -63,15 +65,6 @@ pub enum Unreadable {
     Missing(&'static str),
 }
 
-/// How elements are written: by transfer syntax, or implicit inside UN of undefined length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Encoding {
-    pub implicit: bool,
-    pub big: bool,
-}
-
-const IMPLICIT: Encoding = Encoding { implicit: true, big: false };
-
 /// Where Pixel Data lies in the source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PixelElement {
@@ -90,8 +83,8 @@ pub struct Span {
     pub length: u64,
 }
 
-trait ReadSeek: Read + Seek + Send {}
-impl<T: Read + Seek + Send> ReadSeek for T {}
+trait ReadSeek: BufRead + Seek + Send {}
+impl<T: BufRead + Seek + Send> ReadSeek for T {}
 
 /// An opened file: its header in memory, its pixels where they are.
 pub struct DataSet {
@@ -144,7 +137,7 @@ impl DataSet {
                 | uids::JPIP_REFERENCED_DEFLATE
                 | uids::JPIPHTJ2K_REFERENCED_DEFLATE
         );
-        let (source, source_bytes, at) = match deflated {
+        let (mut source, source_bytes, at) = match deflated {
             true => {
                 source.seek(SeekFrom::Start(start.data_set_at))?;
                 let inflated = inflate(&mut *source)?;
@@ -154,23 +147,52 @@ impl DataSet {
             false => (source, source_bytes, start.data_set_at),
         };
         let encoding = start.encoding;
-        let mut window = Window { source, at, end: source_bytes, buffer: Vec::new(), cut: at };
-        window.source.seek(SeekFrom::Start(at))?;
-        let (index, pixels) = scan(&mut window, encoding)?;
+        source.seek(SeekFrom::Start(at))?;
+        let source = InFile::new(source, at, source_bytes);
+        let mut walk = Walk::new(source, at, encoding, DEPTH_MAX).ending_at_pixels();
+        let (places, pixels) = index(&mut walk)?;
         let mut opened = DataSet {
-            buffer: window.buffer,
-            index,
+            buffer: Vec::new(),
+            index: Vec::new(),
             encoding,
             transfer_syntax: start.transfer_syntax,
             pixels,
             character_set: Vec::new(),
-            source: window.source,
+            source: walk.source.into_inner(),
             source_bytes,
             in_file: !deflated,
         };
+        opened.load(&places)?;
         let set = opened.fields().plain_strings(tags::SPECIFIC_CHARACTER_SET);
         opened.character_set = set;
         Ok(opened)
+    }
+
+    /// Reads what stands before the pixels; long values stay where they are.
+    fn load(&mut self, places: &[Place]) -> Result<(), Unreadable> {
+        let mut position = self.source.stream_position()?;
+        for place in places {
+            let Place { tag, vr, at, encoding, .. } = *place;
+            let length = place.length.unwrap_or_default();
+            let begin = self.buffer.len();
+            let is_long = length > VALUE_MAX_BYTES && vr != VR::SQ;
+            let outside = is_long.then_some(Span { offset: at, length });
+            if !is_long {
+                if begin as u64 + length > HEADER_MAX_BYTES {
+                    return Err(Unreadable::TooLarge("its header"));
+                }
+                // Positions lie in a file: they fit.
+                self.source.seek_relative(at as i64 - position as i64)?;
+                let read = (&mut self.source).take(length).read_to_end(&mut self.buffer)?;
+                position = at + read as u64;
+                if (read as u64) < length {
+                    return Err(Unreadable::Malformed { what: "an element breaks off", at });
+                }
+            }
+            let range = begin..self.buffer.len();
+            self.index.push(Entry { tag, vr, range, encoding, outside });
+        }
+        Ok(())
     }
 
     /// The top level.
@@ -229,14 +251,15 @@ impl Start {
         let explicit = Encoding { implicit: false, big: false };
         let mut transfer_syntax = None;
         while head.get(at..at + 2) == Some(&[2, 0]) {
-            let head_of = element_head(&mut &head[..], at, explicit)?;
-            let value = at + head_of.bytes;
-            let end = value.saturating_add(head_of.length as usize);
-            let Some(bytes) = head.get(value..end).filter(|_| head_of.length != UNDEFINED) else {
+            let element = Walk::new(&head[..], at as u64, explicit, DEPTH_MAX).next();
+            let Ok(Some(Event::Value(Place { tag, at: value, length: Some(length), .. }))) =
+                element
+            else {
                 return Err(Unreadable::NotDicom("its file meta information breaks off"));
             };
-            if head_of.tag == tags::TRANSFER_SYNTAX_UID {
-                let text = String::from_utf8_lossy(bytes);
+            let end = (value + length) as usize;
+            if tag == tags::TRANSFER_SYNTAX_UID {
+                let text = String::from_utf8_lossy(&head[value as usize..end]);
                 transfer_syntax = TransferSyntaxUid::parse(&text).ok();
             }
             at = end;
@@ -305,270 +328,57 @@ fn inflate(source: &mut dyn ReadSeek) -> Result<Vec<u8>, Unreadable> {
     }
 }
 
-/// Bytes that arrive when asked for: a slice, or a file read piece by piece.
-trait Feed {
-    fn need(&mut self, upto: usize) -> Result<(), Unreadable>;
-    fn bytes(&self) -> &[u8];
-    /// Whether nothing follows position `at`.
-    fn ends_at(&mut self, at: usize) -> bool;
-}
-
-impl Feed for &[u8] {
-    fn need(&mut self, upto: usize) -> Result<(), Unreadable> {
-        match upto <= self.len() {
-            true => Ok(()),
-            false => Err(Unreadable::Malformed { what: "an element breaks off", at: upto as u64 }),
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self
-    }
-
-    fn ends_at(&mut self, at: usize) -> bool {
-        at >= self.len()
-    }
-}
-
-/// The header of a file as it is read: values that are stepped over are cut out of `buffer`.
-struct Window {
-    source: Box<dyn ReadSeek>,
-    /// Position of the source.
-    at: u64,
-    end: u64,
-    buffer: Vec<u8>,
-    /// Source position minus buffer position.
-    cut: u64,
-}
-
-impl Window {
-    const STEP: usize = 64 << 10;
-
-    /// Steps over `length` bytes that follow buffer position `at`.
-    fn skip(&mut self, at: usize, length: u64) -> Result<(), Unreadable> {
-        let target = self.cut + at as u64 + length;
-        if target > self.end {
-            return Err(Unreadable::Malformed { what: "value beyond the end", at: self.at });
-        }
-        self.buffer.truncate(at);
-        self.cut = target - at as u64;
-        self.at = target;
-        self.source.seek(SeekFrom::Start(target))?;
-        Ok(())
-    }
-}
-
-impl Feed for Window {
-    fn need(&mut self, upto: usize) -> Result<(), Unreadable> {
-        if upto <= self.buffer.len() {
-            return Ok(());
-        }
-        let missing = (upto - self.buffer.len()) as u64;
-        if self.at.checked_add(missing).is_none_or(|end| end > self.end) {
-            return Err(Unreadable::Malformed { what: "an element breaks off", at: self.at });
-        }
-        if upto > HEADER_MAX_BYTES {
-            return Err(Unreadable::TooLarge("its header"));
-        }
-        let step = missing.max(Window::STEP as u64).min(self.end - self.at);
-        let read = (&mut self.source).take(step).read_to_end(&mut self.buffer)?;
-        self.at += read as u64;
-        match upto <= self.buffer.len() {
-            true => Ok(()),
-            false => Err(Unreadable::Malformed { what: "an element breaks off", at: self.at }),
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.buffer
-    }
-
-    fn ends_at(&mut self, at: usize) -> bool {
-        self.cut + at as u64 >= self.end
-    }
-}
-
-/// Tag, VR and length of one element and how many bytes they take.
-#[derive(Debug, Clone, Copy)]
-struct Head {
-    tag: Tag,
-    vr: VR,
-    length: u32,
-    bytes: usize,
-}
-
-fn element_head(feed: &mut impl Feed, at: usize, encoding: Encoding) -> Result<Head, Unreadable> {
-    feed.need(at + 8)?;
-    let u16_at = |feed: &dyn Fn(usize) -> [u8; 2], at: usize| match encoding.big {
-        true => u16::from_be_bytes(feed(at)),
-        false => u16::from_le_bytes(feed(at)),
-    };
-    let u32_of = |b: [u8; 4]| match encoding.big {
-        true => u32::from_be_bytes(b),
-        false => u32::from_le_bytes(b),
-    };
-    let (tag, code, short, long) = {
-        let bytes = feed.bytes();
-        let two = |at: usize| [bytes[at], bytes[at + 1]];
-        let tag = Tag(u16_at(&two, at), u16_at(&two, at + 2));
-        let long = u32_of([bytes[at + 4], bytes[at + 5], bytes[at + 6], bytes[at + 7]]);
-        (tag, two(at + 4), u16_at(&two, at + 6), long)
-    };
-    if tag.0 == 0xfffe {
-        return Ok(Head { tag, vr: VR::UN, length: long, bytes: 8 });
-    }
-    if encoding.implicit {
-        return Ok(Head { tag, vr: implicit_vr(tag), length: long, bytes: 8 });
-    }
-    let vr = VR::from_binary(code);
-    let is_short = vr.is_some_and(scan::has_short_length);
-    if is_short {
-        let vr = vr.unwrap_or(VR::UN);
-        return Ok(Head { tag, vr, length: short.into(), bytes: 8 });
-    }
-    if vr.is_none() && !code.iter().all(|b| b.is_ascii_uppercase()) {
-        return Err(Unreadable::Malformed { what: "no VR where one must be", at: at as u64 });
-    }
-    // Long form, also for VRs that are not known yet (PS3.5 7.1.2).
-    feed.need(at + 12)?;
-    let b = feed.bytes();
-    let length = u32_of([b[at + 8], b[at + 9], b[at + 10], b[at + 11]]);
-    Ok(Head { tag, vr: vr.unwrap_or(VR::UN), length, bytes: 12 })
-}
-
-fn implicit_vr(tag: Tag) -> VR {
-    match StandardDataDictionary.by_tag(tag) {
-        Some(entry) => entry.vr.relaxed(),
-        None => VR::UN,
-    }
-}
-
-/// The end of an undefined-length value that begins at `at`: where its content ends and where
-/// the next element begins.
-fn end_of_undefined(
-    feed: &mut impl Feed,
-    mut at: usize,
-    encoding: Encoding,
-) -> Result<(usize, usize), Unreadable> {
-    /// What is open: a sequence (or UN), whose content is items, or an item.
-    #[derive(Clone, Copy)]
-    struct Open {
-        item: bool,
-        encoding: Encoding,
-    }
-    let malformed = |what, at: usize| Err(Unreadable::Malformed { what, at: at as u64 });
-    let mut open = vec![Open { item: false, encoding }];
-    while let Some(&Open { item, encoding }) = open.last() {
-        if open.len() > 2 * DEPTH_MAX {
-            return malformed("sequences nested too deeply", at);
-        }
-        let head = element_head(feed, at, encoding)?;
-        let value = at + head.bytes;
-        let closes = match (head.tag, item) {
-            (ITEM, false) if head.length == UNDEFINED => {
-                open.push(Open { item: true, encoding });
-                at = value;
-                continue;
-            }
-            (SEQUENCE_DELIMITATION_ITEM, false) => true,
-            (ITEM_DELIMITATION_ITEM, true) => true,
-            (ITEM, false) => false,
-            (_, false) => return malformed("no item in a sequence", at),
-            (tag, true) if tag.0 == 0xfffe => return malformed("a delimiter out of place", at),
-            (_, true) if head.length == UNDEFINED => {
-                let inner = match head.vr {
-                    VR::UN if !encoding.implicit => IMPLICIT,
-                    _ => encoding,
-                };
-                open.push(Open { item: false, encoding: inner });
-                at = value;
-                continue;
-            }
-            (_, true) => false,
-        };
-        if closes {
-            open.pop();
-            if open.is_empty() {
-                return Ok((at, value));
-            }
-            at = value;
-            continue;
-        }
-        let Some(end) = value.checked_add(head.length as usize) else {
-            return malformed("an element breaks off", at);
-        };
-        feed.need(end)?;
-        at = end;
-    }
-    malformed("a sequence without end", at)
-}
-
 /// Walks the top level up to Pixel Data.
-fn scan(
-    window: &mut Window,
-    encoding: Encoding,
-) -> Result<(Vec<Entry>, Option<PixelElement>), Unreadable> {
-    let mut index = Vec::new();
-    let mut at = 0;
-    while !window.ends_at(at) {
-        if index.len() > ELEMENTS_MAX {
+fn index(walk: &mut Walk<InFile<Box<dyn ReadSeek>>>) -> Result<Index, Unreadable> {
+    let mut places: Vec<Place> = Vec::new();
+    loop {
+        if places.len() > ELEMENTS_MAX {
             return Err(Unreadable::TooLarge("more elements than the limit"));
         }
-        if padding_only(window, at)? {
-            break;
+        let event = walk.next().map_err(|error| malformed(error, walk.at()))?;
+        match event {
+            None => return Ok((places, None)),
+            Some(Event::Pixels(place)) => {
+                let is_pixels = matches!(
+                    place.tag,
+                    tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA
+                );
+                let Place { tag, vr, at: offset, length, .. } = place;
+                let pixels = PixelElement { tag, vr, offset, length };
+                return Ok((places, is_pixels.then_some(pixels)));
+            }
+            Some(Event::Value(place)) if walk.depth() == 0 => places.push(place),
+            Some(Event::Open(place)) if walk.depth() == 1 => {
+                places.push(place);
+                walk.step_over();
+            }
+            Some(Event::Close { end }) if walk.depth() == 0 => close(places.last_mut(), end),
+            Some(_) => {}
         }
-        let head = element_head(window, at, encoding)?;
-        let value = at + head.bytes;
-        if matches!(
-            head.tag,
-            tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA
-        ) {
-            let length = (head.length != UNDEFINED).then_some(u64::from(head.length));
-            let offset = window.cut + value as u64;
-            let vr = match (head.tag, encoding.implicit) {
-                (tags::PIXEL_DATA, true) => VR::OW,
-                _ => head.vr,
-            };
-            return Ok((index, Some(PixelElement { tag: head.tag, vr, offset, length })));
-        }
-        if head.tag.0 > 0x7fe0 {
-            break;
-        }
-        if head.tag.0 == 0xfffe {
-            return Err(Unreadable::Malformed { what: "a delimiter out of place", at: at as u64 });
-        }
-        let (tag, vr, range, outside) = (head.tag, head.vr, value..value, None);
-        let mut entry = Entry { tag, vr, range, encoding, outside };
-        if head.length == UNDEFINED {
-            let un = head.vr == VR::UN && !encoding.implicit;
-            entry.encoding = if un { IMPLICIT } else { encoding };
-            entry.vr = VR::SQ;
-            let (end, next) = end_of_undefined(window, value, entry.encoding)?;
-            entry.range.end = end;
-            at = next;
-        } else if head.length > VALUE_MAX_BYTES && head.vr != VR::SQ {
-            let length = head.length.into();
-            entry.outside = Some(Span { offset: window.cut + value as u64, length });
-            window.skip(value, length)?;
-            at = value;
-        } else {
-            entry.range.end = value + head.length as usize;
-            window.need(entry.range.end)?;
-            at = entry.range.end;
-        }
-        index.push(entry);
     }
-    Ok((index, None))
 }
 
-/// Whether fewer than 8 bytes are left, all zero: some writers round the file up.
-fn padding_only(window: &mut Window, at: usize) -> Result<bool, Unreadable> {
-    let left = window.end - (window.cut + at as u64);
-    if left >= 8 {
-        return Ok(false);
+type Index = (Vec<Place>, Option<PixelElement>);
+
+/// Where a sequence ends that did not say so.
+fn close(open: Option<&mut Place>, end: u64) {
+    if let Some(place) = open {
+        place.length.get_or_insert(end.saturating_sub(place.at));
     }
-    window.need(at + left as usize)?;
-    Ok(window.buffer[at..].iter().all(|byte| *byte == 0))
+}
+
+fn malformed(error: WalkError, at: u64) -> Unreadable {
+    let what = match error {
+        WalkError::Io(error) => return Unreadable::Io(error),
+        WalkError::Truncated { .. } => "an element breaks off",
+        WalkError::TooLong { .. } => "value beyond the end",
+        WalkError::UndefinedLength { .. } => "a value without length",
+        WalkError::BadVr { .. } => "no VR where one must be",
+        WalkError::Misplaced { .. } => "a delimiter out of place",
+        WalkError::TooDeep { .. } => "sequences nested too deeply",
+        WalkError::Unclosed => "a sequence without end",
+    };
+    Unreadable::Malformed { what, at }
 }
 
 /// One element, its value as it stands in the file.
@@ -590,34 +400,30 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Elements of an item; those after damage are left out.
+    /// Elements of an item; those after damage that nothing bounds are left out.
     fn of(bytes: &'a [u8], encoding: Encoding, character_set: &'a [String]) -> Fields<'a> {
-        let mut elements = Vec::new();
-        let mut feed = bytes;
-        let mut at = 0;
-        while at < bytes.len() && elements.len() <= ELEMENTS_MAX {
-            let Ok(head) = element_head(&mut feed, at, encoding) else { break };
-            let value = at + head.bytes;
-            let (tag, vr) = (head.tag, head.vr);
-            let mut element = Element { tag, vr, bytes: &[], encoding, outside: None };
-            if head.length == UNDEFINED {
-                let un = head.vr == VR::UN && !encoding.implicit;
-                element.encoding = if un { IMPLICIT } else { encoding };
-                element.vr = VR::SQ;
-                let Ok((end, next)) = end_of_undefined(&mut feed, value, element.encoding) else {
-                    break;
-                };
-                element.bytes = &bytes[value..end];
-                at = next;
-            } else {
-                let end = value.saturating_add(head.length as usize);
-                let Some(value) = bytes.get(value..end) else { break };
-                element.bytes = value;
-                at = end;
+        let mut places: Vec<Place> = Vec::new();
+        let mut walk = Walk::new(bytes, 0, encoding, DEPTH_MAX);
+        while let Ok(Some(event)) = walk.next()
+            && places.len() <= ELEMENTS_MAX
+        {
+            match (event, walk.depth()) {
+                (Event::Value(place), 0) => places.push(place),
+                (Event::Open(place), 1) => {
+                    places.push(place);
+                    walk.step_over();
+                }
+                (Event::Close { end }, 0) => close(places.last_mut(), end),
+                _ => {}
             }
-            elements.push(element);
         }
-        Fields { elements, character_set }
+        let elements = places.into_iter().filter_map(|place| {
+            let (at, length) = (place.at as usize, place.length? as usize);
+            let value = bytes.get(at..at.checked_add(length)?)?;
+            let Place { tag, vr, encoding, .. } = place;
+            Some(Element { tag, vr, bytes: value, encoding, outside: None })
+        });
+        Fields { elements: elements.collect(), character_set }
     }
 
     /// The first element with this tag that has a value.
@@ -638,26 +444,24 @@ impl<'a> Fields<'a> {
 
     /// The same of an element of these fields.
     pub fn items_of(&self, sequence: Element<'a>, max: usize) -> Vec<Fields<'a>> {
-        let encoding = sequence.encoding;
-        let (bytes, mut feed) = (sequence.bytes, sequence.bytes);
-        let mut items = Vec::new();
-        let mut at = 0;
-        while at < bytes.len() && items.len() < max {
-            let Ok(head) = element_head(&mut feed, at, encoding) else { break };
-            if head.tag != ITEM {
-                break;
+        let bytes = sequence.bytes;
+        let mut walk = Walk::items(bytes, sequence.encoding, DEPTH_MAX);
+        let (mut items, mut open) = (Vec::new(), None);
+        while items.len() < max
+            && let Ok(Some(event)) = walk.next()
+        {
+            match (event, walk.depth()) {
+                (Event::Item { at, encoding }, 2) => {
+                    open = Some((at as usize, encoding));
+                    walk.step_over();
+                }
+                (Event::Close { end }, 1) => {
+                    let Some((at, encoding)) = open.take() else { continue };
+                    let Some(content) = bytes.get(at..end as usize) else { break };
+                    items.push(Fields::of(content, encoding, self.character_set));
+                }
+                _ => {}
             }
-            let value = at + head.bytes;
-            let (end, next) = match head.length {
-                UNDEFINED => match end_of_item(&mut feed, value, encoding) {
-                    Ok(ends) => ends,
-                    Err(_) => break,
-                },
-                length => (value + length as usize, value + length as usize),
-            };
-            let Some(content) = bytes.get(value..end) else { break };
-            items.push(Fields::of(content, encoding, self.character_set));
-            at = next;
         }
         items
     }
@@ -769,30 +573,6 @@ fn eight(element: Element<'_>) -> impl Iterator<Item = u64> + use<'_> {
     })
 }
 
-/// The end of an undefined-length item: its content and the next item.
-fn end_of_item(
-    feed: &mut &[u8],
-    mut at: usize,
-    encoding: Encoding,
-) -> Result<(usize, usize), Unreadable> {
-    loop {
-        let head = element_head(feed, at, encoding)?;
-        let value = at + head.bytes;
-        if head.tag == ITEM_DELIMITATION_ITEM {
-            return Ok((at, value));
-        }
-        at = match head.length {
-            UNDEFINED => {
-                let un = head.vr == VR::UN && !encoding.implicit;
-                let inner = if un { IMPLICIT } else { encoding };
-                end_of_undefined(feed, value, inner)?.1
-            }
-            length => value.saturating_add(length as usize),
-        };
-        feed.need(at)?;
-    }
-}
-
 /// Without padding and control characters; line breaks become spaces.
 fn clean(text: &str) -> String {
     let spaced = text.trim_end_matches(['\0', ' ']).trim_start();
@@ -899,6 +679,37 @@ pub mod tests {
         for rubbish in [&b""[..], b"DICM", &[0; 500], &[0xff; 500]] {
             assert!(DataSet::of(rubbish.to_vec()).is_err());
         }
+    }
+
+    /// A private element that is broken, before the UIDs or behind them, is as if it were not there.
+    #[test]
+    fn an_odd_element_costs_itself_and_not_the_image() {
+        let modality = short(tags::MODALITY, b"CS", b"CT");
+        let pixels = long(tags::PIXEL_DATA, b"OW", 4, b"abcd");
+        let inside = [item(9), b"not a set".to_vec()].concat();
+        let odd = [
+            long(Tag(0x0009, 0x1001), b"??", 4, b"abcd"),
+            long(Tag(0x0009, 0x1002), b"SQ", inside.len() as u32, &inside),
+        ];
+        for odd in odd {
+            let id = short(tags::PATIENT_ID, b"LO", b"P1");
+            let data_set = [modality.clone(), odd, id, pixels.clone()].concat();
+            let opened = DataSet::of(part10(uids::EXPLICIT_VR_LITTLE_ENDIAN, &data_set)).unwrap();
+            assert_eq!(opened.fields().plain(tags::PATIENT_ID), "P1");
+            assert_eq!(opened.pixels.as_ref().map(|pixels| pixels.length), Some(Some(4)));
+        }
+    }
+
+    /// PS3.5 6.2.2, as routers pass on what they do not know.
+    #[test]
+    fn the_items_of_a_sequence_are_read_also_as_un_of_defined_length() {
+        let inside = b"\x28\0\x02\x30\x02\0\0\0\x08\0".to_vec();
+        let content = [item(inside.len() as u32), inside].concat();
+        let table = long(tags::VOILUT_SEQUENCE, b"UN", content.len() as u32, &content);
+        let opened = DataSet::of(part10(uids::EXPLICIT_VR_LITTLE_ENDIAN, &table)).unwrap();
+        let fields = opened.fields();
+        let items = fields.items(tags::VOILUT_SEQUENCE, 9);
+        assert_eq!(items[0].count(tags::LUT_DESCRIPTOR), Some(8));
     }
 
     #[test]

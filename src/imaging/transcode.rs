@@ -12,7 +12,7 @@ use dicom_dictionary_std::uids;
 use dicom_object::FileMetaTableBuilder;
 
 use crate::dicom::negotiation;
-use crate::dicom::scan;
+use crate::dicom::walk;
 use crate::imaging::ImagingError;
 use crate::imaging::dataset::DataSet;
 use crate::imaging::dataset::Element;
@@ -193,14 +193,14 @@ fn open(out: &mut Vec<u8>, name: Tag) {
 /// One element. A value too long for the short form of its VR is UN (PS3.5 6.2.2).
 fn put(out: &mut Vec<u8>, name: Tag, vr: VR, bytes: &[u8]) {
     tag(out, name);
-    let short = u16::try_from(bytes.len()).ok().filter(|_| scan::has_short_length(vr));
+    let short = u16::try_from(bytes.len()).ok().filter(|_| walk::has_short_length(vr));
     match short {
         Some(length) => {
             out.extend_from_slice(vr.to_string().as_bytes());
             out.extend_from_slice(&length.to_le_bytes());
         }
         None => {
-            let vr = if scan::has_short_length(vr) { VR::UN } else { vr };
+            let vr = if walk::has_short_length(vr) { VR::UN } else { vr };
             out.extend_from_slice(vr.to_string().as_bytes());
             out.extend_from_slice(&[0, 0]);
             out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());

@@ -254,11 +254,9 @@ async fn unmet(
     kit.store.filed(&open.study_uid).await?;
     for row in rows {
         let receipt = row.receipt;
-        if receipt.unreadable.is_none() {
-            let sop_instance_uid = receipt.sop_instance_uid;
-            let object = Object { object: receipt.object, sop_instance_uid };
-            objects.entry(receipt.series_uid).or_insert(object);
-        }
+        let sop_instance_uid = receipt.sop_instance_uid;
+        let object = Object { object: receipt.object, sop_instance_uid };
+        objects.entry(receipt.series_uid).or_insert(object);
     }
     let objects = objects.into_values().collect();
     let series: Vec<Series> = match kit.pool.inspect(kit.store.data(), objects).await {

@@ -220,7 +220,6 @@ pub async fn with_reports(
     let mut reports = instances
         .into_iter()
         .map(|row| row.receipt)
-        .filter(|receipt| receipt.unreadable.is_none())
         .filter(|receipt| is_report(&receipt.sop_instance_uid))
         .filter(|receipt| REPORTS.contains(&receipt.sop_class_uid.as_str()))
         .peekable();

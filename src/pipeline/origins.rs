@@ -160,7 +160,7 @@ pub async fn undecided(kit: &Kit, study_uid: &StudyUid) -> Result<Vec<Event>, St
     // One image of each series says what equipment acquired it.
     let mut series = HashSet::new();
     let mut shown: Vec<Object> = Vec::new();
-    for row in rows.iter().filter(|row| row.receipt.unreadable.is_none()) {
+    for row in &rows {
         let sop = &row.receipt.sop_instance_uid;
         let is_image = origins.get(sop).is_none_or(OriginRow::is_taken);
         if is_open(row) || (is_image && series.insert(&row.receipt.series_uid)) {
@@ -228,10 +228,7 @@ fn is_other(object: Option<&(Made, Patient)>, imaged: &[&Patient]) -> bool {
 pub fn is_open(receipt: &Receipt, origins: &HashMap<SopInstanceUid, OriginRow>) -> bool {
     match origins.get(&receipt.sop_instance_uid) {
         Some(row) => row.decided.is_none(),
-        None => {
-            let class = receipt.sop_class_uid.as_str();
-            receipt.unreadable.is_none() && !origin::is_acquisition_class(class)
-        }
+        None => !origin::is_acquisition_class(receipt.sop_class_uid.as_str()),
     }
 }
 

@@ -152,7 +152,7 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
     if !known.is_empty() {
         way.kit.store.commit(known).await.map_err(StepError::passing)?;
     }
-    let Headers { mut study, beside, has_images, patients } = inspect(way).await?;
+    let Headers { mut study, odd, beside, has_images, patients } = inspect(way).await?;
     let whose = whose::of_images(way, &patients).await?;
     if let Whose::Unknown(found) = &whose {
         // Nobody's name stands over it until a person has said whose it is.
@@ -237,6 +237,9 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         )
     });
     notes.extend(review.clone());
+    notes.extend((odd > 0).then(|| {
+        format!("{odd} instances are not written as the standard says: what could be read was.")
+    }));
     way.save(record::STUDY, &study)?;
     let title = profile.title.clone();
     way.save(record::PLAN, &PlanRecord { profile, route, notes, not_read, started_at, review })?;
@@ -316,6 +319,8 @@ const NOT_PARSED: &str = "its data set is broken";
 struct Headers {
     /// Its images; where there is none, what came instead: a dose report, a document.
     study: Study,
+    /// How many of what was read are marked by the receiver.
+    odd: usize,
     /// What stands beside the images.
     beside: Vec<Excluded>,
     has_images: bool,
@@ -330,11 +335,16 @@ async fn inspect(way: &Way<'_>) -> Result<Headers, StepError> {
     let instances = store.instances(way.study_uid).map_err(StepError::passing)?;
     let origins = origins::of_study(store, way.study_uid).map_err(StepError::passing)?;
     store.filed(way.study_uid).await.map_err(StepError::passing)?;
-    // What the receiver marked is kept as it came; no parser sees it.
-    let (marked, instances): (Vec<_>, Vec<_>) = instances
-        .into_iter()
-        .filter(|row| row.revision <= way.revision)
-        .partition(|row| row.receipt.unreadable.is_some());
+    let instances: Vec<_> =
+        instances.into_iter().filter(|row| row.revision <= way.revision).collect();
+    // What the receiver marked is kept as it came; the reader says what can be had of it.
+    let mut marked: HashMap<SopInstanceUid, String> = instances
+        .iter()
+        .filter_map(|row| {
+            let receipt = &row.receipt;
+            Some((receipt.sop_instance_uid.clone(), receipt.unreadable.clone()?))
+        })
+        .collect();
     let is_image = |row: &InstanceRow| {
         origins.get(&row.receipt.sop_instance_uid).is_none_or(OriginRow::is_taken)
     };
@@ -347,19 +357,16 @@ async fn inspect(way: &Way<'_>) -> Result<Headers, StepError> {
         (decided.origin == Origin::Derived).then_some(Excluded { sop_instance_uid, reason })
     };
     let left_out = beside.iter().filter_map(excluded).collect();
-    let has_images = !images.is_empty() || !marked.is_empty();
+    let has_images = !images.is_empty();
     let shown = if has_images { images } else { beside };
-    let marked = marked.into_iter().map(|row| Excluded {
-        sop_instance_uid: row.receipt.sop_instance_uid,
-        reason: format!(
-            "{NOT_PARSED}, kept as it came: {}",
-            row.receipt.unreadable.unwrap_or_default()
-        ),
-    });
     let objects: Vec<Object> = shown.iter().map(origins::object).collect();
     let inspected = way.kit.pool.inspect(store.data(), objects).await;
     let (parsed, mut unreadable) = inspected.map_err(unworked)?;
-    unreadable.extend(marked);
+    for one in &mut unreadable {
+        if let Some(odd) = marked.remove(&one.sop_instance_uid) {
+            one.reason = format!("{NOT_PARSED}, kept as it came: {odd}");
+        }
+    }
     let mut said: HashMap<SopInstanceUid, Patient> = parsed
         .iter()
         .map(|one| (one.instance.sop_instance_uid.clone(), one.patient.clone()))
@@ -369,8 +376,10 @@ async fn inspect(way: &Way<'_>) -> Result<Headers, StepError> {
     };
     let named = shown.iter().filter(|_| has_images);
     let patients = named.filter_map(of_row).collect();
+    let odd = parsed.iter().filter(|one| marked.contains_key(&one.instance.sop_instance_uid));
+    let odd = odd.count();
     let study = Study::gather(way.study_uid.clone(), parsed, unreadable);
-    Ok(Headers { study, beside: left_out, has_images, patients })
+    Ok(Headers { study, odd, beside: left_out, has_images, patients })
 }
 
 /// Pictures within the profile's budget, and measurements.

@@ -78,7 +78,6 @@ async fn versions(kit: &Kit, study_uid: &StudyUid) -> Result<Vec<(Patient, Strin
         .into_iter()
         .filter(|row| is_image(&row.receipt.sop_instance_uid))
         .flat_map(|row: InstanceRow| row.versions)
-        .filter(|receipt| receipt.unreadable.is_none())
         .collect();
     let mut said = Vec::new();
     if receipts.is_empty() {
@@ -136,7 +135,6 @@ pub async fn came_again(
     let images: Vec<&InstanceRow> = rows
         .iter()
         .filter(|row| origins.get(&row.receipt.sop_instance_uid).is_none_or(OriginRow::is_taken))
-        .filter(|row| row.receipt.unreadable.is_none())
         .collect();
     store.filed(study_uid).await.map_err(StepError::passing)?;
     let objects = images.iter().map(|row| origins::object(row)).collect();

@@ -43,7 +43,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("prelim_http_wrong_tokens_total", "Wrong passwords and access tokens"),
     ("prelim_instances_offered_total", "C-STORE requests"),
     ("prelim_instances_received_total", "C-STORE requests that were answered with success"),
-    ("prelim_instances_unreadable_total", "Instances that are kept as they came, unparsed"),
+    (
+        "prelim_instances_unreadable_total",
+        "Instances that are kept as they came, with a mark: their data set is odd",
+    ),
     ("prelim_kinds_refused_total", "Kinds of results that a destination takes none of"),
     ("prelim_needs_review_total", "Readings that ended as needs review"),
     ("prelim_origins_total", "Objects of which it was decided what they are, by origin"),

@@ -168,9 +168,6 @@ fn objects(store: &Store, uid: &StudyUid) -> Result<Vec<Objects>, StoreError> {
     for row in store.instances(uid)? {
         let receipt = row.receipt;
         let (origin, why, by) = match origins.get(&receipt.sop_instance_uid) {
-            None if receipt.unreadable.is_some() => {
-                (Some(Origin::Image), Some(Why::NotParsed), String::new())
-            }
             None if origins::is_open(&receipt, &origins) => (None, None, String::new()),
             None => (Some(Origin::Image), Some(Why::Acquired), String::new()),
             Some(row) => match &row.decided {

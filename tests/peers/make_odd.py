@@ -1,8 +1,9 @@
 """CT_small as an odd sender might write it.
 
-make_odd.py FILE bad_vr|trailing|no_meta|no_preamble
+make_odd.py FILE bad_vr|stray_item|trailing|no_meta|no_preamble
 
-bad_vr: a private element with a VR that is none; trailing: bytes behind the last element.
+bad_vr: a private element with a VR that is none; stray_item: an item outside of every
+sequence; trailing: bytes behind the last element.
 """
 
 import io
@@ -24,6 +25,7 @@ pixels = raw.index(struct.pack("<HH", 0x7FE0, 0x0010) + b"OW")
 data_at = raw.index(struct.pack("<HH", 0x0008, 0x0005) + b"CS")
 open(out, "wb").write({
     "bad_vr": raw[:pixels] + bad + raw[pixels:],
+    "stray_item": raw[:pixels] + struct.pack("<HHI", 0xFFFE, 0xE000, 0) + raw[pixels:],
     "trailing": raw + b"\0\0\0",
     "no_meta": raw[data_at:],
     "no_preamble": raw[132:],
