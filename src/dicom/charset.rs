@@ -97,7 +97,7 @@ impl Set {
     fn from_defined_term(term: &str) -> Set {
         let plain: String =
             term.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_uppercase();
-        let number = ["ISO2022IR", "ISO2022", "ISOIR"]
+        let number = ["ISO2022IR", "ISO2022", "ISOIR", "IR"]
             .iter()
             .find_map(|prefix| plain.strip_prefix(prefix))
             .unwrap_or(&plain);
@@ -110,7 +110,11 @@ impl Set {
             "192" | "UTF8" => Set::Whole(encoding_rs::UTF_8),
             "GB18030" => Set::Whole(encoding_rs::GB18030),
             "GBK" => Set::Whole(encoding_rs::GBK),
-            other => single_byte(other).map_or(Set::Unknown, Set::Single),
+            "ASCII" | "USASCII" => Set::Default,
+            other => match single_byte(other) {
+                Some(encoding) => Set::Single(encoding),
+                None => labelled(term, &plain).map_or(Set::Unknown, Set::Whole),
+            },
         }
     }
 
@@ -132,6 +136,24 @@ impl Set {
             Set::Default | Set::JisDouble | Set::Whole(_) | Set::Unknown => G1::Nothing,
         }
     }
+}
+
+/// A set by a name of other worlds, as devices and gateways write it: `GB2312`, `GB_2312-80`,
+/// `EUC-KR`, `KS_C_5601-1987`, `Shift_JIS`, `ISO8859-1`, `windows-1251`, `CP936`, `Big5`.
+fn labelled(term: &str, plain: &str) -> Option<&'static Encoding> {
+    let windows = plain.strip_prefix("CP").or_else(|| plain.strip_prefix("MS"));
+    let found = match windows.unwrap_or(plain) {
+        "936" | "EUCCN" | "GB231280" => Some(encoding_rs::GBK),
+        "949" | "KSC5601" | "KSX1001" => Some(encoding_rs::EUC_KR),
+        "950" => Some(encoding_rs::BIG5),
+        "932" => Some(encoding_rs::SHIFT_JIS),
+        number if windows.is_some() => Encoding::for_label(format!("windows-{number}").as_bytes()),
+        "GB180302000" | "GB180302005" | "GB180302022" => Some(encoding_rs::GB18030),
+        _ => Encoding::for_label(term.as_bytes()).or(Encoding::for_label(plain.as_bytes())),
+    };
+    // Sets of two bytes a letter have no place in DICOM.
+    let is_ascii = |encoding: &&'static Encoding| encoding.is_ascii_compatible();
+    found.filter(is_ascii).filter(|encoding| *encoding != encoding_rs::REPLACEMENT)
 }
 
 /// ISO-IR number to encoding. The Windows code pages are supersets: they also know what
@@ -397,6 +419,30 @@ fn undeclared(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Names as devices and gateways spell their sets.
+    #[test]
+    fn a_set_is_known_by_the_names_that_occur() {
+        let chinese = b"\xd5\xc5\xce\xb0";
+        for name in ["GB2312", "GB_2312-80", "gb2312", "CP936", "EUC-CN", "ISO 2022 GBK", "GBK"] {
+            assert_eq!(decode(chinese, &[name], VR::PN), "张伟", "{name}");
+        }
+        for name in ["EUC-KR", "KS_C_5601-1987", "CP949", "ISO_IR 149", "ISO IR 149", "IR 149"] {
+            assert_eq!(decode(b"\xc8\xab", &[name], VR::PN), "홍", "{name}");
+        }
+        for name in ["ISO8859-1", "ISO_8859-1", "latin1", "windows-1252", "CP1252", "ISO_IR100"] {
+            assert_eq!(decode(b"M\xfcller", &[name], VR::PN), "Müller", "{name}");
+        }
+        for name in ["UTF-8", "utf8", "ISO_IR 192", "ISO IR 192"] {
+            assert_eq!(decode("흉통".as_bytes(), &[name], VR::LO), "흉통", "{name}");
+        }
+        assert_eq!(decode(b"\x93\x63", &["SHIFT_JIS"], VR::PN), "田", "Japanese");
+        assert_eq!(decode(b"\xc8\xe2\xe0\xed", &["windows-1251"], VR::PN), "Иван");
+        // What nobody knows, and what is none of DICOM, is no guess.
+        for name in ["ISO_IR 999", "UTF-16", "iso-2022-kr"] {
+            assert!(decode(chinese, &[name], VR::PN).contains('\u{fffd}'), "{name}");
+        }
+    }
 
     #[test]
     fn the_sets_that_are_listed_are_decoded() {

@@ -12,6 +12,7 @@ use std::io::Seek;
 use std::io::SeekFrom;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use dicom_core::DataDictionary as _;
 use dicom_core::Tag;
@@ -94,7 +95,7 @@ pub struct DataSet {
     pub transfer_syntax: TransferSyntaxUid,
     pub pixels: Option<PixelElement>,
     /// Specific Character Set (0008,0005), its values.
-    character_set: Vec<String>,
+    character_set: Arc<[String]>,
     source: Box<dyn ReadSeek>,
     source_bytes: u64,
     /// Whether positions of the source are those of the file: it was not inflated.
@@ -157,14 +158,14 @@ impl DataSet {
             encoding,
             transfer_syntax: start.transfer_syntax,
             pixels,
-            character_set: Vec::new(),
+            character_set: Arc::default(),
             source: walk.source.into_inner(),
             source_bytes,
             in_file: !deflated,
         };
         opened.load(&places)?;
         let set = opened.fields().plain_strings(tags::SPECIFIC_CHARACTER_SET);
-        opened.character_set = set;
+        opened.character_set = set.into();
         Ok(opened)
     }
 
@@ -204,7 +205,7 @@ impl DataSet {
             encoding: entry.encoding,
             outside: entry.outside,
         });
-        Fields { elements: elements.collect(), character_set: &self.character_set }
+        Fields { elements: elements.collect(), character_set: Arc::clone(&self.character_set) }
     }
 
     pub fn encoding(&self) -> Encoding {
@@ -396,12 +397,13 @@ pub struct Element<'a> {
 #[derive(Debug, Clone)]
 pub struct Fields<'a> {
     elements: Vec<Element<'a>>,
-    character_set: &'a [String],
+    /// Specific Character Set, its values.
+    character_set: Arc<[String]>,
 }
 
 impl<'a> Fields<'a> {
     /// Elements of an item; those after damage that nothing bounds are left out.
-    fn of(bytes: &'a [u8], encoding: Encoding, character_set: &'a [String]) -> Fields<'a> {
+    fn of(bytes: &'a [u8], encoding: Encoding, character_set: Arc<[String]>) -> Fields<'a> {
         let mut places: Vec<Place> = Vec::new();
         let mut walk = Walk::new(bytes, 0, encoding, DEPTH_MAX);
         while let Ok(Some(event)) = walk.next()
@@ -423,7 +425,13 @@ impl<'a> Fields<'a> {
             let Place { tag, vr, encoding, .. } = place;
             Some(Element { tag, vr, bytes: value, encoding, outside: None })
         });
-        Fields { elements: elements.collect(), character_set }
+        let mut fields = Fields { elements: elements.collect(), character_set };
+        // An item may have its own (PS3.3 C.12.1.1.2).
+        let own = fields.plain_strings(tags::SPECIFIC_CHARACTER_SET);
+        if !own.is_empty() {
+            fields.character_set = own.into();
+        }
+        fields
     }
 
     /// The first element with this tag that has a value.
@@ -458,7 +466,8 @@ impl<'a> Fields<'a> {
                 (Event::Close { end }, 1) => {
                     let Some((at, encoding)) = open.take() else { continue };
                     let Some(content) = bytes.get(at..end as usize) else { break };
-                    items.push(Fields::of(content, encoding, self.character_set));
+                    let set = Arc::clone(&self.character_set);
+                    items.push(Fields::of(content, encoding, set));
                 }
                 _ => {}
             }
@@ -710,6 +719,27 @@ pub mod tests {
         let fields = opened.fields();
         let items = fields.items(tags::VOILUT_SEQUENCE, 9);
         assert_eq!(items[0].count(tags::LUT_DESCRIPTOR), Some(8));
+    }
+
+    /// PS3.3 C.12.1.1.2: worklist text in the image of an old device.
+    #[test]
+    fn an_item_may_have_a_character_set_of_its_own() {
+        let text =
+            |value: &str| short(tags::REASON_FOR_THE_REQUESTED_PROCEDURE, b"LO", value.as_bytes());
+        let own =
+            [short(tags::SPECIFIC_CHARACTER_SET, b"CS", b"ISO_IR 192"), text("흉통")].concat();
+        let inherited = short(tags::REASON_FOR_THE_REQUESTED_PROCEDURE, b"LO", b"M\xfcll");
+        let items = [item(own.len() as u32), own, item(inherited.len() as u32), inherited].concat();
+        let length = items.len() as u32;
+        let data_set = [
+            short(tags::SPECIFIC_CHARACTER_SET, b"CS", b"ISO_IR 100"),
+            long(tags::REQUEST_ATTRIBUTES_SEQUENCE, b"SQ", length, &items),
+        ];
+        let file = part10(uids::EXPLICIT_VR_LITTLE_ENDIAN, &data_set.concat());
+        let opened = DataSet::of(file).unwrap();
+        let read = |item: &Fields<'_>| item.strings(tags::REASON_FOR_THE_REQUESTED_PROCEDURE);
+        let items = opened.fields().items(tags::REQUEST_ATTRIBUTES_SEQUENCE, 9);
+        assert_eq!(items.iter().map(read).collect::<Vec<_>>(), [["흉통"], ["Müll"]]);
     }
 
     #[test]
