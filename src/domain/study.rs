@@ -31,6 +31,11 @@ impl PersonName {
         PersonName { alphabetic: next(), ideographic: next(), phonetic: next() }
     }
 
+    /// Whether letters of it could not be decoded.
+    pub fn is_damaged(&self) -> bool {
+        [&self.alphabetic, &self.ideographic, &self.phonetic].iter().any(|g| g.contains('\u{fffd}'))
+    }
+
     /// The value as it stands in a data set, trailing empty groups left out.
     pub fn to_dicom(&self) -> String {
         let all = [&self.alphabetic, &self.ideographic, &self.phonetic].map(String::as_str);
@@ -400,5 +405,11 @@ mod tests {
         assert_eq!(name.display(), "Hong, Gildong (洪 吉洞)");
         assert_eq!(name.to_dicom(), "Hong^Gildong=洪^吉洞=홍^길동");
         assert_eq!(PersonName::parse("Doe^Jane").to_dicom(), "Doe^Jane");
+    }
+    #[test]
+    fn a_name_with_letters_that_could_not_be_decoded_is_known() {
+        assert!(PersonName::parse("Doe^J\u{fffd}").is_damaged());
+        assert!(PersonName::parse("Hong=\u{fffd}").is_damaged());
+        assert!(!PersonName::parse("Müller^Jane=张伟").is_damaged());
     }
 }

@@ -237,6 +237,10 @@ async fn plan(way: &Way<'_>) -> Result<Vec<Event>, StepError> {
         )
     });
     notes.extend(review.clone());
+    notes.extend(study.patient.name.is_damaged().then(|| {
+        "The patient's name cannot be read in whole: its character set is not said, or not known."
+            .to_owned()
+    }));
     notes.extend((odd > 0).then(|| {
         format!("{odd} instances are not written as the standard says: what could be read was.")
     }));
