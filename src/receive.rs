@@ -219,12 +219,13 @@ impl InstanceSink for Reception {
                 metrics::counter!("prelim_instances_unreadable_total").increment(1);
             }
             Stored::New { .. } | Stored::SameBytes | Stored::Deferred => {}
-            Stored::OfAnotherStudy => {
+            Stored::Elsewhere => {
                 tracing::warn!(
                     %instance,
-                    "refused: its SOP Instance UID is that of an instance of another study"
+                    "refused: its SOP Instance UID is that of an instance of another study or series"
                 );
-                let why = "its SOP Instance UID is known in another study";
+                metrics::counter!("prelim_instances_clashing_total").increment(1);
+                let why = "its SOP Instance UID is known in another study or series";
                 return Err(Refusal::new(Status::CANNOT_UNDERSTAND, why));
             }
             Stored::OtherBytes => {
@@ -719,6 +720,38 @@ mod tests {
         let row = receiver.store.instance(&uid).unwrap().unwrap();
         let last = |file: &str| *std::fs::read(data.path().join(file)).unwrap().last().unwrap();
         assert_eq!(row.files().map(last).collect::<Vec<_>>(), [7, 8], "the first, the other");
+    }
+
+    /// What is answered with success can be found: a SOP Instance UID that is known elsewhere is
+    /// refused with the reason, whatever its size, and the first stays as it is.
+    #[tokio::test]
+    async fn a_known_instance_of_another_study_or_series_is_refused_and_said_why() {
+        let data = tempfile::tempdir().unwrap();
+        let receiver = receiver(data.path(), &Config::default());
+        let first = data_set(CT, "1.2.3", "1.2", "1.2.1", 7);
+        store(&receiver, request(CT, "1.2.3"), &first, 64).await.unwrap();
+        for (study, series) in [("1.3", "1.3.1"), ("1.2", "1.2.2")] {
+            let other = data_set(CT, "1.2.3", study, series, 9);
+            for chunk in [1 << 20, 64] {
+                let mut sink = receiver.begin(request(CT, "1.2.3")).await.unwrap();
+                let mut head = sink.head().to_vec();
+                for chunk in other.chunks(chunk) {
+                    let chunk = [&std::mem::take(&mut head), chunk].concat();
+                    sink.write(chunk.into()).await.unwrap();
+                }
+                let refusal = sink.finish().await.unwrap_err();
+                assert_eq!(refusal.status.0, 0xC000);
+                assert!(refusal.comment.contains("known in another"), "{}", refusal.comment);
+                assert!(refusal.comment.len() <= 64, "fits into Error Comment");
+            }
+        }
+        assert_eq!(files(&data.path().join("incoming")), 0);
+        assert_eq!(receiver.store.studies(10).unwrap().len(), 1);
+        let uid = SopInstanceUid::parse("1.2.3").unwrap();
+        let row = receiver.store.instance(&uid).unwrap().unwrap();
+        assert_eq!(row.versions.len(), 0);
+        // The same again is no clash.
+        store(&receiver, request(CT, "1.2.3"), &first, 1 << 20).await.unwrap();
     }
 
     /// S1, S2: below the low-water mark A700, and taken again when there is room.

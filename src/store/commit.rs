@@ -93,9 +93,9 @@ pub enum Stored {
     /// One with this UID was there, and differs. Both are kept, the first is the one that is read,
     /// and an operator is told.
     OtherBytes,
-    /// One with this UID was there, in another study: whoever looks for this one would find that. It
-    /// is not kept.
-    OfAnotherStudy,
+    /// One with this UID was there, in another study or series: whoever looks for this one would find
+    /// that. It is not kept.
+    Elsewhere,
     /// It is kept; what it is gets decided when the index is made.
     Deferred,
 }
@@ -1101,8 +1101,9 @@ fn add_instance(
         return Ok((Stored::New { revision }, true));
     };
     let first = &row.receipt;
-    if first.study_uid != receipt.study_uid && !is_acknowledged {
-        return Ok((Stored::OfAnotherStudy, false));
+    let place = |of: &Receipt| (of.study_uid.clone(), of.series_uid.clone());
+    if place(first) != place(receipt) && !is_acknowledged {
+        return Ok((Stored::Elsewhere, false));
     }
     let same_place = first.object == receipt.object;
     if is_same(shared, first, receipt) {
@@ -1241,7 +1242,7 @@ mod tests {
                 match answer.await.unwrap() {
                     Stored::New { revision } => new += revision,
                     Stored::SameBytes => {}
-                    Stored::OtherBytes | Stored::OfAnotherStudy | Stored::Deferred => {
+                    Stored::OtherBytes | Stored::Elsewhere | Stored::Deferred => {
                         panic!("the bytes are the same")
                     }
                 }

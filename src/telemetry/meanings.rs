@@ -41,6 +41,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("prelim_http_rate_limited_total", "Requests to the API that came too often"),
     ("prelim_http_requests_total", "HTTP requests by method, route and status"),
     ("prelim_http_wrong_tokens_total", "Wrong passwords and access tokens"),
+    (
+        "prelim_instances_clashing_total",
+        "Instances that were refused: their SOP Instance UID is known in another study or series",
+    ),
     ("prelim_instances_offered_total", "C-STORE requests"),
     ("prelim_instances_received_total", "C-STORE requests that were answered with success"),
     (
