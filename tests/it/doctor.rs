@@ -62,9 +62,36 @@ fn a_node_that_works_with_its_peers_has_nothing_broken() {
         let found = check(&checks, what)["found"].as_str().unwrap();
         assert!(found.contains(part), "{what}: {found}");
     }
-    assert!(checks.iter().any(|check| check["what"].as_str().unwrap().starts_with("gateway ")));
+    let gateways = checks.iter().filter(|one| one["what"].as_str().unwrap().starts_with("gateway "));
+    for one in gateways.clone() {
+        let found = one["found"].as_str().unwrap();
+        assert!(found.contains("reads the number of a test picture"), "{one:#}");
+    }
+    assert!(gateways.count() > 0, "{checks:#?}");
     assert!(peers.mails().is_empty(), "no message was sent");
     assert!(gateway.requests().is_empty(), "nothing was read");
+}
+
+/// A server that drops pictures answers all the same.
+#[test]
+fn a_model_that_does_not_see_the_test_picture_is_no_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    for (mode, part) in [
+        ("blind", "does not read the number of a test picture"),
+        ("404", "refused the request (status 404)"),
+    ] {
+        let peers = folder.path().join(mode);
+        std::fs::create_dir(&peers).unwrap();
+        let gateway = Gateway::start(&peers, mode);
+        let (_, checks) = doctor(&data, &gateway.set);
+        let of_gateway = |one: &&Value| one["what"].as_str().unwrap().starts_with("gateway ");
+        let found = checks.iter().find(of_gateway).unwrap();
+        assert_eq!(found["state"], "broken", "{found:#}");
+        assert!(found["found"].as_str().unwrap().contains(part), "{found:#}");
+        assert!(found["mend"].as_str().unwrap().contains("model"), "{found:#}");
+    }
 }
 
 #[test]

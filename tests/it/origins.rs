@@ -407,5 +407,9 @@ fn an_instance_that_is_known_in_another_study_is_refused_with_the_reason_and_the
     assert_eq!(study(&node.data, &other), None);
     let again = study(&node.data, &known).unwrap();
     assert_eq!((&again["revision"], &again["conflicts"]), (&read["revision"], &read["conflicts"]));
-    assert!(node.log().contains("is that of an instance of another study or series"), "{}", node.log());
+    assert!(
+        node.log().contains("is that of an instance of another study or series"),
+        "{}",
+        node.log()
+    );
 }
