@@ -13,6 +13,7 @@ use crate::dicom::access::Addresses;
 use crate::dicom::tls;
 use crate::domain::secret::Secret;
 use crate::web::access::oidc;
+use crate::web::below;
 use crate::web::dicomweb;
 
 /// The web page, the API and who may see them.
@@ -31,6 +32,9 @@ pub struct Config {
     pub oidc: oidc::Config,
     /// Names under which a proxy in front is called, e.g. `prelim.hospital.example`.
     pub hosts_allowed: Vec<String>,
+    /// Path of a portal below which a proxy shows the pages, e.g. `/prelim`. Empty: as its
+    /// X-Forwarded-Prefix says, else none.
+    pub base_path: String,
     /// Addresses of proxies in front, whose `X-Forwarded-For` says who asks.
     pub trusted_proxies: Vec<Addresses>,
     /// True when a proxy in front speaks HTTPS: browsers then send the session only there.
@@ -85,6 +89,7 @@ impl Default for Config {
             token_file: None,
             oidc: oidc::Config::default(),
             hosts_allowed: Vec::new(),
+            base_path: String::new(),
             trusted_proxies: Vec::new(),
             secure_cookie: false,
             session_hours: 12,
@@ -130,6 +135,11 @@ pub enum TokenError {
 impl Config {
     /// Adds one line to `problems` for each value that cannot work.
     pub fn check(&self, at: &str, problems: &mut Vec<String>) {
+        if below::path(&self.base_path).is_none() {
+            let found = &self.base_path;
+            let why = "links would lead nowhere";
+            problems.push(format!("{at}.base_path = {found:?}: use e.g. \"/prelim\"; {why}"));
+        }
         let mut range = |key: &str, found: u64, low: u64, high: u64, default: u64, why: &str| {
             if !(low..=high).contains(&found) {
                 problems.push(format!(

@@ -1,5 +1,6 @@
 //! The web page, the API and the local API of the command line.
 
+mod below;
 pub mod dicomweb;
 pub mod inspect;
 pub mod local;
@@ -188,7 +189,7 @@ impl Shared {
     }
 }
 
-/// Every route. The order of the layers, from outside: dress (security headers, error pages,
+/// Every route. The order of the layers, from outside: keep (links below a path), dress (security headers, error pages,
 /// metrics), guard (form of the request, host, origin, who may), places, time limit.
 fn router(web: &Web) -> Router {
     let config = &web.node.config;
@@ -281,6 +282,7 @@ fn router(web: &Web) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(web), dicomweb::share))
         .layer(middleware::from_fn_with_state(Arc::clone(web), access::guard))
         .layer(middleware::from_fn_with_state(Arc::clone(web), server::dress))
+        .layer(middleware::from_fn_with_state(Arc::clone(web), below::keep))
         .layer(middleware::from_fn(words::choose))
         .with_state(Arc::clone(web))
 }

@@ -36,11 +36,13 @@ use crate::domain::in_force::InForce;
 use crate::web::Shared;
 use crate::web::Web;
 use crate::web::WebState;
+use crate::web::below;
 use crate::web::page;
 use crate::web::problem::Failure;
 use crate::web::words::Phrase;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
 /// Size of a request's head.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// How long an answer that is being sent may take once the node stops.
@@ -51,8 +53,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// Whether a request came over our own TLS: `connection` notes it in the header that proxies use for
-/// it (RFC 7239), and takes away what a client claimed there.
+/// Whether a request came over TLS, ours or a proxy's (X-Forwarded-Proto): `connection` notes it in the
+/// header of RFC 7239, and takes away what stood there.
 pub fn is_encrypted(headers: &HeaderMap) -> bool {
     headers.contains_key(header::FORWARDED)
 }
@@ -202,9 +204,22 @@ async fn connection(
         let proxies = &house.web.node.config.trusted_proxies;
         let peer = client(peer, request_extensions.headers(), proxies);
         request_extensions.extensions_mut().insert(Peer(peer));
+        let base_path = &house.web.node.config.base_path;
+        if let Some(uri) = below::stripped(base_path, request_extensions.uri()) {
+            *request_extensions.uri_mut() = uri;
+        }
         let headers = request_extensions.headers_mut();
         headers.remove(header::FORWARDED);
-        if encrypted {
+        // Whoever claims it without a proxy in front gets a cookie that their browser keeps to itself.
+        let is_said = headers.get(FORWARDED_PROTO).is_some_and(|value| {
+            value
+                .as_bytes()
+                .split(|b| *b == b',')
+                .next()
+                .unwrap_or_default()
+                .eq_ignore_ascii_case(b"https")
+        });
+        if encrypted || is_said {
             headers.insert(header::FORWARDED, HeaderValue::from_static("proto=https"));
         }
         house.router.call(request)

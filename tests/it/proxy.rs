@@ -28,6 +28,11 @@ pub fn nginx(folder: &Path, port: u16, node: &Node) -> Background {
         .replace("listen 443", &format!("listen 127.0.0.1:{port}"))
         .replace("/etc/nginx", &folder.display().to_string())
         .replace("http://127.0.0.1:8080", &format!("http://{}", node.http));
+    serving(folder, port, &server)
+}
+
+/// nginx by the words of a server, which listens on `port`.
+fn serving(folder: &Path, port: u16, server: &str) -> Background {
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {name};"))
         .join(" ");
@@ -97,4 +102,70 @@ fn behind_nginx_pages_are_live_and_each_person_counts_for_themselves() {
     let log = done(&data, &["audit", "list"], "");
     assert!(log.contains("127.0.0.2") && log.contains("kim (127.0.0.3)"), "{log}");
     assert!(!log.contains("(127.0.0.1)"), "nobody is the proxy: {log}");
+}
+
+/// A portal shows the pages below a path: the proxy takes the path away and says so, or leaves it.
+#[test]
+fn below_a_path_of_a_portal_links_login_and_redirects_stay_there() {
+    for (name, base_path, pass) in [
+        ("taken away", "", "/; proxy_set_header X-Forwarded-Prefix /prelim"),
+        ("left", "http.base_path=/prelim", ""),
+        ("left, with a slash", "http.base_path=/prelim/", ""),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        let typed = format!("{PASSWORD}\n");
+        done(&data, &["user", "add", "kim", "--role", "administrator"], &typed);
+        let set: Vec<&str> =
+            ["http.login=required", base_path].into_iter().filter(|set| !set.is_empty()).collect();
+        let node = Node::start(&data, &set);
+        let port = free_port();
+        let server = format!(
+            "server {{ listen 127.0.0.1:{port}; location /prelim/ {{ proxy_pass http://{}{pass}; \
+             proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto https; }} }}",
+            node.http
+        );
+        let _nginx = serving(folder.path(), port, &server);
+        let jar = folder.path().join("jar").display().to_string();
+        let asked = |path: &str, more: &[&str]| {
+            let mut curl = Command::new("curl");
+            curl.args(["-sS", "-i", "-b", &jar, "-H", "Accept: text/html"]).args(more);
+            let output = run(curl.arg(format!("http://127.0.0.1:{port}{path}")));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let head = |said: &str, name: &str| {
+            let mut lines = said.lines().take_while(|line| !line.trim().is_empty());
+            let line = lines.find(|line| line.to_ascii_lowercase().starts_with(name));
+            line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned()))
+                .unwrap_or_default()
+        };
+        let sent = asked("/prelim/queue", &[]);
+        assert_eq!(head(&sent, "location"), "/prelim/login?next=/queue", "{name}: {sent}");
+        let page = asked("/prelim/login?next=/queue", &[]);
+        let links = page.split('<').flat_map(|tag| {
+            ["href=\"/", "src=\"/", "action=\"/"].into_iter().filter_map(move |link| {
+                Some(format!("/{}", tag.split_once(link)?.1.split('"').next()?))
+            })
+        });
+        let links: Vec<String> = links.collect();
+        assert!(links.len() > 3, "{name}: {page}");
+        for link in &links {
+            assert!(link.starts_with("/prelim/"), "{name}: {link}");
+        }
+        let style = links.iter().find(|link| link.ends_with(".css")).expect("a style sheet");
+        assert!(asked(style, &[]).starts_with("HTTP/1.1 200"), "{name}: {style}");
+        let form = format!("name=kim&password={PASSWORD}&next=/queue");
+        let entered = asked("/prelim/login", &["-d", &form]);
+        assert_eq!(head(&entered, "location"), "/prelim/queue", "{name}: {entered}");
+        let cookie = head(&entered, "set-cookie");
+        assert!(
+            cookie.contains("Path=/prelim/;") && cookie.ends_with("; Secure"),
+            "{name}: {cookie}"
+        );
+        let session = format!("Cookie: {}", cookie.split(';').next().unwrap());
+        let queue = asked("/prelim/queue", &["-H", &session]);
+        assert!(queue.starts_with("HTTP/1.1 200"), "{name}: {queue}");
+        assert!(queue.contains("data-events=\"/prelim/events"), "{name}: {queue}");
+    }
 }
