@@ -138,7 +138,7 @@ fn what_cannot_be_taken_is_refused_in_words() {
         (
             "OMI^O23^OMI_O23",
             "ADT^A08",
-            "MSA|AR|1|ORM\\S\\O01, OMI\\S\\O23 and ORU\\S\\R01 are taken",
+            "MSA|AR|1|ORM\\S\\O01, OMI\\S\\O23, OMG\\S\\O19 and ORU\\S\\R01 are taken",
         ),
         ("|1|P|2.5.1", "|1|T|2.5.1", "MSA|AR|1|only messages of production"),
         ("|1|P|2.5.1", "||P|2.5.1", "MSA|AE||MSH-10 is missing"),
