@@ -64,7 +64,7 @@ fn the_package_installs_is_upgraded_and_goes_and_studies_stay() {
 
         : a machine without zones or a home, a volume that belongs to another
         mount -t tmpfs tmpfs /usr/share/zoneinfo
-        env -i $(command -v prelim) check-config --set 'report.time_zone="Asia/Seoul"'
+        env -i $(command -v prelim) check-config /etc/prelim/prelim.toml --set 'report.time_zone="Asia/Seoul"'
         umount /usr/share/zoneinfo
         mkdir -m 755 /tmp/volume
         $as_prelim prelim serve --data /tmp/volume 2>/tmp/said && exit 1
