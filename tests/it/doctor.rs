@@ -62,7 +62,8 @@ fn a_node_that_works_with_its_peers_has_nothing_broken() {
         let found = check(&checks, what)["found"].as_str().unwrap();
         assert!(found.contains(part), "{what}: {found}");
     }
-    let gateways = checks.iter().filter(|one| one["what"].as_str().unwrap().starts_with("gateway "));
+    let gateways =
+        checks.iter().filter(|one| one["what"].as_str().unwrap().starts_with("gateway "));
     for one in gateways.clone() {
         let found = one["found"].as_str().unwrap();
         assert!(found.contains("reads the number of a test picture"), "{one:#}");

@@ -329,7 +329,8 @@ fn where_a_gateway_refuses_a_person_looks_and_the_local_model_answers_its_one_qu
     );
     let said = report(&uid);
     assert!(said.contains("A person must look, because main refused the request"), "{said}");
-    assert!(data.join("results").join(&uid).join("1/sr.dcm").exists(), "a result that says so");
+    let sr = data.join("results").join(&uid).join("1/sr.dcm");
+    wait_for("a result that says so", || sr.exists().then_some(()));
     assert_eq!(gateway.requests().len(), 1, "a key that is refused is not tried at once again");
 }
 
