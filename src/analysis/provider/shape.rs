@@ -50,7 +50,8 @@ pub enum Preset {
     /// The proxy drops what a model does not take.
     Litellm,
     LmStudio,
-    /// MedGemma on a server of the site: see [`Pictures`](crate::domain::picture::PicturePlan).
+    /// MedGemma on a server of the site: the shape of its requests; its pictures are every
+    /// gateway's.
     Medgemma,
 }
 
